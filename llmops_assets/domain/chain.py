@@ -1,0 +1,121 @@
+"""The chain as a table: each stage's name, program version, and what it reads and requires.
+
+`values` name entries of a revision's resolved values (`llmops_assets.project` makes them); `records` name outputs of
+earlier stages. Together they make the stage's key. `requires` names verdicts that must hold when the stage acts and
+is never part of a key. How a stage does its work belongs in the module of its name, not here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from llmops_assets.domain.keys import stage_key
+
+
+@dataclass(frozen=True)
+class Stage:
+    name: str
+    version: int
+    values: tuple[str, ...] = ()
+    records: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()  # order only: neither read nor judged
+    kind: Literal["work", "event"] = "work"
+    does: str = field(default="", compare=False)
+
+    @property
+    def upstream(self) -> tuple[str, ...]:
+        """Names of the stages that this one stands on, in order, without repetition."""
+        names = [r.split(".")[0] for r in self.records] + list(self.requires) + list(self.after)
+        return tuple(dict.fromkeys(names))
+
+    def key(self, values: Mapping[str, Any], outputs: Mapping[str, str], salt: str | None = None) -> str:
+        """The stage's key, from all resolved values and all outputs known so far.
+
+        Raises:
+            KeyError: a record that the stage reads does not exist yet.
+        """
+        return stage_key(
+            self.name,
+            self.version,
+            {v: values[v] for v in self.values if v in values},
+            {r: outputs[r] for r in self.records},
+            salt,
+        )
+
+
+CHAIN: tuple[Stage, ...] = (
+    Stage(
+        "ci_report", 1, values=("tree",),
+        does="Lints and tests the project's own code in a process without our secrets, validates its configuration "
+        "and renders its prompts.",
+    ),
+    Stage(
+        "dataset_version", 1, values=("data", "model.base"),
+        does="Pulls the data at the revision and checks schema, empty fields, duplicates, leakage and lengths.",
+    ),
+    Stage(
+        "fine_tuned_checkpoint", 1,
+        values=("model.base", "training", "training.prompt"),
+        records=("dataset_version.train", "dataset_version.validation"),
+        requires=("ci_report", "dataset_version"),
+        does="Fine-tunes the base model (LoRA or full), or takes it as it is. Resumes after a crash.",
+    ),
+    Stage(
+        "evaluation_report", 1, values=("prompt", "evaluation"),
+        records=("fine_tuned_checkpoint", "dataset_version.test"),
+        does="Measures the checkpoint on the held-out rows and compares it with the champion.",
+    ),
+    Stage(
+        "registered_model", 1, values=("name",), records=("fine_tuned_checkpoint",),
+        requires=("evaluation_report",),
+        does="One MLflow model version per checkpoint, if the gates say yes.",
+    ),
+    Stage(
+        "quantized_artifact", 1, values=("quantization",), records=("fine_tuned_checkpoint",),
+        requires=("registered_model",),
+        does="Merges adapters into the base model and quantizes it for the engine that will serve it.",
+    ),
+    Stage(
+        "served_evaluation_report", 1, values=("prompt", "evaluation", "engine"),
+        records=("quantized_artifact", "dataset_version.test"),
+        does="The same metrics on the serving engine, token parity, size, tokens/s and latency.",
+    ),
+    Stage(
+        "staging_endpoint", 1, kind="event",
+        records=("quantized_artifact",), requires=("evaluation_report", "served_evaluation_report"),
+        does="Serves the release on the staging URL.",
+    ),
+    Stage(
+        "smoke_test_report", 1, kind="event", after=("staging_endpoint",),
+        does="Asks the staged release the project's own questions, as a client would.",
+    ),
+    Stage(
+        "release_approval", 1, kind="event", requires=("smoke_test_report",),
+        does="Says who released this, or that nobody had to.",
+    ),
+    Stage(
+        "production_endpoint", 1, kind="event",
+        requires=("release_approval", "evaluation_report", "served_evaluation_report", "smoke_test_report"),
+        does="Rolls the release out by weights, judged at each step, back to the champion if it fails.",
+    ),
+    Stage(
+        "endpoint_health", 1, kind="event", after=("production_endpoint",),
+        does="Asks both endpoints how they are.",
+    ),
+)
+
+STAGES: Mapping[str, Stage] = {stage.name: stage for stage in CHAIN}
+WORK: tuple[Stage, ...] = tuple(s for s in CHAIN if s.kind == "work")
+HEAVY: frozenset[str] = frozenset(
+    {"fine_tuned_checkpoint", "evaluation_report", "quantized_artifact", "served_evaluation_report"}
+)
+
+
+def downstream_of(name: str) -> tuple[str, ...]:
+    """The stage itself and everything that stands on it, in chain order."""
+    found = {name}
+    for stage in CHAIN:
+        if found.intersection(stage.upstream):
+            found.add(stage.name)
+    return tuple(s.name for s in CHAIN if s.name in found)

@@ -1,0 +1,193 @@
+"""Gates: evidence in, a verdict with all its reasons out. What cannot be read fails.
+
+The champion rules stand here too. Who loads the evidence, and what happens on a rejection, belongs elsewhere.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from llmops_assets.domain.base import Frozen, Strict
+from llmops_assets.domain.records import Check, Measured
+
+Of = Literal["checkpoint", "served"]
+
+
+class Margin(Frozen):
+    """A tolerance: absolute, in the metric's own unit, or relative to the reference."""
+
+    value: float = Field(ge=0)
+    relative: bool = False
+
+    def of(self, reference: float) -> float:
+        return abs(reference) * self.value if self.relative else self.value
+
+    def __str__(self) -> str:
+        return f"{self.value * 100:g}%" if self.relative else f"{self.value:g}"
+
+
+class Gate(Strict):
+    """One condition on one metric. At least one of at_least, at_most and no_worse_than."""
+
+    metric: str = Field(description="A metric of `evaluation.metrics`.")
+    of: Of = Field(default="checkpoint", description="Measured on the trained checkpoint, or as served (quantized).")
+    at_least: float | None = Field(default=None, description="Lower bound, in the metric's unit.")
+    at_most: float | None = Field(default=None, description="Upper bound, in the metric's unit.")
+    no_worse_than: Literal["champion", "unquantized"] | None = Field(
+        default=None, description="Compare with what production serves, or with the checkpoint before quantization."
+    )
+    margin: float | str = Field(
+        default=0.0, description="How much worse is still fine: in the metric's unit, or a share such as '2%'."
+    )
+
+    @model_validator(mode="after")
+    def _has_a_condition(self) -> "Gate":
+        if self.at_least is None and self.at_most is None and self.no_worse_than is None:
+            raise ValueError("a gate needs at_least, at_most or no_worse_than")
+        if self.no_worse_than == "unquantized" and self.of != "served":
+            raise ValueError("no_worse_than: unquantized needs `of: served`")
+        self.tolerance()
+        return self
+
+    def tolerance(self) -> Margin:
+        """The margin, parsed.
+
+        Raises:
+            ValueError: it is neither a number nor a percentage, or it is negative.
+        """
+        if isinstance(self.margin, str):
+            text = self.margin.strip()
+            try:
+                share = float(text.removesuffix("%"))
+            except ValueError as error:
+                raise ValueError(f"margin {self.margin!r} is neither a number nor a percentage such as '2%'") from error
+            return Margin(value=share / 100 if text.endswith("%") else share, relative=text.endswith("%"))
+        return Margin(value=self.margin)
+
+    def __str__(self) -> str:
+        parts = []
+        if self.at_least is not None:
+            parts.append(f"at least {self.at_least:g}")
+        if self.at_most is not None:
+            parts.append(f"at most {self.at_most:g}")
+        if self.no_worse_than:
+            parts.append(f"no worse than {self.no_worse_than} (margin {self.tolerance()})")
+        return f"{self.metric} of {self.of}: {' and '.join(parts)}"
+
+
+class Verdict(Frozen):
+    """The outcome of judging one report at one moment, with every reason for and against."""
+
+    subject: str = Field(description="What was judged, in words.")
+    report: str | None = Field(description="Digest of the report, None if there was none.")
+    champion: str | None = Field(description="Release digest of the champion at that moment.")
+    failures: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = Field(default=(), description="What held, and what was not asked, and why.")
+
+    @property
+    def passed(self) -> bool:
+        return not self.failures
+
+    def markdown(self) -> str:
+        lines = [f"- ❌ {f}" for f in self.failures] + [f"- ✅ {r}" for r in self.reasons]
+        return "\n".join(lines) or "- nothing was asked"
+
+
+class Champion(Frozen):
+    """What production serves now, as far as gates care."""
+
+    release: str
+    report: Measured | None = Field(description="Its report on the same rows and metrics; None if it has none.")
+
+
+class Judged(Frozen):
+    """The evidence on the candidate."""
+
+    report: Measured | None
+    unquantized: Measured | None = None
+    champion: Champion | None = None
+    has_served: bool = Field(
+        default=False, description="This very release served production before: absolute gates only, so that a "
+        "good-looking change can be reverted in an incident."
+    )
+
+
+def judge(subject: str, gates: Sequence[Gate], of: Of, evidence: Judged) -> Verdict:
+    """The verdict of every gate that speaks of `of`. Missing or unreadable evidence fails."""
+    champion = evidence.champion
+    base = {"subject": subject, "champion": champion.release if champion else None}
+    if evidence.report is None:
+        return Verdict(**base, report=None, failures=(f"there is no report on {subject}",))
+    failures: list[str] = []
+    reasons: list[str] = []
+    for gate in (g for g in gates if g.of == of):
+        bad, good = _one(gate, evidence, evidence.report)
+        failures += bad
+        reasons += good
+    return Verdict(**base, report=evidence.report.digest, failures=tuple(failures), reasons=tuple(reasons))
+
+
+def _one(gate: Gate, evidence: Judged, report: Measured) -> tuple[list[str], list[str]]:
+    metric = next((m for m in report.metrics if m.name == gate.metric), None)
+    if metric is None:
+        known = ", ".join(m.name for m in report.metrics) or "none"
+        return [f"{gate.metric} was not measured (measured: {known})"], []
+    if not math.isfinite(metric.value):
+        return [f"{gate.metric} is {metric.value}, which is no number to judge"], []
+    bad: list[str] = []
+    good: list[str] = []
+
+    def note(holds: bool, text: str) -> None:
+        (good if holds else bad).append(text)
+
+    shown = f"{gate.metric} {metric.value:.4g}"
+    if gate.at_least is not None:
+        note(metric.value >= gate.at_least, f"{shown}, asked for at least {gate.at_least:g}")
+    if gate.at_most is not None:
+        note(metric.value <= gate.at_most, f"{shown}, asked for at most {gate.at_most:g}")
+    if gate.no_worse_than:
+        reference, why = _reference(gate, evidence, report)
+        if reference is None:
+            note(why.startswith("not asked"), f"{shown} against {gate.no_worse_than}: {why}")
+        else:
+            slack = gate.tolerance().of(reference)
+            holds = metric.value >= reference - slack if metric.higher_is_better else metric.value <= reference + slack
+            note(holds, f"{shown}, {gate.no_worse_than} {reference:.4g}, margin {gate.tolerance()}")
+    return bad, good
+
+
+def _reference(gate: Gate, evidence: Judged, report: Measured) -> tuple[float | None, str]:
+    """The figure to compare with, or None and why: "not asked …" passes, anything else fails."""
+    if gate.no_worse_than == "unquantized":
+        other = evidence.unquantized
+        if other is None:
+            return None, "the checkpoint's own report is missing"
+    elif evidence.has_served:
+        return None, "not asked: this release has served production before"
+    elif evidence.champion is None:
+        return None, "not asked: there is no champion yet"
+    else:
+        other = evidence.champion.report
+        if other is None:
+            return None, f"the champion {evidence.champion.release[:12]} has no readable report on these rows"
+    if (other.test_digest, other.metrics_digest) != (report.test_digest, report.metrics_digest):
+        return None, "it was measured on other rows or with other metrics"
+    value = other.value(gate.metric)
+    if value is None or not math.isfinite(value):
+        return None, "its report does not hold this metric"
+    return value, ""
+
+
+def judge_checks(subject: str, report: str | None, checks: Sequence[Check] | None) -> Verdict:
+    """A verdict on a list of checks, for the stages that check rather than measure."""
+    if not checks:
+        return Verdict(subject=subject, report=report, champion=None, failures=(f"there is no report on {subject}",))
+    return Verdict(
+        subject=subject,
+        report=report,
+        champion=None,
+        failures=tuple(f"{c.name}: {c.summary}" for c in checks if not c.passed and c.severity == "error"),
+        reasons=tuple(f"{c.name}: {c.summary}" for c in checks if c.passed or c.severity == "warn"),
+    )

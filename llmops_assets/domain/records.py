@@ -1,0 +1,292 @@
+"""What each stage commits: small frozen records. Bytes live in the artifact store; a record names them by digest.
+
+A record has `outputs`: named digests that later stages read. Two records with equal outputs are equal to everything
+below them, however they came about.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from llmops_assets.domain.base import Frozen
+
+
+class MadeBy(Frozen):
+    """Who made a record. Never read by a later stage, so never in a key."""
+
+    project: str
+    revision: str = Field(description="Commit SHA whose run computed it first.")
+    run_id: str = Field(description="Dagster run.")
+    version: int = Field(description="Program version of the stage.")
+    seconds: float = Field(description="Wall time of the computation, in seconds.")
+    program_seconds: float = Field(default=0.0, description="Wall time of its own program, in seconds.")
+    at: str = Field(description="When it was committed: ISO 8601, UTC.")
+    hardware: str = Field(default="", description="Hardware class, for example 'cpu-2'.")
+    libraries: dict[str, str] = Field(default_factory=dict, description="Versions of the libraries that decide results.")
+
+
+class Record(Frozen):
+    key: str
+    reads: dict[str, str] = Field(default_factory=dict, description="Output digests that it read, by 'stage.output'.")
+    made_by: MadeBy
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """Digests that later stages may read, by name; the name "" is the record as a whole."""
+        raise NotImplementedError(f"{type(self).__name__} declares no outputs")
+
+    @property
+    def artifacts(self) -> tuple[str, ...]:
+        """URIs in the artifact store that this record keeps alive."""
+        uri = getattr(self, "uri", None)
+        return (uri,) if uri else ()
+
+
+class Check(Frozen):
+    """One thing that was looked at, and what was seen."""
+
+    name: str
+    passed: bool
+    summary: str
+    detail: str = ""
+    severity: Literal["error", "warn"] = "error"
+    seconds: float = 0.0
+
+
+class CiReport(Record):
+    stage: Literal["ci_report"] = "ci_report"
+    checks: tuple[Check, ...]
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        return {"": self.key}
+
+
+class Split(Frozen):
+    rows: int
+    digest: str = Field(description="SHA-256 over the canonical rows in order.")
+
+
+class DatasetVersion(Record):
+    stage: Literal["dataset_version"] = "dataset_version"
+    uri: str = Field(description="Folder with train.jsonl, validation.jsonl and test.jsonl, canonical rows.")
+    train: Split
+    validation: Split
+    test: Split
+    checks: tuple[Check, ...]
+    statistics: dict[str, float] = Field(default_factory=dict)
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        return {"train": self.train.digest, "validation": self.validation.digest, "test": self.test.digest}
+
+
+class Checkpoint(Record):
+    stage: Literal["fine_tuned_checkpoint"] = "fine_tuned_checkpoint"
+    method: Literal["lora", "full", "none"]
+    uri: str = Field(description="safetensors and tokenizer; for LoRA the adapter alone.")
+    digest: str
+    base: str = Field(description="Version of the base model: DVC md5, or hub name and commit.")
+    base_uri: str = Field(description="The base model's folder in the artifact store.")
+    base_digest: str
+    chat_template: str = Field(description="The model's own chat template (Jinja), before the prompt is composed in.")
+    context_length: int = Field(description="Tokens.")
+    parameters: int
+    trained_parameters: int
+    steps: int
+    tokens: int = Field(description="Tokens seen in training, padding left out.")
+    tokens_per_s: float
+    resumed_from_step: int = 0
+    train_loss: float | None
+    validation_loss: float | None
+    mlflow_run_id: str = ""
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        return {"": self.digest}
+
+    @property
+    def artifacts(self) -> tuple[str, ...]:
+        return (self.uri, self.base_uri)
+
+
+class Metric(Frozen):
+    name: str
+    value: float
+    higher_is_better: bool
+
+
+class Sample(Frozen):
+    input: str
+    reference: str
+    prediction: str
+    scores: dict[str, float] = Field(default_factory=dict)
+
+
+class Measured(Record):
+    """What both evaluation reports share."""
+
+    metrics: tuple[Metric, ...]
+    rows: int
+    test_digest: str = Field(description="Digest of the test rows that were asked.")
+    metrics_digest: str = Field(description="Digest of the metrics, their code and the generation settings.")
+    uri: str = Field(description="Folder with report.html and predictions.jsonl.")
+    digest: str
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        return {"": self.digest}
+
+    def value(self, metric: str) -> float | None:
+        return next((m.value for m in self.metrics if m.name == metric), None)
+
+
+class EvaluationReport(Measured):
+    stage: Literal["evaluation_report"] = "evaluation_report"
+    checkpoint_digest: str
+
+
+class ServedEvaluationReport(Measured):
+    stage: Literal["served_evaluation_report"] = "served_evaluation_report"
+    artifact_digest: str
+    engine: str
+    size_bytes: int
+    parity_rows: int
+    parity_mismatches: int
+    parity_detail: str = Field(default="", description="The first mismatch, empty if none.")
+
+
+class LoadFigures(Frozen):
+    clients: int
+    tokens_per_s: float
+    first_token_p50_s: float
+    latency_p50_s: float
+    latency_p95_s: float
+    broken: int = Field(description="Streams that did not end properly.")
+
+
+class ServedSpeed(Record):
+    """Speed is a fact about hardware, so it has a record, and a key, of its own."""
+
+    stage: Literal["served_speed"] = "served_speed"
+    hardware: str
+    load: tuple[LoadFigures, ...]
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        return {"": self.key}
+
+
+class RegisteredModel(Record):
+    stage: Literal["registered_model"] = "registered_model"
+    name: str
+    version: int
+    model_uri: str = Field(description="models:/<name>/<version>")
+    uri: str = Field(description="The MLflow model folder in the artifact store; it points at the weights.")
+    checkpoint_digest: str
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        return {"": self.checkpoint_digest}
+
+
+class QuantizedArtifact(Record):
+    stage: Literal["quantized_artifact"] = "quantized_artifact"
+    backend: str
+    scheme: str
+    uri: str
+    file: str = Field(description="Name of the weights within `uri`.")
+    digest: str
+    size_bytes: int
+    checkpoint_digest: str
+    chat_template: str
+    context_length: int
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        return {"": self.digest}
+
+
+class Release(Frozen):
+    """What an endpoint serves. Known by its digest; policy is not part of it."""
+
+    project: str
+    artifact_digest: str
+    artifact_uri: str
+    file: str
+    chat_template: str = Field(description="The model's template with the project's prompt composed in.")
+    engine: str
+    serving: dict[str, Any] = Field(default_factory=dict, description="Engine settings, without defaults.")
+
+    @property
+    def digest(self) -> str:
+        from llmops_assets.domain.keys import digest
+
+        return digest(self.model_dump(exclude={"artifact_uri"}))
+
+
+class Event(Record):
+    """A record of something that happened once; its key holds the run, so it is never reused."""
+
+    release: str
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        return {"": self.release}
+
+
+class StagingEndpoint(Event):
+    stage: Literal["staging_endpoint"] = "staging_endpoint"
+    base_url: str
+
+
+class SmokeTestReport(Event):
+    stage: Literal["smoke_test_report"] = "smoke_test_report"
+    checks: tuple[Check, ...]
+
+
+class ReleaseApproval(Event):
+    stage: Literal["release_approval"] = "release_approval"
+    decision: Literal["automatic", "approved"]
+    by: str
+    reason: str
+    environment: str
+    replaces: str | None = Field(description="The champion that it replaces: its release digest.")
+    reports: tuple[str, ...] = Field(description="Digests of the reports that were looked at.")
+
+
+class ProductionEndpoint(Event):
+    stage: Literal["production_endpoint"] = "production_endpoint"
+    base_url: str
+    replaces: str | None
+    outcome: Literal["promoted", "already_serving"]
+    requests: int = Field(default=0, description="Requests that the candidate answered during the rollout.")
+
+
+class EndpointHealth(Event):
+    stage: Literal["endpoint_health"] = "endpoint_health"
+    checks: tuple[Check, ...]
+
+
+AnyRecord = Annotated[
+    CiReport | DatasetVersion | Checkpoint | EvaluationReport | RegisteredModel | QuantizedArtifact
+    | ServedEvaluationReport | ServedSpeed | StagingEndpoint | SmokeTestReport | ReleaseApproval | ProductionEndpoint
+    | EndpointHealth,
+    Field(discriminator="stage"),
+]
+_ADAPTER: TypeAdapter[AnyRecord] = TypeAdapter(AnyRecord)
+
+
+def parse_record(body: str | bytes) -> AnyRecord:
+    """A record from its JSON.
+
+    Raises:
+        pydantic.ValidationError: it is not a record of this version of the code.
+    """
+    return _ADAPTER.validate_json(body)
+
+
+def named_outputs(record: Record) -> dict[str, str]:
+    """The outputs as later stages name them: "stage" or "stage.output"."""
+    stage = str(record.stage)  # type: ignore[attr-defined]
+    return {f"{stage}.{name}" if name else stage: value for name, value in record.outputs.items()}

@@ -1,0 +1,148 @@
+"""The rollout of a release by weights, as a pure state machine: state and measurements in, the next state out.
+
+The thin shell in `llmops_assets.deployment` moves the traffic, waits, measures and stores every state before it acts
+on the next, so that a rollout resumes where it was cut.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from llmops_assets.domain.base import Frozen, Strict
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(value: object) -> object:
+    """Seconds from '250ms', '5s', '2m', '1h', '7d' or a plain number of seconds."""
+    if isinstance(value, str):
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*", value)
+        if not found:
+            raise ValueError(f"{value!r} is not a duration; write for example 250ms, 5s, 2m, 1h or 7d")
+        return float(found[1]) * _SECONDS[found[2]]
+    return value
+
+
+def parse_share(value: object) -> object:
+    """A share between 0 and 1 from '10%' or 0.1."""
+    if isinstance(value, str):
+        try:
+            return float(value.strip().removesuffix("%")) / (100 if value.strip().endswith("%") else 1)
+        except ValueError as error:
+            raise ValueError(f"{value!r} is not a share; write for example 10% or 0.1") from error
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
+Share = Annotated[float, BeforeValidator(parse_share), Field(ge=0, le=1)]
+
+
+def _parse_bound(value: object) -> object:
+    if isinstance(value, str):
+        return parse_share(value) if value.strip().endswith("%") else parse_duration(value)
+    return value
+
+
+class RolloutStep(Strict):
+    weight: Share = Field(gt=0, description="Share of production's traffic, for example 10%.")
+    hold: Duration = Field(default=5.0, description="How long it is watched at this weight, for example 5s.")
+
+
+class Analysis(Strict):
+    """One condition on what was seen during a hold."""
+
+    metric: Literal["error_rate", "empty_rate", "p95_latency"]
+    at_most: Annotated[float, BeforeValidator(_parse_bound), Field(ge=0)] = Field(
+        description="Upper bound: a share (1%) for rates, a duration (5s) for latency."
+    )
+
+
+class RolloutPolicy(Strict):
+    strategy: Literal["canary", "all_at_once"] = "canary"
+    steps: tuple[RolloutStep, ...] = (RolloutStep(weight=0.1), RolloutStep(weight=0.5))
+    analysis: tuple[Analysis, ...] = (
+        Analysis(metric="error_rate", at_most=0.01),
+        Analysis(metric="empty_rate", at_most=0.05),
+    )
+    min_samples: int = Field(default=20, ge=1, description="Answers needed at each step; fewer never promote.")
+
+
+class Sample(Frozen):
+    """One answered (or broken) request to the candidate."""
+
+    ok: bool = Field(description="Status 200 and, for a stream, a proper end.")
+    empty: bool = False
+    latency_s: float = Field(ge=0)
+
+
+class RolloutState(Frozen):
+    """Where a rollout stands. Stored before anything acts on it."""
+
+    release: str
+    replaces: str | None
+    weights: tuple[float, ...] = Field(description="The steps as planned when it began; the last is 1.0.")
+    step: int = 0
+    status: Literal["running", "promoted", "returned"] = "running"
+    reasons: tuple[str, ...] = ()
+    requests: int = 0
+
+    @property
+    def weight(self) -> float:
+        """The candidate's share of traffic in this state."""
+        if self.status == "promoted":
+            return 1.0
+        return 0.0 if self.status == "returned" else self.weights[self.step]
+
+
+def begin(release: str, replaces: str | None, policy: RolloutPolicy) -> RolloutState:
+    """The first state. With nothing to replace there is no traffic to share, so one step at full weight is watched."""
+    steps = [s.weight for s in policy.steps] if policy.strategy == "canary" and replaces else []
+    weights = tuple(steps) if steps else (1.0,)
+    return RolloutState(release=release, replaces=replaces, weights=weights)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The nearest-rank percentile; `values` must not be empty."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, max(0, -(-int(share * 100) * len(ordered) // 100) - 1))]
+
+
+def analyse(policy: RolloutPolicy, samples: Sequence[Sample]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What failed and what held, in words. Too few samples is a failure: absence of evidence never promotes."""
+    bad: list[str] = []
+    good: list[str] = []
+    total = len(samples)
+    text = f"{total} answers, asked for at least {policy.min_samples}"
+    (good if total >= policy.min_samples else bad).append(text)
+    if not total:
+        return tuple(bad), tuple(good)
+    seen = {
+        "error_rate": sum(not s.ok for s in samples) / total,
+        "empty_rate": sum(s.ok and s.empty for s in samples) / total,
+        "p95_latency": percentile([s.latency_s for s in samples], 0.95),
+    }
+    for rule in policy.analysis:
+        value = seen[rule.metric]
+        unit = "s" if rule.metric == "p95_latency" else ""
+        text = f"{rule.metric} {value:.3g}{unit}, asked for at most {rule.at_most:g}{unit}"
+        (good if value <= rule.at_most else bad).append(text)
+    return tuple(bad), tuple(good)
+
+
+def advance(state: RolloutState, policy: RolloutPolicy, samples: Sequence[Sample]) -> RolloutState:
+    """The state after a hold: the next weight, promoted, or returned to the champion with all reasons."""
+    if state.status != "running":
+        return state
+    failures, reasons = analyse(policy, samples)
+    at = f"at {state.weight:.0%}"
+    requests = state.requests + len(samples)
+    if failures:
+        return state.model_copy(
+            update={"status": "returned", "reasons": tuple(f"{at}: {f}" for f in failures), "requests": requests}
+        )
+    seen = (*state.reasons, *(f"{at}: {r}" for r in reasons))
+    if state.step + 1 < len(state.weights):
+        return state.model_copy(update={"step": state.step + 1, "reasons": seen, "requests": requests})
+    return state.model_copy(update={"status": "promoted", "reasons": seen, "requests": requests})

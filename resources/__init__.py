@@ -1,0 +1,1 @@
+"""Thin typed clients of the world outside: sources, store, ledger, compute, MLflow, serving."""

@@ -1,0 +1,1 @@
+"""Thin shells that read, decide purely, and answer with a run or a reason."""

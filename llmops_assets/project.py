@@ -166,7 +166,9 @@ class ProjectConfig(Strict):
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$", description="The project's name, as in the settings.")
     model: Model
     data: Data
-    prompt: ProjectPath | None = Field(default=None, description="Template around the user turn; absent: the bare input.")
+    prompt: ProjectPath | None = Field(
+        default=None, description="Template around the user turn; absent: the bare input."
+    )
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
     gates: tuple[Gate, ...] = ()
@@ -260,8 +262,10 @@ def validate_yaml(model: type[M], text: str, where: str, wrap: str | None = None
         raise ConfigError(list(dict.fromkeys(problems))) from error
 
 
-def _problem(model: type[BaseModel], error: ErrorDetails, node: yaml.Node | None, where: str, skip: tuple[str, ...]) -> str:
-    loc = [part for part in error["loc"][len(skip):]]
+def _problem(
+    model: type[BaseModel], error: ErrorDetails, node: yaml.Node | None, where: str, skip: tuple[str, ...]
+) -> str:
+    loc = [part for part in error["loc"][len(skip) :]]
     path, line = _locate(node, loc)
     key = ".".join(str(p) for p in path)
     message = error["msg"].removeprefix("Value error, ")

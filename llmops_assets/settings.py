@@ -115,7 +115,9 @@ def load_settings() -> Settings:
     if not path.is_file():
         if named:
             raise ConfigError([f"{path}: no such file; LLMOPS_SETTINGS must name a YAML file of settings"])
-        return Settings(hint="No project is watched. Set LLMOPS_SETTINGS to a file that lists them, or run `make demo`.")
+        return Settings(
+            hint="No project is watched. Set LLMOPS_SETTINGS to a file that lists them, or run `make demo`."
+        )
     settings = validate_yaml(Settings, path.read_text(), str(path))
     return settings
 

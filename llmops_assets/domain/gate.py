@@ -109,8 +109,9 @@ class Judged(Frozen):
     unquantized: Measured | None = None
     champion: Champion | None = None
     has_served: bool = Field(
-        default=False, description="This very release served production before: absolute gates only, so that a "
-        "good-looking change can be reverted in an incident."
+        default=False,
+        description="This very release served production before: absolute gates only, so that a "
+        "good-looking change can be reverted in an incident.",
     )
 
 

@@ -1,13 +1,38 @@
 """The prompt: how a client's bare input becomes the user turn that the model was trained on.
 
 The template is composed *into* the model's chat template, so the engine that serves it needs no extra hop and a
-change of prompt is a release like any other. transformers and llama.cpp (minja) render the result alike; only
-constructs that both know are used.
+change of prompt is a release like any other. White space around the template is not part of it; white space in the
+input is.
+
+transformers (Jinja) and llama.cpp (an interpreter of its own) must render it byte for byte alike. llama.cpp counts
+bytes where Jinja counts characters (`length`, slices), leaves non-ASCII letters alone (`upper`, `title`), knows ASCII
+white space only (`trim`), and cannot read `{% raw %}` and `{%+`. So a prompt may hold text, the input, and conditions;
+whatever else a prompt needs belongs in the data.
 """
 
-from jinja2 import StrictUndefined, TemplateSyntaxError, meta
-from jinja2.exceptions import SecurityError, UndefinedError
+from jinja2 import StrictUndefined, TemplateSyntaxError, meta, nodes
+from jinja2.exceptions import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+ALLOWED = "text, {{ input }}, if/elif/else, ==, !=, in, not, and, or, ~, and the filters replace and default"
+_NODES = (
+    nodes.Template,
+    nodes.Output,
+    nodes.TemplateData,
+    nodes.Name,
+    nodes.Const,
+    nodes.If,
+    nodes.CondExpr,
+    nodes.Compare,
+    nodes.Operand,
+    nodes.And,
+    nodes.Or,
+    nodes.Not,
+    nodes.Concat,
+    nodes.Filter,
+)
+_FILTERS = ("replace", "default")
+_COMPARISONS = ("eq", "ne", "in", "notin")
 
 
 class PromptError(ValueError):
@@ -15,51 +40,81 @@ class PromptError(ValueError):
 
 
 def _environment() -> ImmutableSandboxedEnvironment:
-    return ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    """As transformers renders chat templates, but that an undefined variable is an error."""
+    return ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False
+    )
 
 
 def _stripped(template: str) -> str:
-    return template.removesuffix("\n")
+    return template.replace("\r\n", "\n").replace("\r", "\n").strip()
 
 
 def check_prompt(template: str) -> None:
-    """Refuses a template that could not be rendered from `input` alone.
+    """Refuses a template that could not be rendered from `input` alone, or not alike everywhere.
 
     Raises:
-        PromptError: a syntax error, an undefined variable, or a template that ignores its input.
+        PromptError: a syntax error, an undefined variable, a construct that engines render differently, or a template
+            that ignores its input.
     """
     env = _environment()
+    text = _stripped(template)
+    first = template[: len(template) - len(template.lstrip())].count("\n")  # line numbers are the file's
     try:
-        names = meta.find_undeclared_variables(env.parse(_stripped(template)))
+        tree = env.parse(text)
+        strange = [(line + first, value) for line, kind, value in env.lex(text) if _is_strange(kind, value)]
     except TemplateSyntaxError as error:
-        raise PromptError(f"line {error.lineno}: {error.message}") from error
+        raise PromptError(f"line {error.lineno + first}: {error.message}") from error
+    names = meta.find_undeclared_variables(tree)
     unknown = sorted(names - {"input"})
     if unknown:
         raise PromptError(
             f"undefined variable {', '.join(repr(n) for n in unknown)}; a prompt template may use `input` only, "
             "because that is all that a client sends"
         )
+    strange += [((node.lineno or 1) + first, name) for node in tree.find_all(nodes.Node) if (name := _refused(node))]
+    if strange:
+        line, what = min(strange)
+        raise PromptError(f"line {line}: {what} is not rendered alike by every engine; a prompt may use {ALLOWED}")
     if "input" not in names:
-        raise PromptError("it does not use `input`, so every question would be the same; write {{ input }} where it goes")
+        raise PromptError(
+            "it does not use `input`, so every question would be the same; write {{ input }} where it goes"
+        )
     render_prompt(template, "example")
 
 
+def _is_strange(kind: str, value: str) -> bool:
+    return kind == "raw_begin" or (kind.endswith(("_begin", "_end")) and "+" in value)
+
+
+def _refused(node: nodes.Node) -> str | None:
+    """What a person calls a node that a prompt may not hold; None if it may."""
+    if isinstance(node, nodes.Filter):
+        return None if node.name in _FILTERS else f"the filter {node.name!r}"
+    if isinstance(node, nodes.Operand):
+        return None if node.op in _COMPARISONS else f"the comparison {node.op!r}"
+    if isinstance(node, nodes.Const):
+        return None if isinstance(node.value, str) else f"the constant {node.value!r}"
+    return None if isinstance(node, _NODES) else f"{type(node).__name__.lower()!r}"
+
+
 def render_prompt(template: str, text: str) -> str:
-    """The user turn for one input; one trailing newline of the template is not part of it.
+    """The user turn for one input.
 
     Raises:
         PromptError: the template cannot be rendered.
     """
     try:
         return _environment().from_string(_stripped(template)).render(input=text)
-    except (UndefinedError, SecurityError, TypeError, ValueError) as error:
+    except (TemplateError, TypeError, ValueError) as error:
         raise PromptError(f"cannot be rendered: {error}") from error
 
 
 def compose_chat_template(template: str, chat_template: str) -> str:
     """A chat template that wraps every user turn in `template` and then goes on as the model's own.
 
-    The prefix rebuilds `messages` in a namespace, since a plain `set` inside a loop is lost after it.
+    The prefix rebuilds `messages` in a namespace, since a plain `set` inside a loop is lost after it. It ends with a
+    block and a newline, which engines drop, and so leaves the model's template at the start of a line, as it was.
     """
     return (
         "{%- set ns_prompt = namespace(msgs=[]) -%}"
@@ -72,5 +127,5 @@ def compose_chat_template(template: str, chat_template: str) -> str:
         "{%- set ns_prompt.msgs = ns_prompt.msgs + [m] -%}"
         "{%- endif -%}"
         "{%- endfor -%}"
-        "{%- set messages = ns_prompt.msgs -%}" + chat_template
+        "{%- set messages = ns_prompt.msgs %}\n" + chat_template
     )

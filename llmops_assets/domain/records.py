@@ -22,7 +22,9 @@ class MadeBy(Frozen):
     program_seconds: float = Field(default=0.0, description="Wall time of its own program, in seconds.")
     at: str = Field(description="When it was committed: ISO 8601, UTC.")
     hardware: str = Field(default="", description="Hardware class, for example 'cpu-2'.")
-    libraries: dict[str, str] = Field(default_factory=dict, description="Versions of the libraries that decide results.")
+    libraries: dict[str, str] = Field(
+        default_factory=dict, description="Versions of the libraries that decide results."
+    )
 
 
 class Record(Frozen):
@@ -269,8 +271,18 @@ class EndpointHealth(Event):
 
 
 AnyRecord = Annotated[
-    CiReport | DatasetVersion | Checkpoint | EvaluationReport | RegisteredModel | QuantizedArtifact
-    | ServedEvaluationReport | ServedSpeed | StagingEndpoint | SmokeTestReport | ReleaseApproval | ProductionEndpoint
+    CiReport
+    | DatasetVersion
+    | Checkpoint
+    | EvaluationReport
+    | RegisteredModel
+    | QuantizedArtifact
+    | ServedEvaluationReport
+    | ServedSpeed
+    | StagingEndpoint
+    | SmokeTestReport
+    | ReleaseApproval
+    | ProductionEndpoint
     | EndpointHealth,
     Field(discriminator="stage"),
 ]

@@ -1,0 +1,158 @@
+"""smoke_test_report, release_approval and endpoint_health: what is asked of a release that is already served.
+
+Each is an event: it happens anew for every release that a run brings, and is never reused.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from llmops_assets.ci import checks_metadata
+from llmops_assets.domain.gate import Verdict, judge_checks
+from llmops_assets.domain.keys import short
+from llmops_assets.domain.records import Check, EndpointHealth, Release, ReleaseApproval, SmokeTestReport
+from llmops_assets.evidence import current_release, verdict_on
+from llmops_assets.project import SmokeTest
+from llmops_assets.settings import ProjectSource
+from llmops_assets.stage import StageRun, stage_asset
+from resources.compute import BadInput
+from resources.probe import Answer, ask
+
+DEFAULT_TESTS = (SmokeTest(name="answers", input="Hello"),)
+"""Asked when a project names no smoke tests of its own: an endpoint that cannot say anything is never released."""
+
+
+def release_now(run: StageRun) -> Release:
+    """The release of this revision.
+
+    Raises:
+        dg.Failure: its artifact does not exist yet.
+    """
+    found = current_release(run)
+    if found is None:
+        raise dg.Failure(
+            f"there is no quantized artifact of {short(run.revision)} yet; materialize it first", allow_retries=False
+        )
+    return found
+
+
+# -- smoke tests ----------------------------------------------------------------------------------------------------
+
+
+def make_smoke(run: StageRun) -> SmokeTestReport:
+    release = release_now(run)
+    tests = [SmokeTest.model_validate(t) for t in run.at.smoke_tests] or list(DEFAULT_TESTS)
+    url = run.serving.base_url(run.project.name, "staging")
+    headers = run.serving.candidate_headers(release.digest)
+    checks = tuple(check_answer(t, ask(url, run.project.name, t.input, headers=headers), release.digest) for t in tests)
+    return SmokeTestReport(**run.header, release=release.digest, checks=checks)
+
+
+def check_answer(test: SmokeTest, answer: Answer, release: str | None = None) -> Check:
+    """What one answer did not fulfil, all of it."""
+    expect = test.expect
+    wrong: list[str] = []
+    if answer.status != expect.status:
+        wrong.append(
+            f"status {answer.status}, expected {expect.status}" + (f" ({answer.error[:200]})" if answer.error else "")
+        )
+    elif expect.status == 200:
+        if answer.broken:
+            wrong.append(f"the answer broke off: {answer.error[:200]}")
+        if not answer.text.strip():
+            wrong.append("the answer is empty")
+        if release and answer.release != release:
+            wrong.append(f"release {short(answer.release or 'unknown')} answered")
+    if expect.contains is not None and expect.contains not in answer.text:
+        wrong.append(f"it does not contain {expect.contains!r}")
+    if expect.matches is not None and not re.search(expect.matches, answer.text):
+        wrong.append(f"it does not match {expect.matches!r}")
+    if expect.max_latency is not None and answer.latency_s > expect.max_latency:
+        wrong.append(f"it took {answer.latency_s:.2f} s, at most {expect.max_latency:g} s were allowed")
+    summary = "; ".join(wrong) or f"answered in {answer.latency_s:.2f} s: {answer.text.strip()[:80]!r}"
+    return Check(name=test.name, passed=not wrong, summary=summary, detail=answer.text, seconds=answer.latency_s)
+
+
+def describe_checks(run: StageRun, record: SmokeTestReport | EndpointHealth) -> Mapping[str, Any]:
+    return {"release": short(record.release), **checks_metadata(record.checks)}
+
+
+def verdict_smoke(run: StageRun, record: SmokeTestReport) -> Verdict:
+    return judge_checks(f"the staged release {short(record.release)}", record.key, record.checks)
+
+
+def build_smoke(project: ProjectSource) -> dg.AssetsDefinition:
+    return stage_asset(
+        project, "smoke_test_report", make_smoke, describe_checks, kinds={"openai"}, checks={"answers": verdict_smoke}
+    )
+
+
+# -- approval -------------------------------------------------------------------------------------------------------
+
+
+def make_approval(run: StageRun) -> ReleaseApproval:
+    release = release_now(run)
+    if run.at.config.deployment.approval.needed:
+        raise BadInput(
+            "deployment.approval: this release needs a person's approval, and waiting for one is not supported yet; "
+            "nothing was released. Remedy: set deployment.approval: {required: false} in llmops.yaml, or keep this "
+            "release in staging"
+        )
+    champion = run.ledger.serving(run.project.name, "production")
+    records = run.demand.records
+    reports = [records[s].outputs[""] for s in ("evaluation_report", "served_evaluation_report") if s in records]
+    return ReleaseApproval(
+        **run.header,
+        release=release.digest,
+        decision="automatic",
+        by="llmops.yaml",
+        reason="deployment.approval is not required",
+        environment="production",
+        replaces=champion.release if champion else None,
+        reports=tuple(reports),
+    )
+
+
+def describe_approval(run: StageRun, record: ReleaseApproval) -> Mapping[str, Any]:
+    return {
+        "release": short(record.release),
+        "decision": record.decision,
+        "by": record.by,
+        "reason": record.reason,
+        "replaces": short(record.replaces) if record.replaces else "nothing",
+    }
+
+
+def build_approval(project: ProjectSource) -> dg.AssetsDefinition:
+    return stage_asset(
+        project, "release_approval", make_approval, describe_approval, kinds={"policy"}, require=verdict_on
+    )
+
+
+# -- health ---------------------------------------------------------------------------------------------------------
+
+
+def make_health(run: StageRun) -> EndpointHealth:
+    checks: list[Check] = []
+    release = ""
+    for environment in ("staging", "production"):
+        serving = run.ledger.serving(run.project.name, environment)
+        if serving is None:
+            checks.append(Check(name=environment, passed=True, severity="warn", summary="serves nothing yet"))
+            continue
+        release = serving.release
+        answer = ask(run.serving.base_url(run.project.name, environment), run.project.name, "Hello")
+        checks.append(check_answer(SmokeTest(name=environment, input="Hello"), answer, serving.release))
+    return EndpointHealth(**run.header, release=release, checks=tuple(checks))
+
+
+def verdict_health(run: StageRun, record: EndpointHealth) -> Verdict:
+    return judge_checks(f"the endpoints of {run.project.name}", record.key, record.checks)
+
+
+def build_health(project: ProjectSource) -> dg.AssetsDefinition:
+    return stage_asset(
+        project, "endpoint_health", make_health, describe_checks, kinds={"openai"}, checks={"healthy": verdict_health}
+    )

@@ -1,0 +1,93 @@
+"""fine_tuned_checkpoint: LoRA or full fine-tuning of the base model, or the base model as it is.
+
+The training loop is the program `llmops_assets.programs.train`; this module only says what it is to do.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from llmops_assets.dataset import base_model
+from llmops_assets.domain.keys import short
+from llmops_assets.domain.records import Checkpoint, DatasetVersion
+from llmops_assets.evidence import verdict_on
+from llmops_assets.programs.specs import TrainResult, TrainSpec
+from llmops_assets.settings import ProjectSource
+from llmops_assets.stage import StageRun, stage_asset
+
+
+def make(run: StageRun) -> Checkpoint:
+    data = run.record(DatasetVersion, "dataset_version")
+    training = run.at.config.training
+    folder, base = base_model(run)
+    base_artifact = run.store.put(folder)
+    spec = TrainSpec(
+        base=str(run.fetch(base_artifact.uri, data)),
+        data=str(run.fetch(data.uri, data)),
+        prompt=run.at.values["training.prompt"],
+        lora=training.lora.model_dump(mode="json"),
+        **training.model_dump(exclude={"lora", "prompt"}),
+    )
+    mlflow_run = run.tracking.start(
+        run.project.name,
+        run.key,
+        name=f"{short(run.revision)} {training.method}",
+        revision=run.revision,
+        dagster_run_id=run.run_id,
+        params={"data": data.train.digest[:12], "base": base, **spec.model_dump(exclude={"base", "data", "prompt"})},
+        artifacts=run.store.url,
+    )
+
+    def progress(line: dict[str, Any]) -> None:
+        figures = {
+            k: line[k] for k in ("loss", "tokens_per_s", "learning_rate") if isinstance(line.get(k), int | float)
+        }
+        if figures and "step" in line:
+            run.tracking.log(mlflow_run, figures, int(line["step"]))
+
+    done = run.program("train", spec, on_progress=progress)
+    result = done.read(TrainResult)
+    artifact = run.store.put(done.artifact)
+    if result.validation_loss is not None:
+        run.tracking.log(mlflow_run, {"validation_loss": result.validation_loss}, result.steps)
+    run.tracking.finish(mlflow_run)
+    run.compute.clean(Path(done.folder).name)
+    return Checkpoint(
+        **run.header,
+        method=training.method,
+        uri=artifact.uri,
+        digest=artifact.digest,
+        base=base,
+        base_uri=base_artifact.uri,
+        base_digest=base_artifact.digest,
+        mlflow_run_id=mlflow_run,
+        **result.model_dump(exclude={"libraries"}),
+    )
+
+
+def describe(run: StageRun, record: Checkpoint) -> Mapping[str, Any]:
+    url = run.tracking.run_url(run.project.name, record.mlflow_run_id)
+    found: dict[str, Any] = {
+        "method": record.method,
+        "base": record.base,
+        "steps": record.steps,
+        "tokens": record.tokens,
+        "tokens_per_s": record.tokens_per_s,
+        "trained_parameters": record.trained_parameters,
+        "resumed_from_step": record.resumed_from_step,
+        "digest": record.digest,
+        "uri": dg.MetadataValue.path(record.uri),
+        "mlflow_run": dg.MetadataValue.url(url) if url else record.mlflow_run_id,
+    }
+    for name in ("train_loss", "validation_loss"):
+        if (value := getattr(record, name)) is not None:
+            found[name] = value
+    return found
+
+
+def build(project: ProjectSource) -> dg.AssetsDefinition:
+    return stage_asset(
+        project, "fine_tuned_checkpoint", make, describe, kinds={"pytorch", "huggingface"}, require=verdict_on
+    )

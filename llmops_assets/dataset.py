@@ -1,0 +1,122 @@
+"""dataset_version: the data at the revision, pulled, checked and made canonical; and the base model, looked at.
+
+What is wrong with either is said here, before a training starts.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from llmops_assets.ci import checks_metadata
+from llmops_assets.domain.gate import Verdict, judge_checks
+from llmops_assets.domain.keys import short
+from llmops_assets.domain.records import DatasetVersion
+from llmops_assets.programs.architectures import convertible
+from llmops_assets.programs.specs import DatasetResult, DatasetSpec
+from llmops_assets.project import BaseModelHub
+from llmops_assets.settings import ProjectSource
+from llmops_assets.stage import StageRun, stage_asset
+from resources.compute import BadInput
+from resources.hub import download_base_model
+
+
+def base_model(run: StageRun) -> tuple[Path, str]:
+    """The base model's folder at this revision, and its version.
+
+    Raises:
+        BadInput: it is missing, a pickle, or of an architecture that the quantizer cannot convert.
+    """
+    base = run.at.config.model.base
+    if isinstance(base, BaseModelHub):
+        folder, name = download_base_model(run.settings.home, base.hub, base.revision), f"{base.hub}@{base.revision}"
+    else:
+        folder, name = (
+            run.source.pull(run.at, [base.path]) / base.path,
+            f"{base.path}@{run.at.values['model.base']['version']}",
+        )
+    if problem := _problem(folder, run.settings.compute.llama_cpp):
+        raise BadInput(f"model.base in llmops.yaml ({name}): {problem}")
+    return folder, name
+
+
+def _problem(folder: Path, converter: str | None) -> str | None:
+    """Why this folder cannot be trained and served, with the remedy; None if it can."""
+    if not (folder / "config.json").is_file():
+        return "there is no config.json in it; it must be a folder as `save_pretrained` writes it"
+    if not list(folder.glob("*.safetensors")):
+        pickles = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in folder.glob(pattern))
+        if pickles:
+            return (
+                f"{pickles[0]} is a pickle, which can run code when it is loaded; convert it with "
+                "`model.save_pretrained(folder, safe_serialization=True)` on a machine that trusts it"
+            )
+        return "there are no *.safetensors weights in it"
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except ValueError as error:
+        return f"its config.json is not valid JSON: {error}"
+    return convertible(config, converter)
+
+
+def make(run: StageRun) -> DatasetVersion:
+    data = run.at.config.data
+    names = {s: path for s in ("train", "validation", "test") if (path := getattr(data, s))}
+    tree = run.source.pull(run.at, list(names.values()))
+    folder, _ = base_model(run)
+    for split, path in names.items():
+        if not (tree / path).is_file():
+            raise BadInput(f"data.{split} in llmops.yaml: {path} is not a file of rows (.jsonl or .parquet)")
+    paths = {split: str(tree / path) for split, path in names.items()}
+    spec = DatasetSpec(
+        train=paths.get("train"),
+        validation=paths.get("validation"),
+        test=paths["test"],
+        names=names,
+        validation_share=data.validation_share,
+        seed=data.seed,
+        tokenizer=str(folder),
+    )
+    done = run.program("dataset", spec)
+    result = done.read(DatasetResult)
+    artifact = run.store.put(done.artifact)
+    run.compute.clean(Path(done.folder).name)
+    return DatasetVersion(
+        **run.header,
+        uri=artifact.uri,
+        train=result.train,
+        validation=result.validation,
+        test=result.test,
+        checks=result.checks,
+        statistics=result.statistics,
+    )
+
+
+def describe(run: StageRun, record: DatasetVersion) -> Mapping[str, Any]:
+    return {
+        "train_rows": record.train.rows,
+        "validation_rows": record.validation.rows,
+        "test_rows": record.test.rows,
+        "versions": dg.MetadataValue.json(run.at.values["data"]),
+        **{name: value for name, value in record.statistics.items()},
+        "uri": dg.MetadataValue.path(record.uri),
+        **checks_metadata(record.checks),
+    }
+
+
+def verdict(run: StageRun, record: DatasetVersion) -> Verdict:
+    return judge_checks(f"the data of {short(run.revision)}", record.key, record.checks)
+
+
+def build(project: ProjectSource) -> dg.AssetsDefinition:
+    return stage_asset(
+        project,
+        "dataset_version",
+        make,
+        describe,
+        kinds={"dvc"},
+        checks={"fit_for_training": verdict},
+        sources=["data"],
+    )

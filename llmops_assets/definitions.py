@@ -1,0 +1,95 @@
+"""What Dagster loads: `defs`. Assembly only; every part is built in the module of its name.
+
+Loading does no I/O but reading the settings file: no torch, no MLflow, no socket.
+"""
+
+from typing import Any
+
+import dagster as dg
+
+from llmops_assets import (
+    acceptance,
+    checkpoint,
+    ci,
+    dataset,
+    deployment,
+    evaluation,
+    quantization,
+    registry,
+)
+from llmops_assets.project import ConfigError
+from llmops_assets.settings import ProjectSource, Settings, load_settings
+from llmops_assets.stage import PROJECT_TAG
+from resources.assembly import build_resources
+from sensors.build import build_sensors
+
+STAGE_BUILDERS = (
+    ci.build,
+    dataset.build,
+    checkpoint.build,
+    evaluation.build,
+    registry.build,
+    quantization.build,
+    evaluation.build_served,
+    deployment.build_staging,
+    acceptance.build_smoke,
+    acceptance.build_approval,
+    deployment.build_production,
+    acceptance.build_health,
+)
+
+
+def job_name(project: ProjectSource) -> str:
+    return f"{project.group}_deliver"
+
+
+def project_assets(project: ProjectSource) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    """The twelve stages of a project and the two sources that they read."""
+    common: dict[str, Any] = {"group_name": project.group, "owners": list(project.owners)}
+    repository = dg.AssetSpec(
+        [project.name, "repository"], kinds={"git"}, metadata={"repository": project.repository, "branch": project.branch},
+        description="The watched branch. Its data version is the commit.", **common,
+    )  # fmt: skip
+    data = dg.AssetSpec(
+        [project.name, "data"], kinds={"dvc"}, description="The DVC-tracked data. Its data version is theirs.", **common
+    )
+    return [repository, data, *(build(project) for build in STAGE_BUILDERS)]
+
+
+def build_definitions(settings: Settings | None = None, **resource_overrides: Any) -> dg.Definitions:
+    """The whole location, as production assembles it; tests override resources by name.
+
+    Args:
+        settings: None reads them as `load_settings` says. Broken settings give an empty location that says why, so
+            that Dagster's own page stays reachable.
+    """
+    if settings is None:
+        try:
+            settings = load_settings()
+        except ConfigError as error:
+            settings = Settings(hint=f"The settings are wrong, so nothing is watched: {error}")
+    jobs = [
+        dg.define_asset_job(
+            job_name(project),
+            selection=dg.AssetSelection.groups(project.group)
+            - dg.AssetSelection.assets([project.name, "repository"], [project.name, "data"]),
+            tags={PROJECT_TAG: project.name},
+            description=f"Everything from {project.name}'s data to its endpoint.",
+        )
+        for project in settings.projects
+    ]
+    return dg.Definitions(
+        assets=[a for project in settings.projects for a in project_assets(project)],
+        jobs=jobs,
+        sensors=[
+            s
+            for project, job in zip(settings.projects, jobs, strict=True)
+            for s in build_sensors(project, job, settings)
+        ],
+        resources=build_resources(settings, **resource_overrides),
+        executor=dg.in_process_executor,
+        metadata={"hint": settings.hint} if settings.hint else {},
+    )
+
+
+defs = build_definitions()

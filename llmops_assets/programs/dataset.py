@@ -1,0 +1,152 @@
+"""python -m llmops_assets.programs.dataset --spec SPEC.json --output DIR
+
+Reads a project's rows, splits validation off, checks everything, and writes the canonical rows. A file that cannot be
+read ends the program; what can be read but should not be trained on is a failed check. Reading belongs in
+`programs.rows`, fetching the files in the stage.
+"""
+
+import hashlib
+import unicodedata
+from collections import Counter
+from pathlib import Path
+
+from llmops_assets.domain.records import Check, Split
+from llmops_assets.programs.entry import BadInput, Job, run
+from llmops_assets.programs.lengths import measure_lengths, percentile
+from llmops_assets.programs.rows import Row, canonical, digest_of, messages_of, read_rows, reference, write_rows
+from llmops_assets.programs.specs import DatasetResult, DatasetSpec
+
+Splits = dict[str, list[Row]]
+
+
+def make_dataset(spec: DatasetSpec, job: Job) -> DatasetResult:
+    """The whole program.
+
+    Raises:
+        BadInput: a file is missing or malformed, or a split is empty.
+    """
+    splits = _read(spec, job)
+    names = {"validation": f"validation (a share of {spec.names.get('train', 'train')})", **spec.names}
+    lengths_check, lengths = _lengths(splits, names, spec.tokenizer)
+    leaked = _leaked(splits)
+    duplicates = _duplicates(splits["train"])
+    checks = [
+        Check(name="schema", passed=True, summary=", ".join(f"{len(r)} {s} rows" for s, r in splits.items())),
+        _empty_fields(splits, names),
+        _listed("duplicates", duplicates, "rows of train occur more than once", names["train"] if duplicates else "", "warn"),
+        _listed("leakage", leaked, "test inputs occur in train or validation", names.get("test", "test"), "error"),
+    ]
+    if lengths_check is not None:
+        checks.append(lengths_check)
+    artifact = job.new_artifact()
+    for split, rows in splits.items():
+        write_rows(artifact / f"{split}.jsonl", rows)
+    statistics = {
+        **{f"rows_{split}": float(len(rows)) for split, rows in splits.items()},
+        **_characters(splits),
+        **lengths,
+        "duplicates": float(len(duplicates)),
+        "leaked": float(len(leaked)),
+    }
+    done = {split: Split(rows=len(rows), digest=digest_of(rows)) for split, rows in splits.items()}
+    return DatasetResult(**done, checks=tuple(checks), statistics=statistics)
+
+
+def _read(spec: DatasetSpec, job: Job) -> Splits:
+    def read(path: str | None, split: str) -> list[Row]:
+        if path is None:
+            return []
+        job.progress("read", spec.names.get(split, path))
+        return read_rows(Path(path), spec.names.get(split, Path(path).name))
+
+    test, train, validation = read(spec.test, "test"), read(spec.train, "train"), read(spec.validation, "validation")
+    if not test:
+        raise BadInput("it has no rows, so nothing could be measured; add held-out rows", spec.names.get("test", spec.test))
+    if spec.train is not None and not train:
+        raise BadInput("it has no rows; add training rows, or set training.method: none", spec.names.get("train", spec.train))
+    if spec.train is not None and spec.validation is None:
+        train, validation = split_off(train, spec.validation_share, spec.seed, spec.names.get("train", spec.train))
+    return {"train": train, "validation": validation, "test": test}
+
+
+def split_off(rows: list[Row], share: float, seed: int, name: str) -> tuple[list[Row], list[Row]]:
+    """Training and validation rows. Which a row becomes is up to its own question and the seed alone, so rows that are
+    added later move none, and two answers to one question stay together.
+
+    Raises:
+        BadInput: all rows ask the same.
+    """
+    places = [_place(row, seed) for row in rows]
+    bound = max(share, min(places) + 2**-53)
+    train = [r for r, place in zip(rows, places, strict=True) if place >= bound]
+    validation = [r for r, place in zip(rows, places, strict=True) if place < bound]
+    if not train:
+        raise BadInput("no training row is left beside the validation rows; add rows, or name data.validation", name)
+    return train, validation
+
+
+def _place(row: Row, seed: int) -> float:
+    digest = hashlib.sha256(f"{seed}:{_asked(row)}".encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def _asked(row: Row) -> str:
+    """Everything before the answer, so that white space, case and Unicode forms make no difference."""
+    text = "\n".join(m["content"] for m in messages_of(row)[:-1])
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+
+
+def _empty_fields(splits: Splits, names: dict[str, str]) -> Check:
+    empty = [
+        f"{names.get(split, split)}, row {number}"
+        for split, rows in splits.items()
+        for number, row in enumerate(rows, start=1)
+        if not _asked(row) or not reference(row).strip()
+    ]
+    return _listed("empty_fields", empty, "rows have an empty input or output", "", "error")
+
+
+def _duplicates(rows: list[Row]) -> list[str]:
+    counts = Counter(canonical(row) for row in rows)
+    return [f"{n} times: {text[:120]}" for text, n in counts.items() if n > 1]
+
+
+def _leaked(splits: Splits) -> list[str]:
+    seen = {_asked(row) for split in ("train", "validation") for row in splits[split]}
+    return [
+        f"row {number}: {messages_of(row)[-2]['content'][:120]!r}" if len(messages_of(row)) > 1 else f"row {number}"
+        for number, row in enumerate(splits["test"], start=1)
+        if _asked(row) in seen
+    ]
+
+
+def _listed(name: str, found: list[str], what: str, where: str, severity: str) -> Check:
+    summary = f"{len(found)} {what}" + (f" ({where})" if found and where else "") if found else f"no {what}"
+    detail = "\n".join(found[:20]) + (f"\nand {len(found) - 20} more" if len(found) > 20 else "")
+    return Check.model_validate(
+        {"name": name, "passed": not found, "summary": summary, "detail": detail, "severity": severity}
+    )
+
+
+def _lengths(splits: Splits, names: dict[str, str], base: str | None) -> tuple[Check | None, dict[str, float]]:
+    if base is None:
+        return None, {}
+    everything = [(f"{names.get(s, s)}, row {n}", row) for s, rows in splits.items() for n, row in enumerate(rows, start=1)]
+    lengths, context = measure_lengths([row for _, row in everything], Path(base))
+    long = [f"{where}: {n} tokens" for (where, _), n in zip(everything, lengths, strict=True) if n > context]
+    figures = {f"tokens_p{p}": percentile(lengths, p) for p in (50, 95)} | {"tokens_max": float(max(lengths))}
+    check = _listed("lengths", long, f"rows are longer than the model's context of {context} tokens", "", "error")
+    return check, figures
+
+
+def _characters(splits: Splits) -> dict[str, float]:
+    rows = [row for split in splits.values() for row in split]
+    asked = sum(sum(len(m["content"]) for m in messages_of(row)[:-1]) for row in rows)
+    return {
+        "mean_input_characters": asked / len(rows),
+        "mean_output_characters": sum(len(reference(row)) for row in rows) / len(rows),
+    }
+
+
+if __name__ == "__main__":
+    run("dataset", DatasetSpec, make_dataset)

@@ -1,0 +1,55 @@
+"""quantized_artifact: the checkpoint merged and quantized into the file that the engine will serve."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from llmops_assets.domain.records import Checkpoint, QuantizedArtifact
+from llmops_assets.evidence import verdict_on
+from llmops_assets.programs.specs import QuantizeResult, QuantizeSpec
+from llmops_assets.settings import ProjectSource
+from llmops_assets.stage import StageRun, stage_asset
+
+
+def make(run: StageRun) -> QuantizedArtifact:
+    checkpoint = run.record(Checkpoint, "fine_tuned_checkpoint")
+    quantization = run.at.config.quantization
+    spec = QuantizeSpec(
+        method=checkpoint.method,
+        base=str(run.fetch(checkpoint.base_uri, checkpoint)),
+        checkpoint=str(run.fetch(checkpoint.uri, checkpoint)),
+        scheme=quantization.scheme,
+        converter=run.settings.compute.llama_cpp,
+    )
+    done = run.program("quantize", spec)
+    result = done.read(QuantizeResult)
+    artifact = run.store.put(done.artifact)
+    run.compute.clean(Path(done.folder).name)
+    return QuantizedArtifact(
+        **run.header,
+        backend=quantization.backend,
+        scheme=quantization.scheme,
+        uri=artifact.uri,
+        digest=artifact.digest,
+        file=result.file,
+        size_bytes=result.size_bytes,
+        checkpoint_digest=checkpoint.digest,
+        chat_template=checkpoint.chat_template,
+        context_length=checkpoint.context_length,
+    )
+
+
+def describe(run: StageRun, record: QuantizedArtifact) -> Mapping[str, Any]:
+    return {
+        "backend": record.backend,
+        "scheme": record.scheme,
+        "size_mb": round(record.size_bytes / 1e6, 1),
+        "digest": record.digest,
+        "uri": dg.MetadataValue.path(f"{record.uri}/{record.file}"),
+    }
+
+
+def build(project: ProjectSource) -> dg.AssetsDefinition:
+    return stage_asset(project, "quantized_artifact", make, describe, kinds={"llamacpp"}, require=verdict_on)

@@ -1,0 +1,44 @@
+"""All clients of one location, built from its settings. Constructing them does no I/O."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from llmops_assets.settings import ProjectSource, Settings
+from resources.compute import LocalCompute
+from resources.ledger import Ledger
+from resources.serving import LocalServing
+from resources.source import Source
+from resources.store import ArtifactStore
+from resources.tracking import Tracking
+
+
+def build_resources(settings: Settings, **overrides: Any) -> dict[str, Any]:
+    """The resources of the local profile, by the names under which stages ask for them.
+
+    Args:
+        overrides: replacements by name: real implementations of the same small interfaces.
+
+    Raises:
+        TypeError: an override names no resource.
+    """
+
+    @cache
+    def sources(project: ProjectSource) -> Source:
+        return Source(project, settings)
+
+    made: dict[str, Any] = {
+        "settings": settings,
+        "ledger": Ledger(settings.ledger_url),
+        "store": ArtifactStore(settings.store_url, settings.home / "store-cache"),
+        "compute": LocalCompute(settings.home, settings.compute.threads),
+        "serving": LocalServing(settings.home, settings.serving),
+        "tracking": Tracking(settings.mlflow_uri, settings.mlflow_ui),
+        "sources": sources,
+    }
+    if unknown := set(overrides) - set(made):
+        raise TypeError(f"no such resource: {', '.join(sorted(unknown))} (known: {', '.join(made)})")
+    return made | overrides
+
+
+Sources = Callable[[ProjectSource], Source]

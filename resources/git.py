@@ -1,0 +1,148 @@
+"""Reading a watched repository: a bare mirror kept by `git fetch`, read by pygit2 without a checkout.
+
+The user's own checkout is never touched. What the files mean belongs in `resources.source`.
+"""
+
+import fnmatch
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from llmops_assets.domain.keys import digest
+
+
+class SourceError(Exception):
+    """The repository cannot be read as asked; the message says what to do."""
+
+
+_FETCH_LOCKS: dict[str, threading.Lock] = {}
+
+
+class GitMirror:
+    """A bare mirror of one repository under the home folder. Constructing it does no I/O."""
+
+    def __init__(self, url: str, branch: str, folder: Path):
+        self.url, self.branch, self.folder = url, branch, folder
+
+    def fetch(self) -> None:
+        """Brings the mirror up to date; old commits stay, also after a force-push.
+
+        Raises:
+            SourceError: the remote cannot be reached or is no repository.
+        """
+        with _FETCH_LOCKS.setdefault(str(self.folder), threading.Lock()):
+            if not (self.folder / "HEAD").exists():
+                self.folder.parent.mkdir(parents=True, exist_ok=True)
+                self._git("init", "--quiet", "--bare", str(self.folder), where=self.folder.parent)
+                # Objects that no branch holds any more stay readable: provenance outlives a force-push.
+                self._git("config", "gc.auto", "0")
+            self._git(
+                "fetch", "--quiet", "--prune", "--no-auto-gc", "--", self.url,
+                "+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*",
+            )  # fmt: skip
+
+    def _git(self, *args: str, where: Path | None = None) -> str:
+        env = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
+        try:
+            done = subprocess.run(
+                ["git", *args], cwd=where or self.folder, env=env, capture_output=True, text=True, timeout=120,
+                stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as error:
+            raise SourceError(f"git {args[0]} of {self.url} did not answer within 120 s") from error
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or [f"git {args[0]} failed"]
+            raise SourceError(f"{self.url} is unreachable: {lines[0]}")
+        return done.stdout
+
+    @property
+    def repo(self) -> Any:
+        import pygit2
+
+        if not (self.folder / "HEAD").exists():
+            raise SourceError(f"{self.url} was never fetched")
+        return pygit2.Repository(str(self.folder))
+
+    def head(self) -> str | None:
+        """The commit of the watched branch as of the last fetch; None if there is no such branch."""
+        reference = self.repo.references.get(f"refs/remotes/origin/{self.branch}")
+        return str(reference.target) if reference is not None else None
+
+    def resolve(self, name: str) -> str:
+        """The commit SHA of a SHA, a prefix of one, a branch or a tag.
+
+        Raises:
+            SourceError: there is no such revision.
+        """
+        repo = self.repo
+        for candidate in (name, f"origin/{name}"):
+            try:
+                commit, _ = repo.resolve_refish(candidate)
+                return str(commit.id)
+            except (KeyError, ValueError):
+                continue
+        raise SourceError(f"{name!r} is no commit, branch or tag of {self.url}")
+
+    def read(self, revision: str, path: str) -> bytes | None:
+        """A file's content at a revision, None if there is none."""
+        try:
+            entry = self.repo[revision].tree[path]
+        except KeyError:
+            return None
+        return bytes(entry.data) if entry.type_str == "blob" else None
+
+    def author(self, revision: str) -> str:
+        signature = self.repo[revision].author
+        return f"{signature.name} <{signature.email}>"
+
+    def message(self, revision: str) -> str:
+        return str(self.repo[revision].message).strip().splitlines()[0]
+
+    def files(self, revision: str) -> dict[str, str]:
+        """Path → blob id (and mode, for executables) of every file at a revision."""
+        return dict(_walk(self.repo[revision].tree, ""))
+
+    def changed_files(self, before: str, after: str) -> list[str]:
+        """Paths that differ between two revisions."""
+        try:
+            old = self.files(before)
+        except KeyError:
+            old = {}
+        new = self.files(after)
+        return sorted(p for p in {*old, *new} if old.get(p) != new.get(p))
+
+    def export(self, revision: str, folder: Path) -> Path:
+        """A clean checkout of the revision for programs, made once and then reused."""
+        if (folder / ".git").exists() and (folder.parent / f"{folder.name}.complete").exists():
+            return folder
+        import shutil
+
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        self._git("clone", "--quiet", "--shared", "--no-checkout", str(self.folder), str(folder), where=folder.parent)
+        self._git("checkout", "--quiet", "--detach", revision, where=folder)
+        (folder.parent / f"{folder.name}.complete").touch()
+        return folder
+
+
+def _walk(tree: Any, prefix: str) -> Iterator[tuple[str, str]]:
+    for entry in tree:
+        path = f"{prefix}{entry.name}"
+        if entry.type_str == "tree":
+            yield from _walk(entry, f"{path}/")
+        else:
+            yield path, f"{entry.id}{'' if entry.filemode == 0o100644 else oct(entry.filemode)}"
+
+
+def ignored(path: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a path matches one of the globs; a glob without a slash matches file names in any folder."""
+    name = path.rsplit("/", 1)[-1]
+    return any(fnmatch.fnmatch(path, p) or ("/" not in p and fnmatch.fnmatch(name, p)) for p in patterns)
+
+
+def tree_digest(files: dict[str, str], leave_out: tuple[str, ...], also: frozenset[str]) -> str:
+    """One digest over the files that matter."""
+    return digest({p: blob for p, blob in sorted(files.items()) if p not in also and not ignored(p, leave_out)})

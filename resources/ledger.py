@@ -1,0 +1,483 @@
+"""The ledger: the one transactional memory, on SQLite or PostgreSQL. Requests, records, edges, verdicts, rollouts.
+
+Each method is one transaction. What to do about what is found here is decided in `llmops_assets.domain`. Dagster's
+cursors and run keys and MLflow's aliases are projections of it.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, delete, event, insert, select, update
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import IntegrityError
+
+from llmops_assets.domain.gate import Verdict
+from llmops_assets.domain.keys import digest
+from llmops_assets.domain.provenance import Edge
+from llmops_assets.domain.records import AnyRecord, Record, Release, parse_record
+from llmops_assets.domain.requests import ACTIVE, Request, Status
+from llmops_assets.domain.rollout import RolloutState
+from resources import ledger_schema as t
+
+
+class LedgerError(Exception):
+    """The ledger cannot be used as it is; the message names the remedy."""
+
+
+class Conflict(Exception):
+    """Somebody else was first: the row exists, or changed since it was read."""
+
+
+class Serving:
+    """What an environment serves: release digest, the revision it was deployed for, since when (epoch seconds)."""
+
+    def __init__(self, release: str, revision: str, since: float):
+        self.release, self.revision, self.since = release, revision, since
+
+
+class Ledger:
+    """Opens lazily: constructing one does no I/O."""
+
+    def __init__(self, url: str, clock: Callable[[], float] = time.time):
+        self.url = url
+        self.clock = clock
+        self._engine: Engine | None = None
+
+    @property
+    def engine(self) -> Engine:
+        if self._engine is None:
+            self._engine = _open(self.url)
+        return self._engine
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        with self.engine.begin() as connection:
+            yield connection
+
+    def _read(self) -> Connection:
+        return self.engine.execution_options(writes=False).connect()
+
+    # -- requests ---------------------------------------------------------------------------------------------------
+
+    def requests(self, project: str) -> list[Request]:
+        """The project's requests, oldest first."""
+        with self._read() as c:
+            rows = c.execute(select(t.requests).where(t.requests.c.project == project).order_by(t.requests.c.id))
+            return [self._request(r._mapping) for r in rows]
+
+    def request_of_run(self, run_id: str) -> Request | None:
+        with self._read() as c:
+            row = c.execute(
+                select(t.requests).where(t.requests.c.run_id == run_id).order_by(t.requests.c.id.desc())
+            ).first()
+            return self._request(row._mapping) if row else None
+
+    def _request(self, row: Mapping[Any, Any]) -> Request:
+        fields = {k: row[k] for k in Request.model_fields if k not in ("age_s",)}
+        return Request(**fields, age_s=max(0.0, self.clock() - row["updated"]))
+
+    def open_request(
+        self,
+        project: str,
+        revision: str,
+        generation: int,
+        reason: str,
+        *,
+        status: Status = "queued",
+        asked_by: str = "sensor",
+        base: str | None = None,
+    ) -> Request:
+        """Inserts the row that is the lock of this change.
+
+        Raises:
+            Conflict: this generation exists already, or another request of the project is at work.
+        """
+        now = self.clock()
+        row = {
+            "project": project, "revision": revision, "generation": generation, "status": status, "reason": reason,
+            "asked_by": asked_by, "base": base, "detail": "", "created": now, "updated": now,
+        }  # fmt: skip
+        try:
+            with self._write() as c:
+                identity = c.execute(insert(t.requests).values(row)).inserted_primary_key
+                if status in ACTIVE:
+                    c.execute(insert(t.active_requests).values(project=project, request=identity[0]))  # type: ignore[index]
+                self._audit(
+                    c,
+                    {
+                        "event": "request",
+                        **{k: row[k] for k in ("project", "revision", "generation", "status", "reason", "asked_by")},
+                    },
+                )
+        except IntegrityError as error:
+            raise Conflict(
+                f"{project}:{revision}:{generation} or another request of {project} is there already"
+            ) from error
+        return Request(project=project, revision=revision, generation=generation, status=status, reason=reason,
+                       asked_by=asked_by, base=base)  # fmt: skip
+
+    def next_generation(self, request: Request, generation: int, reason: str) -> Request:
+        """Closes a request whose run died and opens the next generation of it, in one transaction.
+
+        Raises:
+            Conflict: somebody else did so already.
+        """
+        now = self.clock()
+        try:
+            with self._write() as c:
+                done = c.execute(
+                    update(t.requests)
+                    .where(self._is(request), t.requests.c.status.in_(ACTIVE))
+                    .values(status="failed", detail=reason, updated=now)
+                )
+                if done.rowcount != 1:
+                    raise Conflict(f"{request.name} is not active any more")
+                c.execute(delete(t.active_requests).where(t.active_requests.c.project == request.project))
+                old = c.execute(select(t.requests).where(self._is(request))).one()._mapping
+                row = {k: old[k] for k in ("project", "revision", "base")} | {
+                    "generation": generation, "status": "queued", "asked_by": request.asked_by, "detail": "",
+                    "reason": f"{request.reason.split(' (generation ')[0]} ({reason})", "created": now, "updated": now,
+                }  # fmt: skip
+                identity = c.execute(insert(t.requests).values(row)).inserted_primary_key
+                c.execute(insert(t.active_requests).values(project=request.project, request=identity[0]))  # type: ignore[index]
+                self._audit(
+                    c, {"event": "next generation", "request": request.name, "generation": generation, "reason": reason}
+                )
+        except IntegrityError as error:
+            raise Conflict(f"generation {generation} of {request.name} is there already") from error
+        return request.model_copy(
+            update={"generation": generation, "status": "queued", "reason": row["reason"], "run_id": None}
+        )
+
+    def claim(self, request: Request, run_id: str) -> None:
+        """Binds a queued request to the run that works on it; repeating it for the same run does nothing.
+
+        Raises:
+            Conflict: another run has it, or it is closed.
+        """
+        with self._write() as c:
+            row = c.execute(select(t.requests.c.run_id, t.requests.c.status).where(self._is(request))).first()
+            if row is None or row.status not in ACTIVE or row.run_id not in (None, run_id):
+                held = f"run {row.run_id}, {row.status}" if row else "nobody"
+                raise Conflict(f"{request.name} belongs to {held}")
+            c.execute(
+                update(t.requests)
+                .where(self._is(request))
+                .values(status="running", run_id=run_id, updated=self.clock())
+            )
+
+    def close(self, request: Request, status: Status, detail: str) -> bool:
+        """Ends an active request with its outcome. False if it was closed already: the first outcome stays."""
+        with self._write() as c:
+            done = c.execute(
+                update(t.requests)
+                .where(self._is(request), t.requests.c.status.in_(ACTIVE))
+                .values(status=status, detail=detail, updated=self.clock())
+            )
+            if done.rowcount != 1:
+                return False
+            c.execute(delete(t.active_requests).where(t.active_requests.c.project == request.project))
+            self._audit(c, {"event": "closed", "request": request.name, "status": status, "detail": detail})
+            return True
+
+    @staticmethod
+    def _is(request: Request) -> Any:
+        r = t.requests.c
+        return (r.project == request.project) & (r.revision == request.revision) & (r.generation == request.generation)
+
+    # -- pins -------------------------------------------------------------------------------------------------------
+
+    def pin(self, run_id: str, project: str, revision: str) -> str:
+        """The revision of a root run: the first one that was put there."""
+        where = (t.pins.c.run_id == run_id) & (t.pins.c.project == project)
+        try:
+            with self._write() as c:
+                c.execute(insert(t.pins).values(run_id=run_id, project=project, revision=revision))
+            return revision
+        except IntegrityError:
+            with self._read() as c:
+                return str(c.execute(select(t.pins.c.revision).where(where)).scalar_one())
+
+    def pinned(self, run_id: str, project: str) -> str | None:
+        where = (t.pins.c.run_id == run_id) & (t.pins.c.project == project)
+        with self._read() as c:
+            return c.execute(select(t.pins.c.revision).where(where)).scalar()
+
+    # -- records and edges ------------------------------------------------------------------------------------------
+
+    def find(self, key: str) -> AnyRecord | None:
+        """The record committed under a key."""
+        with self._read() as c:
+            body = c.execute(select(t.records.c.body).where(t.records.c.key == key)).scalar()
+        return parse_record(body) if body else None
+
+    def commit(self, record: Record) -> AnyRecord:
+        """Conditional create: the first record under a key wins, and is what everyone gets back."""
+        try:
+            with self._write() as c:
+                c.execute(
+                    insert(t.records).values(
+                        key=record.key,
+                        stage=record.stage,
+                        body=record.model_dump_json(),
+                        created=self.clock(),  # type: ignore[attr-defined]
+                    )
+                )
+        except IntegrityError:
+            pass  # adopted below: somebody committed the same work first
+        found = self.find(record.key)
+        assert found is not None
+        return found
+
+    def salt_of(self, key: str) -> str | None:
+        """The salt of the newest deliberate rebuild of what this (unsalted) key stands for."""
+        with self._read() as c:
+            return c.execute(select(t.rebuilds.c.salt).where(t.rebuilds.c.key == key)).scalar()
+
+    def rebuild(self, key: str, reason: str) -> None:
+        """From now on, what stands under this (unsalted) key is to be made anew."""
+        salt = f"{reason} ({self.clock():.3f})"
+        with self._write() as c:
+            c.execute(delete(t.rebuilds).where(t.rebuilds.c.key == key))
+            c.execute(insert(t.rebuilds).values(key=key, salt=salt))
+            self._audit(c, {"event": "rebuild", "key": key, "reason": reason})
+
+    def forget(self, key: str) -> None:
+        """Drops a record whose artifact is gone or damaged, so that it is made again."""
+        with self._write() as c:
+            c.execute(delete(t.records).where(t.records.c.key == key))
+            self._audit(c, {"event": "forgot record", "key": key})
+
+    def demand(self, project: str, revision: str, record: Record, reused: bool) -> None:
+        """Writes the lineage edge (project, revision, stage → record)."""
+        where = (t.edges.c.project == project) & (t.edges.c.revision == revision) & (t.edges.c.stage == record.stage)  # type: ignore[attr-defined]
+        values = {"key": record.key, "reused": reused, "updated": self.clock()}
+        with self._write() as c:
+            if c.execute(update(t.edges).where(where).values(values)).rowcount == 0:
+                c.execute(insert(t.edges).values(project=project, revision=revision, stage=record.stage, **values))  # type: ignore[attr-defined]
+
+    def edges(self, project: str, revision: str) -> dict[str, Edge]:
+        """Edges of a revision by stage."""
+        with self._read() as c:
+            rows = c.execute(select(t.edges).where(t.edges.c.project == project, t.edges.c.revision == revision))
+            return {
+                r.stage: Edge(project=r.project, revision=r.revision, stage=r.stage, key=r.key, reused=r.reused)
+                for r in rows
+            }
+
+    def records_of(self, project: str, revision: str) -> dict[str, AnyRecord]:
+        """The records that a revision demanded, by stage."""
+        query = select(t.edges.c.stage, t.records.c.body).join_from(
+            t.edges, t.records, t.edges.c.key == t.records.c.key
+        )
+        with self._read() as c:
+            rows = c.execute(query.where(t.edges.c.project == project, t.edges.c.revision == revision))
+            return {r.stage: parse_record(r.body) for r in rows}
+
+    # -- verdicts, releases, servings -------------------------------------------------------------------------------
+
+    def add_verdict(self, project: str, revision: str, stage: str, verdict: Verdict) -> None:
+        with self._write() as c:
+            c.execute(
+                insert(t.verdicts).values(
+                    project=project,
+                    revision=revision,
+                    stage=stage,
+                    passed=verdict.passed,
+                    body=verdict.model_dump_json(),
+                    created=self.clock(),
+                )  # fmt: skip
+            )
+
+    def verdicts(self, project: str, revision: str) -> list[tuple[str, Verdict]]:
+        """(stage, verdict), oldest first."""
+        with self._read() as c:
+            rows = c.execute(
+                select(t.verdicts)
+                .where(t.verdicts.c.project == project, t.verdicts.c.revision == revision)
+                .order_by(t.verdicts.c.id)
+            )
+            return [(r.stage, Verdict.model_validate_json(r.body)) for r in rows]
+
+    def add_release(self, release: Release, revision: str) -> None:
+        """Remembers a release; the first revision that made it stays its author."""
+        try:
+            with self._write() as c:
+                c.execute(
+                    insert(t.releases).values(
+                        digest=release.digest,
+                        project=release.project,
+                        revision=revision,
+                        body=release.model_dump_json(),
+                        created=self.clock(),
+                    )  # fmt: skip
+                )
+        except IntegrityError:
+            return  # known already: a revert makes a release that exists
+
+    def release(self, digest_or_prefix: str) -> Release | None:
+        with self._read() as c:
+            bodies = c.execute(
+                select(t.releases.c.body).where(t.releases.c.digest.startswith(digest_or_prefix))
+            ).scalars()
+            found = [Release.model_validate_json(b) for b in bodies]
+        return found[0] if len(found) == 1 else None
+
+    def revision_of_release(self, project: str, digest_or_prefix: str) -> tuple[str, str] | None:
+        """(revision, digest) of a release that a person named; None if there is none, or several."""
+        if len(digest_or_prefix) < 6:
+            return None
+        where = (t.releases.c.project == project) & t.releases.c.digest.startswith(digest_or_prefix)
+        with self._read() as c:
+            found = c.execute(select(t.releases.c.revision, t.releases.c.digest).where(where)).all()
+        return (found[0].revision, found[0].digest) if len(found) == 1 else None
+
+    def serve(self, project: str, environment: str, release: str, revision: str) -> None:
+        """Notes that an environment serves a release from now on; nothing if it is the same revision and release."""
+        now = self.serving(project, environment)
+        if now and (now.release, now.revision) == (release, revision):
+            return
+        with self._write() as c:
+            c.execute(
+                insert(t.servings).values(
+                    project=project, environment=environment, release=release, revision=revision, since=self.clock()
+                )
+            )
+            self._audit(
+                c,
+                {
+                    "event": "serves",
+                    "project": project,
+                    "environment": environment,
+                    "release": release,
+                    "revision": revision,
+                },
+            )
+
+    def serving(self, project: str, environment: str) -> Serving | None:
+        where = (t.servings.c.project == project) & (t.servings.c.environment == environment)
+        with self._read() as c:
+            row = c.execute(select(t.servings).where(where).order_by(t.servings.c.id.desc()).limit(1)).first()
+        return Serving(row.release, row.revision, row.since) if row else None
+
+    def has_served(self, project: str, release: str, environment: str = "production") -> bool:
+        where = (t.servings.c.project == project) & (t.servings.c.environment == environment)
+        with self._read() as c:
+            return (
+                c.execute(select(t.servings.c.id).where(where, t.servings.c.release == release).limit(1)).first()
+                is not None
+            )
+
+    # -- rollouts ---------------------------------------------------------------------------------------------------
+
+    def rollout(self, project: str) -> tuple[int, int, str, RolloutState] | None:
+        """The project's newest rollout: (id, version, revision, state)."""
+        with self._read() as c:
+            row = c.execute(
+                select(t.rollouts).where(t.rollouts.c.project == project).order_by(t.rollouts.c.id.desc()).limit(1)
+            ).first()
+        return (row.id, row.version, row.revision, RolloutState.model_validate_json(row.body)) if row else None
+
+    def begin_rollout(self, project: str, revision: str, state: RolloutState) -> tuple[int, int]:
+        """Stores the first state; returns (id, version)."""
+        with self._write() as c:
+            done = c.execute(
+                insert(t.rollouts).values(
+                    project=project,
+                    release=state.release,
+                    revision=revision,
+                    version=1,
+                    status=state.status,
+                    body=state.model_dump_json(),
+                    updated=self.clock(),
+                )  # fmt: skip
+            )
+            self._audit(
+                c, {"event": "rollout", "project": project, "release": state.release, "replaces": state.replaces}
+            )
+            return int(done.inserted_primary_key[0]), 1  # type: ignore[index]
+
+    def save_rollout(self, identity: int, version: int, state: RolloutState) -> int:
+        """Compare and set: stores the next state and returns its version.
+
+        Raises:
+            Conflict: another run moved the rollout since `version` was read.
+        """
+        with self._write() as c:
+            done = c.execute(
+                update(t.rollouts)
+                .where(t.rollouts.c.id == identity, t.rollouts.c.version == version)
+                .values(version=version + 1, status=state.status, body=state.model_dump_json(), updated=self.clock())
+            )
+            if done.rowcount != 1:
+                raise Conflict(f"rollout {identity} was moved by somebody else since version {version}")
+            if state.status != "running":
+                self._audit(
+                    c, {"event": f"rollout {state.status}", "release": state.release, "reasons": list(state.reasons)}
+                )
+        return version + 1
+
+    # -- audit ------------------------------------------------------------------------------------------------------
+
+    def _audit(self, c: Connection, what: Mapping[str, Any]) -> None:
+        previous = c.execute(select(t.audit.c.hash).order_by(t.audit.c.id.desc()).limit(1)).scalar() or ""
+        text, at = json.dumps(dict(what), sort_keys=True), self.clock()
+        c.execute(insert(t.audit).values(at=at, event=text, previous=previous, hash=digest([previous, at, text])))
+
+    def verify_audit(self) -> int:
+        """The number of audited events, if the chain is whole.
+
+        Raises:
+            LedgerError: names the first row that does not fit.
+        """
+        previous, count = "", 0
+        with self._read() as c:
+            for row in c.execute(select(t.audit).order_by(t.audit.c.id)):
+                if row.previous != previous or row.hash != digest([row.previous, row.at, row.event]):
+                    raise LedgerError(f"audit event {row.id} was altered, or the one before it removed")
+                previous, count = row.hash, count + 1
+        return count
+
+
+def _open(url: str) -> Engine:
+    parsed = make_url(url)
+    sqlite = parsed.get_backend_name() == "sqlite"
+    if sqlite and parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": 30} if sqlite else {})
+    if sqlite:
+        # pysqlite opens transactions lazily, so two readers could both decide to write; BEGIN IMMEDIATE takes the
+        # write lock first and waits for it.
+        @event.listens_for(engine, "connect")
+        def _connect(connection: Any, _: Any) -> None:
+            connection.isolation_level = None
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+
+        @event.listens_for(engine, "begin")
+        def _begin(connection: Connection) -> None:
+            connection.exec_driver_sql(
+                "BEGIN IMMEDIATE" if connection.get_execution_options().get("writes", True) else "BEGIN"
+            )
+
+    _migrate(engine)
+    return engine
+
+
+def _migrate(engine: Engine) -> None:
+    t.metadata.create_all(engine)
+    try:
+        with engine.begin() as c:
+            version = c.execute(select(t.schema.c.version)).scalar()
+            if version is None:
+                c.execute(insert(t.schema).values(version=t.SCHEMA_VERSION))
+    except IntegrityError:
+        version = t.SCHEMA_VERSION  # another process created it at the same moment
+    if version is not None and version != t.SCHEMA_VERSION:
+        raise LedgerError(
+            f"the ledger has schema version {version}, this code has {t.SCHEMA_VERSION}; use the matching release"
+        )

@@ -1,0 +1,140 @@
+"""The ledger's tables. Queries belong in `resources.ledger`; what they mean, in `llmops_assets.domain`."""
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Float,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+SCHEMA_VERSION = 1
+metadata = MetaData()
+
+schema = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("project", String(64), nullable=False, index=True),
+    Column("revision", String(64), nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("status", String(16), nullable=False, index=True),
+    Column("reason", Text, nullable=False),
+    Column("asked_by", String(32), nullable=False),
+    Column("base", String(64)),
+    Column("run_id", String(64)),
+    Column("detail", Text, nullable=False, default=""),
+    Column("created", Float, nullable=False),
+    Column("updated", Float, nullable=False),
+    UniqueConstraint("project", "revision", "generation"),
+)
+"""One row per (project, revision, generation): inserting it is the lock that makes one change one run."""
+
+active_requests = Table(
+    "active_requests",
+    metadata,
+    Column("project", String(64), primary_key=True),
+    Column("request", Integer, nullable=False),
+)
+"""At most one row per project: the primary key is what keeps two daemons from starting two commits at once."""
+
+pins = Table(
+    "pins",
+    metadata,
+    Column("run_id", String(64), primary_key=True),
+    Column("project", String(64), primary_key=True),
+    Column("revision", String(64), nullable=False),
+)
+"""Root run → revision, put if absent: every step of a run started without a revision sees the same one."""
+
+records = Table(
+    "records",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("stage", String(40), nullable=False, index=True),
+    Column("body", Text, nullable=False),
+    Column("created", Float, nullable=False),
+)
+
+rebuilds = Table(
+    "rebuilds",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("salt", Text, nullable=False),
+)
+"""Unsalted key → salt of the newest deliberate rebuild: for good, so that no later run finds the old result again."""
+
+edges = Table(
+    "edges",
+    metadata,
+    Column("project", String(64), primary_key=True),
+    Column("revision", String(64), primary_key=True),
+    Column("stage", String(40), primary_key=True),
+    Column("key", String(64), nullable=False),
+    Column("reused", Boolean, nullable=False),
+    Column("updated", Float, nullable=False),
+)
+
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("project", String(64), nullable=False, index=True),
+    Column("revision", String(64), nullable=False),
+    Column("stage", String(40), nullable=False),
+    Column("passed", Boolean, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("created", Float, nullable=False),
+)
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("project", String(64), nullable=False, index=True),
+    Column("revision", String(64), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("created", Float, nullable=False),
+)
+
+servings = Table(
+    "servings",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("project", String(64), nullable=False),
+    Column("environment", String(16), nullable=False),
+    Column("release", String(64), nullable=False),
+    Column("revision", String(64), nullable=False),
+    Column("since", Float, nullable=False),
+)
+"""When a release began to serve an environment; the newest row of one is what it serves."""
+
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("project", String(64), nullable=False, index=True),
+    Column("release", String(64), nullable=False),
+    Column("revision", String(64), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("updated", Float, nullable=False),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("previous", String(64), nullable=False),
+    Column("hash", String(64), nullable=False, unique=True),
+)
+"""Hash-chained: each row's hash covers the one before, so that an altered row is noticed."""

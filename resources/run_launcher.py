@@ -1,0 +1,103 @@
+"""Launches each run as a process of its own that outlives daemon and code server, and knows whether it still lives.
+
+Dagster's default launcher asks the code server; when both die the run stays STARTED for ever and blocks its project.
+Here pid and start time stand in the run's tags, so that any daemon, also a later one, can tell.
+"""
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+from dagster import DagsterRun
+from dagster._core.launcher import LaunchRunContext, RunLauncher
+from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
+from dagster._grpc.types import ExecuteRunArgs
+from dagster._serdes import ConfigurableClass, ConfigurableClassData
+
+PID_TAG = "llmops/worker_pid"
+STARTED_TAG = "llmops/worker_started"
+
+
+def worker_tags(process: psutil.Process) -> dict[str, str]:
+    """Tags by which a worker is known again; a pid alone may be somebody else's by then."""
+    return {PID_TAG: str(process.pid), STARTED_TAG: f"{process.create_time():.2f}"}
+
+
+def worker_of(run: DagsterRun) -> psutil.Process | None:
+    """The run's worker, if it lives."""
+    if PID_TAG not in run.tags:
+        return None
+    try:
+        process = psutil.Process(int(run.tags[PID_TAG]))
+        same = abs(process.create_time() - float(run.tags[STARTED_TAG])) < 1.0
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except (psutil.NoSuchProcess, ValueError):
+        return None
+
+
+class ProcessRunLauncher(RunLauncher, ConfigurableClass):
+    """`run_launcher: {module: resources.run_launcher, class: ProcessRunLauncher}` in dagster.yaml."""
+
+    def __init__(self, inst_data: ConfigurableClassData | None = None):
+        self._inst_data = inst_data
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        super().__init__()
+
+    @property
+    def inst_data(self) -> ConfigurableClassData | None:
+        return self._inst_data
+
+    @classmethod
+    def config_type(cls) -> Mapping[str, Any]:
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]) -> Self:
+        return cls(inst_data=inst_data)
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        run = context.dagster_run
+        args = ExecuteRunArgs(
+            job_origin=context.job_code_origin, run_id=run.run_id, instance_ref=self._instance.get_ref(), set_exit_code_on_failure=True
+        )  # fmt: skip
+        folder = Path(self._instance.root_directory) / "run-logs"
+        folder.mkdir(exist_ok=True)
+        with (folder / f"{run.run_id}.log").open("ab") as log:
+            process = subprocess.Popen(
+                args.get_command_args(),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        self._children[run.run_id] = process
+        self._instance.add_run_tags(run.run_id, worker_tags(psutil.Process(process.pid)))
+        self._instance.report_engine_event(f"worker is process {process.pid}", run)
+
+    def terminate(self, run_id: str) -> bool:
+        run = self._instance.get_run_by_id(run_id)
+        worker = worker_of(run) if run else None
+        if run is None or worker is None:
+            return False
+        self._instance.report_run_canceling(run)
+        os.kill(worker.pid, signal.SIGINT)
+        return True
+
+    @property
+    def supports_check_run_worker_health(self) -> bool:
+        return True
+
+    def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
+        self._reap()
+        if worker_of(run) is not None:
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
+        if PID_TAG not in run.tags:
+            return CheckRunHealthResult(WorkerStatus.UNKNOWN, "no worker is noted for this run")
+        return CheckRunHealthResult(WorkerStatus.FAILED, f"its worker, process {run.tags[PID_TAG]}, is gone")
+
+    def _reap(self) -> None:
+        """Takes leave of dead children, which are zombies until then."""
+        for run_id, process in list(self._children.items()):
+            if process.poll() is not None:
+                del self._children[run_id]

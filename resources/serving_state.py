@@ -1,0 +1,156 @@
+"""What the local serving remembers: replicas, weights, and where its files lie. Locked, and written atomically.
+
+The state is the only truth. The supervisor's configuration, the engines' specs and the gateway's files are projections
+of it, written anew by whoever finds them different; nothing here starts or asks a process.
+"""
+
+import fcntl
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from llmops_assets.domain.base import Frozen
+from llmops_assets.domain.keys import short
+from llmops_assets.programs.specs import ServeSpec
+
+# A Unix socket's path is limited to 108 bytes on Linux and 104 on macOS. supervisord binds to NAME.PID first.
+SOCKET_PATH_LIMIT = 104 - len("/supervisor.sock.4194304") - 1
+
+
+class ServingError(Exception):
+    """Serving cannot do what was asked; the message says why and what helps."""
+
+
+class Replica(Frozen):
+    """One engine process that serves one release in one environment."""
+
+    project: str
+    environment: str
+    release: str = Field(description="Digest of the release.")
+    spec: ServeSpec
+    draining: bool = Field(default=False, description="On its way out: takes no new request.")
+
+    @property
+    def key(self) -> str:
+        return endpoint_key(self.project, self.environment)
+
+    @property
+    def name(self) -> str:
+        """Names its program, folder and log."""
+        return f"{self.project}.{self.environment}.{short(self.release)}"
+
+
+class State(Frozen):
+    replicas: tuple[Replica, ...] = Field(default=(), description="In order of deployment.")
+    weights: dict[str, dict[str, float]] = Field(default_factory=dict, description="endpoint -> release -> share > 0.")
+    stopped: bool = Field(default=False, description="Ended on purpose, and not started since.")
+
+    def replica(self, project: str, environment: str, release: str) -> Replica | None:
+        wanted = (project, environment, release)
+        return next((r for r in self.replicas if (r.project, r.environment, r.release) == wanted), None)
+
+    def weight(self, replica: Replica) -> float:
+        return self.weights.get(replica.key, {}).get(replica.release, 0.0)
+
+    def having(self, replica: Replica) -> "State":
+        """With this replica, in the place of an older one of the same name."""
+        if any(r.name == replica.name for r in self.replicas):
+            replicas = tuple(replica if r.name == replica.name else r for r in self.replicas)
+        else:
+            replicas = (*self.replicas, replica)
+        return self.model_copy(update={"replicas": replicas})
+
+    def without(self, replica: Replica) -> "State":
+        return self.model_copy(update={"replicas": tuple(r for r in self.replicas if r.name != replica.name)})
+
+    def routed(self, key: str, weights: dict[str, float]) -> "State":
+        others = {k: w for k, w in self.weights.items() if k != key}
+        return self.model_copy(update={"weights": others | ({key: weights} if weights else {})})
+
+
+def endpoint_key(project: str, environment: str) -> str:
+    return f"{project}/{environment}"
+
+
+class StateFiles:
+    """The folder that holds it all: `<home>/serving`."""
+
+    def __init__(self, home: Path) -> None:
+        self.folder = home.expanduser().absolute() / "serving"
+        self.state = self.folder / "state.json"
+        self.replicas = self.folder / "replicas"
+        self.logs = self.folder / "logs"
+        self.gateway = self.folder / "gateway"
+
+    def create(self) -> None:
+        """Makes the folders, readable by their owner only."""
+        for folder in (self.folder, self.replicas, self.logs, self.gateway):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.sockets.mkdir(exist_ok=True, mode=0o700)
+        seen = self.sockets.lstat()
+        if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.getuid() or seen.st_mode & 0o077:
+            raise ServingError(f"{self.sockets} is not a private folder of this user; remove it and try again")
+
+    @property
+    def sockets(self) -> Path:
+        """Where Unix sockets lie: within the folder if its path is short enough, else in one named after it.
+
+        Both follow from the folder alone, so that every process finds them, also after the state was lost.
+        """
+        inside = self.folder / "run"
+        if len(os.fsencode(inside)) <= SOCKET_PATH_LIMIT:
+            return inside
+        name = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:16]
+        return Path(f"/tmp/llmops-{os.getuid()}-{name}")
+
+    def log(self, name: str) -> Path:
+        return self.logs / f"{name}.log"
+
+    def log_tail(self, name: str, lines: int = 20) -> str:
+        """The end of a process's log, for a message."""
+        path = self.log(name)
+        text = path.read_bytes()[-8192:].decode(errors="replace") if path.is_file() else ""
+        tail = "\n".join(text.splitlines()[-lines:])
+        return f"the end of {path}:\n{tail}" if tail else f"{path} is empty"
+
+    def read(self) -> State:
+        """The state now; needs no lock, since it is replaced as a whole.
+
+        Raises:
+            ServingError: it cannot be read as a state.
+        """
+        try:
+            return State.model_validate_json(self.state.read_bytes())
+        except FileNotFoundError:
+            return State()
+        except ValidationError as error:
+            raise ServingError(
+                f"{self.state} is not readable as serving state ({error.error_count()} errors, first: "
+                f"{error.errors()[0]['msg']}); move it away and deploy again"
+            ) from error
+
+    def write(self, state: State) -> None:
+        write_atomically(self.state, state.model_dump_json(indent=1))
+
+    @contextmanager
+    def locked(self) -> Iterator[State]:
+        """Holds the lock that serializes every change, over processes and threads, and gives the state."""
+        self.create()
+        with (self.folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield self.read()
+
+
+def write_atomically(path: Path, text: str, via: Path | None = None) -> None:
+    """Replaces a file as a whole. `via`: folder of the temporary file, if `path`'s own is being watched."""
+    temporary = (via or path.parent) / f".{path.name}.{os.getpid()}.tmp"
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,191 @@
+"""The artifact store: content-addressed folders of files on anything fsspec reaches, a manifest written last.
+
+`artifacts/<digest>/…files…` and `artifacts/<digest>/.manifest.json`. Without its manifest an artifact does not exist.
+The digest is that of the manifest's file list, so equal bytes are one artifact. No records here: those are the ledger's.
+"""
+
+import hashlib
+import json
+import os
+import posixpath
+import shutil
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from llmops_assets.domain.base import Frozen
+from llmops_assets.domain.keys import digest
+
+MANIFEST = ".manifest.json"
+_WORKERS = min(8, (os.cpu_count() or 2) * 2)
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+
+
+class StoreError(Exception):
+    """An artifact is missing, incomplete or altered; the message names it and says what happens next."""
+
+
+class File(Frozen):
+    path: str
+    size: int
+    sha256: str
+
+
+class Artifact(Frozen):
+    uri: str
+    digest: str
+    files: tuple[File, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(f.size for f in self.files)
+
+
+def sha256_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class ArtifactStore:
+    """Constructing it does no I/O."""
+
+    def __init__(self, url: str, cache: Path):
+        self.url, self.cache = url.rstrip("/"), cache
+        self._fs: Any = None
+
+    def _open(self) -> tuple[Any, str]:
+        import fsspec
+
+        if self._fs is None:
+            self._fs = fsspec.core.url_to_fs(self.url)
+        return self._fs[0], self._fs[1]
+
+    @property
+    def is_local(self) -> bool:
+        return "://" not in self.url or self.url.startswith("file://")
+
+    def put(self, folder: Path) -> Artifact:
+        """Stores a folder's files and returns the artifact; equal content is stored once.
+
+        Raises:
+            StoreError: the folder is empty, holds a pickle, or links out of itself.
+        """
+        paths = sorted(p for p in folder.rglob("*") if p.is_file())
+        if not paths:
+            raise StoreError(f"{folder} is empty: there is nothing to store")
+        for path in paths:
+            if path.suffix in _PICKLES:
+                raise StoreError(f"{path.name}: pickles are never stored; write safetensors or GGUF")
+        with ThreadPoolExecutor(_WORKERS) as pool:
+            hashes = list(pool.map(sha256_file, paths))
+        files = tuple(
+            File(path=p.relative_to(folder).as_posix(), size=p.stat().st_size, sha256=h)
+            for p, h in zip(paths, hashes, strict=True)
+        )
+        identity = digest([f.model_dump() for f in files])
+        fs, root = self._open()
+        target = posixpath.join(root, "artifacts", identity)
+        artifact = Artifact(uri=f"{self.url}/artifacts/{identity}", digest=identity, files=files)
+        if fs.exists(posixpath.join(target, MANIFEST)):
+            return artifact
+
+        def upload(pair: tuple[Path, File]) -> None:
+            path, file = pair
+            there = posixpath.join(target, file.path)
+            if fs.exists(there) and fs.size(there) == file.size and not self.is_local:
+                return  # an upload that was cut goes on where it stopped
+            fs.makedirs(posixpath.dirname(there), exist_ok=True)
+            if self.is_local:
+                # Renamed into place: a reader never sees half a file.
+                part = f"{there}.{uuid.uuid4().hex}.part"
+                shutil.copyfile(path, part)
+                Path(part).replace(there)
+            else:
+                fs.put_file(str(path), there)
+
+        with ThreadPoolExecutor(_WORKERS) as pool:
+            list(pool.map(upload, zip(paths, files, strict=True)))
+        body = json.dumps({"digest": identity, "files": [f.model_dump() for f in files]}, indent=1).encode()
+        manifest = posixpath.join(target, MANIFEST)
+        if self.is_local:
+            part = Path(f"{manifest}.{uuid.uuid4().hex}.part")
+            part.write_bytes(body)
+            part.replace(manifest)
+        else:
+            fs.pipe_file(manifest, body)
+        return artifact
+
+    def manifest(self, uri: str) -> Artifact:
+        """The artifact at a URI.
+
+        Raises:
+            StoreError: it has no manifest, so it does not exist, or its manifest was altered.
+        """
+        fs, root = self._open()
+        identity = uri.rstrip("/").rsplit("/", 1)[-1]
+        path = posixpath.join(root, "artifacts", identity, MANIFEST)
+        try:
+            value = json.loads(fs.cat_file(path))
+            files = tuple(File.model_validate(f) for f in value["files"])
+        except FileNotFoundError as error:
+            raise StoreError(f"artifact {identity[:12]} is not in the store {self.url}") from error
+        except (ValueError, KeyError) as error:
+            raise StoreError(f"artifact {identity[:12]}: its manifest is unreadable") from error
+        if digest([f.model_dump() for f in files]) != identity:
+            raise StoreError(f"artifact {identity[:12]}: its manifest was altered")
+        return Artifact(uri=uri, digest=identity, files=files)
+
+    def fetch(self, uri: str, verify: bool = True) -> Path:
+        """A local folder with the artifact's files, verified. On a local store that is the artifact itself.
+
+        Raises:
+            StoreError: a file is missing, truncated or altered; names it.
+        """
+        artifact = self.manifest(uri)
+        fs, root = self._open()
+        there = posixpath.join(root, "artifacts", artifact.digest)
+        if self.is_local:
+            folder = Path(there)
+        else:
+            folder = self.cache / artifact.digest
+
+            def download(file: File) -> None:
+                local = folder / file.path
+                if local.is_file() and local.stat().st_size == file.size:
+                    return
+                local.parent.mkdir(parents=True, exist_ok=True)
+                part = local.with_name(f"{local.name}.{uuid.uuid4().hex}.part")
+                fs.get_file(posixpath.join(there, file.path), str(part))
+                part.replace(local)
+
+            with ThreadPoolExecutor(_WORKERS) as pool:
+                list(pool.map(download, artifact.files))
+        if verify:
+            self._verify(folder, artifact)
+        return folder
+
+    @staticmethod
+    def _verify(folder: Path, artifact: Artifact) -> None:
+        def look(file: File) -> str | None:
+            path = folder / file.path
+            if not path.is_file():
+                return f"{file.path} is missing"
+            if path.stat().st_size != file.size:
+                return f"{file.path} has {path.stat().st_size} bytes, {file.size} were stored"
+            return None if sha256_file(path) == file.sha256 else f"{file.path} was altered"
+
+        with ThreadPoolExecutor(_WORKERS) as pool:
+            wrong = [w for w in pool.map(look, artifact.files) if w]
+        if wrong:
+            raise StoreError(f"artifact {artifact.digest[:12]} is damaged: {'; '.join(wrong)}")
+
+    def discard(self, uri: str) -> None:
+        """Drops an artifact, manifest first, so that no reader takes half of it for a whole."""
+        fs, root = self._open()
+        folder = posixpath.join(root, "artifacts", uri.rstrip("/").rsplit("/", 1)[-1])
+        manifest = posixpath.join(folder, MANIFEST)
+        if fs.exists(manifest):
+            fs.rm_file(manifest)
+        if fs.exists(folder):
+            fs.rm(folder, recursive=True)

@@ -1,0 +1,139 @@
+"""MLflow: runs that show training live, and the model registry. Imported lazily: loading a location costs nothing.
+
+dagster-mlflow's `mlflow_tracking` opens a run when its resource is initialised, closes it from a hook that hangs on a
+job (a click on Materialize has none) and gives each retry a run of its own. Here a run belongs to a *key*: a resumed
+training goes on in the MLflow run that it began. Its tag `dagster_run_id` is dagster-mlflow's, so both find each other.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class Tracking:
+    """A thin typed client. Constructing it does no I/O."""
+
+    def __init__(self, uri: str, ui: str | None = None):
+        self.uri, self.ui = uri, ui
+        self._client: Any = None
+
+    @property
+    def client(self) -> Any:
+        if self._client is None:
+            os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+            from mlflow import MlflowClient
+
+            if self.uri.startswith("sqlite:///"):
+                Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            self._client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        return self._client
+
+    def _experiment(self, project: str, artifacts: str) -> str:
+        from mlflow.exceptions import MlflowException
+
+        found = self.client.get_experiment_by_name(project)
+        if found is None:
+            try:
+                return str(self.client.create_experiment(project, artifact_location=f"{artifacts}/mlflow/{project}"))
+            except MlflowException:
+                found = self.client.get_experiment_by_name(project)  # another process created it
+        return str(found.experiment_id)
+
+    def start(
+        self, project: str, key: str, *, name: str, revision: str, dagster_run_id: str, params: Mapping[str, Any],
+        artifacts: str,
+    ) -> str:  # fmt: skip
+        """Finds or opens the run of this key; returns its id."""
+        experiment = self._experiment(project, artifacts)
+        found = self.client.search_runs([experiment], filter_string=f"tags.`llmops.key` = '{key}'", max_results=1)
+        if found:
+            run_id = str(found[0].info.run_id)
+            self.client.update_run(run_id, status="RUNNING")
+        else:
+            tags = {"llmops.key": key, "mlflow.source.git.commit": revision, "mlflow.source.type": "JOB"}
+            run_id = str(self.client.create_run(experiment, run_name=name, tags=tags).info.run_id)
+            for param, value in params.items():
+                self.client.log_param(run_id, param, str(value)[:500])
+        self.client.set_tag(run_id, "dagster_run_id", dagster_run_id)
+        return run_id
+
+    def log(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
+        """Metrics of one training step."""
+        import time
+
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self.client.log_batch(run_id, metrics=[Metric(k, float(v), now, step) for k, v in metrics.items()])
+
+    def finish(self, run_id: str, status: str = "FINISHED") -> None:
+        self.client.set_terminated(run_id, status=status)
+
+    def register(self, name: str, source: str, run_id: str | None, tags: Mapping[str, str]) -> int:
+        """The version of a checkpoint digest: the one that exists, or a new one.
+
+        `tags` must hold `llmops.checkpoint`, by which it is found again.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        for version in self.client.search_model_versions(f"name = '{name}'"):
+            if version.tags.get("llmops.checkpoint") == tags["llmops.checkpoint"]:
+                return int(version.version)
+        made = self.client.create_model_version(name, source, run_id=run_id or None, tags=dict(tags))
+        return int(made.version)
+
+    def set_alias(self, name: str, alias: str, version: int) -> None:
+        self.client.set_registered_model_alias(name, alias, str(version))
+
+    def run_url(self, project: str, run_id: str) -> str | None:
+        """The run's page in MLflow's UI, if its address is known."""
+        if not self.ui or not run_id:
+            return None
+        experiment = self.client.get_experiment_by_name(project)
+        return f"{self.ui}/#/experiments/{experiment.experiment_id}/runs/{run_id}" if experiment else None
+
+    def model_url(self, name: str, version: int) -> str | None:
+        return f"{self.ui}/#/models/{name}/versions/{version}" if self.ui else None
+
+
+def write_mlflow_model(
+    folder: Path, *, base: Path, checkpoint: Path, method: str, architecture: str, tokenizer_class: str, run_id: str,
+    metadata: Mapping[str, Any],
+) -> None:  # fmt: skip
+    """An MLflow model of a few files that points at the weights in the store instead of copying them.
+
+    `local_base_model_path` and `peft_adaptor` are mlflow.transformers' own keys (MLflow 3, PEFT with a local base);
+    both hold absolute paths, so `mlflow.transformers.load_model` reads the store's folders in place.
+    """
+    import shutil
+
+    from mlflow.models import Model
+
+    tokenizer = folder / "components" / "tokenizer"
+    tokenizer.mkdir(parents=True)
+    weights = base if method == "none" else checkpoint
+    for path in checkpoint.iterdir():
+        if path.is_file() and path.suffix in (".json", ".jinja", ".txt", ".model") and "adapter" not in path.name:
+            shutil.copyfile(path, tokenizer / path.name)
+    flavor: dict[str, Any] = {
+        "task": "text-generation",
+        "instance_type": "TextGenerationPipeline",
+        "pipeline_model_type": architecture,
+        "source_model_name": metadata.get("base", ""),
+        "local_base_model_path": str(base if method == "lora" else weights),
+        "components": ["tokenizer"],
+        "tokenizer_type": tokenizer_class,
+        "torch_dtype": "torch.bfloat16",
+        "framework": "pt",
+        "transformers_version": "5",
+    }
+    if method == "lora":
+        flavor["peft_adaptor"] = str(checkpoint)
+    model = Model(run_id=run_id or None, flavors={"transformers": flavor}, metadata=dict(metadata))
+    model.save(str(folder / "MLmodel"))

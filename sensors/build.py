@@ -1,0 +1,259 @@
+"""The three sensors of a project: on Git, on DVC, and the one that carries on. Thin shells over `domain.requests`."""
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import dagster as dg
+
+from llmops_assets.domain.changes import changes
+from llmops_assets.domain.keys import digest, short
+from llmops_assets.domain.plan import Plan
+from llmops_assets.domain.requests import (
+    Again,
+    Close,
+    Head,
+    Leave,
+    Note,
+    Request,
+    RunState,
+    Skip,
+    Start,
+    carry_on,
+    next_request,
+)
+from llmops_assets.project import ConfigError
+from llmops_assets.settings import ProjectSource, Settings
+from llmops_assets.stage import PROJECT_TAG, REQUEST_TAG, REVISION_TAG
+from resources.git import SourceError
+from resources.ledger import Conflict, Ledger
+from resources.planning import plan_revision
+from resources.source import Source
+
+Owner = Literal["git", "dvc"]
+NEEDS = {"settings", "ledger", "sources", "serving"}
+
+
+def look(source: Source, requests: list[Request]) -> Head:
+    """The branch as it is now; whatever is wrong with it is a reason, never an exception, and never an empty branch."""
+    try:
+        source.git.fetch()
+        revision = source.git.head()
+    except SourceError as error:
+        return Head(revision=None, problem=str(error))
+    if revision is None:
+        return Head(revision=None, problem=f"branch {source.project.branch!r} is gone from {source.project.repository}")
+    base = requests[-1].revision if requests else None
+    if revision == base:
+        return Head(revision=revision)
+    try:
+        at = source.at(revision)
+        if missing := source.missing_data(at):
+            return Head(
+                revision=revision,
+                problem=f"waits for data: {', '.join(missing)} is not in the DVC remote yet; run `dvc push`",
+            )
+    except (ConfigError, SourceError) as error:
+        return Head(revision=revision, problem=str(error))
+    found, files = None, ()
+    if base is not None:
+        files = tuple(source.git.changed_files(base, revision))
+        try:
+            found = changes(source.at(base).values, at.values)
+        except (ConfigError, SourceError):
+            found = changes({}, at.values)  # the base was taken over from another repository: everything is new
+    return Head(revision=revision, found=found, files=files)
+
+
+def run_request(project: ProjectSource, request: Request, plan: Plan) -> dg.RunRequest:
+    """The run of a request: only the stages that are not reused, pinned to its revision."""
+    return dg.RunRequest(
+        run_key=request.name,
+        asset_selection=[dg.AssetKey([project.name, s]) for s in plan.to_materialize],
+        tags={PROJECT_TAG: project.name, REVISION_TAG: request.revision, REQUEST_TAG: request.name},
+    )
+
+
+def source_events(source: Source, owner: Owner, revision: str) -> list[dg.AssetMaterialization]:
+    """What the sensor saw, as a materialization of the source, so that Dagster marks exactly its readers."""
+    at = source.at(revision)
+    if owner == "git":
+        version, metadata = (
+            revision,
+            {"commit": revision, "subject": source.git.message(revision), "author": source.git.author(revision)},
+        )
+    else:
+        version = digest(at.values["data"])
+        metadata = {"versions": dg.MetadataValue.json(at.values["data"]), "commit": revision}
+    name = "repository" if owner == "git" else "data"
+    return [
+        dg.AssetMaterialization(
+            [source.project.name, name],
+            metadata=metadata,
+            tags={"dagster/data_version": version, "dagster/code_version": "1"},
+        )
+    ]
+
+
+def reused_events(source: Source, ledger: Ledger, plan: Plan, shown: Any) -> list[dg.AssetMaterialization]:
+    """For stages that a run leaves out: the record that this revision stands on, where Dagster shows another one.
+
+    Also writes their lineage edges.
+    """
+    events = []
+    for stage in plan.stages:
+        if stage.action != "reuse" or stage.key is None:
+            continue
+        record = ledger.find(stage.key)
+        if record is None:
+            continue
+        ledger.demand(plan.project, plan.revision, record, reused=True)
+        if shown(stage.stage) != record.key:
+            events.append(
+                dg.AssetMaterialization(
+                    [plan.project, stage.stage],
+                    description=f"Reused from {short(record.made_by.revision)}",
+                    metadata={
+                        "commit": plan.revision,
+                        "key": record.key,
+                        "made_by": f"reused from {short(record.made_by.revision)}, run {record.made_by.run_id[:8]}",
+                    },
+                    tags={"dagster/data_version": record.key, "reused": "true"},
+                )
+            )
+    return events
+
+
+def shown_version(instance: dg.DagsterInstance, project: str) -> Any:
+    """A function: stage → the data version that Dagster shows for it now."""
+
+    def shown(stage: str) -> str | None:
+        event = instance.get_latest_materialization_event(dg.AssetKey([project, stage]))
+        materialization = event.asset_materialization if event else None
+        return (materialization.tags or {}).get("dagster/data_version") if materialization else None
+
+    return shown
+
+
+def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, owner: Owner) -> dg.SensorDefinition:
+    """Watches the branch for the changes that this sensor owns."""
+    what = "data" if owner == "dvc" else "code, configuration, prompts"
+
+    @dg.sensor(
+        name=f"{project.group}_{owner}",
+        job=job,
+        minimum_interval_seconds=settings.poll,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Starts a run when a commit of {project.name} changes {what}.",
+        required_resource_keys=NEEDS,
+    )
+    def _sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        ledger, source = context.resources.ledger, context.resources.sources(project)
+        requests = ledger.requests(project.name)
+        decision = next_request(requests, look(source, requests), owner)
+        if isinstance(decision, Skip):
+            return dg.SkipReason(decision.reason)
+        return _act(context, source, ledger, decision)
+
+    def _act(context: Any, source: Source, ledger: Ledger, decision: Start | Note) -> dg.SensorResult | dg.SkipReason:
+        sha = short(decision.revision)
+        try:
+            if isinstance(decision, Note):
+                ledger.open_request(
+                    project.name, decision.revision, decision.generation, decision.reason, status="skipped"
+                )
+                return dg.SensorResult(
+                    skip_reason=dg.SkipReason(f"{sha}: {decision.reason}"),
+                    asset_events=source_events(source, owner, decision.revision),
+                )
+            plan = plan_revision(source, ledger, decision.revision, decision.base)
+            request = ledger.open_request(
+                project.name, decision.revision, decision.generation, decision.reason, base=decision.base
+            )
+        except Conflict as error:
+            return dg.SkipReason(f"{sha}: another sensor or `llmops run` was first: {error}")
+        events = source_events(source, owner, decision.revision)
+        events += reused_events(source, ledger, plan, shown_version(context.instance, project.name))
+        if plan.nothing_to_do:
+            ledger.close(request, "done", "production serves this release already")
+            return dg.SensorResult(
+                skip_reason=dg.SkipReason(f"{sha}: {decision.reason}: nothing to do"), asset_events=events
+            )
+        return dg.SensorResult(run_requests=[run_request(project, request, plan)], asset_events=events)
+
+    return _sensor
+
+
+_RUN_STATES: dict[dg.DagsterRunStatus, RunState] = {
+    dg.DagsterRunStatus.SUCCESS: "succeeded",
+    dg.DagsterRunStatus.FAILURE: "failed",
+    dg.DagsterRunStatus.CANCELED: "cancelled",
+}
+
+
+def state_of_run(instance: dg.DagsterInstance, request: Request) -> RunState:
+    """The state of a request's run: found by the run that claimed it, else by the tag."""
+    runs = instance.get_runs(filters=dg.RunsFilter(tags={REQUEST_TAG: request.name}), limit=10)
+    runs = [r for r in runs if r.parent_run_id is None]
+    chosen = next((r for r in runs if r.run_id == request.run_id), runs[0] if runs else None)
+    return _RUN_STATES.get(chosen.status, "active") if chosen else "missing"
+
+
+def build_carry_on_sensor(project: ProjectSource, job: Any, settings: Settings) -> dg.SensorDefinition:
+    """Carries on requests whose run ended without an outcome, and keeps the endpoints up."""
+
+    @dg.sensor(
+        name=f"{project.group}_carry_on",
+        job=job,
+        minimum_interval_seconds=settings.poll,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Carries on runs of {project.name} that died, and keeps its endpoints up after a reboot.",
+        required_resource_keys=NEEDS,
+    )
+    def _sensor(context: dg.SensorEvaluationContext) -> Iterable[Any] | dg.SkipReason:
+        ledger, source = context.resources.ledger, context.resources.sources(project)
+        _keep_serving(context)
+        requests = ledger.requests(project.name)
+        active = [r for r in requests if r.active]
+        if not active:
+            return dg.SkipReason("no request is open")
+        request = active[-1]
+        decision = carry_on(request, state_of_run(context.instance, request), request == requests[-1])
+        if isinstance(decision, Leave):
+            return dg.SkipReason(decision.reason)
+        if isinstance(decision, Close):
+            ledger.close(request, decision.status, decision.detail)
+            return dg.SkipReason(f"{short(request.revision)} is {decision.status}: {decision.detail}")
+        assert isinstance(decision, Again)
+        try:
+            again = ledger.next_generation(request, decision.generation, decision.reason)
+            plan = plan_revision(source, ledger, again.revision, again.base)
+        except Conflict as error:
+            return dg.SkipReason(f"somebody else carries on: {error}")
+        except (ConfigError, SourceError) as error:
+            return dg.SkipReason(f"{short(request.revision)} cannot be planned: {error}")
+        if plan.nothing_to_do:
+            ledger.close(again, "done", "nothing is left to do")
+            return dg.SkipReason(f"{short(again.revision)}: nothing is left to do")
+        return [run_request(project, again, plan)]
+
+    def _keep_serving(context: Any) -> None:
+        serving = context.resources.serving
+        if (
+            serving.deployed(project.name, "production")
+            and not serving.stopped()
+            and (mended := serving.ensure_running())
+        ):
+            context.log.info(f"started again: {', '.join(mended)}")
+
+    return _sensor
+
+
+def build_sensors(project: ProjectSource, job: Any, settings: Settings) -> list[dg.SensorDefinition]:
+    return [
+        build_source_sensor(project, job, settings, "git"),
+        build_source_sensor(project, job, settings, "dvc"),
+        build_carry_on_sensor(project, job, settings),
+    ]
+
+
+__all__ = ["build_sensors", "look", "reused_events", "run_request", "source_events", "state_of_run"]

@@ -1,0 +1,14 @@
+"""Puts the example's folder on the path: its scripts are programs beside the content, not part of a package."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "docstring-summarizer"
+sys.path.insert(0, str(EXAMPLE))
+
+
+@pytest.fixture(scope="session")
+def example() -> Path:
+    return EXAMPLE

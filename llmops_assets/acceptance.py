@@ -20,6 +20,8 @@ from llmops_assets.stage import StageRun, stage_asset
 from resources.compute import BadInput
 from resources.probe import Answer, ask
 
+ANSWER_TOKENS = 128
+"""Upper limit of a smoke test's answer; a model that never stops would hold the run for minutes."""
 DEFAULT_TESTS = (SmokeTest(name="answers", input="Hello"),)
 """Asked when a project names no smoke tests of its own: an endpoint that cannot say anything is never released."""
 
@@ -46,7 +48,7 @@ def make_smoke(run: StageRun) -> SmokeTestReport:
     tests = [SmokeTest.model_validate(t) for t in run.at.smoke_tests] or list(DEFAULT_TESTS)
     url = run.serving.base_url(run.project.name, "staging")
     headers = run.serving.candidate_headers(release.digest)
-    checks = tuple(check_answer(t, ask(url, run.project.name, t.input, headers=headers), release.digest) for t in tests)
+    checks = tuple(check_answer(t, ask(url, run.project.name, t.input, headers=headers, max_tokens=ANSWER_TOKENS), release.digest) for t in tests)
     return SmokeTestReport(**run.header, release=release.digest, checks=checks)
 
 
@@ -143,7 +145,7 @@ def make_health(run: StageRun) -> EndpointHealth:
             checks.append(Check(name=environment, passed=True, severity="warn", summary="serves nothing yet"))
             continue
         release = serving.release
-        answer = ask(run.serving.base_url(run.project.name, environment), run.project.name, "Hello")
+        answer = ask(run.serving.base_url(run.project.name, environment), run.project.name, "Hello", max_tokens=8)
         checks.append(check_answer(SmokeTest(name=environment, input="Hello"), answer, serving.release))
     return EndpointHealth(**run.header, release=release, checks=tuple(checks))
 

@@ -161,7 +161,9 @@ class Ledger:
         """
         with self._write() as c:
             row = c.execute(select(t.requests.c.run_id, t.requests.c.status).where(self._is(request))).first()
-            if row is None or row.status not in ACTIVE or row.run_id not in (None, run_id):
+            if row is not None and row.run_id == run_id and row.status != "cancelled":
+                return  # also after its outcome: health is asked once production is settled
+            if row is None or row.status not in ACTIVE or row.run_id is not None:
                 held = f"run {row.run_id}, {row.status}" if row else "nobody"
                 raise Conflict(f"{request.name} belongs to {held}")
             c.execute(

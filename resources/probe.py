@@ -13,7 +13,7 @@ from pydantic import Field
 
 from llmops_assets.domain.base import Frozen
 from llmops_assets.domain.rollout import Sample
-from resources.gateway import RELEASE_HEADER
+from resources.gateway_config import RELEASE_HEADER
 
 if TYPE_CHECKING:
     import httpx
@@ -122,7 +122,10 @@ def _ask(
 def _read_whole(body: bytes, seen: dict[str, Any]) -> tuple[bool, str]:
     answer = json.loads(body)
     choice = answer["choices"][0]
-    seen |= {"text": choice["message"].get("content") or "", "tokens": answer.get("usage", {}).get("completion_tokens", 0)}
+    seen |= {
+        "text": choice["message"].get("content") or "",
+        "tokens": answer.get("usage", {}).get("completion_tokens", 0),
+    }
     return (True, "") if choice.get("finish_reason") else (False, "the answer has no finish_reason")
 
 

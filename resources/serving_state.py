@@ -7,8 +7,9 @@ of it, written anew by whoever finds them different; nothing here starts or asks
 import fcntl
 import hashlib
 import os
+import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -134,16 +135,25 @@ class StateFiles:
                 f"{error.errors()[0]['msg']}); move it away and deploy again"
             ) from error
 
-    def write(self, state: State) -> None:
-        write_atomically(self.state, state.model_dump_json(indent=1))
+    def write(self, state: State, stopped: bool = False) -> None:
+        write_atomically(self.state, state.model_copy(update={"stopped": stopped}).model_dump_json(indent=1))
+
+    def drop_sockets(self) -> None:
+        shutil.rmtree(self.sockets, ignore_errors=True)
+
+    def drop_old_logs(self, names: Container[str], keep: int = 20) -> None:
+        """Removes the logs of programs that are not named here, but for the youngest ones."""
+        logs = [path for path in self.logs.glob("*.log*") if path.name.partition(".log")[0] not in names]
+        for path in sorted(logs, key=lambda p: p.stat().st_mtime, reverse=True)[keep:]:
+            path.unlink(missing_ok=True)
 
     @contextmanager
-    def locked(self) -> Iterator[State]:
-        """Holds the lock that serializes every change, over processes and threads, and gives the state."""
+    def locked(self) -> Iterator[None]:
+        """Holds the lock that serializes every change, over processes and threads. Reading needs none."""
         self.create()
         with (self.folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            yield self.read()
+            yield
 
 
 def write_atomically(path: Path, text: str, via: Path | None = None) -> None:

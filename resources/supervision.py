@@ -10,15 +10,15 @@ import shlex
 import socket
 import subprocess
 import sys
-import time
 import xmlrpc.client
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from llmops_assets.domain.base import Frozen
+from resources.processes import CannotEnd, command_line, end, marked, wait_for
 from resources.serving_state import ServingError, write_atomically
 
 MARK = "LLMOPS_SERVING"
@@ -108,14 +108,10 @@ class Supervisor:
         self._socket = socket_path
         self._configuration = folder / "supervisord.conf"
 
-    @property
-    def _rpc(self) -> Any:
-        return xmlrpc.client.ServerProxy("http://localhost", transport=_UnixTransport(self._socket)).supervisor
-
     def alive(self) -> bool:
         try:
-            return bool(self._rpc.getState()["statename"] == "RUNNING")
-        except (OSError, http.client.HTTPException, xmlrpc.client.Error):
+            return bool(self._ask("getState")["statename"] == "RUNNING")
+        except ServingError:
             return False
 
     def start(self, programs: Sequence[Program]) -> None:
@@ -148,20 +144,18 @@ class Supervisor:
             The names of what was started.
         """
         self._write(programs)
-        rpc = self._rpc
-        rpc.reloadConfig()
+        self._ask("reloadConfig")
         wanted = {program.name for program in programs}
         running = self.processes()
         for name in running.keys() - wanted:
             self._remove(name)
         missing = [p.name for p in programs if p.name not in running]
         for name in missing:
-            rpc.addProcessGroup(name)
+            self._ask("addProcessGroup", name)
         given_up = [name for name in sorted(wanted & running.keys()) if running[name].state in ("FATAL", "STOPPED")]
         for name in given_up:
-            rpc.startProcess(name, False)
-        ours = self._descendants()
-        end(p for p in self.marked() if p.pid not in ours)
+            self._ask("startProcess", name, False)
+        self._end_strays()
         return (*missing, *given_up)
 
     def replace(self, name: str, programs: Sequence[Program]) -> None:
@@ -173,8 +167,8 @@ class Supervisor:
     def processes(self) -> dict[str, Process]:
         """By program; empty while supervisord does not run."""
         try:
-            found = self._rpc.getAllProcessInfo()
-        except (OSError, http.client.HTTPException):
+            found = self._ask("getAllProcessInfo")
+        except ServingError:
             return {}
         return {info["name"]: Process(state=info["statename"], pid=info["pid"]) for info in found}
 
@@ -184,39 +178,46 @@ class Supervisor:
         Raises:
             ServingError: a process cannot be ended.
         """
-        if self.alive():
-            self._rpc.shutdown()
-            wait_for(lambda: not self.marked(), 15.0)
-        end(self.marked())
-
-    def marked(self) -> list[psutil.Process]:
-        """Every living process that belongs to this folder, whoever its parent is now."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get(MARK) == str(self._folder) and is_alive(process):
-                    found.append(process)
-            except (psutil.Error, OSError):
-                continue  # another user's, or gone
-        return found
+        # By force and first: it has nothing to save, can start nothing again then, and asked politely it takes a second
+        # per program.
+        self._end((p for p in self._marked() if "supervisor.supervisord" in command_line(p)), patience_s=0)
+        self._end(self._marked())
 
     def runs(self, argument: str) -> bool:
         """Whether a process of this folder has this argument on its command line."""
-        for process in self.marked():
-            try:
-                if argument in process.cmdline():
-                    return True
-            except psutil.Error:
-                continue
-        return False
+        return any(argument in command_line(process) for process in self._marked())
 
-    def _descendants(self) -> set[int]:
-        root = psutil.Process(self._rpc.getPID())
-        return {root.pid, *(child.pid for child in root.children(recursive=True))}
+    def _marked(self) -> list[psutil.Process]:
+        return marked(MARK, str(self._folder))
+
+    def _end_strays(self) -> None:
+        """Ends what carries the mark and is not of this supervisord: an earlier one left it behind."""
+        suspects = self._marked()  # first: what this supervisord forks in between is no suspect then
+        root = psutil.Process(self._ask("getPID"))
+        ours = {root.pid, *(child.pid for child in root.children(recursive=True))}
+        self._end([p for p in suspects if p.pid not in ours])
+
+    def _end(self, processes: Iterable[psutil.Process], patience_s: float = 8.0) -> None:
+        try:
+            end(processes, patience_s)
+        except CannotEnd as error:
+            raise ServingError(str(error)) from error
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
+        """Calls supervisord.
+
+        Raises:
+            ServingError: it does not answer, or refuses.
+        """
+        try:
+            with xmlrpc.client.ServerProxy("http://localhost", transport=_UnixTransport(self._socket)) as server:
+                return getattr(server.supervisor, method)(*arguments)
+        except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
+            raise ServingError(f"the process supervisor, asked to {method}: {error}") from error
 
     def _remove(self, name: str) -> None:
-        self._rpc.stopProcessGroup(name)
-        self._rpc.removeProcessGroup(name)
+        self._ask("stopProcessGroup", name)
+        self._ask("removeProcessGroup", name)
 
     def _write(self, programs: Sequence[Program]) -> None:
         socket_path = self._socket.relative_to(self._folder) if self._folder in self._socket.parents else self._socket
@@ -232,40 +233,3 @@ def _literal(text: str) -> str:
     if any(sign in text for sign in ("\n", " ;", " #", "\t;", "\t#")):
         raise ServingError(f"{text!r}: a path here may hold no line break and no blank before ';' or '#'")
     return text.replace("%", "%%")
-
-
-def is_alive(process: psutil.Process) -> bool:
-    """Whether it still runs; a zombie that nobody reaps is gone."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
-
-
-def end(processes: Iterable[psutil.Process], patience_s: float = 8.0) -> None:
-    """Asks processes to end, then makes them.
-
-    Raises:
-        ServingError: one lives on.
-    """
-    left = list(processes)
-    for ask, wait_s in ((psutil.Process.terminate, patience_s), (psutil.Process.kill, 5.0)):
-        for process in left:
-            try:
-                ask(process)
-            except psutil.NoSuchProcess:
-                continue
-        wait_for(lambda: not any(is_alive(p) for p in left), wait_s)
-        left = [p for p in left if is_alive(p)]
-    if left:
-        raise ServingError(f"these processes cannot be ended: {', '.join(str(p.pid) for p in left)}")
-
-
-def wait_for(condition: Callable[[], bool], timeout_s: float, every_s: float = 0.05) -> bool:
-    """Whether a condition came true in time."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(every_s)
-    return True

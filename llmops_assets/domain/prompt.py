@@ -62,10 +62,10 @@ def check_prompt(template: str) -> None:
     first = template[: len(template) - len(template.lstrip())].count("\n")  # line numbers are the file's
     try:
         tree = env.parse(text)
+        names = meta.find_undeclared_variables(tree)
         strange = [(line + first, value) for line, kind, value in env.lex(text) if _is_strange(kind, value)]
     except TemplateSyntaxError as error:
         raise PromptError(f"line {error.lineno + first}: {error.message}") from error
-    names = meta.find_undeclared_variables(tree)
     unknown = sorted(names - {"input"})
     if unknown:
         raise PromptError(

@@ -57,7 +57,7 @@ def _is_complete(checkpoint: Path) -> bool:
     return bool(recorded == _sizes(checkpoint))
 
 
-class TimedCheckpoints(TrainerCallback):  # type: ignore[misc]
+class TimedCheckpoints(TrainerCallback):
     """Asks for a checkpoint every so many seconds and marks it complete once it is written."""
 
     def __init__(self, job: Job, folder: Path, every_s: float):

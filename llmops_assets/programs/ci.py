@@ -4,6 +4,7 @@ Lints and tests a project's own code, in its work tree, and says what was seen. 
 its own that end with this one. Validating llmops.yaml and its prompts belongs in the stage: it needs no process.
 """
 
+import contextlib
 import os
 import re
 import signal
@@ -20,6 +21,7 @@ from llmops_assets.programs.entry import BadInput, Job, run
 from llmops_assets.programs.specs import CiResult, CiSpec
 
 TAIL_LINES, TAIL_CHARACTERS = 60, 6000
+PYTEST_FILES = ("pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "tox.ini", "setup.cfg")
 NO_TESTS_COLLECTED = 5  # pytest's exit code
 
 
@@ -48,7 +50,7 @@ def _ruff(tree: Path, output: Path, timeout_s: float) -> Check:
         command.append("--isolated")  # else ruff takes the configuration of whatever folder lies above
     code, text, seconds = _run([*command, "."], tree, output / "ruff.log", timeout_s)
     if code is None:
-        return Check(name="ruff", passed=False, summary=f"did not end within {timeout_s:g} s", detail=text, seconds=seconds)
+        return _too_slow("ruff", timeout_s, text, seconds)
     if code == 0:
         found = "no Python files" if "No Python files" in text else "no problems"
         return Check(name="ruff", passed=True, summary=found, seconds=seconds)
@@ -62,18 +64,20 @@ def _pytest(tree: Path, output: Path, timeout_s: float) -> Check:
     report.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--junitxml={report}", "--color=no"]
     command += [f"--rootdir={tree}", f"--confcutdir={tree}"]
-    if not _configures(tree, "pytest", ("pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "tox.ini", "setup.cfg")):
+    if not _configures(tree, "pytest", PYTEST_FILES):
         command += ["-c", os.devnull]  # else pytest takes the configuration of whatever folder lies above
     code, text, seconds = _run([*command, "."], tree, output / "pytest.log", timeout_s)
     if code is None:
-        return Check(
-            name="tests", passed=False, summary=f"did not end within {timeout_s:g} s", detail=text, seconds=seconds
-        )
+        return _too_slow("tests", timeout_s, text, seconds)
     if code == NO_TESTS_COLLECTED:
         return Check(name="tests", passed=True, summary="the project has no tests", severity="warn", seconds=seconds)
     counts = _counts(report)
     summary = ", ".join(f"{n} {what}" for what, n in counts.items() if n) or f"pytest failed with exit code {code}"
     return Check(name="tests", passed=code == 0, summary=summary, detail=text, seconds=seconds)
+
+
+def _too_slow(name: str, timeout_s: float, text: str, seconds: float) -> Check:
+    return Check(name=name, passed=False, summary=f"did not end within {timeout_s:g} s", detail=text, seconds=seconds)
 
 
 def _counts(report: Path) -> dict[str, int]:
@@ -130,10 +134,8 @@ def _ender(group: int) -> "signal._HANDLER":
 
 
 def _end_group(group: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left in it
         os.killpg(group, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass  # nobody is left in it
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from llmops_assets.domain.records import Check, Split
 from llmops_assets.programs.entry import BadInput, Job, run
-from llmops_assets.programs.lengths import measure_lengths, percentile
+from llmops_assets.programs.lengths import measure_lengths, nearest_rank
 from llmops_assets.programs.rows import Row, canonical, digest_of, messages_of, read_rows, reference, write_rows
 from llmops_assets.programs.specs import DatasetResult, DatasetSpec
 
@@ -33,8 +33,8 @@ def make_dataset(spec: DatasetSpec, job: Job) -> DatasetResult:
     checks = [
         Check(name="schema", passed=True, summary=", ".join(f"{len(r)} {s} rows" for s, r in splits.items())),
         _empty_fields(splits, names),
-        _listed("duplicates", duplicates, "rows of train occur more than once", names["train"] if duplicates else "", "warn"),
-        _listed("leakage", leaked, "test inputs occur in train or validation", names.get("test", "test"), "error"),
+        _listed("duplicates", duplicates, "rows of train occur more than once", "warn"),
+        _listed("leakage", leaked, "test inputs occur in train or validation", "error"),
     ]
     if lengths_check is not None:
         checks.append(lengths_check)
@@ -61,11 +61,13 @@ def _read(spec: DatasetSpec, job: Job) -> Splits:
 
     test, train, validation = read(spec.test, "test"), read(spec.train, "train"), read(spec.validation, "validation")
     if not test:
-        raise BadInput("it has no rows, so nothing could be measured; add held-out rows", spec.names.get("test", spec.test))
-    if spec.train is not None and not train:
-        raise BadInput("it has no rows; add training rows, or set training.method: none", spec.names.get("train", spec.train))
-    if spec.train is not None and spec.validation is None:
-        train, validation = split_off(train, spec.validation_share, spec.seed, spec.names.get("train", spec.train))
+        raise BadInput("it has no rows, so nothing could be measured; add held-out rows", spec.names.get("test", ""))
+    if spec.train is not None:
+        name = spec.names.get("train", "train")
+        if not train:
+            raise BadInput("it has no rows; add training rows, or set training.method: none", name)
+        if spec.validation is None:
+            train, validation = split_off(train, spec.validation_share, spec.seed, name)
     return {"train": train, "validation": validation, "test": test}
 
 
@@ -103,7 +105,7 @@ def _empty_fields(splits: Splits, names: dict[str, str]) -> Check:
         for number, row in enumerate(rows, start=1)
         if not _asked(row) or not reference(row).strip()
     ]
-    return _listed("empty_fields", empty, "rows have an empty input or output", "", "error")
+    return _listed("empty_fields", empty, "rows have an empty input or output", "error")
 
 
 def _duplicates(rows: list[Row]) -> list[str]:
@@ -120,8 +122,8 @@ def _leaked(splits: Splits) -> list[str]:
     ]
 
 
-def _listed(name: str, found: list[str], what: str, where: str, severity: str) -> Check:
-    summary = f"{len(found)} {what}" + (f" ({where})" if found and where else "") if found else f"no {what}"
+def _listed(name: str, found: list[str], what: str, severity: str) -> Check:
+    summary = f"{len(found) or 'no'} {what}"
     detail = "\n".join(found[:20]) + (f"\nand {len(found) - 20} more" if len(found) > 20 else "")
     return Check.model_validate(
         {"name": name, "passed": not found, "summary": summary, "detail": detail, "severity": severity}
@@ -131,11 +133,11 @@ def _listed(name: str, found: list[str], what: str, where: str, severity: str) -
 def _lengths(splits: Splits, names: dict[str, str], base: str | None) -> tuple[Check | None, dict[str, float]]:
     if base is None:
         return None, {}
-    everything = [(f"{names.get(s, s)}, row {n}", row) for s, rows in splits.items() for n, row in enumerate(rows, start=1)]
-    lengths, context = measure_lengths([row for _, row in everything], Path(base))
-    long = [f"{where}: {n} tokens" for (where, _), n in zip(everything, lengths, strict=True) if n > context]
-    figures = {f"tokens_p{p}": percentile(lengths, p) for p in (50, 95)} | {"tokens_max": float(max(lengths))}
-    check = _listed("lengths", long, f"rows are longer than the model's context of {context} tokens", "", "error")
+    places = [f"{names.get(s, s)}, row {n + 1}" for s, rows in splits.items() for n in range(len(rows))]
+    lengths, context = measure_lengths([row for rows in splits.values() for row in rows], Path(base))
+    long = [f"{place}: {n} tokens" for place, n in zip(places, lengths, strict=True) if n > context]
+    figures = {f"tokens_p{p}": nearest_rank(lengths, p) for p in (50, 95)} | {"tokens_max": float(max(lengths))}
+    check = _listed("lengths", long, f"rows are longer than the model's context of {context} tokens", "error")
     return check, figures
 
 

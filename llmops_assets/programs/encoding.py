@@ -90,8 +90,8 @@ class Encoder:
                 if turn != turns[-1]:
                     continue  # templates that rewrite earlier turns (Qwen3 drops their thoughts): learn the last one
                 raise BadInput(
-                    "the model's chat template writes an answered question otherwise than an open one, so what is learned "
-                    "would not be what is served; mend its chat template"
+                    "the model's chat template writes an answered question otherwise than an open one, so what is "
+                    "learned would not be what is served; mend its chat template"
                 )
             answer = self._until_its_end(after[len(before) :])
             segments += [(whole[done : len(before)], False), (answer, True)]

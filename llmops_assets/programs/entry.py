@@ -68,7 +68,15 @@ class Job:
             line["message"] = message
         with (self.output / "progress.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        print(" ".join([f"{phase}:", *([message] if message else []), *_human(shown)]), flush=True)
+        _say(" ".join([f"{phase}:", *([message] if message else []), *_human(shown)]))
+
+
+def _say(text: str) -> None:
+    """To whoever listens. The work outlives its listener: the worker that started a program may be killed."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open until the end
 
 
 def _human(figures: dict[str, Any]) -> list[str]:
@@ -101,7 +109,7 @@ def run(
     """
     parser = argparse.ArgumentParser(prog=f"python -m llmops_assets.programs.{name}")
     parser.add_argument("--spec", required=True, type=Path, help="JSON file with the specification")
-    parser.add_argument("--output", required=True, type=Path, help="folder for result.json, artifact/ and progress.jsonl")
+    parser.add_argument("--output", required=True, type=Path, help="folder for result.json, artifact/, progress.jsonl")
     arguments = parser.parse_args()
     output: Path = arguments.output.resolve()
     output.mkdir(parents=True, exist_ok=True)
@@ -111,7 +119,7 @@ def run(
         spec = load_spec(spec_type, arguments.spec)
         text = spec.model_dump_json()
         if _finished(output, text):
-            print(f"{name}: this output folder holds the result already", flush=True)
+            _say(f"{name}: this output folder holds the result already")
             return
         for stale in ("result.json", "error.json", "spec_of_result.json"):
             (output / stale).unlink(missing_ok=True)
@@ -142,7 +150,7 @@ def load_spec(spec_type: type[S], path: Path) -> S:
 
 
 def prepare_environment() -> None:
-    """Offline, silent, and with as many threads as we were given: before anything heavy is imported."""
+    """Offline, with nothing on the terminal but our own words: before anything heavy is imported."""
     for name, value in OFFLINE.items():
         os.environ.setdefault(name, value)
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):

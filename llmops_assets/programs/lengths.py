@@ -4,6 +4,7 @@ The texts alone are counted: the chat template and the prompt come on top, and a
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from llmops_assets.programs.entry import BadInput
@@ -42,7 +43,7 @@ def _count(texts: list[str], base: Path) -> list[int]:
     return [len(e.ids) for batch in batches for e in exact.encode_batch(batch, add_special_tokens=False)]
 
 
-def percentile(values: list[int], percent: int) -> float:
-    """The nearest-rank percentile; 0 for no values."""
+def nearest_rank(values: Sequence[float], percent: int) -> float:
+    """The percentile by nearest rank; 0 for no values."""
     ordered = sorted(values)
     return float(ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]) if ordered else 0.0

@@ -5,6 +5,7 @@ What is done with them belongs in the programs; how rows become tokens in `progr
 
 import importlib.metadata
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def read_config(folder: Path, what: str = "the base model") -> dict[str, Any]:
         raise BadInput(f"{what} is not there; mend model.base, or push its folder to the DVC remote", str(folder))
     path = folder / "config.json"
     if not path.is_file():
-        raise BadInput(f"{what} has no config.json; model.base must name a folder in Hugging Face's format", str(folder))
+        raise BadInput(f"{what} has no config.json; name a folder in Hugging Face's format", str(folder))
     try:
         config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -58,7 +59,7 @@ def check_weights(folder: Path, what: str = "the base model") -> None:
 
     for file in files:
         try:
-            with safe_open(str(file), framework="pt") as opened:
+            with safe_open(str(file), framework="np") as opened:
                 opened.keys()
         except (SafetensorError, OSError) as error:
             raise BadInput(f"not a whole safetensors file: {error}", str(file)) from error
@@ -87,11 +88,11 @@ def load_tokenizer(folder: Path) -> Any:
         raise BadInput(f"its tokenizer cannot be loaded: {_first_line(error)}", str(folder)) from error
     if not isinstance(tokenizer.chat_template, str) or not tokenizer.chat_template.strip():
         raise BadInput(
-            "its tokenizer has no chat template; take an instruction-tuned model, or add a chat_template.jinja to the folder",
+            "its tokenizer has no chat template; take an instruction-tuned model, or add a chat_template.jinja to it",
             str(folder),
         )
     if tokenizer.eos_token_id is None:
-        raise BadInput("its tokenizer has no eos_token, so no answer would end; set it in tokenizer_config.json", str(folder))
+        raise BadInput("its tokenizer has no eos_token, so no answer would end; set it in its files", str(folder))
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -174,11 +175,12 @@ def seed_everything(seed: int) -> None:
         torch.backends.cudnn.benchmark = False
 
 
-def use_threads() -> None:
-    """As many threads as OMP_NUM_THREADS says; torch otherwise takes every core of the machine."""
-    import os
-
+def prepare_torch() -> None:
+    """As many threads as OMP_NUM_THREADS says (torch otherwise takes every core), and no progress bars but ours."""
     import torch
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
     given = os.environ.get("OMP_NUM_THREADS", "")
     if given.isdigit() and int(given) > 0:

@@ -9,7 +9,7 @@ from transformers import TrainerCallback
 from llmops_assets.programs.entry import Job
 
 
-class TrainingProgress(TrainerCallback):  # type: ignore[misc]
+class TrainingProgress(TrainerCallback):
     """One line a second at most, and the last one always."""
 
     def __init__(self, job: Job):

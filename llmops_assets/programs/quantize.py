@@ -12,7 +12,14 @@ from pathlib import Path
 
 from llmops_assets.programs.architectures import REMEDY, convertible
 from llmops_assets.programs.entry import BadInput, Job, run
-from llmops_assets.programs.models import load_model, load_tokenizer, read_config, save_tokenizer, use_threads, versions
+from llmops_assets.programs.models import (
+    load_model,
+    load_tokenizer,
+    prepare_torch,
+    read_config,
+    save_tokenizer,
+    versions,
+)
 from llmops_assets.programs.specs import QuantizeResult, QuantizeSpec
 
 MERGED_IN_FLOAT32_BELOW = 8 << 30  # bytes of weights; larger models are merged in their own precision to fit
@@ -45,7 +52,7 @@ def quantize(spec: QuantizeSpec, job: Job) -> QuantizeResult:
 def _merge(method: str, base: Path, checkpoint: Path, merged: Path) -> None:
     import torch
 
-    use_threads()
+    prepare_torch()
     small = sum(p.stat().st_size for p in base.glob("*.safetensors")) < MERGED_IN_FLOAT32_BELOW
     model = load_model(method, base, checkpoint, torch.float32 if small else "auto")
     if method == "lora":

@@ -1,7 +1,7 @@
 """Rows of data: read, checked for their shape, written canonically.
 
-A row is {"input", "output", ...} or {"messages": [{"role", "content"}, ...]}. What is looked at beyond the shape belongs
-in `programs.dataset`; how a row becomes tokens in `programs.encoding`.
+A row is {"input", "output", ...} or {"messages": [{"role", "content"}, ...]}. What is looked at beyond the shape
+belongs in `programs.dataset`; how a row becomes tokens in `programs.encoding`.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ def read_rows(path: Path, name: str) -> list[Row]:
     elif path.suffix == ".jsonl":
         numbered = _jsonl(path, name)
     else:
-        raise BadInput(f"rows are read from .jsonl or .parquet, not from {path.suffix or 'a file without an ending'}", name)
+        raise BadInput("rows are read from .jsonl or .parquet only; convert it", name)
     rows = []
     for where, row in numbered:
         problem = _problem(row)
@@ -73,8 +73,8 @@ def _parquet(path: Path, name: str) -> Iterator[tuple[str, Row]]:
     if "messages" not in columns and not {"input", "output"} <= columns:
         lacking = sorted({"input", "output"} - columns)
         raise BadInput(
-            f"column {', '.join(lacking)} is missing (it has {', '.join(sorted(columns)) or 'none'}); rows need input and "
-            "output, or messages",
+            f"column {', '.join(lacking)} is missing (it has {', '.join(sorted(columns)) or 'none'}); rows need input "
+            "and output, or messages",
             name,
         )
     for number, row in enumerate(table.to_pylist(), start=1):

@@ -1,7 +1,7 @@
 """python -m llmops_assets.programs.serve --spec SPEC.json
 
-Serves a GGUF model with its composed chat template, OpenAI-compatible, until it is told to stop. Who starts it, restarts
-it and sends traffic to it belongs elsewhere.
+Serves a GGUF model with its composed chat template, OpenAI-compatible, until it is told to stop. Who starts it,
+restarts it and sends traffic to it belongs elsewhere.
 """
 
 import argparse

@@ -7,7 +7,7 @@ loss on the validation rows is.
 
 import hashlib
 import math
-import time
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,15 @@ from llmops_assets.domain.keys import digest
 from llmops_assets.programs.encoding import IGNORED, Encoded, Encoder
 from llmops_assets.programs.entry import BadInput, Job, run
 from llmops_assets.programs.models import (
+    check_weights,
     context_length,
     device,
     load_model,
     load_tokenizer,
+    prepare_torch,
     read_config,
     save_tokenizer,
     seed_everything,
-    use_threads,
     versions,
 )
 from llmops_assets.programs.rows import load_split
@@ -37,11 +38,12 @@ def train(spec: TrainSpec, job: Job) -> TrainResult:
     Raises:
         BadInput: the base model, its tokenizer or the rows cannot be used.
     """
-    import torch
-
-    use_threads()
     base, data = Path(spec.base), Path(spec.data)
     config = read_config(base)
+    check_weights(base)
+    import torch
+
+    prepare_torch()
     tokenizer = load_tokenizer(base)
     encoder = Encoder(tokenizer, spec.prompt)
     limit = min(spec.max_length or context_length(config), context_length(config))
@@ -202,7 +204,8 @@ def _save(model: Any, tokenizer: Any, base: Path, method: str, artifact: Path) -
     elif method == "full":
         import torch
 
-        model.to(getattr(torch, str(read_config(base).get("dtype") or read_config(base).get("torch_dtype") or "bfloat16")))
+        config = read_config(base)
+        model.to(getattr(torch, str(config.get("dtype") or config.get("torch_dtype") or "bfloat16")))
         model.save_pretrained(artifact)
     else:
         model.peft_config["default"].base_model_name_or_path = None
@@ -220,11 +223,8 @@ def _identity(spec: TrainSpec) -> str:
 
 
 def _forget_checkpoints(job: Job) -> None:
-    import shutil
-
     shutil.rmtree(job.output / "resume", ignore_errors=True)
 
 
 if __name__ == "__main__":
-    started = time.monotonic()
     run("train", TrainSpec, train, afterwards=_forget_checkpoints)

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 
 from llmops_assets.domain.records import Release
 from llmops_assets.settings import ServingSettings
-from resources.probe import ask
+from resources.probe import Answer, ask, ask_many
 from resources.serving import LocalServing, ServingError
 
 MakeRelease = Callable[[str], Release]
@@ -51,6 +52,24 @@ def test_a_killed_engine_answers_again_within_seconds_and_runs_once(
         assert [p.pid for p in engines(home)] == [successor.pid]
         time.sleep(0.1)
     assert serving.ensure_running() == (), "nothing was left to mend"
+
+
+def test_an_answer_that_a_dying_engine_breaks_off_is_counted_as_broken(
+    serving: LocalServing, url: str, home: Path, release: MakeRelease, engines: Find
+) -> None:
+    """Its status was 200 long before it broke: error codes alone would show a healthy release."""
+    digest = release("first").digest
+    answers: list[Answer] = []
+    text = " ".join(["word"] * 50)
+    request = threading.Thread(target=lambda: answers.extend(ask_many(url, "demo", [text] * 8, concurrency=8)))
+    request.start()
+    while not serving.traffic("demo", "production", digest).requests:  # counted when it ends: one is through
+        assert request.is_alive()
+    engines(home)[0].kill()
+    request.join(60)
+    broken = [a for a in answers if a.broken]
+    assert broken and all((a.ok, a.status) == (False, 200) for a in broken)
+    assert serving.traffic("demo", "production", digest).broken == len(broken)
 
 
 def test_a_killed_gateway_comes_back(url: str, home: Path, processes: Find) -> None:

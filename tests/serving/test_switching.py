@@ -118,16 +118,17 @@ def test_no_stream_breaks_while_releases_are_switched_and_retired(
 
 def test_a_retiring_release_finishes_its_answers_first(serving: LocalServing, two: tuple[str, str]) -> None:
     first, second = two
-    url, answers = serving.base_url("demo", "production"), list[Answer]()
-    for _ in range(4):
-        request = threading.Thread(
-            target=lambda: answers.append(ask(url, "demo", "x", headers=serving.candidate_headers(second)))
-        )
-        request.start()
+    url, headers = serving.base_url("demo", "production"), serving.candidate_headers(second)
+    answers: list[Answer] = []
+    request = threading.Thread(target=lambda: answers.extend(ask_many(url, "demo", ["Hello"] * 4, headers=headers)))
+    request.start()
+    while not serving.traffic("demo", "production", second).active:
+        assert request.is_alive()
     serving.retire("demo", "production", second, drain_s=30)
     request.join(30)
+    assert [a.broken for a in answers] == [False] * 4
     assert serving.deployed("demo", "production") == (first,)
-    assert not [a for a in answers if a.broken]
+    assert ask(url, "demo", "Hello", headers=headers).status == 404
     serving.retire("demo", "production", second, drain_s=30)
 
 
@@ -137,9 +138,7 @@ def test_a_release_with_traffic_is_not_retired(serving: LocalServing, two: tuple
     assert ask(serving.base_url("demo", "production"), "demo", "Hello", max_tokens=4).ok
 
 
-def test_traffic_goes_only_to_what_is_deployed_and_in_whole_shares(
-    serving: LocalServing, two: tuple[str, str]
-) -> None:
+def test_traffic_goes_only_to_what_is_deployed_and_in_whole_shares(serving: LocalServing, two: tuple[str, str]) -> None:
     first, second = two
     for weights, complaint in (
         ({"0" * 64: 1.0}, "deploy it first"),

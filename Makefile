@@ -1,0 +1,40 @@
+# Everything runs from a virtual environment of the project's own, made on first use.
+export LLMOPS_HOME ?= $(CURDIR)/.llmops
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+# uv does not read pip's settings; where a pip of this machine is told of local wheels, uv is told of them too.
+# UV_TORCH_BACKEND=cpu make setup saves several GB of CUDA on machines without a GPU.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+
+.PHONY: setup demo down test lint clean help
+.DEFAULT_GOAL := help
+
+help: ## show this
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev,aws,postgres,kubernetes]'
+	@touch $(STAMP)
+
+setup: $(STAMP) ## install everything into .venv
+
+demo: setup ## five pushes, each becoming what it should: about 12 minutes
+	$(BIN)/llmops demo
+
+down: setup ## end everything that the demo left running
+	$(BIN)/llmops down
+
+test: setup ## all tests: real Git, DVC, MLflow, Envoy and llama.cpp
+	$(BIN)/python -m pytest
+
+lint: setup ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean: down ## remove the environment and all local state
+	rm -rf $(VENV) $(LLMOPS_HOME)

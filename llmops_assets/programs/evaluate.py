@@ -1,0 +1,109 @@
+"""python -m llmops_assets.programs.evaluate --spec SPEC.json --output DIR
+
+Measures a checkpoint on held-out rows: how likely it finds the references, and how good its own greedy answers are.
+Measuring what an engine serves belongs in `programs.served_evaluate`, judging the figures in `domain.gate`.
+"""
+
+import time
+from pathlib import Path
+
+from llmops_assets.domain.records import Sample
+from llmops_assets.programs.encoding import Encoder
+from llmops_assets.programs.entry import BadInput, Job, run
+from llmops_assets.programs.models import (
+    context_length,
+    device,
+    load_model,
+    load_tokenizer,
+    prepare_torch,
+    read_config,
+    seed_everything,
+    versions,
+)
+from llmops_assets.programs.report import write_report
+from llmops_assets.programs.rows import Row, load_split, question, reference
+from llmops_assets.programs.specs import EvaluateResult, EvaluateSpec
+
+METRIC_LIBRARIES = ("evaluate", "sacrebleu", "rouge-score", "alt-profanity-check")
+
+
+def evaluate_checkpoint(spec: EvaluateSpec, job: Job) -> EvaluateResult:
+    """The whole program.
+
+    Raises:
+        BadInput: the model, the rows or a metric cannot be used.
+    """
+    import torch
+
+    from llmops_assets.programs.inference import answers, likelihoods
+    from llmops_assets.programs.metrics import PERPLEXITY, check_metrics, score
+
+    prepare_torch()
+    check_metrics(spec.metrics)
+    base, checkpoint = Path(spec.base), Path(spec.checkpoint)
+    rows = load_test(Path(spec.data), spec.max_rows)
+    encoder = Encoder(load_tokenizer(checkpoint), spec.prompt)
+    encoded = [encoder.row(row, last_only=True) for row in rows]
+    refuse_too_long([len(e.ids) for e in encoded], context_length(read_config(base)))
+    seed_everything(0)
+    job.progress("load", f"{spec.method} checkpoint")
+    model = load_model(spec.method, base, checkpoint, torch.bfloat16 if device() == "cuda" else torch.float32)
+    model = model.merge_and_unload() if spec.method == "lora" else model
+    model.to(device())
+    pad = encoder.tokenizer.pad_token_id
+    wanted = {m.name for m in spec.metrics}
+    scored = likelihoods(model, encoded, pad, job, "likelihood", spec.batch_size) if PERPLEXITY in wanted else []
+    began = time.monotonic()
+    prompts = [encoder.prompt_ids(row) for row in rows]
+    predictions, generated = answers(model, encoder.tokenizer, prompts, job, spec.max_new_tokens, spec.batch_size)
+    tokens_per_s = generated / max(time.monotonic() - began, 1e-9)
+    job.progress("score", ", ".join(m.name for m in spec.metrics))
+    metrics, row_scores = score(spec.metrics, predictions, [reference(r) for r in rows], scored)
+    write_report(
+        job.new_artifact(),
+        spec.title,
+        metrics,
+        samples(rows, predictions, row_scores),
+        {"champion": spec.champion},
+        {"Speed of evaluation": f"{tokens_per_s:.0f} tokens/s", "Tokens of an answer": f"up to {spec.max_new_tokens}"},
+    )
+    return EvaluateResult(
+        metrics=metrics, rows=len(rows), tokens_per_s=tokens_per_s, libraries=versions(*METRIC_LIBRARIES)
+    )
+
+
+def load_test(data: Path, most: int | None) -> list[Row]:
+    """The rows to be asked; of too many the first ones, so that figures of two models are of the same rows.
+
+    Raises:
+        BadInput: there are none.
+    """
+    rows = load_split(data, "test")[:most]
+    if not rows:
+        raise BadInput("it has no rows, so nothing can be measured", "test.jsonl")
+    return rows
+
+
+def refuse_too_long(lengths: list[int], context: int) -> None:
+    """Rows that the model cannot see whole would be measured wrongly, and silently so.
+
+    Raises:
+        BadInput: the first of them.
+    """
+    for number, length in enumerate(lengths, start=1):
+        if length > context:
+            raise BadInput(
+                f"with the prompt it has {length} tokens, the model's context {context}; shorten the row or drop it",
+                f"test.jsonl, row {number}",
+            )
+
+
+def samples(rows: list[Row], predictions: list[str], scores: list[dict[str, float]]) -> list[Sample]:
+    return [
+        Sample(input=question(row), reference=reference(row), prediction=prediction, scores=figures)
+        for row, prediction, figures in zip(rows, predictions, scores, strict=True)
+    ]
+
+
+if __name__ == "__main__":
+    run("evaluate", EvaluateSpec, evaluate_checkpoint)

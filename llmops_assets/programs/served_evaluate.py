@@ -1,0 +1,166 @@
+"""python -m llmops_assets.programs.served_evaluate --spec SPEC.json --output DIR
+
+Measures a quantized model as it will be served: starts the engine, compares its tokens with those of training, asks it
+the held-out rows, puts it under load, stops it, and finds the perplexity of the same weights. The unquantized model is
+measured by `programs.evaluate`.
+"""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from llmops_assets.programs.encoding import Encoded, Encoder
+from llmops_assets.programs.engine import Engine, running_engine
+from llmops_assets.programs.entry import BadInput, Job, run
+from llmops_assets.programs.evaluate import METRIC_LIBRARIES, load_test, samples
+from llmops_assets.programs.load import put_under_load
+from llmops_assets.programs.models import device, load_tokenizer, prepare_torch, seed_everything, versions
+from llmops_assets.programs.report import write_report
+from llmops_assets.programs.rows import Row, messages_of, reference
+from llmops_assets.programs.specs import ServedEvaluateResult, ServedEvaluateSpec, ServeSpec
+
+PARITY_ROWS = 16
+CLIENTS = 8
+
+
+def evaluate_served(spec: ServedEvaluateSpec, job: Job) -> ServedEvaluateResult:
+    """The whole program.
+
+    Raises:
+        BadInput: the model, the rows or a metric cannot be used.
+    """
+    from llmops_assets.programs.metrics import PERPLEXITY, check_metrics, score
+
+    prepare_torch()
+    check_metrics(spec.metrics)
+    rows = load_test(Path(spec.data), spec.max_rows)
+    encoder = Encoder(load_tokenizer(Path(spec.tokenizer)), spec.prompt, spec.model_chat_template)
+    serve = ServeSpec(
+        model=spec.model, alias="model", chat_template=spec.chat_template, port=0, serving=spec.serving
+    )
+    with running_engine(serve, job.output) as engine:
+        parity = compare_tokens(engine, encoder, rows[:PARITY_ROWS])
+        job.progress("parity", f"{len(parity)} mismatches in {min(len(rows), PARITY_ROWS)} rows")
+        predictions = ask_all(engine, rows, spec, job)
+        load = []
+        for clients in spec.clients if spec.speed_requests else ():
+            load.append(
+                put_under_load(
+                    lambda n: engine.stream(messages_of(rows[n % len(rows)])[:-1], spec.max_new_tokens),
+                    clients,
+                    max(spec.speed_requests, clients),
+                )
+            )
+            job.progress("load", clients=clients, tokens_per_s=load[-1].tokens_per_s, broken=load[-1].broken)
+    encoded = [encoder.row(row, last_only=True) for row in rows]
+    wanted = PERPLEXITY in {m.name for m in spec.metrics}
+    scored = likelihoods_of_gguf(Path(spec.model), encoded, encoder.tokenizer.pad_token_id, job) if wanted else []
+    metrics, row_scores = score(spec.metrics, predictions, [reference(r) for r in rows], scored)
+    size = Path(spec.model).stat().st_size
+    detail = parity[0] if parity else ""
+    compared = min(len(rows), PARITY_ROWS)
+    write_report(
+        job.new_artifact(),
+        spec.title,
+        metrics,
+        samples(rows, predictions, row_scores),
+        {"unquantized": spec.unquantized, "champion": spec.champion},
+        {
+            "Size": f"{size / 1e6:,.1f} MB",
+            "Token parity": f"{compared - len(parity)} of {compared} rows equal" + (f"; {detail}" if detail else ""),
+        },
+        load,
+    )
+    return ServedEvaluateResult(
+        metrics=metrics,
+        rows=len(rows),
+        size_bytes=size,
+        parity_rows=compared,
+        parity_mismatches=len(parity),
+        parity_detail=detail,
+        load=tuple(load),
+        libraries=versions("xllamacpp", "gguf", *METRIC_LIBRARIES),
+    )
+
+
+def compare_tokens(engine: Engine, encoder: Encoder, rows: Sequence[Row]) -> list[str]:
+    """Where what the engine reads differs from what was trained and evaluated: a line for each row that does.
+
+    Compared are the ids of the rendered prompt, and how many the engine counts in a real request, where it may add a
+    beginning-of-text token of its own.
+    """
+    mismatches = []
+    for number, row in enumerate(rows, start=1):
+        messages = messages_of(row)[:-1]
+        expected = encoder.prompt_ids(row)
+        got = engine.tokens(engine.rendered(messages))
+        if got != expected:
+            pairs = enumerate(zip(got, expected, strict=False))
+            at = next((i for i, (a, b) in pairs if a != b), min(len(got), len(expected)))
+            mismatches.append(
+                f"row {number}: from token {at + 1} on the engine reads {got[at : at + 5]}, training read "
+                f"{expected[at : at + 5]} ({len(got)} and {len(expected)} tokens)"
+            )
+            continue
+        _, asked, _ = engine.answer(messages, 1)
+        if asked != len(expected):
+            mismatches.append(f"row {number}: the engine was asked with {asked} tokens, training with {len(expected)}")
+    return mismatches
+
+
+def ask_all(engine: Engine, rows: list[Row], spec: ServedEvaluateSpec, job: Job) -> list[str]:
+    """The engine's greedy answers, as many at once as it serves."""
+    began = time.monotonic()
+    answers: list[str] = []
+    tokens = 0
+    with ThreadPoolExecutor(min(CLIENTS, int(spec.serving.get("parallel") or CLIENTS))) as pool:
+        for text, _, n in pool.map(lambda row: engine.answer(messages_of(row)[:-1], spec.max_new_tokens), rows):
+            answers.append(text)
+            tokens += n
+            elapsed = time.monotonic() - began
+            job.progress(
+                "generate",
+                every_s=0.0 if len(answers) == len(rows) else 1.0,
+                step=len(answers),
+                total=len(rows),
+                tokens_per_s=tokens / max(elapsed, 1e-9),
+                eta_s=elapsed / len(answers) * (len(rows) - len(answers)),
+            )
+    return answers
+
+
+def likelihoods_of_gguf(file: Path, rows: list[Encoded], pad: int, job: Job) -> list[tuple[float, int]]:
+    """The likelihoods of the quantized weights: widened again, which loses nothing more, and asked by transformers.
+
+    Raises:
+        BadInput: transformers cannot read this architecture from GGUF.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, GgufConfig
+
+    from llmops_assets.programs.inference import likelihoods
+
+    seed_everything(0)
+    job.progress("load", file.name)
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            file.parent,
+            gguf_file=file.name,
+            quantization_config=GgufConfig(gguf_file=file.name, dequantize=True),
+            dtype=torch.float32,
+            local_files_only=True,
+        )
+    except (ValueError, KeyError, OSError, NotImplementedError) as error:
+        raise BadInput(
+            f"its perplexity cannot be measured, since transformers cannot read it: {error}; drop perplexity from "
+            "evaluation.metrics, or its gates on `of: served`",
+            file.name,
+        ) from error
+    model.to(device())
+    return likelihoods(model, rows, pad, job, "likelihood")
+
+
+if __name__ == "__main__":
+    run("served_evaluate", ServedEvaluateSpec, evaluate_served)

@@ -1,0 +1,71 @@
+"""Processes of this machine: those that carry a mark, whether one lives, and how to end it. Not what they are for."""
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+import psutil
+
+
+class CannotEnd(Exception):
+    """A process lives on whatever is done."""
+
+
+def marked(name: str, value: str) -> list[psutil.Process]:
+    """Every living process of this user that was started with this environment variable, whoever its parent is now."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(name) == value and is_alive(process):
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue  # another user's, or gone
+    return found
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it still runs; a zombie that nobody reaps is gone."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    """Its arguments; none if it is gone."""
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
+
+
+def end(processes: Iterable[psutil.Process], patience_s: float) -> None:
+    """Asks processes to end, and makes those that have not after `patience_s` seconds.
+
+    Raises:
+        CannotEnd: one lives on.
+    """
+    left = list(processes)
+    for ask, wait_s in ((psutil.Process.terminate, patience_s), (psutil.Process.kill, 5.0)):
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                ask(process)
+        left = _outlast(left, wait_s)
+    if left:
+        raise CannotEnd(f"these processes cannot be ended: {', '.join(str(p.pid) for p in left)}")
+
+
+def _outlast(processes: list[psutil.Process], wait_s: float) -> list[psutil.Process]:
+    """Those that still live when all are gone or the time is over."""
+    wait_for(lambda: not any(is_alive(p) for p in processes), wait_s)
+    return [p for p in processes if is_alive(p)]
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float, every_s: float = 0.05) -> bool:
+    """Whether a condition came true in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(every_s)
+    return True

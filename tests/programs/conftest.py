@@ -1,0 +1,134 @@
+"""A tiny model, a few rows, and what the programs made of them, once per session. Programs run as they do in service."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tiny_model import CACHE, make_tiny_model
+
+PROMPT = "Say in one line what this function does.\n\n{{ input }}\n"
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "2"}
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    output: Path
+    said: str
+
+    @property
+    def result(self) -> dict[str, Any]:
+        assert self.code == 0, self.said
+        return json.loads((self.output / "result.json").read_text())
+
+    @property
+    def error(self) -> dict[str, str]:
+        assert self.code == 2, self.said
+        assert not (self.output / "result.json").exists()
+        return json.loads((self.output / "error.json").read_text())
+
+    @property
+    def artifact(self) -> Path:
+        return self.output / "artifact"
+
+
+def command(program: str, spec: dict[str, Any], output: Path) -> list[str]:
+    output.mkdir(parents=True, exist_ok=True)
+    file = output / "spec.json"
+    file.write_text(json.dumps(spec))
+    return [sys.executable, "-m", f"llmops_assets.programs.{program}", "--spec", str(file), "--output", str(output)]
+
+
+def run_program(program: str, spec: dict[str, Any], output: Path) -> Ended:
+    done = subprocess.run(
+        command(program, spec, output), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    return Ended(done.returncode, output, done.stdout)
+
+
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def some_rows(first: int, last: int) -> list[dict[str, str]]:
+    return [{"input": f"def add_{i}(x):\n    return x + {i}", "output": f"Add {i} to x."} for i in range(first, last)]
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Path:
+    return make_tiny_model(CACHE / "tiny-llama-2")
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    for split, first, last in (("train", 0, 96), ("validation", 96, 104), ("test", 104, 124)):
+        write_jsonl(folder / f"{split}.jsonl", some_rows(first, last))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def training(tiny: Path, data: Path) -> dict[str, Any]:
+    """A training of 24 steps, of which a test may change fields."""
+    return {
+        "base": str(tiny), "data": str(data), "prompt": PROMPT, "method": "lora", "lora": {"r": 4, "alpha": 8},
+        "learning_rate": 4e-3, "batch_size": 4, "max_steps": 24, "checkpoint_every_s": 60.0,
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def trained(training: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    return run_program("train", training, tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture(scope="session")
+def evaluation(tiny: Path, data: Path, trained: Ended) -> dict[str, Any]:
+    names = ("perplexity", "bleu", "rouge1", "rougeL", "toxicity")
+    return {
+        "method": "lora", "base": str(tiny), "checkpoint": str(trained.artifact), "data": str(data), "prompt": PROMPT,
+        "metrics": [{"name": n} for n in names], "max_new_tokens": 6,
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def evaluated(evaluation: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    spec = {**evaluation, "title": "A <script> in the title", "champion": {"rougeL": 0.9, "perplexity": 1e9}}
+    return run_program("evaluate", spec, tmp_path_factory.mktemp("evaluated"))
+
+
+@pytest.fixture(scope="session")
+def quantized(tiny: Path, trained: Ended, tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    spec = {"method": "lora", "base": str(tiny), "checkpoint": str(trained.artifact), "scheme": "q8_0"}
+    return run_program("quantize", spec, tmp_path_factory.mktemp("quantized"))
+
+
+@pytest.fixture(scope="session")
+def gguf(quantized: Ended) -> Path:
+    return quantized.artifact / quantized.result["file"]
+
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def base_without(tiny: Path, tmp_path: Path) -> Make:
+    """A copy of the tiny model without the named files."""
+
+    def make(*missing: str) -> Path:
+        copy = tmp_path / "base"
+        copy.mkdir()
+        for file in tiny.iterdir():
+            if file.name not in missing:
+                (copy / file.name).symlink_to(file)
+        return copy
+
+    return make

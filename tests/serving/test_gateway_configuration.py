@@ -1,0 +1,60 @@
+"""The gateway's configuration follows from the state alone."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmops_assets.programs.specs import ServeSpec
+from resources.gateway_config import TOTAL_WEIGHT, clusters, integer_weights, routes
+from resources.serving_state import Replica, State
+
+
+def replica(release: str, port: int, environment: str = "production", draining: bool = False) -> Replica:
+    spec = ServeSpec(model="m.gguf", alias="demo", chat_template="", port=port)
+    return Replica(project="demo", environment=environment, release=release, spec=spec, draining=draining)
+
+
+def routes_of(state: State) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = routes(state)["virtual_hosts"][0]["routes"]
+    return found
+
+
+@given(st.lists(st.floats(min_value=0.001, max_value=1), min_size=1, max_size=8))
+def test_integer_weights_sum_to_the_total_and_stay_next_to_the_shares(parts: list[float]) -> None:
+    shares = {str(n): part / sum(parts) for n, part in enumerate(parts)}
+    weights = integer_weights(shares)
+    assert sum(weights.values()) == TOTAL_WEIGHT
+    assert all(abs(weights[name] - share * TOTAL_WEIGHT) < 1 + 1e-6 for name, share in shares.items())
+
+
+@pytest.mark.parametrize(("shares", "expected"), [({}, {}), ({"a": 0.9, "b": 0.1}, {"a": 900, "b": 100})])
+def test_shares_in_tenths_of_a_percent_are_exact(shares: dict[str, float], expected: dict[str, int]) -> None:
+    assert integer_weights(shares) == expected
+
+
+def test_a_named_release_is_matched_before_the_weights_are_drawn() -> None:
+    """The first route that matches wins: behind the weights a candidate would be asked by chance only."""
+    state = State(replicas=(replica("a", 1), replica("b", 2)), weights={"demo/production": {"a": 1.0}})
+    found = routes_of(state)
+    assert [route["route"].get("cluster") for route in found[:2]] == ["demo/production/a", "demo/production/b"]
+    assert found[2]["direct_response"]["status"] == 404, "a release that is not here is never answered by another"
+    (share,) = found[3]["route"]["weighted_clusters"]["clusters"]
+    assert (share["name"], share["weight"]) == ("demo/production/a", TOTAL_WEIGHT)
+
+
+def test_a_draining_release_keeps_its_cluster_and_loses_its_routes() -> None:
+    """Without the cluster the answers under way would be cut off."""
+    state = State(replicas=(replica("a", 1), replica("b", 2, draining=True)), weights={"demo/production": {"a": 1.0}})
+    assert [cluster["name"] for cluster in clusters(state.replicas)] == ["demo/production/a", "demo/production/b"]
+    assert "demo/production/b" not in str(routes_of(state))
+
+
+def test_connections_to_an_engine_are_never_reused_and_streams_never_time_out() -> None:
+    state = State(replicas=(replica("a", 1),), weights={"demo/production": {"a": 1.0}})
+    (cluster,) = clusters(state.replicas)
+    options = next(iter(cluster["typed_extension_protocol_options"].values()))
+    assert options["common_http_protocol_options"] == {"max_requests_per_connection": 1}
+    for route in (route["route"] for route in routes_of(state) if "route" in route):
+        assert (route["timeout"], route["idle_timeout"]) == ("0s", "0s")

@@ -27,6 +27,7 @@ def make(run: StageRun) -> Checkpoint:
         base=str(run.fetch(base_artifact.uri, data)),
         data=str(run.fetch(data.uri, data)),
         prompt=run.at.values["training.prompt"],
+        checkpoint_every_s=run.settings.compute.checkpoint_every,
         lora=training.lora.model_dump(mode="json"),
         **training.model_dump(exclude={"lora", "prompt"}),
     )
@@ -36,7 +37,7 @@ def make(run: StageRun) -> Checkpoint:
         name=f"{short(run.revision)} {training.method}",
         revision=run.revision,
         dagster_run_id=run.run_id,
-        params={"data": data.train.digest[:12], "base": base, **spec.model_dump(exclude={"base", "data", "prompt"})},
+        params={"data": data.train.digest[:12], "base": base, **spec.model_dump(exclude={"base", "data", "prompt", "checkpoint_every_s"})},
         artifacts=run.store.url,
     )
 

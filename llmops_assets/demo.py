@@ -31,6 +31,10 @@ from resources.ledger import Ledger
 NAME = "docstring-summarizer"
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / NAME
 ACT_TIMEOUT_S = 900.0
+PROGRAMS = {
+    "ci_report": "ci", "dataset_version": "dataset", "fine_tuned_checkpoint": "train", "evaluation_report": "evaluate",
+    "quantized_artifact": "quantize", "served_evaluation_report": "served_evaluate",
+}  # fmt: skip
 MARKER = "made-by-llmops-demo"
 out = Console(highlight=False, soft_wrap=True)
 
@@ -195,12 +199,10 @@ def _progress(stage: Stage, instance: dg.DagsterInstance, request: Request) -> s
         e.step_key for e in instance.all_logs(request.run_id, of_type=dg.DagsterEventType.STEP_START) if e.step_key
     ]
     name = started[-1].split("__")[-1] if started else "starting"
-    lines = sorted((stage.settings.home / "jobs").glob("*/progress.jsonl"), key=lambda p: p.stat().st_mtime)
-    if lines and time.time() - lines[-1].stat().st_mtime < 15:
-        found = lines[-1].read_text().splitlines()
-        if found:
-            return f"{name}: {progress_text(json.loads(found[-1]))}"
-    return name
+    program = PROGRAMS.get(name, "none")
+    files = sorted((stage.settings.home / "jobs").glob(f"{program}-*/progress.jsonl"), key=lambda p: p.stat().st_mtime)
+    lines = files[-1].read_text().splitlines() if files else []
+    return f"{name}: {progress_text(json.loads(lines[-1]))}" if lines else name
 
 
 def _stages(instance: dg.DagsterInstance, request: Request) -> tuple[str, ...]:

@@ -49,6 +49,7 @@ class ServingSettings(Strict):
 class ComputeSettings(Strict):
     threads: int | None = Field(default=None, ge=1, description="CPU threads of one program; None: all cores.")
     llama_cpp: str | None = Field(default=None, description="A llama.cpp checkout that converts further architectures.")
+    checkpoint_every: float = Field(default=15.0, gt=0, description="Seconds between resumable training checkpoints.")
     ci_timeout: float = Field(default=900.0, gt=0, description="Seconds that a project's own tests may take.")
 
 

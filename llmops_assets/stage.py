@@ -214,9 +214,8 @@ def progress_text(line: Mapping[str, Any]) -> str:
         value = line.get(name)
         if isinstance(value, int | float):
             parts.append(f"{value:.0f}{unit}" if unit else f"{name} {value:.3f}")
-    if line.get("message"):
-        parts.append(str(line["message"]))
-    return ", ".join(parts) or str(dict(line))
+    parts += [str(line[name]) for name in ("phase", "message") if line.get(name)]
+    return ", ".join(parts) or "at work"
 
 
 def _libraries() -> dict[str, str]:

@@ -71,30 +71,32 @@ class Convergence:
         self._files.drop_old_logs({self.gateway.name, "supervisord", *names})
         return tuple(name for name in started if name not in names - before)
 
-    def await_healthy(self, replica: Replica, timeout_s: float, on_wait: Callable[[str], None]) -> None:
+    def await_healthy(self, name: str, timeout_s: float, on_wait: Callable[[str], None]) -> None:
         """Returns when an engine can answer; needs no lock.
 
         Raises:
-            ServingError: it ended FAILED_STARTS times, or took too long; with the end of its log.
+            ServingError: it ended FAILED_STARTS times, was taken away, or took too long; with the end of its log.
         """
         began = time.monotonic()
         pids: set[int] = set()
         said = 0.0
         while True:
-            process = self.supervisor.processes().get(replica.name)
+            replica = next((r for r in self._files.read().replicas if r.name == name), None)
+            process = self.supervisor.processes().get(name)
             pid = process.pid if process else 0
             pids |= {pid} - {0}
-            if pid and healthy(replica) and ports.listens(pid, replica.spec.port):
+            if replica and pid and healthy(replica) and ports.listens(pid, replica.spec.port):
                 return
             waited = time.monotonic() - began
-            if len(pids - {pid}) >= FAILED_STARTS:
-                raise ServingError(f"the engine {replica.name} does not start; {self._files.log_tail(replica.name)}")
+            if replica is None or len(pids - {pid}) >= FAILED_STARTS:
+                raise ServingError(f"the engine {name} does not start; {self._files.log_tail(name)}")
             if waited > timeout_s:
-                tail = self._files.log_tail(replica.name)
-                raise ServingError(f"the engine {replica.name} is not healthy after {waited:.0f} s; {tail}")
+                raise ServingError(
+                    f"the engine {name} is not healthy after {waited:.0f} s; {self._files.log_tail(name)}"
+                )
             if waited - said >= 2:
                 said = waited
-                on_wait(f"waiting for {replica.name} to become healthy ({waited:.0f} s)")
+                on_wait(f"waiting for {name} to become healthy ({waited:.0f} s)")
             time.sleep(0.1)
 
     def _require_port(self) -> None:

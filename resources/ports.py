@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Container
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -50,7 +51,7 @@ def ephemeral_start() -> int:
 def holder(port: int) -> str:
     """Who listens on a port, in words; as much as this user may see."""
     try:
-        found = [c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr[1] == port]
+        found = [c for c in psutil.net_connections("tcp") if _listening_port(c) == port]
         pid = next((c.pid for c in found if c.pid), None)
         if pid is None:
             return "a process of another user" if found else "a process that cannot be seen from here"
@@ -67,10 +68,12 @@ def listens(pid: int, port: int) -> bool:
     try:
         process = psutil.Process(pid)
         family = [process, *process.children(recursive=True)]
-        return any(
-            c.status == psutil.CONN_LISTEN and c.laddr[1] == port for p in family for c in p.net_connections("tcp")
-        )
+        return any(_listening_port(c) == port for p in family for c in p.net_connections("tcp"))
     except psutil.AccessDenied:
         return True  # macOS may hide even this user's own sockets; then the health check alone decides
     except psutil.Error:
         return False
+
+
+def _listening_port(connection: Any) -> int | None:
+    return connection.laddr.port if connection.status == psutil.CONN_LISTEN else None

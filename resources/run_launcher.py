@@ -7,6 +7,7 @@ Here pid and start time stand in the run's tags, so that any daemon, also a late
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -64,11 +65,12 @@ class ProcessRunLauncher(RunLauncher, ConfigurableClass):
         args = ExecuteRunArgs(
             job_origin=context.job_code_origin, run_id=run.run_id, instance_ref=self._instance.get_ref(), set_exit_code_on_failure=True
         )  # fmt: skip
+        command = args.get_command_args()
         folder = Path(self._instance.root_directory) / "run-logs"
         folder.mkdir(exist_ok=True)
         with (folder / f"{run.run_id}.log").open("ab") as log:
             process = subprocess.Popen(
-                args.get_command_args(),
+                [sys.executable, "-m", *command[command.index("dagster") :]],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         self._children[run.run_id] = process

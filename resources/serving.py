@@ -73,7 +73,7 @@ class LocalServing(Serving):
             replica = replica.model_copy(update={"spec": spec, "draining": False})
             self._machine.to(state.having(replica))
         try:
-            self._machine.await_healthy(replica, self._start_timeout_s, on_wait or (lambda message: None))
+            self._machine.await_healthy(replica.name, self._start_timeout_s, on_wait or (lambda message: None))
         except ServingError:
             with self._files.locked():
                 state = self._files.read()

@@ -28,7 +28,9 @@ class Traffic(Frozen):
 
     requests: int = Field(description="Requests that were answered, by the engine or for it.")
     errors: int = Field(description="Status 5xx.")
-    broken: int = Field(description="Answers that the engine broke off.")
+    broken: int = Field(
+        description="Requests that the engine dropped: in the middle of its answer, or before it (a 503 then)."
+    )
     active: int = Field(description="Under way now.")
 
 

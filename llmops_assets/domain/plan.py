@@ -7,7 +7,7 @@ from llmops_assets.domain.base import Frozen
 from llmops_assets.domain.chain import CHAIN, Stage, downstream_of
 from llmops_assets.domain.changes import describe
 from llmops_assets.domain.keys import short
-from llmops_assets.domain.records import QuantizedArtifact, Record, named_outputs
+from llmops_assets.domain.records import Measured, QuantizedArtifact, Record, named_outputs
 from llmops_assets.domain.release import release_of
 
 Action = Literal["run", "reuse", "decide_later"]
@@ -21,6 +21,8 @@ class StagePlan(Frozen):
     action: Action
     reasons: tuple[str, ...]
     key: str | None = None
+    judge_again: bool = False
+    """Reused, but gates changed: selected all the same, for a new verdict on the old measurement."""
 
 
 class Plan(Frozen):
@@ -34,8 +36,8 @@ class Plan(Frozen):
 
     @property
     def to_materialize(self) -> tuple[str, ...]:
-        """The stages that a run selects: all but what is reused."""
-        return tuple(s.stage for s in self.stages if s.action != "reuse")
+        """The stages that a run selects: all but what is reused as it is."""
+        return tuple(s.stage for s in self.stages if s.action != "reuse" or s.judge_again)
 
     @property
     def nothing_to_do(self) -> bool:
@@ -89,7 +91,9 @@ def make_plan(
             if isinstance(record, QuantizedArtifact):
                 release = release_of(project, head.values, record).digest
             reasons: tuple[str, ...] = (f"made by {short(record.made_by.revision)}; nothing that it reads has changed",)
-            plans.append(StagePlan(stage=stage.name, action="reuse", reasons=reasons, key=key))
+            again = isinstance(record, Measured) and base is not None and base.values.get("gates") != head.values.get("gates")
+            reasons += ("gates changed: a new verdict on the old measurement",) if again else ()
+            plans.append(StagePlan(stage=stage.name, action="reuse", reasons=reasons, key=key, judge_again=again))
         else:
             reasons = _why(stage, head, outputs, base, salt)
             plans.append(StagePlan(stage=stage.name, action="run", reasons=reasons, key=key))

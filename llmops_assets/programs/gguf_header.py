@@ -13,6 +13,7 @@ from llmops_assets.programs.entry import BadInput
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 _LONG_LIST = 1024
+_LONG_TEXT = 16 << 20
 
 
 def read_header(file: Path) -> dict[str, Any]:
@@ -58,4 +59,7 @@ def _scalar(file: BinaryIO, kind: int) -> Any:
 
 
 def _string(file: BinaryIO) -> str:
-    return file.read(_scalar(file, 10)).decode("utf-8")
+    length = _scalar(file, 10)
+    if length > _LONG_TEXT:
+        raise ValueError("a text that long is none")
+    return str(file.read(length).decode("utf-8"))

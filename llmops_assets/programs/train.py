@@ -6,6 +6,7 @@ loss on the validation rows is.
 """
 
 import hashlib
+import json
 import math
 import shutil
 from pathlib import Path
@@ -208,9 +209,11 @@ def _save(model: Any, tokenizer: Any, base: Path, method: str, artifact: Path) -
         model.to(getattr(torch, str(config.get("dtype") or config.get("torch_dtype") or "bfloat16")))
         model.save_pretrained(artifact)
     else:
-        model.peft_config["default"].base_model_name_or_path = None
         model.save_pretrained(artifact, safe_serialization=True)
         (artifact / "README.md").unlink(missing_ok=True)  # a model card with the path of the base model
+        file = artifact / "adapter_config.json"
+        adapter = {**json.loads(file.read_text(encoding="utf-8")), "base_model_name_or_path": None}
+        file.write_text(json.dumps(adapter, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _identity(spec: TrainSpec) -> str:

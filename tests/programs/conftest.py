@@ -1,4 +1,4 @@
-"""A tiny model, a few rows, and what the programs made of them, once per session. Programs run as they do in service."""
+"""A tiny model, a few rows, and what the programs made of them, once per session. They run as they do in service."""
 
 import json
 import os

@@ -69,7 +69,7 @@ def test_an_answer_that_a_dying_engine_breaks_off_is_counted_as_broken(
     request.join(60)
     broken = [a for a in answers if a.broken]
     assert broken and all((a.ok, a.status) == (False, 200) for a in broken)
-    assert serving.traffic("demo", "production", digest).broken == len(broken)
+    assert serving.traffic("demo", "production", digest).broken >= len(broken)
 
 
 def test_a_killed_gateway_comes_back(url: str, home: Path, processes: Find) -> None:

@@ -1,0 +1,205 @@
+"""One project's life, told in order: each test stands on the one before, as commits do.
+
+Guards the promise of the whole thing: a change becomes what it should, and only what it must is computed.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+from dagster import AssetKey
+
+from llmops_assets.domain.records import Checkpoint, EvaluationReport, RegisteredModel
+from llmops_assets.domain.requests import Request
+from tests.projects import Outcome, Project, World, rows, write_rows
+
+ALL = {
+    "ci_report", "dataset_version", "fine_tuned_checkpoint", "evaluation_report", "registered_model",
+    "quantized_artifact", "served_evaluation_report", "staging_endpoint", "smoke_test_report", "release_approval",
+    "production_endpoint", "endpoint_health",
+}  # fmt: skip
+RELEASING = {"staging_endpoint", "smoke_test_report", "release_approval", "production_endpoint", "endpoint_health"}
+EVALUATING = {"evaluation_report", "served_evaluation_report"}
+
+
+class Story:
+    """A project, the world that watches it, and what production served after each chapter."""
+
+    def __init__(self, project: Project, world: World):
+        self.project, self.world = project, world
+        self.releases: list[str] = []
+
+    def ship(self, message: str) -> Outcome:
+        self.project.commit(message)
+        self.project.push()
+        return self.world.settle()
+
+    @property
+    def request(self) -> Request:
+        return self.world.ledger.requests("zoo")[-1]
+
+    @property
+    def production(self) -> str:
+        serving = self.world.ledger.serving("zoo", "production")
+        assert serving is not None
+        return serving.release
+
+    def ask(self, text: str = "cat number 3 says") -> tuple[str, str]:
+        """(answer, release that gave it) of production."""
+        url = self.world.resources["serving"].base_url("zoo", "production")
+        body = {"model": "zoo", "messages": [{"role": "user", "content": text}], "max_tokens": 8, "temperature": 0}
+        answer = httpx.post(f"{url}/chat/completions", json=body, timeout=60)
+        answer.raise_for_status()
+        return answer.json()["choices"][0]["message"]["content"], answer.headers["x-llmops-release"]
+
+
+@pytest.fixture(scope="module")
+def story(make_project: Callable[[], Project], make_world: Callable[..., World]) -> Iterator[Story]:
+    project = make_project()
+    yield Story(project, make_world(project))
+
+
+def test_before_the_first_push_every_sensor_says_why_it_waits(story: Story) -> None:
+    for kind, expected in {"git": "branch 'main' is gone", "dvc": "branch 'main' is gone", "carry_on": "no request"}.items():
+        skip, requests = story.world.tick(f"zoo_{kind}")
+        assert requests == []
+        assert expected in (skip or "")
+
+
+def test_a_first_push_becomes_a_model_in_production(story: Story) -> None:
+    story.project.push()
+    outcome = story.world.settle()
+    assert outcome.failures == ""
+    assert outcome.materialized == ALL
+    assert len(outcome.runs) == 1
+    assert story.request.status == "released"
+    _, release = story.ask()
+    assert release == story.production
+    story.releases.append(story.production)
+
+
+def test_its_lineage_names_commit_data_and_checkpoint(story: Story) -> None:
+    records = story.world.ledger.records_of("zoo", story.project.head)
+    assert set(records) == ALL
+    checkpoint, report = records["fine_tuned_checkpoint"], records["evaluation_report"]
+    assert isinstance(checkpoint, Checkpoint) and isinstance(report, EvaluationReport)
+    assert report.checkpoint_digest == checkpoint.digest
+    assert checkpoint.made_by.revision == story.project.head
+    assert checkpoint.steps == 4
+
+
+def test_dagster_shows_the_commit_and_the_verdicts(story: Story) -> None:
+    instance = story.world.instance
+    event = instance.get_latest_materialization_event(AssetKey(["zoo", "evaluation_report"]))
+    assert event is not None and event.asset_materialization is not None
+    metadata = event.asset_materialization.metadata
+    assert metadata["commit"].value == story.project.head
+    assert metadata["perplexity"].value > 0
+    source = instance.get_latest_materialization_event(AssetKey(["zoo", "repository"]))
+    assert source is not None and source.asset_materialization is not None
+    assert (source.asset_materialization.tags or {})["dagster/data_version"] == story.project.head
+
+
+def test_the_registered_version_can_be_loaded_by_mlflow(story: Story) -> None:
+    import mlflow
+
+    record = story.world.ledger.records_of("zoo", story.project.head)["registered_model"]
+    assert isinstance(record, RegisteredModel)
+    mlflow.set_tracking_uri(story.world.settings.mlflow_uri)
+    mlflow.set_registry_uri(story.world.settings.mlflow_uri)
+    pipeline = mlflow.transformers.load_model(f"models:/zoo@champion")
+    answer = pipeline([{"role": "user", "content": "cat"}], max_new_tokens=4)
+    assert answer[0]["generated_text"]
+    weights = [f for f in story.world.resources["store"].manifest(record.uri).files if f.path.endswith(".safetensors")]
+    assert weights == [], "a version points at the weights, it does not copy them"
+
+
+def test_a_change_of_the_readme_runs_nothing_and_the_tick_says_why(story: Story) -> None:
+    story.project.write("README.md", "# A project\n\nNow with words.\n")
+    outcome = story.ship("Words")
+    assert outcome.runs == []
+    request = story.request
+    assert (request.status, request.revision) == ("skipped", story.project.head)
+    assert "README.md" in request.reason
+    assert "README.md" in outcome.skips["zoo:git"]
+
+
+def test_a_lint_fix_runs_the_projects_checks_only(story: Story) -> None:
+    story.project.write("tests/test_nothing_is_broken.py", "def test_three():\n    assert 1 + 2 == 3\n")
+    outcome = story.ship("Another test")
+    assert outcome.materialized == {"ci_report"}
+    assert story.request.status == "done"
+    assert story.production == story.releases[0]
+
+
+def test_a_stricter_gate_is_a_new_verdict_on_the_old_measurement(story: Story) -> None:
+    story.project.configure({"gates": [{"metric": "perplexity", "at_most": 1.0e8}]})
+    outcome = story.ship("Stricter")
+    assert outcome.materialized == {"ci_report"} | EVALUATING
+    edges = story.world.ledger.edges("zoo", story.project.head)
+    assert edges["evaluation_report"].reused and edges["served_evaluation_report"].reused, "nothing is measured again"
+    checks = {e.asset_check_evaluation_data.asset_key.path[-1] for r in outcome.runs for e in r.all_events if e.event_type_value == "ASSET_CHECK_EVALUATION"}  # fmt: skip
+    assert EVALUATING <= checks
+    assert story.production == story.releases[0]
+
+
+def test_a_new_serving_prompt_is_evaluated_and_released_but_not_trained(story: Story) -> None:
+    story.project.write("prompts/ask.jinja", "Tell me: {{ input }}\n")
+    outcome = story.ship("Another prompt")
+    assert outcome.failures == ""
+    assert outcome.materialized == {"ci_report"} | EVALUATING | RELEASING
+    assert story.request.status == "released"
+    edges = story.world.ledger.edges("zoo", story.project.head)
+    assert {s for s, e in edges.items() if e.reused} == {
+        "dataset_version", "fine_tuned_checkpoint", "registered_model", "quantized_artifact",
+    }  # fmt: skip
+    assert story.production != story.releases[-1]
+    assert story.ask()[1] == story.production
+    story.releases.append(story.production)
+
+
+def test_more_training_data_is_the_dvc_sensors_and_retrains(story: Story) -> None:
+    write_rows(story.project.folder / "data/train.jsonl", rows(32))
+    story.project.dvc_add("data/train.jsonl")
+    story.project.commit("More rows")
+    story.project.push()
+    skip, requests = story.world.tick("zoo_git")
+    assert requests == [] and "DVC sensor" in (skip or "")
+    outcome = story.world.settle()
+    assert outcome.failures == ""
+    assert outcome.materialized == ALL - {"ci_report"}
+    assert story.request.status == "released"
+    assert story.production not in story.releases
+    story.releases.append(story.production)
+
+
+def test_the_revert_of_a_commit_reuses_everything_and_brings_the_earlier_release_back(story: Story) -> None:
+    before = len(list((story.world.home / "jobs").glob("*")))
+    story.project.git("revert", "--no-edit", "HEAD")
+    story.project.push()
+    outcome = story.world.settle()
+    assert outcome.failures == ""
+    assert outcome.materialized == RELEASING
+    assert story.production == story.releases[-2]
+    assert len(list((story.world.home / "jobs").glob("*"))) == before, "no program was started"
+    shown = story.world.instance.get_latest_materialization_event(AssetKey(["zoo", "fine_tuned_checkpoint"]))
+    assert shown is not None and shown.asset_materialization is not None
+    record = story.world.ledger.records_of("zoo", story.project.head)["fine_tuned_checkpoint"]
+    tags = shown.asset_materialization.tags or {}
+    assert tags["dagster/data_version"] == record.key, "Dagster shows the reused checkpoint, not the reverted one"
+    assert tags["reused"] == "true"
+    story.releases.append(story.production)
+
+
+def test_other_test_rows_have_the_champion_measured_on_them_first(story: Story) -> None:
+    write_rows(story.project.folder / "data/test.jsonl", rows(8, start=2000))
+    story.project.dvc_add("data/test.jsonl")
+    story.project.configure({"gates": [{"metric": "perplexity", "no_worse_than": "champion", "margin": "5%"}]})
+    outcome = story.ship("Other test rows")
+    assert outcome.failures == ""
+    assert "fine_tuned_checkpoint" not in outcome.materialized
+    verdicts = [v for s, v in story.world.ledger.verdicts("zoo", story.project.head) if s == "staging_endpoint"]
+    text = json.dumps([v.model_dump() for v in verdicts])
+    assert verdicts == [] or "champion" in text
+    assert story.request.status in ("released", "done")

@@ -1,0 +1,91 @@
+"""The CI program: the project's own linter and tests, in processes that never outlive it."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.programs.conftest import ENVIRONMENT, command, run_program
+
+
+def checks(tmp_path: Path, **more: Any) -> dict[str, Any]:
+    result = run_program("ci", {"work_tree": str(tmp_path / "tree"), **more}, tmp_path / "out").result
+    return {c["name"]: c for c in result["checks"]}
+
+
+def project(tmp_path: Path, **files: str) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name, text in files.items():
+        (tree / f"{name}.py").write_text(text)
+
+
+def test_clean_code_with_passing_tests_passes(tmp_path: Path) -> None:
+    project(
+        tmp_path,
+        metrics="def one():\n    return 1\n",
+        test_metrics="import metrics\n\n\ndef test_one():\n    assert metrics.one() == 1\n",
+    )
+    seen = checks(tmp_path)
+    assert seen["ruff"]["passed"] and seen["tests"]["passed"]
+    assert seen["tests"]["summary"] == "1 passed" and seen["tests"]["seconds"] > 0
+
+
+def test_a_lint_problem_fails_with_its_place(tmp_path: Path) -> None:
+    project(tmp_path, metrics="import os\n")
+    seen = checks(tmp_path, tests=False)["ruff"]
+    assert not seen["passed"] and seen["summary"] == "1 problems" and "metrics.py:1:" in seen["detail"]
+
+
+def test_failing_tests_are_counted_and_quoted(tmp_path: Path) -> None:
+    project(tmp_path, test_it="def test_a():\n    assert 1 == 2\n\n\ndef test_b():\n    pass\n")
+    seen = checks(tmp_path, ruff=False)["tests"]
+    assert not seen["passed"] and seen["summary"] == "1 passed, 1 failed" and "assert 1 == 2" in seen["detail"]
+
+
+def test_a_test_file_that_cannot_be_imported_fails(tmp_path: Path) -> None:
+    project(tmp_path, test_it="import nowhere_to_be_found\n")
+    seen = checks(tmp_path, ruff=False)["tests"]
+    assert not seen["passed"] and "1 errors" in seen["summary"] and "nowhere_to_be_found" in seen["detail"]
+
+
+def test_a_project_without_tests_passes_with_a_word_about_it(tmp_path: Path) -> None:
+    project(tmp_path, metrics="X = 1\n")
+    seen = checks(tmp_path, ruff=False)["tests"]
+    assert seen["passed"] and seen["severity"] == "warn" and "no tests" in seen["summary"]
+
+
+def test_a_configuration_above_the_project_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "ruff.toml").write_text("[lint]\nignore = ['F401']\n")
+    (tmp_path / "conftest.py").write_text("raise RuntimeError('not ours')\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\npython_files = nothing_*.py\n")
+    project(tmp_path, metrics="import os\n", test_it="def test_a():\n    pass\n")
+    seen = checks(tmp_path)
+    assert not seen["ruff"]["passed"] and seen["tests"]["summary"] == "1 passed"
+
+
+def test_tests_that_hang_fail_in_time(tmp_path: Path) -> None:
+    project(tmp_path, test_it="import threading\n\n\ndef test_a():\n    threading.Event().wait()\n")
+    seen = checks(tmp_path, ruff=False, timeout_s=3.0)["tests"]
+    assert not seen["passed"] and "did not end within 3 s" in seen["summary"]
+
+
+def test_stopping_the_program_stops_the_projects_tests(tmp_path: Path) -> None:
+    """A cancelled run must not leave somebody's endless test behind on the machine."""
+    pipe = tmp_path / "pid"
+    os.mkfifo(pipe)
+    project(
+        tmp_path,
+        test_it="import os\nimport threading\n\n\ndef test_a():\n"
+        f"    open({str(pipe)!r}, 'w').write(str(os.getpid()))\n    threading.Event().wait()\n",
+    )
+    spec = {"work_tree": str(tmp_path / "tree"), "ruff": False}
+    program = subprocess.Popen(command("ci", spec, tmp_path / "out"), env=ENVIRONMENT)
+    tests = psutil.Process(int(pipe.read_text()))  # waits until the test writes
+    program.send_signal(signal.SIGTERM)
+    assert program.wait(20) == 128 + signal.SIGTERM
+    psutil.wait_procs([tests], timeout=20)
+    assert not tests.is_running() or tests.status() == psutil.STATUS_ZOMBIE

@@ -1,0 +1,123 @@
+"""Evaluation: figures, a report that stands alone, and metrics of the project's own that may be faulty."""
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmops_assets.programs.entry import BadInput
+from llmops_assets.programs.metrics import check_metrics, score
+from llmops_assets.programs.specs import MetricSpec
+from tests.programs.conftest import Ended, Make, run_program, write_jsonl
+
+
+def custom(tmp_path: Path, code: str, function: str = "metric") -> MetricSpec:
+    file = tmp_path / "metrics.py"
+    file.write_text(code)
+    return MetricSpec(name="mine", file=str(file), function=function, higher_is_better=False)
+
+
+def test_every_metric_is_measured_once_in_the_order_asked(evaluated: Ended, evaluation: dict[str, Any]) -> None:
+    metrics = evaluated.result["metrics"]
+    assert [m["name"] for m in metrics] == [m["name"] for m in evaluation["metrics"]]
+    figures = {m["name"]: m["value"] for m in metrics}
+    assert 1 < figures["perplexity"] < 49152 * 2
+    assert 0 <= figures["rougeL"] <= 1 and 0 <= figures["bleu"] <= 100 and 0 <= figures["toxicity"] <= 1
+    better = {m["name"]: m["higher_is_better"] for m in metrics}
+    assert better["rougeL"] and not better["perplexity"] and not better["toxicity"]
+
+
+def test_the_perplexity_is_that_of_the_validation_loss(
+    evaluation: dict[str, Any], trained: Ended, data: Path, tmp_path: Path
+) -> None:
+    """Two programs, one way to count tokens: the loss of training and the perplexity of evaluation must not drift."""
+    write_jsonl(tmp_path / "test.jsonl", [json.loads(x) for x in (data / "validation.jsonl").read_text().splitlines()])
+    spec = {**evaluation, "data": str(tmp_path), "metrics": [{"name": "perplexity"}], "max_new_tokens": 1}
+    perplexity = run_program("evaluate", spec, tmp_path / "out").result["metrics"][0]["value"]
+    assert math.log(perplexity) == pytest.approx(trained.result["validation_loss"], rel=1e-5)
+
+
+def test_each_prediction_is_kept_with_its_scores(evaluated: Ended) -> None:
+    rows = [json.loads(line) for line in (evaluated.artifact / "predictions.jsonl").read_text().splitlines()]
+    assert len(rows) == evaluated.result["rows"] == 20
+    assert rows[0]["input"].startswith("def add_104(") and rows[0]["reference"] == "Add 104 to x."
+    assert set(rows[0]["scores"]) == {"perplexity", "bleu", "rouge1", "rougeL", "toxicity"}
+
+
+def test_the_report_stands_alone_escapes_and_compares(evaluated: Ended) -> None:
+    html = (evaluated.artifact / "report.html").read_text()
+    assert "<script" not in html and "A &lt;script&gt; in the title" in html
+    assert not re.search(r"(?:src|href)=|url\(|@import", html)
+    assert "Champion" in html and "worse" in html and "better" in html
+    assert "Best by rougeL" in html and "Worst by rougeL" in html and "Random" in html
+    assert 'name="viewport"' in html and "prefers-color-scheme: dark" in html
+
+
+def test_a_row_that_does_not_fit_into_the_context_is_refused(
+    evaluation: dict[str, Any], tmp_path: Path
+) -> None:
+    write_jsonl(tmp_path / "test.jsonl", [{"input": "word " * 600, "output": "y"}])
+    error = run_program("evaluate", {**evaluation, "data": str(tmp_path)}, tmp_path / "out").error
+    assert error["where"] == "test.jsonl, row 1" and "512" in error["message"]
+
+
+def test_a_faulty_metric_ends_the_program_with_its_place(
+    evaluation: dict[str, Any], base_without: Make, tmp_path: Path
+) -> None:
+    spec = custom(tmp_path, "def metric(prediction, reference):\n    return 1 / 0\n")
+    error = run_program("evaluate", {**evaluation, "metrics": [spec.model_dump()]}, tmp_path / "out").error
+    assert error["where"] == "metrics.py:metric"
+    assert error["message"] == "raised ZeroDivisionError on row 1: division by zero"
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("def metric(p, r):\n    return 'high' if p == 'b' else 1.0\n", "returned 'high' on row 2"),
+        ("def metric(p, r):\n    return float('nan')\n", "returned nan on row 1"),
+        ("def metric(p, r):\n    return None\n", "returned None on row 1"),
+        ("def metric(p):\n    return 1.0\n", "raised TypeError on row 1"),
+        ("def metric(p, r):\n    raise SystemExit(0)\n", "raised SystemExit on row 1"),
+    ],
+)
+def test_what_a_metric_does_wrong_is_said_with_the_row(tmp_path: Path, code: str, message: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        score([custom(tmp_path, code)], ["a", "b"], ["a", "b"], [])
+    assert refused.value.where == "metrics.py:metric" and message in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("def other(p, r):\n    return 1.0\n", "has no function 'metric'"),
+        ("import nowhere_to_be_found\n", "cannot be imported: ModuleNotFoundError"),
+        ("def metric(p, r:\n", "cannot be imported: SyntaxError"),
+    ],
+)
+def test_a_metric_that_cannot_be_loaded_is_refused_before_the_model_is_asked(
+    tmp_path: Path, code: str, message: str
+) -> None:
+    with pytest.raises(BadInput, match=re.escape(message)):
+        check_metrics([custom(tmp_path, code)])
+
+
+def test_a_metric_may_import_what_lies_beside_it_and_stands_beside_ours(tmp_path: Path) -> None:
+    (tmp_path / "beside_metrics.py").write_text("HALF = 0.5\n")
+    spec = custom(tmp_path, "from beside_metrics import HALF\n\n\ndef metric(p, r):\n    return HALF * (p == r)\n")
+    metrics, rows = score([spec, MetricSpec(name="rougeL")], ["a b", "c"], ["a b", "d"], [])
+    assert [(m.name, m.value, m.higher_is_better) for m in metrics] == [("mine", 0.25, False), ("rougeL", 0.5, True)]
+    assert rows == [{"mine": 0.5, "rougeL": 1.0}, {"mine": 0.0, "rougeL": 0.0}]
+
+
+def test_a_figure_that_is_not_finite_is_no_evidence() -> None:
+    """A gate that finds no figure refuses; a figure that cannot be compared might slip through."""
+    metrics, rows = score([MetricSpec(name="perplexity")], ["a"], ["b"], [(math.nan, 3)])
+    assert metrics == () and rows == [{}]
+
+
+def test_perplexity_weighs_tokens_and_not_rows() -> None:
+    metrics, _ = score([MetricSpec(name="perplexity")], ["", ""], ["", ""], [(9 * math.log(2), 9), (math.log(32), 1)])
+    assert metrics[0].value == pytest.approx(2 ** (14 / 10))

@@ -1,6 +1,7 @@
 """ci_report: the project's own code, configuration and prompts, checked before anything expensive happens."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -22,7 +23,9 @@ def make(run: StageRun) -> CiReport:
         tests=config.ci.tests,
         timeout_s=run.settings.compute.ci_timeout,
     )
-    result = run.program("ci", spec).read(CiResult)
+    done = run.program("ci", spec)
+    result = done.read(CiResult)
+    run.compute.clean(Path(done.folder).name)
     # The revision resolved, so its configuration is valid; rendering shows that the prompts can be served.
     own = [Check(name="configuration", passed=True, summary="llmops.yaml and the files that it names are valid")]
     for name in ("prompt", "training.prompt"):

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -256,10 +257,9 @@ def _show(stage: Stage, results: list[Ran]) -> None:
     Console(highlight=False, width=max(140, out.width)).print(table)
     out.print(f"all acts took {time.monotonic() - stage.began:.0f} s\n")
     if stage.ledger.serving(NAME, "production"):
-        from llmops_assets.cli import trace_
-
         out.print("[bold]What stands behind production[/bold] (llmops trace production)")
-        trace_("production", NAME, False)
+        sys.stdout.flush()
+        subprocess.run([sys.executable, "-m", "llmops_assets.cli", "trace", "production"], check=False)
     now = stage.ledger.serving(NAME, "production")
     report = stage.ledger.records_of(NAME, now.revision).get("evaluation_report") if now else None
     out.print("\n[bold]Still up, until `make down`[/bold]")

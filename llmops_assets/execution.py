@@ -57,7 +57,7 @@ def execute(
         job = dg.build_reconstructable_job(
             "llmops_assets.execution",
             "reconstruct_job",
-            reconstructable_args=(settings.model_dump_json(), project.name),
+            reconstructable_kwargs={"settings_json": settings.model_dump_json(), "project": project.name},
         )
         tags = {PROJECT_TAG: project.name, REVISION_TAG: request.revision, REQUEST_TAG: request.name}
         result = dg.execute_job(

@@ -48,6 +48,7 @@ def start(settings: Settings, dagster_port: int, mlflow_port: int | None, say: C
         "LLMOPS_SETTINGS": os.environ.get("LLMOPS_SETTINGS") or str(settings.home / "settings.yaml"),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "1",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     wanted: dict[str, tuple[list[str], int, str]] = {
         "dagster": (

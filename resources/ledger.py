@@ -226,7 +226,7 @@ class Ledger:
                         key=record.key,
                         stage=record.stage,
                         body=record.model_dump_json(),
-                        created=self.clock(),  # type: ignore[attr-defined]
+                        created=self.clock(),
                     )
                 )
         except IntegrityError:
@@ -256,11 +256,11 @@ class Ledger:
 
     def demand(self, project: str, revision: str, record: Record, reused: bool) -> None:
         """Writes the lineage edge (project, revision, stage → record)."""
-        where = (t.edges.c.project == project) & (t.edges.c.revision == revision) & (t.edges.c.stage == record.stage)  # type: ignore[attr-defined]
+        where = (t.edges.c.project == project) & (t.edges.c.revision == revision) & (t.edges.c.stage == record.stage)
         values = {"key": record.key, "reused": reused, "updated": self.clock()}
         with self._write() as c:
             if c.execute(update(t.edges).where(where).values(values)).rowcount == 0:
-                c.execute(insert(t.edges).values(project=project, revision=revision, stage=record.stage, **values))  # type: ignore[attr-defined]
+                c.execute(insert(t.edges).values(project=project, revision=revision, stage=record.stage, **values))
 
     def edges(self, project: str, revision: str) -> dict[str, Edge]:
         """Edges of a revision by stage."""

@@ -62,8 +62,11 @@ class ProcessRunLauncher(RunLauncher, ConfigurableClass):
 
     def launch_run(self, context: LaunchRunContext) -> None:
         run = context.dagster_run
+        origin = context.job_code_origin
+        if origin is None:
+            raise ValueError(f"run {run.run_id} does not say where its code is, so no process can execute it")
         args = ExecuteRunArgs(
-            job_origin=context.job_code_origin, run_id=run.run_id, instance_ref=self._instance.get_ref(), set_exit_code_on_failure=True
+            job_origin=origin, run_id=run.run_id, instance_ref=self._instance.get_ref(), set_exit_code_on_failure=True
         )  # fmt: skip
         command = args.get_command_args()
         folder = Path(self._instance.root_directory) / "run-logs"

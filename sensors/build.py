@@ -1,11 +1,10 @@
 """The three sensors of a project: on Git, on DVC, and the one that carries on. Thin shells over `domain.requests`."""
 
-from collections.abc import Iterable
 from typing import Any, Literal
 
 import dagster as dg
 
-from llmops_assets.domain.changes import changes
+from llmops_assets.domain.changes import Change, changes
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.plan import Plan
 from llmops_assets.domain.requests import (
@@ -54,7 +53,8 @@ def look(source: Source, requests: list[Request]) -> Head:
             )
     except (ConfigError, SourceError) as error:
         return Head(revision=revision, problem=str(error))
-    found, files = None, ()
+    found: tuple[Change, ...] | None = None
+    files: tuple[str, ...] = ()
     if base is not None:
         files = tuple(source.git.changed_files(base, revision))
         try:
@@ -76,6 +76,7 @@ def run_request(project: ProjectSource, request: Request, plan: Plan) -> dg.RunR
 def source_events(source: Source, owner: Owner, revision: str) -> list[dg.AssetMaterialization]:
     """What the sensor saw, as a materialization of the source, so that Dagster marks exactly its readers."""
     at = source.at(revision)
+    metadata: dict[str, Any]
     if owner == "git":
         version, metadata = (
             revision,
@@ -209,7 +210,7 @@ def build_carry_on_sensor(project: ProjectSource, job: Any, settings: Settings) 
         description=f"Carries on runs of {project.name} that died, and keeps its endpoints up after a reboot.",
         required_resource_keys=NEEDS,
     )
-    def _sensor(context: dg.SensorEvaluationContext) -> Iterable[Any] | dg.SkipReason:
+    def _sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         ledger, source = context.resources.ledger, context.resources.sources(project)
         _keep_serving(context)
         requests = ledger.requests(project.name)
@@ -234,7 +235,7 @@ def build_carry_on_sensor(project: ProjectSource, job: Any, settings: Settings) 
         if plan.nothing_to_do:
             ledger.close(again, "done", "nothing is left to do")
             return dg.SkipReason(f"{short(again.revision)}: nothing is left to do")
-        return [run_request(project, again, plan)]
+        return run_request(project, again, plan)
 
     def _keep_serving(context: Any) -> None:
         serving = context.resources.serving

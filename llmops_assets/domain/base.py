@@ -10,6 +10,8 @@ class Frozen(BaseModel):
 
 
 class Strict(BaseModel):
-    """Configuration written by people: an unknown key is an error, never ignored."""
+    """Configuration written by people: an unknown key is an error, never ignored. No bound is infinite or NaN."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), populate_by_name=True, allow_inf_nan=False
+    )

@@ -38,7 +38,8 @@ def _show(value: Any) -> str | None:
 def describe(name: str, before: Any, after: Any) -> str:
     """One sentence on how a value changed, down to the key where that is short enough."""
     old, new = flatten(before, name), flatten(after, name)
-    keys = [k for k in dict.fromkeys([*old, *new]) if old.get(k) != new.get(k)]
+    # An empty mapping stands for nothing but defaults: {} → {"scheme": "f16"} sets a key and removes none.
+    keys = [k for k in dict.fromkeys([*old, *new]) if (old.get(k) or None) != (new.get(k) or None) or k in old and k in new and old[k] != new[k]]
     parts = []
     for key in keys:
         was, now = _show(old.get(key)), _show(new.get(key))

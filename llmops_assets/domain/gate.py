@@ -63,7 +63,11 @@ class Gate(Strict):
                 share = float(text.removesuffix("%"))
             except ValueError as error:
                 raise ValueError(f"margin {self.margin!r} is neither a number nor a percentage such as '2%'") from error
+            if not 0 <= share < math.inf:
+                raise ValueError(f"margin {self.margin!r} must be a finite amount of 0 or more")
             return Margin(value=share / 100 if text.endswith("%") else share, relative=text.endswith("%"))
+        if self.margin < 0:
+            raise ValueError(f"margin {self.margin:g} must be 0 or more")
         return Margin(value=self.margin)
 
     def __str__(self) -> str:

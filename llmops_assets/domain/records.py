@@ -28,6 +28,7 @@ class MadeBy(Frozen):
 
 
 class Record(Frozen):
+    stage: str
     key: str
     reads: dict[str, str] = Field(default_factory=dict, description="Output digests that it read, by 'stage.output'.")
     made_by: MadeBy
@@ -300,5 +301,5 @@ def parse_record(body: str | bytes) -> AnyRecord:
 
 def named_outputs(record: Record) -> dict[str, str]:
     """The outputs as later stages name them: "stage" or "stage.output"."""
-    stage = str(record.stage)  # type: ignore[attr-defined]
+    stage = record.stage
     return {f"{stage}.{name}" if name else stage: value for name, value in record.outputs.items()}

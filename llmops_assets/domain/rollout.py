@@ -4,11 +4,12 @@ The thin shell in `llmops_assets.deployment` moves the traffic, waits, measures 
 on the next, so that a rollout resumes where it was cut.
 """
 
+import math
 import re
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from llmops_assets.domain.base import Frozen, Strict
 
@@ -58,6 +59,24 @@ class Analysis(Strict):
         description="Upper bound: a share (1%) for rates, a duration (5s) for latency."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _right_unit(cls, value: Any) -> Any:
+        """`error_rate at_most 5s` would be 500%, which no canary can miss."""
+        if isinstance(value, dict) and isinstance(bound := value.get("at_most"), str):
+            share = bound.strip().endswith("%")
+            if value.get("metric") == "p95_latency" and share:
+                raise ValueError(f"p95_latency is a duration, such as 5s, not {bound!r}")
+            if value.get("metric") in ("error_rate", "empty_rate") and not share:
+                raise ValueError(f"{value['metric']} is a share, such as 1%, not {bound!r}")
+        return value
+
+    @model_validator(mode="after")
+    def _can_fail(self) -> "Analysis":
+        if self.metric != "p95_latency" and self.at_most > 1:
+            raise ValueError(f"{self.metric} is a share between 0 and 1, such as 1%, not {self.at_most:g}")
+        return self
+
 
 class RolloutPolicy(Strict):
     strategy: Literal["canary", "all_at_once"] = "canary"
@@ -67,6 +86,13 @@ class RolloutPolicy(Strict):
         Analysis(metric="empty_rate", at_most=0.05),
     )
     min_samples: int = Field(default=20, ge=1, description="Answers needed at each step; fewer never promote.")
+
+    @model_validator(mode="after")
+    def _grows(self) -> "RolloutPolicy":
+        weights = [s.weight for s in self.steps]
+        if weights != sorted(weights):
+            raise ValueError(f"the weights of steps must not fall ({', '.join(f'{w:.0%}' for w in weights)})")
+        return self
 
 
 class Sample(Frozen):
@@ -82,7 +108,7 @@ class RolloutState(Frozen):
 
     release: str
     replaces: str | None
-    weights: tuple[float, ...] = Field(description="The steps as planned when it began; the last is 1.0.")
+    weights: tuple[float, ...] = Field(description="The steps as planned when it began; full weight follows them.")
     step: int = 0
     status: Literal["running", "promoted", "returned"] = "running"
     reasons: tuple[str, ...] = ()
@@ -106,7 +132,8 @@ def begin(release: str, replaces: str | None, policy: RolloutPolicy) -> RolloutS
 def percentile(values: Sequence[float], share: float) -> float:
     """The nearest-rank percentile; `values` must not be empty."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, max(0, -(-int(share * 100) * len(ordered) // 100) - 1))]
+    rank = math.ceil(round(share * len(ordered), 9))  # 0.07 * 100 is 7.000000000000001, whose rank is 7
+    return ordered[min(len(ordered), max(1, rank)) - 1]
 
 
 def analyse(policy: RolloutPolicy, samples: Sequence[Sample]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -116,6 +143,8 @@ def analyse(policy: RolloutPolicy, samples: Sequence[Sample]) -> tuple[tuple[str
     total = len(samples)
     text = f"{total} answers, asked for at least {policy.min_samples}"
     (good if total >= policy.min_samples else bad).append(text)
+    if not any(s.ok for s in samples):
+        bad.append("not one of them was whole")
     if not total:
         return tuple(bad), tuple(good)
     seen = {

@@ -203,9 +203,8 @@ def test_a_run_killed_in_mid_rollout_ends_in_one_state(live: Live) -> None:
 
 
 def test_two_daemons_and_a_person_beside_them_start_one_run_for_one_request(live: Live) -> None:
-    command = [sys.executable, "-m", "dagster._daemon", "run", "-m", "llmops_assets.definitions"]
     second = subprocess.Popen(
-        [sys.executable, "-c", "from dagster._daemon.cli import main; main()", *command[3:]],
+        [sys.executable, "-m", "dagster._daemon", "run", "-m", "llmops_assets.definitions"],
         env=live.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     try:

@@ -16,7 +16,8 @@ PROMPTS = {
     "bare": "{{ input }}",
     "white space around it": "  \n\t Say:\n\n{{ input }}  \n\n",
     "a fenced block": "Summarize.\n```python\n{{ input }}\n```\nIn one line:\n",
-    "an if on lines of its own": "a\n  {% if 'x' in input %}\n    has x\n  {% elif not input %}\n  empty\n  {% endif %}\n  {{ input }}\nz",
+    "an if on lines of its own": "a\n  {% if 'x' in input %}\n    has x\n  {% elif not input %}\n  empty\n"
+    "  {% endif %}\n  {{ input }}\nz",
     "an if at both ends": "{% if input == 'plain' %}\nP {{ input }}\n{% else %}\nno {{ input }}\n{% endif %}\n",
     "quotes, backslashes and a comment": "It's \"quoted\" \\n 'x' {# a note #}\n{{ input }} {{ \"it's\" }} {{ '{{' }}",
     "trimmed tags": "a {{- input -}} b {%- if input %} c {% endif -%} d",
@@ -30,21 +31,27 @@ INPUTS = [
 ]  # fmt: skip
 CHATML = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"
-    "Be kind.<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + "
-    "'\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    "Be kind.<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>'"
+    " + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-MODELS = {
-    "ChatML": CHATML,
-    "Llama 2": "{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}{% set system_message = "
+LLAMA_2 = (
+    "{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}{% set system_message = "
     "messages[0]['content'] %}{% else %}{% set loop_messages = messages %}{% set system_message = false %}{% endif %}"
     "{% for message in loop_messages %}{% if loop.index0 == 0 and system_message %}{% set content = '<<SYS>>\n' + "
-    "system_message + '\n<</SYS>>\n\n' + message['content'] %}{% else %}{% set content = message['content'] %}{% endif %}"
-    "{% if message['role'] == 'user' %}{{ '[INST] ' + content + ' [/INST]' }}{% elif message['role'] == 'assistant' %}"
-    "{{ ' ' + content + ' </s>' }}{% endif %}{% endfor %}",
-    "begins with white space, and a macro": "\n  \n  {%- macro turn(m) %}\n  <{{ m.role }}>{{ m.content }}\n{% endmacro %}\n"
-    "  {% for message in messages %}\n    {{ turn(message) }}\n  {% endfor %}\n{% if add_generation_prompt %}<assistant>"
-    "{% endif %}",
-    "begins with a literal": "  Conversation:\n{%- for m in messages %}\n{{ m['role'] }}: {{ m['content'] }}\n{%- endfor %}",
+    "system_message + '\n<</SYS>>\n\n' + message['content'] %}{% else %}{% set content = message['content'] %}"
+    "{% endif %}{% if message['role'] == 'user' %}{{ '[INST] ' + content + ' [/INST]' }}{% elif message['role'] == "
+    "'assistant' %}{{ ' ' + content + ' </s>' }}{% endif %}{% endfor %}"
+)
+MACRO = (
+    "\n  \n  {%- macro turn(m) %}\n  <{{ m.role }}>{{ m.content }}\n{% endmacro %}\n  {% for message in messages %}\n"
+    "    {{ turn(message) }}\n  {% endfor %}\n{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+LITERAL = "  Conversation:\n{%- for m in messages %}\n{{ m['role'] }}: {{ m['content'] }}\n{%- endfor %}"
+MODELS = {
+    "ChatML": CHATML,
+    "Llama 2": LLAMA_2,
+    "begins with white space, and a macro": MACRO,
+    "begins with a literal": LITERAL,
 }
 
 

@@ -89,7 +89,7 @@ def free_port() -> int:
 def serve_spec(served_spec: dict[str, Any]) -> dict[str, Any]:
     return {
         "model": served_spec["model"], "chat_template": served_spec["chat_template"], "alias": "summarizer",
-        "port": free_port(), "serving": {"parallel": 2, "context_length": 128, "max_tokens": 3},
+        "port": free_port(), "serving": {"parallel": 2, "context_length": 256, "max_tokens": 3},
     }  # fmt: skip
 
 
@@ -108,7 +108,7 @@ def test_an_endpoint_speaks_openai_under_its_name_and_stops_when_told(
         body = {"messages": [{"role": "user", "content": "def f(): pass"}], "temperature": 0}
         answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=30).json()
         assert answer["usage"]["completion_tokens"] <= 3
-        assert httpx.get(f"{url}/props").json()["default_generation_settings"]["n_ctx"] == 128
+        assert httpx.get(f"{url}/props").json()["default_generation_settings"]["n_ctx"] == 256
     finally:
         program.send_signal(signal.SIGTERM)
         assert program.wait(20) == 0

@@ -1,0 +1,51 @@
+"""What all tests share: the tiny base model and one real Git + DVC project, each made once however many workers run."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.projects import Project, tiny_base
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """One process at a time; the kernel drops the lock with whoever held it."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this session. Under xdist each worker has a base folder of its own, in one that they all share."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if own.name.startswith("popen-") else own) / "cache"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def base(cache: Path) -> Path:
+    """The folder of a random base model."""
+    with _alone(cache / "base.lock"):
+        return tiny_base(cache)
+
+
+@pytest.fixture(scope="session")
+def template_project(cache: Path, base: Path) -> Project:
+    """A project with its first commit, pushed by DVC but not by Git. To be copied, never changed."""
+    root, complete = cache / "zoo", cache / "zoo.complete"
+    with _alone(cache / "zoo.lock"):
+        if not complete.exists():
+            Project.create(root, "zoo", base)
+            complete.touch()
+    return Project(root, "zoo")
+
+
+@pytest.fixture
+def project(template_project: Project, tmp_path: Path) -> Project:
+    """A project of the test's own."""
+    return template_project.copy_to(tmp_path / "zoo")

@@ -5,11 +5,21 @@ Reading the file from Git belongs in `resources.source`; what a stage reads of i
 
 import difflib
 import re
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from llmops_assets.domain.base import Strict
@@ -50,8 +60,17 @@ class BaseModelHub(Strict):
     revision: str = Field(pattern=r"^[0-9a-f]{40}$", description="Commit SHA; a branch would move under our feet.")
 
 
+def _kind_of_base(value: Any) -> str:
+    """Which of the two is meant, so that an error speaks of that one alone."""
+    is_hub = isinstance(value, BaseModelHub) or (isinstance(value, dict) and {"hub", "revision"} & set(value))
+    return "BaseModelHub" if is_hub else "BaseModelPath"
+
+
 class Model(Strict):
-    base: BaseModelPath | BaseModelHub
+    base: Annotated[
+        Annotated[BaseModelPath, Tag("BaseModelPath")] | Annotated[BaseModelHub, Tag("BaseModelHub")],
+        Discriminator(_kind_of_base),
+    ]
 
 
 class Data(Strict):
@@ -101,8 +120,17 @@ class CustomMetric(Strict):
         return self.function.split(":")[0]
 
 
+def _kind_of_metric(value: Any) -> str:
+    return "CustomMetric" if isinstance(value, dict | CustomMetric) else "str"
+
+
+AnyMetric = Annotated[
+    Annotated[str, Tag("str")] | Annotated[CustomMetric, Tag("CustomMetric")], Discriminator(_kind_of_metric)
+]
+
+
 class Evaluation(Strict):
-    metrics: tuple[str | CustomMetric, ...] = ("perplexity", "rougeL")
+    metrics: tuple[AnyMetric, ...] = ("perplexity", "rougeL")
     max_rows: int | None = Field(default=None, ge=1, description="Rows of test that are asked; None: all.")
     max_new_tokens: int = Field(default=32, ge=1, description="Tokens of an answer.")
 
@@ -200,6 +228,15 @@ class Expectation(Strict):
     matches: str | None = Field(default=None, description="Regular expression, searched in the answer.")
     max_latency: Duration | None = Field(default=None, description="For example 5s.")
 
+    @field_validator("matches")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from error
+        return pattern
+
 
 class SmokeTest(Strict):
     name: str
@@ -231,25 +268,25 @@ def parse_smoke_tests(text: str, where: str) -> SmokeTests:
     Raises:
         ConfigError: as `parse_config`.
     """
-    tests = validate_yaml(SmokeTests, text, where, wrap="tests")
-    for number, test in enumerate(tests.tests):
-        if test.expect.matches is not None:
-            try:
-                re.compile(test.expect.matches)
-            except re.error as error:
-                raise ConfigError([f"{where}: {number}.expect.matches: not a regular expression: {error}"]) from error
-    return tests
+    return validate_yaml(SmokeTests, text, where, wrap="tests")
 
 
 def validate_yaml(model: type[M], text: str, where: str, wrap: str | None = None) -> M:
-    """Validates YAML against a model; `wrap` puts a top-level list under that key first."""
+    """Validates YAML against a model; `wrap` puts a top-level list under that key first.
+
+    Raises:
+        ConfigError: every problem, each with file, line, key and remedy.
+    """
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, AttributeError, TypeError, RecursionError) as error:
+        # Some scalars that only look like dates or tagged values fail outside of PyYAML's own errors.
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise ConfigError([f"{where}{line}: not valid YAML: {getattr(error, 'problem', error)}"]) from error
+        raise ConfigError([f"{where}{line}: not valid YAML: {getattr(error, 'problem', None) or error}"]) from error
+    if twice := list(_keys_given_twice(node, where)):
+        raise ConfigError(twice)
     prefix: tuple[str, ...] = ()
     if wrap and isinstance(value, list):
         value, prefix = {wrap: value}, (wrap,)
@@ -258,23 +295,62 @@ def validate_yaml(model: type[M], text: str, where: str, wrap: str | None = None
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        problems = [_problem(model, e, node, where, prefix) for e in error.errors()]
+        found = error.errors()
+        meant = {(e["loc"][:-1], _meant(model, e)) for e in found if e["type"] == "extra_forbidden"}
+        # A misspelt key is one problem, not also the missing one that was meant.
+        told = [e for e in found if e["type"] != "missing" or (e["loc"][:-1], e["loc"][-1]) not in meant]
+        problems = [_problem(model, e, node, where, prefix) for e in told]
         raise ConfigError(list(dict.fromkeys(problems))) from error
+
+
+def _keys_given_twice(node: yaml.Node | None, where: str) -> Iterator[str]:
+    """YAML's last one would win, silently."""
+    left, seen = [node], set()
+    while left:
+        node = left.pop()
+        if node is None or id(node) in seen:
+            continue  # an alias stands for the same node again
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            left += node.value
+        elif isinstance(node, yaml.MappingNode):
+            lines: dict[str, int] = {}
+            for key, value in node.value:
+                left.append(value)
+                line = key.start_mark.line + 1
+                name = key.value if isinstance(key, yaml.ScalarNode) else None
+                if name is None or name == "<<":
+                    continue
+                if name in lines:
+                    yield f"{where}:{line}: {name}: given before, on line {lines[name]}; keep one of them"
+                lines.setdefault(name, line)
+
+
+def _meant(model: type[BaseModel], error: ErrorDetails) -> str | None:
+    """The key that an unknown one is a misspelling of, if there is one."""
+    *parent, key = error["loc"]
+    known = [k for k in _known_keys(model, parent) if k != str(key)]
+    return next(iter(difflib.get_close_matches(str(key), known, n=1)), None)
 
 
 def _problem(
     model: type[BaseModel], error: ErrorDetails, node: yaml.Node | None, where: str, skip: tuple[str, ...]
 ) -> str:
-    loc = [part for part in error["loc"][len(skip) :]]
+    loc = list(error["loc"][len(skip) :])
     path, line = _locate(node, loc)
     key = ".".join(str(p) for p in path)
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
-        known = _known_keys(model, [*skip, *path[:-1]])
-        close = difflib.get_close_matches(str(path[-1]), known, n=1)
-        message = "unknown key; " + (f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}")
+        close = _meant(model, error)
+        known = [k for k in _known_keys(model, list(error["loc"][:-1])) if k != str(path[-1])]
+        message = "unknown key; " + (f"did you mean {close!r}?" if close else f"known here: {', '.join(known)}")
     elif error["type"] == "missing":
         message = "is missing; add it"
+    elif error["type"] == "model_type":
+        known = _known_keys(model, list(error["loc"]))
+        message = f"expected a mapping with {', '.join(known)}, not {error['input']!r}"
+    elif error["type"] == "tuple_type":
+        message = f"expected a list, not {error['input']!r}"
     elif "input" in error and not isinstance(error["input"], dict | list | tuple) and error["type"] != "value_error":
         message = f"{message[0].lower()}{message[1:]}, not {error['input']!r}"
     return f"{where}{f':{line}' if line else ''}: {key + ': ' if key else ''}{message}"
@@ -301,10 +377,13 @@ def _locate(node: yaml.Node | None, loc: list[int | str]) -> tuple[list[int | st
 
 
 def _known_keys(model: type[BaseModel], path: list[int | str]) -> list[str]:
-    """The keys that are allowed at a path, following models through lists and unions."""
+    """The keys that are allowed at a path, following models through lists and into the named member of a union."""
     models = [model]
     for part in path:
         if isinstance(part, int):
+            continue
+        if named := [m for m in models if m.__name__ == part]:
+            models = named
             continue
         annotations = [m.model_fields[str(part)].annotation for m in models if str(part) in m.model_fields]
         models = [m for a in annotations for m in _models_in(a)]

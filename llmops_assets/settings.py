@@ -8,7 +8,7 @@ import os
 import sys
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import Field, field_validator
@@ -26,13 +26,17 @@ def default_home() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "llmops"
 
 
+Owner = Annotated[str, Field(pattern=r"^(team:[\w-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$")]
+"""As Dagster takes them: another one would keep the whole location from loading."""
+
+
 class ProjectSource(Strict):
     """A watched project."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$", description="As in its llmops.yaml; prefixes its assets.")
     repository: str = Field(description="URL or local path of the Git repository.")
     branch: str = Field(default="main", description="The branch that is watched.")
-    owners: tuple[str, ...] = Field(default=(), description="E-mail addresses or team:names, shown in Dagster.")
+    owners: tuple[Owner, ...] = Field(default=(), description="E-mail addresses or team:names, shown in Dagster.")
 
     @property
     def group(self) -> str:
@@ -119,8 +123,23 @@ def load_settings() -> Settings:
         return Settings(
             hint="No project is watched. Set LLMOPS_SETTINGS to a file that lists them, or run `make demo`."
         )
-    settings = validate_yaml(Settings, path.read_text(), str(path))
-    return settings
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: cannot be read: {error}"]) from error
+    return _relative_to(path.resolve().parent, validate_yaml(Settings, text, str(path)))
+
+
+def _relative_to(folder: Path, settings: Settings) -> Settings:
+    """Relative paths in the file are relative to it: daemon, workers and command line each stand somewhere else."""
+    projects = tuple(
+        p.model_copy(update={"repository": str((folder / p.repository).resolve())})
+        if p.repository.startswith(("./", "../"))
+        else p
+        for p in settings.projects
+    )
+    home = (folder / settings.home.expanduser()).resolve()
+    return settings.model_copy(update={"projects": projects, "home": home})
 
 
 def dump_settings(settings: Settings) -> str:

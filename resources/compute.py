@@ -92,9 +92,9 @@ class LocalCompute:
             ProgramError: it ended without a result: killed, out of memory, or a fault of its own.
         """
         folder = self.folder(job.name)
-        folder.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
         with self._slot(job.heavy):
+            folder.mkdir(parents=True, exist_ok=True)  # whoever had the slot may just have cleaned it away
             process, adopted = self._submit_or_adopt(job, folder)
             seen = 0
             while True:
@@ -111,10 +111,14 @@ class LocalCompute:
     def _submit_or_adopt(self, job: Job, folder: Path) -> tuple["subprocess.Popen[bytes] | None", bool]:
         descriptor = os.open(folder / "alive", os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return None, True  # somebody's process holds it: adopt
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if _locked(folder / "alive"):
+                        return None, True  # somebody's process holds it: adopt
+                    # Somebody only looked whether it is held, and is done by now.
             if (folder / "result.json").exists():
                 return None, True  # it finished while nobody watched
             (folder / "error.json").unlink(missing_ok=True)
@@ -222,7 +226,7 @@ def _locked(path: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who look do not take each other for it
         return False
     except BlockingIOError:
         return True
@@ -231,16 +235,20 @@ def _locked(path: Path) -> bool:
 
 
 def _report(path: Path, seen: int, on_progress: OnProgress | None) -> int:
-    """Hands on whole new lines; returns how many bytes were read."""
+    """Hands on whole new lines; returns how many bytes were read. A line that a kill cut short is left out."""
     if not path.exists():
         return seen
     with path.open("rb") as file:
         file.seek(seen)
         data = file.read()
     end = data.rfind(b"\n") + 1
-    for line in data[:end].splitlines():
-        if on_progress is not None:
-            on_progress(json.loads(line))
+    for line in data[:end].splitlines() if on_progress is not None else ():
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        assert on_progress is not None
+        on_progress(value)
     return seen + end
 
 

@@ -3,11 +3,14 @@
 The user's own checkout is never touched. What the files mean belongs in `resources.source`.
 """
 
+import fcntl
 import fnmatch
 import os
+import re
+import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,17 @@ class SourceError(Exception):
     """The repository cannot be read as asked; the message says what to do."""
 
 
-_FETCH_LOCKS: dict[str, threading.Lock] = {}
+_OF_A_CALLER = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
+"""Set by Git for its hooks: from within one, our own commands would work on the caller's repository."""
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """One thread of one process at a time; the kernel drops the lock with whoever held it."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 class GitMirror:
@@ -27,13 +40,18 @@ class GitMirror:
     def __init__(self, url: str, branch: str, folder: Path):
         self.url, self.branch, self.folder = url, branch, folder
 
+    @property
+    def shown(self) -> str:
+        """The URL as it may be shown: without credentials."""
+        return _without_credentials(self.url)
+
     def fetch(self) -> None:
         """Brings the mirror up to date; old commits stay, also after a force-push.
 
         Raises:
             SourceError: the remote cannot be reached or is no repository.
         """
-        with _FETCH_LOCKS.setdefault(str(self.folder), threading.Lock()):
+        with alone(self.folder.parent / f"{self.folder.name}.lock"):
             if not (self.folder / "HEAD").exists():
                 self.folder.parent.mkdir(parents=True, exist_ok=True)
                 self._git("init", "--quiet", "--bare", str(self.folder), where=self.folder.parent)
@@ -45,17 +63,20 @@ class GitMirror:
             )  # fmt: skip
 
     def _git(self, *args: str, where: Path | None = None) -> str:
-        env = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
+        env = {k: v for k, v in os.environ.items() if k not in _OF_A_CALLER}
+        env |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
         try:
             done = subprocess.run(
                 ["git", *args], cwd=where or self.folder, env=env, capture_output=True, text=True, timeout=120,
                 stdin=subprocess.DEVNULL,
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:
-            raise SourceError(f"git {args[0]} of {self.url} did not answer within 120 s") from error
+            raise SourceError(f"git {args[0]} of {self.shown} did not answer within 120 s") from error
         if done.returncode:
-            lines = done.stderr.strip().splitlines() or [f"git {args[0]} failed"]
-            raise SourceError(f"{self.url} is unreachable: {lines[0]}")
+            lines = done.stderr.strip().splitlines() or ["no message"]
+            told = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[0])
+            what = "is unreachable" if args[0] == "fetch" else f"git {args[0]} failed"
+            raise SourceError(f"{self.shown}: {what}: {_without_credentials(told)}")
         return done.stdout
 
     @property
@@ -63,7 +84,7 @@ class GitMirror:
         import pygit2
 
         if not (self.folder / "HEAD").exists():
-            raise SourceError(f"{self.url} was never fetched")
+            raise SourceError(f"{self.shown} was never fetched")
         return pygit2.Repository(str(self.folder))
 
     def head(self) -> str | None:
@@ -84,48 +105,65 @@ class GitMirror:
                 return str(commit.id)
             except (KeyError, ValueError):
                 continue
-        raise SourceError(f"{name!r} is no commit, branch or tag of {self.url}")
+        raise SourceError(f"{name!r} is no commit, branch or tag of {self.shown}")
+
+    def commit(self, revision: str) -> Any:
+        """The commit of a full SHA.
+
+        Raises:
+            SourceError: the mirror does not hold it.
+        """
+        try:
+            return self.repo[revision]
+        except (KeyError, ValueError) as error:
+            raise SourceError(f"{revision} is no commit of {self.shown}") from error
 
     def read(self, revision: str, path: str) -> bytes | None:
         """A file's content at a revision, None if there is none."""
         try:
-            entry = self.repo[revision].tree[path]
+            entry = self.commit(revision).tree[path]
         except KeyError:
             return None
         return bytes(entry.data) if entry.type_str == "blob" else None
 
     def author(self, revision: str) -> str:
-        signature = self.repo[revision].author
+        signature = self.commit(revision).author
         return f"{signature.name} <{signature.email}>"
 
     def message(self, revision: str) -> str:
-        return str(self.repo[revision].message).strip().splitlines()[0]
+        return (str(self.commit(revision).message).strip().splitlines() or ["(no message)"])[0]
 
     def files(self, revision: str) -> dict[str, str]:
         """Path → blob id (and mode, for executables) of every file at a revision."""
-        return dict(_walk(self.repo[revision].tree, ""))
+        return dict(_walk(self.commit(revision).tree, ""))
 
     def changed_files(self, before: str, after: str) -> list[str]:
         """Paths that differ between two revisions."""
         try:
             old = self.files(before)
-        except KeyError:
+        except SourceError:
             old = {}
         new = self.files(after)
         return sorted(p for p in {*old, *new} if old.get(p) != new.get(p))
 
     def export(self, revision: str, folder: Path) -> Path:
         """A clean checkout of the revision for programs, made once and then reused."""
-        if (folder / ".git").exists() and (folder.parent / f"{folder.name}.complete").exists():
+        complete = folder.parent / f"{folder.name}.complete"
+        if (folder / ".git").exists() and complete.exists():
             return folder
-        import shutil
-
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        self._git("clone", "--quiet", "--shared", "--no-checkout", str(self.folder), str(folder), where=folder.parent)
-        self._git("checkout", "--quiet", "--detach", revision, where=folder)
-        (folder.parent / f"{folder.name}.complete").touch()
+        with alone(folder.parent / ".lock"):  # both sensors may ask at once
+            if (folder / ".git").exists() and complete.exists():
+                return folder
+            shutil.rmtree(folder, ignore_errors=True)
+            mirror = str(self.folder)
+            self._git("clone", "--quiet", "--shared", "--no-checkout", mirror, str(folder), where=folder.parent)
+            self._git("checkout", "--quiet", "--detach", revision, where=folder)
+            complete.touch()
         return folder
+
+
+def _without_credentials(text: str) -> str:
+    return re.sub(r"(://)[^@/\s]+@", r"\1***@", text)
 
 
 def _walk(tree: Any, prefix: str) -> Iterator[tuple[str, str]]:

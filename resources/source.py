@@ -7,6 +7,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import uuid
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -68,15 +69,15 @@ class Source:
         return self._at(revision)
 
     def _resolve(self, revision: str) -> ProjectRevision:
-        try:
-            text = self.git.read(revision, CONFIG_FILE)
-        except KeyError as error:
-            raise SourceError(f"{revision} is no commit of {self.git.url}") from error
+        text = self.git.read(revision, CONFIG_FILE)
         if text is None:
             raise ConfigError(
                 [f"{CONFIG_FILE}: missing at the root of {short(revision)}; `llmops check` says what it needs"]
             )
-        config = parse_config(text.decode())
+        try:
+            config = parse_config(text.decode())
+        except UnicodeDecodeError as error:
+            raise ConfigError([f"{CONFIG_FILE}: it is not UTF-8 text (byte {error.start})"]) from error
         if config.name != self.project.name:
             raise ConfigError(
                 [
@@ -85,9 +86,10 @@ class Source:
             )
         problems: list[str] = []
         tracked: dict[str, str] = {}
+        pointers: set[str] = set()
 
         def version(path: str, key: str) -> str:
-            found = self._data_version(revision, path)
+            found, pointer = self._data_version(revision, path)
             if found is None:
                 problems.append(
                     f"{CONFIG_FILE}: {key}: {path} is neither in Git nor tracked by DVC; "
@@ -96,6 +98,7 @@ class Source:
                 return "missing"
             if found.startswith("dvc:"):
                 tracked[path] = found.removeprefix("dvc:")
+                pointers.add(pointer)
             return found
 
         def text_of(path: str, key: str) -> str:
@@ -103,7 +106,11 @@ class Source:
             if data is None:
                 problems.append(f"{CONFIG_FILE}: {key}: there is no {path} in Git at {short(revision)}")
                 return BARE_PROMPT
-            return data.decode()
+            try:
+                return data.decode()
+            except UnicodeDecodeError as error:
+                problems.append(f"{path}: it is not UTF-8 text (byte {error.start})")
+                return BARE_PROMPT
 
         def prompt_of(path: str | None, key: str) -> str:
             if path is None:
@@ -160,10 +167,9 @@ class Source:
         if problems:
             raise ConfigError(problems)
         files = self.git.files(revision)
-        pointers = frozenset(f"{p}.dvc" for p in tracked) | {"llmops.yaml.lock"}
         ci = config.ci.model_dump(mode="json", exclude_defaults=True)
         # Pointers of data that dataset_version reads are left out: new rows are no reason to lint the code again.
-        values["tree"] = {"digest": tree_digest(files, config.ci.ignore, pointers), **ci}
+        values["tree"] = {"digest": tree_digest(files, config.ci.ignore, frozenset(pointers)), **ci}
         return ProjectRevision(self.project, revision, config, values, smoke, tracked)
 
     @staticmethod
@@ -175,33 +181,47 @@ class Source:
                 metrics.append(metric)
                 continue
             code = text_of(metric.file, f"evaluation.metrics: {metric.name}")
-            metrics.append({**metric.model_dump(mode="json"), "code": hashlib.sha256(code.encode()).hexdigest()})
+            digest_of_code = hashlib.sha256(code.encode()).hexdigest()
+            metrics.append({**metric.model_dump(mode="json", exclude_defaults=True), "code": digest_of_code})
         value["metrics"] = metrics
         return value
 
-    def _data_version(self, revision: str, path: str) -> str | None:
-        """'dvc:<md5>' or 'git:<blob>', looking at PATH.dvc, at dvc.lock, at a tracked parent folder, then at Git."""
-        pointer = self.git.read(revision, f"{path}.dvc")
-        if pointer is not None:
-            outs = (yaml.safe_load(pointer) or {}).get("outs") or []
-            for out in outs:
-                if out.get("md5"):
-                    return f"dvc:{out['md5']}"
-        lock = self.git.read(revision, "dvc.lock")
-        if lock is not None:
-            for stage in ((yaml.safe_load(lock) or {}).get("stages") or {}).values():
-                for out in stage.get("outs") or []:
-                    if out.get("path") == path and out.get("md5"):
-                        return f"dvc:{out['md5']}"
+    def _data_version(self, revision: str, path: str) -> tuple[str | None, str]:
+        """('dvc:<md5>' or 'git:<blob>', the file that says so): PATH.dvc, dvc.lock, a tracked parent folder, or Git."""
+        if md5 := self._md5(revision, f"{path}.dvc"):
+            return f"dvc:{md5}", f"{path}.dvc"
+        for stage in (self._yaml(revision, "dvc.lock").get("stages") or {}).values():
+            for out in stage.get("outs") or []:
+                if out.get("path") == path and out.get("md5"):
+                    return f"dvc:{out['md5']}", "dvc.lock"
         parts = path.split("/")
         for depth in range(len(parts) - 1, 0, -1):
-            parent = self.git.read(revision, "/".join(parts[:depth]) + ".dvc")
-            if parent is not None:
-                return f"dvc:{yaml.safe_load(parent)['outs'][0]['md5']}"
+            pointer = "/".join(parts[:depth]) + ".dvc"
+            if md5 := self._md5(revision, pointer):
+                return f"dvc:{md5}", pointer
         try:
-            return f"git:{self.git.repo[revision].tree[path].id}"
+            return f"git:{self.git.commit(revision).tree[path].id}", path
         except KeyError:
-            return None
+            return None, path
+
+    def _md5(self, revision: str, pointer: str) -> str | None:
+        outs = self._yaml(revision, pointer).get("outs") or []
+        return next((str(out["md5"]) for out in outs if out.get("md5")), None)
+
+    def _yaml(self, revision: str, path: str) -> dict[str, Any]:
+        """A file of DVC's, empty if there is none.
+
+        Raises:
+            ConfigError: it is not what DVC writes: a merge left its markers, or a person edited it.
+        """
+        text = self.git.read(revision, path)
+        try:
+            value = yaml.safe_load(text) if text is not None else {}
+        except yaml.YAMLError as error:
+            raise ConfigError(
+                [f"{path}: not valid YAML; was a merge left unfinished? `dvc add` writes it anew"]
+            ) from error
+        return value if isinstance(value, dict) else {}
 
     # -- bytes ------------------------------------------------------------------------------------------------------
 
@@ -221,14 +241,16 @@ class Source:
                 f"[cache]\n    dir = {self.settings.home / 'dvc-cache'}\n    type = hardlink,symlink,copy\n",
             ]
             lines += self._remotes_made_absolute(tree)
-            local.write_text("".join(lines))
+            part = local.with_name(f"{local.name}.{uuid.uuid4().hex}.part")
+            part.write_text("".join(lines))
+            part.replace(local)  # half of it would send DVC to the wrong cache and remote
         return tree
 
     def _remotes_made_absolute(self, tree: Path) -> list[str]:
         """A relative remote is relative to the user's .dvc folder, so it is resolved against the repository's path."""
         import configparser
 
-        config = configparser.ConfigParser()
+        config = configparser.ConfigParser(interpolation=None, strict=False)  # a URL may hold a %
         config.read(tree / ".dvc" / "config")
         found = []
         for section in config.sections():

@@ -69,13 +69,13 @@ class ArtifactStore:
         """Stores a folder's files and returns the artifact; equal content is stored once.
 
         Raises:
-            StoreError: the folder is empty, holds a pickle, or links out of itself.
+            StoreError: the folder is empty or holds a pickle.
         """
         paths = sorted(p for p in folder.rglob("*") if p.is_file())
         if not paths:
             raise StoreError(f"{folder} is empty: there is nothing to store")
         for path in paths:
-            if path.suffix in _PICKLES:
+            if path.suffix.lower() in _PICKLES:
                 raise StoreError(f"{path.name}: pickles are never stored; write safetensors or GGUF")
         with ThreadPoolExecutor(_WORKERS) as pool:
             hashes = list(pool.map(sha256_file, paths))
@@ -130,7 +130,7 @@ class ArtifactStore:
             files = tuple(File.model_validate(f) for f in value["files"])
         except FileNotFoundError as error:
             raise StoreError(f"artifact {identity[:12]} is not in the store {self.url}") from error
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise StoreError(f"artifact {identity[:12]}: its manifest is unreadable") from error
         if digest([f.model_dump() for f in files]) != identity:
             raise StoreError(f"artifact {identity[:12]}: its manifest was altered")
@@ -145,40 +145,43 @@ class ArtifactStore:
         artifact = self.manifest(uri)
         fs, root = self._open()
         there = posixpath.join(root, "artifacts", artifact.digest)
-        if self.is_local:
-            folder = Path(there)
-        else:
-            folder = self.cache / artifact.digest
-
-            def download(file: File) -> None:
-                local = folder / file.path
-                if local.is_file() and local.stat().st_size == file.size:
-                    return
-                local.parent.mkdir(parents=True, exist_ok=True)
-                part = local.with_name(f"{local.name}.{uuid.uuid4().hex}.part")
-                fs.get_file(posixpath.join(there, file.path), str(part))
-                part.replace(local)
-
-            with ThreadPoolExecutor(_WORKERS) as pool:
-                list(pool.map(download, artifact.files))
-        if verify:
-            self._verify(folder, artifact)
+        folder = Path(there) if self.is_local else self.cache / artifact.digest
+        if not self.is_local:
+            self._download(fs, there, folder, artifact.files)
+        if not verify:
+            return folder
+        wrong = _damage(folder, artifact.files)
+        if wrong and not self.is_local:
+            # The copy here may be the damaged one: it is not the store's fault, and must not outlive this.
+            bad = tuple(f for f in artifact.files if f.path in wrong)
+            for file in bad:
+                (folder / file.path).unlink(missing_ok=True)
+            self._download(fs, there, folder, bad)
+            wrong = _damage(folder, bad)
+            for path in wrong:
+                (folder / path).unlink(missing_ok=True)
+        if wrong:
+            raise StoreError(f"artifact {artifact.digest[:12]} is damaged: {'; '.join(wrong.values())}")
         return folder
 
     @staticmethod
-    def _verify(folder: Path, artifact: Artifact) -> None:
-        def look(file: File) -> str | None:
-            path = folder / file.path
-            if not path.is_file():
-                return f"{file.path} is missing"
-            if path.stat().st_size != file.size:
-                return f"{file.path} has {path.stat().st_size} bytes, {file.size} were stored"
-            return None if sha256_file(path) == file.sha256 else f"{file.path} was altered"
+    def _download(fs: Any, there: str, folder: Path, files: tuple[File, ...]) -> None:
+        """Brings what is not here yet; what the store does not hold is left for `_damage` to name."""
+
+        def download(file: File) -> None:
+            local = folder / file.path
+            if local.is_file() and local.stat().st_size == file.size:
+                return
+            local.parent.mkdir(parents=True, exist_ok=True)
+            part = local.with_name(f"{local.name}.{uuid.uuid4().hex}.part")
+            try:
+                fs.get_file(posixpath.join(there, file.path), str(part))
+                part.replace(local)
+            except FileNotFoundError:
+                part.unlink(missing_ok=True)
 
         with ThreadPoolExecutor(_WORKERS) as pool:
-            wrong = [w for w in pool.map(look, artifact.files) if w]
-        if wrong:
-            raise StoreError(f"artifact {artifact.digest[:12]} is damaged: {'; '.join(wrong)}")
+            list(pool.map(download, files))
 
     def discard(self, uri: str) -> None:
         """Drops an artifact, manifest first, so that no reader takes half of it for a whole."""
@@ -189,3 +192,18 @@ class ArtifactStore:
             fs.rm_file(manifest)
         if fs.exists(folder):
             fs.rm(folder, recursive=True)
+
+
+def _damage(folder: Path, files: tuple[File, ...]) -> dict[str, str]:
+    """Path → what is wrong with it, for every file that is not as it was stored."""
+
+    def look(file: File) -> str | None:
+        path = folder / file.path
+        if not path.is_file():
+            return f"{file.path} is missing"
+        if path.stat().st_size != file.size:
+            return f"{file.path} has {path.stat().st_size} bytes, {file.size} were stored"
+        return None if sha256_file(path) == file.sha256 else f"{file.path} was altered"
+
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        return {f.path: w for f, w in zip(files, pool.map(look, files), strict=True) if w}

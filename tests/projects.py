@@ -208,7 +208,7 @@ class World:
             home=home,
             projects=tuple(ProjectSource(name=p.name, repository=str(p.remote)) for p in projects),
             serving=ServingSettings(port=free_port(), drain=2.0),
-            compute=ComputeSettings(threads=2),
+            compute=ComputeSettings(threads=1),
             **settings,
         )
         (home / "dagster").mkdir(exist_ok=True)
@@ -225,7 +225,11 @@ class World:
 
     def tick(self, name: str) -> tuple[str | None, list[dg.RunRequest]]:
         """One tick of a sensor: (why it skipped, what it asked to run)."""
-        sensor = self.defs.resolve_sensor_def(name) if hasattr(self.defs, "resolve_sensor_def") else self.defs.get_sensor_def(name)
+        sensor = (
+            self.defs.resolve_sensor_def(name)
+            if hasattr(self.defs, "resolve_sensor_def")
+            else self.defs.get_sensor_def(name)
+        )
         keys = sensor.required_resource_keys
         with dg.build_sensor_context(instance=self.instance, resources={k: self.resources[k] for k in keys}) as context:
             data = sensor.evaluate_tick(context)
@@ -236,7 +240,10 @@ class World:
     def execute(self, project: str, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
         job = self.defs.resolve_job_def(job_name(self.settings.project(project)))
         return job.execute_in_process(
-            instance=self.instance, tags=dict(request.tags), asset_selection=request.asset_selection, raise_on_error=False
+            instance=self.instance,
+            tags=dict(request.tags),
+            asset_selection=request.asset_selection,
+            raise_on_error=False,
         )
 
     def settle(self, on_run: Callable[[dg.RunRequest], None] | None = None, rounds: int = 6) -> Outcome:
@@ -258,7 +265,9 @@ class World:
                 break
         return outcome
 
-    def materialize(self, project: str, *stages: str, tags: dict[str, str] | None = None, config: Any = None) -> dg.ExecuteInProcessResult:
+    def materialize(
+        self, project: str, *stages: str, tags: dict[str, str] | None = None, config: Any = None
+    ) -> dg.ExecuteInProcessResult:
         """As a click on Materialize: these stages alone, no request behind it."""
         job = self.defs.resolve_job_def(job_name(self.settings.project(project)))
         return job.execute_in_process(

@@ -17,11 +17,12 @@ class Change(Frozen):
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as dotted names: {"lora": {"r": 8}} → {"lora.r": 8}."""
+    """Nested mappings as dotted names: {"lora": {"r": 8}} → {"lora.r": 8}.
+
+    An empty mapping holds nothing but defaults, so it has no name: filling it removes nothing.
+    """
     if isinstance(value, Mapping):
-        return {k: v for name, inner in value.items() for k, v in flatten(inner, f"{prefix}.{name}").items()} or {
-            prefix: {}
-        }
+        return {k: v for name, inner in value.items() for k, v in flatten(inner, f"{prefix}.{name}").items()}
     return {prefix: value}
 
 
@@ -38,8 +39,7 @@ def _show(value: Any) -> str | None:
 def describe(name: str, before: Any, after: Any) -> str:
     """One sentence on how a value changed, down to the key where that is short enough."""
     old, new = flatten(before, name), flatten(after, name)
-    # An empty mapping stands for nothing but defaults: {} → {"scheme": "f16"} sets a key and removes none.
-    keys = [k for k in dict.fromkeys([*old, *new]) if (old.get(k) or None) != (new.get(k) or None) or k in old and k in new and old[k] != new[k]]
+    keys = [k for k in dict.fromkeys([*old, *new]) if old.get(k) != new.get(k)]
     parts = []
     for key in keys:
         was, now = _show(old.get(key)), _show(new.get(key))
@@ -51,7 +51,7 @@ def describe(name: str, before: Any, after: Any) -> str:
             parts.append(f"{key} set to {now}")
         else:
             parts.append(f"{key} changed")
-    return ", ".join(parts)
+    return ", ".join(parts) or f"{name} changed"
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Change, ...]:

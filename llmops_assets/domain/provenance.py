@@ -126,7 +126,7 @@ def trace(
     result["release"] = release.digest if release else None
     result["approval"] = (
         {"decision": approval.decision, "by": approval.by, "reason": approval.reason, "replaces": approval.replaces}
-        if isinstance(approval, ReleaseApproval)
+        if isinstance(approval, ReleaseApproval) and (release is None or approval.release == release.digest)
         else None
     )
     return result

@@ -143,10 +143,10 @@ def analyse(policy: RolloutPolicy, samples: Sequence[Sample]) -> tuple[tuple[str
     total = len(samples)
     text = f"{total} answers, asked for at least {policy.min_samples}"
     (good if total >= policy.min_samples else bad).append(text)
-    if not any(s.ok for s in samples):
-        bad.append("not one of them was whole")
     if not total:
         return tuple(bad), tuple(good)
+    if not any(s.ok for s in samples):
+        bad.append("not one of them was whole")
     seen = {
         "error_rate": sum(not s.ok for s in samples) / total,
         "empty_rate": sum(s.ok and s.empty for s in samples) / total,

@@ -27,6 +27,7 @@ OFFLINE = {
     "DO_NOT_TRACK": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
+    "TQDM_DISABLE": "1",
     # Without it cuBLAS is not deterministic, and torch says so only when it is too late to set.
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
 }

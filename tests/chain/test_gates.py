@@ -16,7 +16,10 @@ def rejected(make_project: Callable[[], Project], make_world: Callable[..., Worl
     project = make_project()
     project.ship(
         "Gates that nothing passes",
-        {"training": {"max_steps": 1}, "gates": [{"metric": "perplexity", "at_most": 1.0}, {"metric": "rougeL", "at_least": 0.99}]},
+        {
+            "training": {"max_steps": 1},
+            "gates": [{"metric": "perplexity", "at_most": 1.0}, {"metric": "rougeL", "at_least": 0.99}],
+        },
     )
     world = make_world(project)
     world.settle()
@@ -50,13 +53,15 @@ def test_materializing_an_acting_stage_alone_fails_with_the_reasons(rejected: Wo
     if stage == "registered_model":
         assert "perplexity" in said and "asked for at most 1" in said and "rougeL" in said
     else:
-        assert "must exist first" in said and "Remedy" in said or "refuses" in said
+        assert ("must exist first" in said and "Remedy" in said) or "refuses" in said
     assert rejected.ledger.serving("zoo", "production") is None
     assert rejected.resources["serving"].endpoints("zoo") == []
 
 
 @pytest.mark.parametrize("stage", ["registered_model", "staging_endpoint", "production_endpoint"])
-def test_missing_evidence_fails_too(make_project: Callable[[], Project], make_world: Callable[..., World], stage: str) -> None:
+def test_missing_evidence_fails_too(
+    make_project: Callable[[], Project], make_world: Callable[..., World], stage: str
+) -> None:
     project = make_project()
     project.push()
     world = make_world(project)
@@ -67,7 +72,9 @@ def test_missing_evidence_fails_too(make_project: Callable[[], Project], make_wo
     assert world.ledger.serving("zoo", "production") is None
 
 
-def test_a_required_approval_refuses_with_a_clear_word(make_project: Callable[[], Project], make_world: Callable[..., World]) -> None:
+def test_a_required_approval_refuses_with_a_clear_word(
+    make_project: Callable[[], Project], make_world: Callable[..., World]
+) -> None:
     project = make_project()
     project.ship("Ask a person", {"training": {"max_steps": 1}, "deployment": {"approval": {"required": True}}})
     world = make_world(project)

@@ -238,7 +238,9 @@ def test_when_all_is_ended_no_process_stays(live: Live) -> None:
     home = str(live.settings.home)
     left = wait_for(
         "the end of every process",
-        lambda: [[p.info for p in psutil.process_iter(["pid", "cmdline"]) if home in " ".join(p.info["cmdline"] or [])]],
+        lambda: [
+            [p.info for p in psutil.process_iter(["pid", "cmdline"]) if home in " ".join(p.info["cmdline"] or [])]
+        ],
         20,
     )
     assert left[0] == []

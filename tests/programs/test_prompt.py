@@ -26,8 +26,8 @@ PROMPTS = {
     "other scripts": "Опиши: «{{ input }}» 漢字🙂",
 }
 INPUTS = [
-    "plain", "", " lead and trail \n", "\n\n x\n\n", "quotes ' \" `", "{{ x }} {% if %} {# c #}", "tab\t\tä漢字🙂\u00a0",
-    "a\r\nb", "<|im_end|>", "back\\slash \\n", "def f(x):\n    return x\n",
+    "plain", "", " lead and trail \n", "\n\n x\n\n", "quotes ' \" `", "{{ x }} {% if %} {# c #}",
+    "tab\t\tä漢字🙂\u00a0", "a\r\nb", "<|im_end|>", "back\\slash \\n", "def f(x):\n    return x\n",
 ]  # fmt: skip
 CHATML = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"

@@ -86,6 +86,7 @@ def _evaluate(
     done = run.program("evaluate", spec, key=key)
     result = done.read(EvaluateResult)
     artifact = run.store.put(done.artifact)
+    run.tracking.log_report(checkpoint.mlflow_run_id, done.artifact / "report.html", _report_name(key))
     run.compute.clean(Path(done.folder).name)
     return EvaluationReport(
         **{**run.header, "key": key},
@@ -128,12 +129,19 @@ def _measure_champion(run: StageRun, stage: str) -> None:
     run.ledger.commit(record)
 
 
+def _report_name(key: str) -> str:
+    """The folder of a report among an MLflow run's artifacts; one run may have several, of several prompts."""
+    return f"report-{short(key)}"
+
+
 def describe(run: StageRun, record: Measured) -> Mapping[str, Any]:
-    report = run.store.fetch(record.uri, verify=False) / "report.html"
+    checkpoint = run.demand.records.get("fine_tuned_checkpoint")
+    mlflow_run = checkpoint.mlflow_run_id if isinstance(checkpoint, Checkpoint) else ""
+    url = run.tracking.report_url(run.project.name, mlflow_run, _report_name(record.key))
     return {
         **{m.name: m.value for m in record.metrics},
         "rows": record.rows,
-        "report": dg.MetadataValue.path(str(report)),
+        "report": dg.MetadataValue.url(url) if url else dg.MetadataValue.path(f"{record.uri}/report.html"),
         "uri": dg.MetadataValue.path(record.uri),
     }
 
@@ -181,6 +189,7 @@ def _served(
     done = run.program("served_evaluate", spec, key=key)
     result = done.read(ServedEvaluateResult)
     stored = run.store.put(done.artifact)
+    run.tracking.log_report(checkpoint.mlflow_run_id, done.artifact / "report.html", _report_name(key))
     report = ServedEvaluationReport(
         **{**run.header, "key": key},
         uri=stored.uri,

@@ -299,6 +299,12 @@ def validate_yaml(model: type[M], text: str, where: str, wrap: str | None = None
         meant = {(e["loc"][:-1], _meant(model, e)) for e in found if e["type"] == "extra_forbidden"}
         # A misspelt key is one problem, not also the missing one that was meant.
         told = [e for e in found if e["type"] != "missing" or (e["loc"][:-1], e["loc"][-1]) not in meant]
+        # Items that are wrong do not count as items: a list of them is not also too short.
+        told = [
+            e
+            for e in told
+            if e["type"] != "too_short" or [o["loc"][: len(e["loc"])] for o in told].count(e["loc"]) == 1
+        ]
         problems = [_problem(model, e, node, where, prefix) for e in told]
         raise ConfigError(list(dict.fromkeys(problems))) from error
 
@@ -346,6 +352,8 @@ def _problem(
         message = "unknown key; " + (f"did you mean {close!r}?" if close else f"known here: {', '.join(known)}")
     elif error["type"] == "missing":
         message = "is missing; add it"
+    elif error["type"] == "too_short":
+        message = "it is empty; add at least one"
     elif error["type"] == "model_type":
         known = _known_keys(model, list(error["loc"]))
         message = f"expected a mapping with {', '.join(known)}, not {error['input']!r}"

@@ -368,7 +368,7 @@ class faults:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, ConfigError | SourceError):
-            raise dg.Failure(str(error), allow_retries=False) from error
+            raise dg.Failure(str(error), allow_retries=False) from None
 
 
 class outcomes:
@@ -393,10 +393,10 @@ class outcomes:
                 f"{run.stage.name} refuses: {'; '.join(verdict.failures)}",
                 metadata={"subject": verdict.subject, "reasons": dg.MetadataValue.md(verdict.markdown())},
                 allow_retries=False,
-            ) from error
+            ) from None  # the reasons are the message; our own frames would only hide them
         if isinstance(error, BadInput | DataNotPushed):
             self._close("failed", f"{run.stage.name}: {error}")
-            raise dg.Failure(str(error), allow_retries=False) from error
+            raise dg.Failure(str(error), allow_retries=False) from None
         if isinstance(error, ProgramError | StoreError):
             raise dg.Failure(str(error), allow_retries=False) from error
 

@@ -22,6 +22,7 @@ import psutil
 from pydantic import BaseModel
 
 from llmops_assets.domain.base import Frozen
+from resources.processes import POLITE_THREADS
 
 ALLOWED_ENVIRONMENT = (
     "PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "SSL_CERT_FILE",
@@ -149,7 +150,7 @@ class LocalCompute:
         env = {k: os.environ[k] for k in ALLOWED_ENVIRONMENT if k in os.environ}
         home = folder / "home"
         home.mkdir(exist_ok=True)
-        env |= {"HOME": str(home), "PYTHONUNBUFFERED": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+        env |= {"HOME": str(home), "PYTHONUNBUFFERED": "1", "HF_HUB_DISABLE_TELEMETRY": "1", **POLITE_THREADS}
         if self.threads:
             env["OMP_NUM_THREADS"] = str(self.threads)
         return env

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 from llmops_assets.domain.base import Frozen
-from resources.processes import CannotEnd, command_line, end, marked, wait_for
+from resources.processes import POLITE_THREADS, CannotEnd, command_line, end, marked, wait_for
 from resources.serving_state import ServingError, write_atomically
 
 MARK = "LLMOPS_SERVING"
@@ -122,7 +122,9 @@ class Supervisor:
         """
         self.stop()
         self._write(programs)
-        environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        # Half of the cores for an engine that is not told otherwise: training works beside it.
+        threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 2) // 2)), **POLITE_THREADS}
+        environment = threads | {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         done = subprocess.run(  # it forks away by itself, into a session of its own
             [sys.executable, "-m", "supervisor.supervisord", "-c", str(self._configuration)],
             cwd=self._folder,

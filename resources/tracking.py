@@ -91,6 +91,15 @@ class Tracking:
     def set_alias(self, name: str, alias: str, version: int) -> None:
         self.client.set_registered_model_alias(name, alias, str(version))
 
+    def log_report(self, run_id: str, report: Path, name: str) -> None:
+        """Shows a report among the run's artifacts, where MLflow's UI renders it."""
+        if run_id:
+            self.client.log_artifact(run_id, str(report), name)
+
+    def report_url(self, project: str, run_id: str, name: str) -> str | None:
+        url = self.run_url(project, run_id)
+        return f"{url}/artifacts/{name}/report.html" if url else None
+
     def run_url(self, project: str, run_id: str) -> str | None:
         """The run's page in MLflow's UI, if its address is known."""
         if not self.ui or not run_id:

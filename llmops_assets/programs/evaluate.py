@@ -84,7 +84,7 @@ def load_test(data: Path, most: int | None) -> list[Row]:
     return rows
 
 
-def refuse_too_long(lengths: list[int], context: int) -> None:
+def refuse_too_long(lengths: list[int], context: int, whose: str = "the model's context") -> None:
     """Rows that the model cannot see whole would be measured wrongly, and silently so.
 
     Raises:
@@ -93,7 +93,7 @@ def refuse_too_long(lengths: list[int], context: int) -> None:
     for number, length in enumerate(lengths, start=1):
         if length > context:
             raise BadInput(
-                f"with the prompt it has {length} tokens, the model's context {context}; shorten the row or drop it",
+                f"with the prompt it has {length} tokens, {whose} is {context}; shorten the row or drop it",
                 f"test.jsonl, row {number}",
             )
 

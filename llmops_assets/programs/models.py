@@ -176,11 +176,13 @@ def seed_everything(seed: int) -> None:
 
 
 def prepare_torch() -> None:
-    """As many threads as OMP_NUM_THREADS says (torch otherwise takes every core), and no progress bars but ours."""
+    """As many threads as OMP_NUM_THREADS says (torch otherwise takes every core), one device, no bars but ours."""
     import torch
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    # One device: over several Trainer would multiply the batch, and the result would depend on the machine.
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
 
     given = os.environ.get("OMP_NUM_THREADS", "")
     if given.isdigit() and int(given) > 0:

@@ -27,13 +27,11 @@ def serve(spec: ServeSpec) -> Any:
     Raises:
         BadInput: the model cannot be read, or the port is taken.
     """
-    header = read_header(Path(spec.model))
+    context = context_per_request(Path(spec.model), spec.serving)
     _refuse_taken_port(spec.host, spec.port)
     from xllamacpp import CommonParams, Server
 
     parallel = int(spec.serving.get("parallel") or PARALLEL)
-    trained = int(header.get(f"{header.get('general.architecture')}.context_length") or CONTEXT)
-    context = int(spec.serving.get("context_length") or min(CONTEXT, trained))
     threads = int(spec.serving.get("threads") or os.environ.get("OMP_NUM_THREADS") or 0)
     params = CommonParams()
     params.model.path = spec.model
@@ -56,6 +54,17 @@ def serve(spec: ServeSpec) -> Any:
         return Server(params)
     except (RuntimeError, ValueError) as error:
         raise BadInput(f"llama.cpp cannot serve it: {error}", spec.model) from error
+
+
+def context_per_request(model: Path, serving: dict[str, Any]) -> int:
+    """Tokens that one request may have, answer included.
+
+    Raises:
+        BadInput: the model cannot be read.
+    """
+    header = read_header(model)
+    trained = int(header.get(f"{header.get('general.architecture')}.context_length") or CONTEXT)
+    return int(serving.get("context_length") or min(CONTEXT, trained))
 
 
 def _refuse_taken_port(host: str, port: int) -> None:

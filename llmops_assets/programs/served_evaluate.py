@@ -14,11 +14,12 @@ from typing import Any
 from llmops_assets.programs.encoding import Encoded, Encoder
 from llmops_assets.programs.engine import Engine, running_engine
 from llmops_assets.programs.entry import BadInput, Job, run
-from llmops_assets.programs.evaluate import METRIC_LIBRARIES, load_test, samples
+from llmops_assets.programs.evaluate import METRIC_LIBRARIES, load_test, refuse_too_long, samples
 from llmops_assets.programs.load import put_under_load
 from llmops_assets.programs.models import device, load_tokenizer, prepare_torch, seed_everything, versions
 from llmops_assets.programs.report import write_report
 from llmops_assets.programs.rows import Row, messages_of, reference
+from llmops_assets.programs.serve import context_per_request
 from llmops_assets.programs.specs import ServedEvaluateResult, ServedEvaluateSpec, ServeSpec
 
 PARITY_ROWS = 16
@@ -37,6 +38,11 @@ def evaluate_served(spec: ServedEvaluateSpec, job: Job) -> ServedEvaluateResult:
     check_metrics(spec.metrics)
     rows = load_test(Path(spec.data), spec.max_rows)
     encoder = Encoder(load_tokenizer(Path(spec.tokenizer)), spec.prompt, spec.model_chat_template)
+    refuse_too_long(
+        [len(encoder.prompt_ids(row)) + spec.max_new_tokens for row in rows],
+        context_per_request(Path(spec.model), spec.serving),
+        "with its answer; deployment.serving.context_length",
+    )
     serve = ServeSpec(
         model=spec.model, alias="model", chat_template=spec.chat_template, port=0, serving=spec.serving
     )

@@ -74,7 +74,7 @@ def test_an_empty_test_set_is_refused(bench: Bench) -> None:
     bench.project.dvc_add("data/test.jsonl")
     bench.project.ship("Nothing to ask")
     outcome = bench.world.settle()
-    assert "data/test.jsonl" in outcome.failures and "empty" in outcome.failures
+    assert "data/test.jsonl" in outcome.failures and "no rows" in outcome.failures
     bench.untouched()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from llmops_assets.programs.entry import BadInput
+from llmops_assets.programs.evaluate import refuse_too_long
 from llmops_assets.programs.metrics import check_metrics, score
 from llmops_assets.programs.specs import MetricSpec
 from tests.programs.conftest import Ended, Make, run_program, write_jsonl
@@ -56,12 +57,11 @@ def test_the_report_stands_alone_escapes_and_compares(evaluated: Ended) -> None:
     assert 'name="viewport"' in html and "prefers-color-scheme: dark" in html
 
 
-def test_a_row_that_does_not_fit_into_the_context_is_refused(
-    evaluation: dict[str, Any], tmp_path: Path
-) -> None:
-    write_jsonl(tmp_path / "test.jsonl", [{"input": "word " * 600, "output": "y"}])
-    error = run_program("evaluate", {**evaluation, "data": str(tmp_path)}, tmp_path / "out").error
-    assert error["where"] == "test.jsonl, row 1" and "512" in error["message"]
+def test_a_row_that_does_not_fit_into_the_context_is_refused() -> None:
+    """Cut off silently it would be measured wrongly."""
+    with pytest.raises(BadInput, match="600 tokens, the model's context is 512") as refused:
+        refuse_too_long([512, 600], 512)
+    assert refused.value.where == "test.jsonl, row 2"
 
 
 def test_a_faulty_metric_ends_the_program_with_its_place(

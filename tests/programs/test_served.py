@@ -64,6 +64,12 @@ def test_another_template_than_that_of_training_is_a_mismatch_with_its_place(
     assert result["load"] == []
 
 
+def test_a_row_that_the_endpoint_would_refuse_is_said_beforehand(served_spec: dict[str, Any], tmp_path: Path) -> None:
+    spec = {**served_spec, "serving": {"context_length": 32}, "metrics": []}
+    error = run_program("served_evaluate", spec, tmp_path).error
+    assert error["where"] == "test.jsonl, row 1" and "deployment.serving.context_length is 32" in error["message"]
+
+
 def test_an_engine_dies_with_the_program_that_started_it(served_spec: dict[str, Any], tmp_path: Path) -> None:
     program = subprocess.Popen(
         command("served_evaluate", served_spec, tmp_path), env=ENVIRONMENT, stdout=subprocess.PIPE, text=True

@@ -1,0 +1,254 @@
+"""Gates let nothing through on missing evidence, and tell all reasons at once."""
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from llmops_assets.domain.gate import Champion, Gate, Judged, Verdict, judge, judge_checks
+from llmops_assets.domain.records import Check, EvaluationReport, Metric
+from tests.domain.made import measured
+
+NOT_WORSE = Gate(metric="perplexity", no_worse_than="champion")
+
+
+def report(value: float = 10.0, better: bool = False, **change: Any) -> EvaluationReport:
+    return measured(metrics=(Metric(name="perplexity", value=value, higher_is_better=better),), **change)
+
+
+def verdict(gate: Gate, candidate: EvaluationReport | None, **evidence: Any) -> Verdict:
+    return judge("the model of abc", [gate], gate.of, Judged(report=candidate, **evidence))
+
+
+def champion(value: float = 10.0, better: bool = False, **change: Any) -> Champion:
+    return Champion(release="f" * 64, report=report(value, better, **change))
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "passes"),
+    [
+        ({"at_most": 40}, 40.0, True),
+        ({"at_most": 40}, 40.1, False),
+        ({"at_least": 5}, 5.0, True),
+        ({"at_least": 5}, 4.9, False),
+        ({"at_least": 5, "at_most": 40}, 41.0, False),
+        ({"at_least": 5, "at_most": 40}, 4.0, False),
+    ],
+)
+def test_a_bound_itself_still_passes(rule: dict[str, Any], value: float, passes: bool) -> None:
+    assert verdict(Gate(metric="perplexity", **rule), report(value)).passed is passes
+
+
+def test_all_failures_are_told_not_only_the_first() -> None:
+    gates = [
+        Gate(metric="perplexity", at_most=1, at_least=20),
+        Gate(metric="bleu", at_least=0.1),
+        Gate(metric="perplexity", no_worse_than="champion"),
+        Gate(metric="perplexity", at_most=100),
+    ]
+    found = judge("it", gates, "checkpoint", Judged(report=report(10), champion=champion(5)))
+    assert found.failures == (
+        "perplexity 10, asked for at least 20",
+        "perplexity 10, asked for at most 1",
+        "bleu was not measured (measured: perplexity)",
+        "perplexity 10, champion 5, margin 0",
+    )
+    assert found.reasons == ("perplexity 10, asked for at most 100",)
+    assert found.markdown().count("❌") == 4 and found.markdown().count("✅") == 1
+
+
+def test_a_gate_speaks_of_the_checkpoint_or_of_the_served_model_and_of_that_alone() -> None:
+    gates = [Gate(metric="perplexity", at_most=1), Gate(metric="perplexity", of="served", at_most=100)]
+    assert not judge("it", gates, "checkpoint", Judged(report=report(10))).passed
+    assert judge("it", gates, "served", Judged(report=report(10))).passed
+
+
+# -- missing and unreadable evidence --------------------------------------------------------------------------------
+
+
+def test_no_report_fails_even_without_gates() -> None:
+    found = judge("the model of abc", [], "checkpoint", Judged(report=None))
+    assert found.failures == ("there is no report on the model of abc",) and found.report is None
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("rule", [{"at_most": 40}, {"at_least": 5}, {"no_worse_than": "champion"}])
+def test_what_is_no_number_fails_whatever_the_bound(rule: dict[str, Any], value: float) -> None:
+    """`nan <= 40` is false, but `-inf <= 40` is true: a diverged training must not pass by its infinity."""
+    assert not verdict(Gate(metric="perplexity", **rule), report(value), champion=champion()).passed
+
+
+def test_a_metric_that_was_not_measured_fails() -> None:
+    found = verdict(Gate(metric="rougeL", at_least=0), report())
+    assert found.failures == ("rougeL was not measured (measured: perplexity)",)
+
+
+@pytest.mark.parametrize("other", [{"test_digest": "other rows"}, {"metrics_digest": "other metrics"}])
+@pytest.mark.parametrize("against", ["champion", "unquantized"])
+def test_a_comparison_across_other_rows_or_metrics_fails(other: dict[str, str], against: Any) -> None:
+    evidence: dict[str, Any] = (
+        {"champion": champion(99, **other)} if against == "champion" else {"unquantized": report(99, **other)}
+    )
+    gate = Gate(metric="perplexity", of="served", no_worse_than=against)
+    found = verdict(gate, report(), **evidence)
+    assert found.failures == (f"perplexity 10 against {against}: it was measured on other rows or with other metrics",)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_champion_whose_figure_is_no_number_cannot_be_compared_with(value: float) -> None:
+    assert not verdict(NOT_WORSE, report(), champion=champion(value)).passed
+
+
+def test_a_missing_report_on_the_unquantized_checkpoint_fails() -> None:
+    gate = Gate(metric="perplexity", of="served", no_worse_than="unquantized")
+    assert verdict(gate, report()).failures == (
+        "perplexity 10 against unquantized: the checkpoint's own report is missing",
+    )
+
+
+# -- the champion ---------------------------------------------------------------------------------------------------
+
+
+def test_without_a_champion_the_comparison_passes_and_says_so() -> None:
+    found = verdict(NOT_WORSE, report())
+    assert found.passed and found.reasons == ("perplexity 10 against champion: not asked: there is no champion yet",)
+    assert found.champion is None
+
+
+def test_a_champion_without_a_readable_report_fails() -> None:
+    found = verdict(NOT_WORSE, report(), champion=Champion(release="f" * 64, report=None))
+    assert found.failures == (
+        "perplexity 10 against champion: the champion ffffffffffff has no readable report on these rows",
+    )
+    assert found.champion == "f" * 64
+
+
+def test_a_release_that_has_served_before_is_judged_by_absolute_gates_only() -> None:
+    """So that a change that only looked good can be reverted in an incident."""
+    gates = [NOT_WORSE, Gate(metric="perplexity", at_most=20)]
+    served = Judged(report=report(15), champion=champion(1), has_served=True)
+    found = judge("it", gates, "checkpoint", served)
+    assert found.passed and "not asked: this release has served production before" in found.reasons[0]
+    worse = served.model_copy(update={"report": report(21)})
+    assert not judge("it", gates, "checkpoint", worse).passed
+
+
+@pytest.mark.parametrize(
+    ("value", "reference", "better", "margin", "passes"),
+    [
+        (11.0, 10.0, False, 1.0, True),
+        (11.1, 10.0, False, 1.0, False),
+        (9.0, 10.0, True, 1.0, True),
+        (8.9, 10.0, True, 1.0, False),
+        (10.2, 10.0, False, "2%", True),
+        (10.3, 10.0, False, "2%", False),
+        (9.8, 10.0, True, "2%", True),
+        (9.7, 10.0, True, "2 %", False),
+        (-10.2, -10.0, True, "2%", True),
+        (-10.3, -10.0, True, "2%", False),
+        (5.0, 10.0, False, 0.0, True),
+        (99.0, 10.0, True, 0.0, True),
+    ],
+)
+def test_a_margin_is_how_much_worse_is_still_fine(
+    value: float, reference: float, better: bool, margin: float | str, passes: bool
+) -> None:
+    gate = Gate(metric="perplexity", no_worse_than="champion", margin=margin)
+    assert verdict(gate, report(value, better), champion=champion(reference, better)).passed is passes
+
+
+# -- what a person may write ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gate", "text"),
+    [
+        ({}, "needs at_least, at_most or no_worse_than"),
+        ({"no_worse_than": "unquantized"}, "needs `of: served`"),
+        ({"at_most": 1, "margin": "two"}, "neither a number nor a percentage"),
+        ({"at_most": 1, "margin": "-2%"}, "0 or more"),
+        ({"at_most": 1, "margin": -2}, "0 or more"),
+        ({"at_most": 1, "margin": "nan%"}, "0 or more"),
+        ({"at_most": 1, "margin": "inf"}, "0 or more"),
+        ({"at_most": math.nan}, "finite"),
+        ({"at_most": math.inf}, "finite"),
+        ({"at_most": 1, "at_lest": 2}, "Extra inputs"),
+    ],
+)
+def test_a_gate_that_could_never_refuse_or_never_pass_is_refused_itself(gate: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValidationError, match=text):
+        Gate(metric="perplexity", **gate)
+
+
+def test_a_gate_says_itself_in_words() -> None:
+    gate = Gate(metric="bleu", of="served", at_least=0.1, no_worse_than="unquantized", margin="2%")
+    assert str(gate) == "bleu of served: at least 0.1 and no worse than unquantized (margin 2%)"
+
+
+# -- properties -----------------------------------------------------------------------------------------------------
+
+numbers = st.floats(-1e6, 1e6)
+any_number = st.floats()
+margins = st.floats(0, 100) | st.integers(0, 100).map(lambda n: f"{n}%")
+
+
+@given(any_number, any_number, st.booleans(), st.booleans(), margins, numbers, st.booleans(), st.booleans())
+def test_a_verdict_passes_exactly_if_it_has_no_failure_and_every_gate_leaves_a_trace(
+    value: float, reference: float, better: bool, with_champion: bool, margin: Any, bound: float, served: bool, has: bool
+) -> None:
+    gates = [
+        Gate(metric="perplexity", at_most=bound),
+        Gate(metric="perplexity", no_worse_than="champion", margin=margin),
+        Gate(metric="bleu", at_least=bound),
+    ]
+    evidence = Judged(
+        report=report(value, better) if has else None,
+        champion=champion(reference, better) if with_champion else None,
+        has_served=served,
+    )
+    found = judge("it", gates, "checkpoint", evidence)
+    assert found.passed == (not found.failures)
+    assert not found.passed, "bleu was not measured"
+    assert len(found.failures) + len(found.reasons) == (3 if has else 1)
+
+
+@given(numbers, st.floats(0, 1e6), numbers, st.booleans(), margins, numbers)
+def test_a_better_metric_never_turns_a_pass_into_a_failure(
+    value: float, gain: float, reference: float, better: bool, margin: Any, bound: float
+) -> None:
+    """With bounds that point the metric's way, as they are meant."""
+    gates = [
+        Gate(metric="perplexity", **({"at_least": bound} if better else {"at_most": bound})),
+        Gate(metric="perplexity", no_worse_than="champion", margin=margin),
+    ]
+
+    def passes(measured_value: float) -> bool:
+        evidence = Judged(report=report(measured_value, better), champion=champion(reference, better))
+        return judge("it", gates, "checkpoint", evidence).passed
+
+    if passes(value):
+        assert passes(value + gain if better else value - gain)
+
+
+@given(numbers, st.booleans(), margins)
+def test_a_candidate_as_good_as_the_champion_passes_with_any_margin(value: float, better: bool, margin: Any) -> None:
+    gate = Gate(metric="perplexity", no_worse_than="champion", margin=margin)
+    assert verdict(gate, report(value, better), champion=champion(value, better)).passed
+
+
+# -- checks ---------------------------------------------------------------------------------------------------------
+
+
+def test_checks_fail_on_errors_pass_on_warnings_and_fail_when_there_are_none() -> None:
+    bad = Check(name="leakage", passed=False, summary="3 test inputs occur in train")
+    warned = Check(name="duplicates", passed=False, summary="2 rows", severity="warn")
+    good = Check(name="schema", passed=True, summary="18 rows")
+    found = judge_checks("the data", "key", [bad, warned, good])
+    assert found.failures == ("leakage: 3 test inputs occur in train",)
+    assert found.reasons == ("duplicates: 2 rows", "schema: 18 rows")
+    assert judge_checks("the data", "key", [warned, good]).passed
+    for nothing in (None, ()):
+        assert judge_checks("the data", None, nothing).failures == ("there is no report on the data",)

@@ -1,0 +1,214 @@
+"""One change, one run, to its end: neither lost, nor run twice, nor run for nothing."""
+
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmops_assets.domain.changes import Change, needs_a_run, only_data
+from llmops_assets.domain.requests import (
+    LAUNCH_GRACE_S,
+    MAX_GENERATIONS,
+    Again,
+    Close,
+    Head,
+    Leave,
+    Note,
+    Request,
+    Skip,
+    Start,
+    Status,
+    carry_on,
+    next_request,
+)
+
+A, B, C = "a" * 40, "b" * 40, "c" * 40
+CODE = Change(value="tree", text="tree changed")
+DATA = Change(value="data", text="data.train.version changed")
+POLICY = Change(value="policy", text="policy.rollout.min_samples 20 → 30")
+GATES = Change(value="gates", text="gates changed")
+
+
+def request(revision: str = A, status: Status = "released", generation: int = 1, **more: Any) -> Request:
+    return Request(project="zoo", revision=revision, generation=generation, status=status, reason="because", **more)
+
+
+def head(*found: Change, revision: str = B, files: tuple[str, ...] = ()) -> Head:
+    return Head(revision=revision, found=found, files=files)
+
+
+# -- the next request -----------------------------------------------------------------------------------------------
+
+
+def test_the_first_run_of_a_project_is_started_once_by_the_git_sensor() -> None:
+    first = Head(revision=A)
+    assert next_request([], first, "git") == Start(revision=A, generation=1, reason="first run of this project")
+    assert isinstance(next_request([], first, "dvc"), Skip)
+
+
+@pytest.mark.parametrize("owner", ["git", "dvc"])
+def test_a_head_that_was_seen_is_not_started_again_whatever_became_of_it(owner: Literal["git", "dvc"]) -> None:
+    for status in ("queued", "running", "released", "done", "rejected", "failed", "cancelled", "superseded", "skipped"):
+        found = next_request([request(A, status)], Head(revision=A), owner)
+        assert isinstance(found, Skip) and status in found.reason
+
+
+def test_a_rejection_keeps_its_reason_on_every_later_tick() -> None:
+    found = next_request([request(A, "rejected", detail="perplexity 50, asked for at most 40")], Head(revision=A), "git")
+    assert found == Skip(reason=f"{A[:12]} is rejected: perplexity 50, asked for at most 40")
+
+
+def test_a_commit_that_no_stage_reads_is_noted_with_its_files_so_that_it_is_the_base_of_what_follows() -> None:
+    found = next_request([request(A)], head(files=("README.md",)), "git")
+    assert found == Note(revision=B, generation=1, reason="nothing to do: no stage reads what it changed (README.md)")
+    assert isinstance(next_request([request(A)], head(files=("README.md",)), "dvc"), Skip)
+
+
+def test_many_files_are_named_shortly() -> None:
+    found = next_request([request(A)], head(files=tuple(f"docs/{n}.md" for n in range(9))), "git")
+    assert isinstance(found, Note) and "docs/3.md and 5 more" in found.reason
+
+
+def test_policy_alone_deploys_nothing_but_a_gate_asks_for_a_new_verdict() -> None:
+    policy = next_request([request(A)], head(POLICY), "git")
+    assert isinstance(policy, Note) and "min_samples 20 → 30" in policy.reason
+    assert isinstance(next_request([request(A)], head(POLICY, GATES), "git"), Start)
+
+
+def test_data_alone_is_the_dvc_sensors_and_anything_mixed_the_git_sensors() -> None:
+    assert isinstance(next_request([request(A)], head(DATA), "dvc"), Start)
+    assert next_request([request(A)], head(DATA), "git") == Skip(
+        reason=f"{B[:12]}: only data changed: the DVC sensor starts it"
+    )
+    assert isinstance(next_request([request(A)], head(DATA, CODE), "git"), Start)
+    assert isinstance(next_request([request(A)], head(DATA, CODE), "dvc"), Skip)
+
+
+def test_a_start_says_what_changed_and_against_what() -> None:
+    found = next_request([request(A)], head(CODE, DATA), "git")
+    assert found == Start(revision=B, generation=1, reason="tree changed; data.train.version changed", base=A)
+
+
+@pytest.mark.parametrize("status", ["queued", "running"])
+def test_a_newer_commit_waits_for_the_run_at_work(status: Status) -> None:
+    found = next_request([request(A, status)], head(CODE), "git")
+    assert found == Skip(reason=f"{B[:12]} waits for {A[:12]}, which is {status}")
+
+
+def test_commits_that_waited_are_coalesced_into_the_newest() -> None:
+    """B was pushed while A ran and never started; C comes with the difference to A, so B's change is in it."""
+    found = next_request([request(A, "released")], head(CODE, revision=C), "git")
+    assert isinstance(found, Start) and (found.revision, found.base) == (C, A)
+
+
+def test_a_force_push_back_to_an_older_commit_gets_the_next_generation_of_it() -> None:
+    found = next_request([request(A), request(A, generation=2), request(B)], head(CODE, revision=A), "git")
+    assert isinstance(found, Start) and (found.revision, found.generation, found.base) == (A, 3, B)
+
+
+@pytest.mark.parametrize("owner", ["git", "dvc"])
+@pytest.mark.parametrize(
+    "seen",
+    [
+        Head(revision=None, problem="https://example.com/zoo.git: is unreachable: no route to host"),
+        Head(revision=None, problem="branch 'main' is gone from https://example.com/zoo.git"),
+        Head(revision=B, problem="llmops.yaml:3: modle: unknown key; did you mean 'model'?"),
+        Head(revision=B, problem="waits for data: data/train.jsonl is not in the DVC remote yet; run `dvc push`"),
+    ],
+)
+def test_what_cannot_be_used_is_skipped_with_its_problem_and_not_recorded(
+    seen: Head, owner: Literal["git", "dvc"]
+) -> None:
+    """No row is written, so the same commit is started once its problem is gone."""
+    for requests in ([], [request(A)]):
+        found = next_request(requests, seen, owner)
+        assert isinstance(found, Skip) and (seen.problem or "") in found.reason
+
+
+def test_an_empty_branch_is_skipped() -> None:
+    assert next_request([], Head(revision=None), "git") == Skip(reason="the branch has no commit")
+
+
+founds = st.lists(
+    st.sampled_from([CODE, DATA, POLICY, GATES, Change(value="model.base", text="x"), Change(value="prompt", text="y")]),
+    unique=True,
+).map(tuple)
+ended = st.sampled_from(["released", "done", "rejected", "failed", "cancelled", "superseded", "skipped"])
+histories = st.lists(st.tuples(st.sampled_from([A, B, C]), ended), min_size=1, max_size=5)
+
+
+@given(founds, histories, st.sampled_from([A, B, C]))
+def test_a_change_that_needs_a_run_is_started_by_exactly_one_sensor(
+    found: tuple[Change, ...], history: list[tuple[str, Status]], revision: str
+) -> None:
+    requests = [request(r, s, n) for n, (r, s) in enumerate(history, start=1)]
+    seen = Head(revision=revision, found=found)
+    decisions = [next_request(requests, seen, owner) for owner in ("git", "dvc")]
+    starts = [d for d in decisions if isinstance(d, Start)]
+    wanted = revision != requests[-1].revision and needs_a_run(found)
+    assert len(starts) == wanted
+    assert sum(isinstance(d, Note) for d in decisions) == (revision != requests[-1].revision and not needs_a_run(found))
+    for start in starts:
+        assert start.generation > max((r.generation for r in requests if r.revision == revision), default=0)
+        assert isinstance(decisions[0 if only_data(found) else 1], Skip)
+
+
+@given(founds, histories)
+def test_nothing_starts_while_a_run_is_at_work(found: tuple[Change, ...], history: list[tuple[str, Status]]) -> None:
+    requests = [*(request(r, s, n) for n, (r, s) in enumerate(history, start=1)), request(A, "running", 99)]
+    for owner in ("git", "dvc"):
+        assert isinstance(next_request(requests, head(*found), owner), Skip)
+
+
+# -- carrying on ----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_at_work_is_left_alone_however_old_it_is() -> None:
+    assert isinstance(carry_on(request(status="running", age_s=1e6), "active", True), Leave)
+
+
+def test_a_request_is_given_time_to_be_launched_and_then_started_again() -> None:
+    """A run is created some seconds after the tick that asked for it: too eager, and there would be two."""
+    young = request(status="queued", age_s=LAUNCH_GRACE_S - 1)
+    assert isinstance(carry_on(young, "missing", True), Leave)
+    old = request(status="queued", age_s=LAUNCH_GRACE_S)
+    assert carry_on(old, "missing", True) == Again(generation=2, reason="generation 1 was never launched")
+
+
+def test_a_run_that_died_goes_on_under_the_next_generation() -> None:
+    assert carry_on(request(status="running", generation=2), "failed", True) == Again(
+        generation=3, reason="generation 2 ended without an outcome"
+    )
+
+
+@pytest.mark.parametrize("run", ["failed", "missing"])
+def test_it_does_not_go_on_for_ever(run: Any) -> None:
+    last = request(status="running", generation=MAX_GENERATIONS, age_s=LAUNCH_GRACE_S)
+    found = carry_on(last, run, True)
+    assert isinstance(found, Close) and found.status == "failed" and "llmops retry" in found.detail
+
+
+def test_a_cancelled_run_stays_cancelled() -> None:
+    found = carry_on(request(status="running"), "cancelled", True)
+    assert isinstance(found, Close) and found.status == "cancelled"
+
+
+def test_a_run_that_succeeded_without_deploying_is_done() -> None:
+    found = carry_on(request(status="running"), "succeeded", False)
+    assert isinstance(found, Close) and found.status == "done"
+
+
+@pytest.mark.parametrize("run", ["failed", "missing"])
+def test_a_dead_run_gives_way_to_a_newer_commit(run: Any) -> None:
+    found = carry_on(request(status="running", age_s=LAUNCH_GRACE_S), run, False)
+    assert isinstance(found, Close) and found.status == "superseded"
+
+
+@given(
+    st.integers(1, 9), st.sampled_from(["missing", "active", "succeeded", "failed", "cancelled"]), st.booleans(),
+    st.floats(0, 1e5),
+)  # fmt: skip
+def test_the_number_of_generations_is_bounded(generation: int, run: Any, newest: bool, age: float) -> None:
+    found = carry_on(request(status="running", generation=generation, age_s=age), run, newest)
+    assert not isinstance(found, Again) or found.generation == generation + 1 <= MAX_GENERATIONS

@@ -48,7 +48,10 @@ def make_smoke(run: StageRun) -> SmokeTestReport:
     tests = [SmokeTest.model_validate(t) for t in run.at.smoke_tests] or list(DEFAULT_TESTS)
     url = run.serving.base_url(run.project.name, "staging")
     headers = run.serving.candidate_headers(release.digest)
-    checks = tuple(check_answer(t, ask(url, run.project.name, t.input, headers=headers, max_tokens=ANSWER_TOKENS), release.digest) for t in tests)
+    checks = tuple(
+        check_answer(t, ask(url, run.project.name, t.input, headers=headers, max_tokens=ANSWER_TOKENS), release.digest)
+        for t in tests
+    )
     return SmokeTestReport(**run.header, release=release.digest, checks=checks)
 
 

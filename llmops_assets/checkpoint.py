@@ -16,6 +16,7 @@ from llmops_assets.evidence import verdict_on
 from llmops_assets.programs.specs import TrainResult, TrainSpec
 from llmops_assets.settings import ProjectSource
 from llmops_assets.stage import StageRun, stage_asset
+from resources.compute import BadInput, ProgramError
 
 
 def make(run: StageRun) -> Checkpoint:
@@ -37,7 +38,11 @@ def make(run: StageRun) -> Checkpoint:
         name=f"{short(run.revision)} {training.method}",
         revision=run.revision,
         dagster_run_id=run.run_id,
-        params={"data": data.train.digest[:12], "base": base, **spec.model_dump(exclude={"base", "data", "prompt", "checkpoint_every_s"})},
+        params={
+            "data": data.train.digest[:12],
+            "base": base,
+            **spec.model_dump(exclude={"base", "data", "prompt", "checkpoint_every_s"}),
+        },
         artifacts=run.store.url,
     )
 
@@ -48,7 +53,11 @@ def make(run: StageRun) -> Checkpoint:
         if figures and "step" in line:
             run.tracking.log(mlflow_run, figures, int(line["step"]))
 
-    done = run.program("train", spec, on_progress=progress)
+    try:
+        done = run.program("train", spec, on_progress=progress)
+    except (BadInput, ProgramError):
+        run.tracking.finish(mlflow_run, "FAILED")  # the next generation opens the same MLflow run again
+        raise
     result = done.read(TrainResult)
     artifact = run.store.put(done.artifact)
     if result.validation_loss is not None:

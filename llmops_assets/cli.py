@@ -29,8 +29,11 @@ from resources.source import Source
 
 app = typer.Typer(
     help="Push a commit or new data, and the right model is in production, proven.",
-    no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
-)  # fmt: skip
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
 out, err = Console(highlight=False), Console(stderr=True, highlight=False)
 OptionalProject = Annotated[str | None, typer.Argument(help="Name of the project; not needed if there is only one.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
@@ -117,25 +120,32 @@ def check(
         if missing:
             raise No(f"{short(sha)} is valid, but {', '.join(missing)} is not in the DVC remote yet; run `dvc push`")
         out.print(
-            f"{here.project.name} at {short(sha)} is valid: {len(at.config.gates)} gates, {len(at.tracked)} data versions"
+            f"{here.project.name} at {short(sha)} is valid: {len(at.config.gates)} gates, "
+            f"{len(at.tracked)} data versions"
         )
 
 
 @app.command()
 def plan(
-    project: OptionalProject = None, revision: Revision = None,
-    against: Annotated[str | None, typer.Option(help="Explain against this revision instead of the last planned one.")] = None,
+    project: OptionalProject = None,
+    revision: Revision = None,
+    against: Annotated[
+        str | None, typer.Option(help="Explain against this revision instead of the last planned one.")
+    ] = None,
     as_json: AsJson = False,
-) -> None:  # fmt: skip
+) -> None:
     """Say what a run would compute and what it would reuse, and why."""
     with answers():
         here = Here(project)
         found = here.plan(here.revision(revision), against)
         if as_json:
             emit(
-                {"project": found.project, "revision": found.revision,
-                 "stages": [s.model_dump(include={"stage", "action", "reasons", "key"}) for s in found.stages]}
-            )  # fmt: skip
+                {
+                    "project": found.project,
+                    "revision": found.revision,
+                    "stages": [s.model_dump(include={"stage", "action", "reasons", "key"}) for s in found.stages],
+                }
+            )
             return
         show_plan(found)
         if hint := prompt_retrains(here.source.at(found.revision).values, found):
@@ -154,13 +164,14 @@ def show_plan(found: Plan) -> None:
 
 @app.command()
 def run(
-    project: OptionalProject = None, revision: Revision = None,
+    project: OptionalProject = None,
+    revision: Revision = None,
     only: Annotated[list[str] | None, typer.Option(help="Only this stage; may be given several times.")] = None,
     rebuild: Annotated[str | None, typer.Option(help="Make this stage's result anew, although one exists.")] = None,
     reason: Annotated[str | None, typer.Option(help="Why it is rebuilt; kept in the ledger.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Stay until it has ended, and show its progress.")] = False,
-) -> None:  # fmt: skip
-    """Run the chain at a revision. Works without a daemon; beside one, the ledger sees to it that nothing runs twice."""
+) -> None:
+    """Run the chain at a revision. Works without a daemon; beside one, nothing runs twice."""
     with answers():
         for stage in [*(only or ()), *([rebuild] if rebuild else ())]:
             if stage not in STAGES:
@@ -278,7 +289,7 @@ def trace_(
     what: Annotated[str, typer.Argument(help="production, staging, a release or a commit.")] = "production",
     project: Annotated[str | None, typer.Option(help="Name of the project; not needed if there is only one.")] = None,
     as_json: AsJson = False,
-) -> None:  # fmt: skip
+) -> None:
     """Say which commit, data, configuration and model stand behind an endpoint."""
     with answers():
         here = Here(project, fetch=False)
@@ -286,9 +297,13 @@ def trace_(
         values = here.source.at(revision).values
         ledger, name = here.ledger, here.project.name
         found = trace(
-            name, revision, values, ledger.records_of(name, revision), ledger.edges(name, revision),
+            name,
+            revision,
+            values,
+            ledger.records_of(name, revision),
+            ledger.edges(name, revision),
             ledger.release(release) if release else None,
-        )  # fmt: skip
+        )
         if as_json:
             emit(found)
             return

@@ -100,7 +100,7 @@ def describe(run: StageRun, record: DatasetVersion) -> Mapping[str, Any]:
         "validation_rows": record.validation.rows,
         "test_rows": record.test.rows,
         "versions": dg.MetadataValue.json(run.at.values["data"]),
-        **{name: value for name, value in record.statistics.items()},
+        **record.statistics,
         "uri": dg.MetadataValue.path(record.uri),
         **checks_metadata(record.checks),
     }

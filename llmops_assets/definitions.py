@@ -47,9 +47,12 @@ def project_assets(project: ProjectSource) -> list[dg.AssetsDefinition | dg.Asse
     """The twelve stages of a project and the two sources that they read."""
     common: dict[str, Any] = {"group_name": project.group, "owners": list(project.owners)}
     repository = dg.AssetSpec(
-        [project.name, "repository"], kinds={"git"}, metadata={"repository": project.repository, "branch": project.branch},
-        description="The watched branch. Its data version is the commit.", **common,
-    )  # fmt: skip
+        [project.name, "repository"],
+        kinds={"git"},
+        metadata={"repository": project.repository, "branch": project.branch},
+        description="The watched branch. Its data version is the commit.",
+        **common,
+    )
     data = dg.AssetSpec(
         [project.name, "data"], kinds={"dvc"}, description="The DVC-tracked data. Its data version is theirs.", **common
     )

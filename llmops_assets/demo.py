@@ -33,9 +33,13 @@ NAME = "docstring-summarizer"
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / NAME
 ACT_TIMEOUT_S = 900.0
 PROGRAMS = {
-    "ci_report": "ci", "dataset_version": "dataset", "fine_tuned_checkpoint": "train", "evaluation_report": "evaluate",
-    "quantized_artifact": "quantize", "served_evaluation_report": "served_evaluate",
-}  # fmt: skip
+    "ci_report": "ci",
+    "dataset_version": "dataset",
+    "fine_tuned_checkpoint": "train",
+    "evaluation_report": "evaluate",
+    "quantized_artifact": "quantize",
+    "served_evaluation_report": "served_evaluate",
+}
 MARKER = "made-by-llmops-demo"
 out = Console(highlight=False, soft_wrap=True)
 
@@ -251,9 +255,15 @@ def _show(stage: Stage, results: list[Ran]) -> None:
     for r in results:
         mark = "[red]✗[/red] " + "; ".join(r.problems) if r.problems else "[green]✓[/green] " + r.status
         table.add_row(
-            f"{r.act.number} {r.act.title}", mark, ", ".join(r.stages) or "nothing", ", ".join(r.reused) or "nothing",
-            r.tick or r.why, f"{r.seconds:.0f}", figures(r, "perplexity"), figures(r, "rougeL"),
-        )  # fmt: skip
+            f"{r.act.number} {r.act.title}",
+            mark,
+            ", ".join(r.stages) or "nothing",
+            ", ".join(r.reused) or "nothing",
+            r.tick or r.why,
+            f"{r.seconds:.0f}",
+            figures(r, "perplexity"),
+            figures(r, "rougeL"),
+        )
     Console(highlight=False, width=max(140, out.width)).print(table)
     out.print(f"all acts took {time.monotonic() - stage.began:.0f} s\n")
     if stage.ledger.serving(NAME, "production"):

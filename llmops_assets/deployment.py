@@ -115,13 +115,11 @@ def make_production(run: StageRun) -> ProductionEndpoint:
 def _refuse_older(run: StageRun) -> None:
     """A run older than the planned revision does not deploy unless asked."""
     requests = run.ledger.requests(run.project.name)
-    if requests and requests[-1].revision != run.revision and not run.config.deploy_older:
-        newest, known = requests[-1], [r for r in requests if r.revision == run.revision]
-        if run.request is not None and known and known[-1].asked_by == "person":
-            return
+    newest = requests[-1].revision if requests else run.revision
+    if newest != run.revision and not run.config.deploy_older:
         raise BadInput(
-            f"{short(newest.revision)} has been planned since, so {short(run.revision)} is not deployed. Remedy: deploy "
-            "it on purpose with deploy_older: true in the launchpad"
+            f"{short(newest)} has been planned since, so {short(run.revision)} is not deployed. Remedy: deploy it on "
+            "purpose with deploy_older: true in the launchpad"
         )
 
 
@@ -174,7 +172,7 @@ def _hold(policy: RolloutPolicy, state: RolloutState) -> float:
 
 
 def _watch(run: StageRun, release: Release, inputs: Any, hold: float, min_samples: int) -> list[Sample]:
-    """Asks the candidate through the gateway, beside the users' traffic, for the hold and until there is enough to judge.
+    """Asks the candidate through the gateway, beside the users' traffic, for the hold and until it has enough to judge.
 
     After three holds without enough answers it stops: too few never promote.
     """
@@ -238,6 +236,11 @@ def after_production(run: StageRun, record: ProductionEndpoint) -> None:
 
 def build_production(project: ProjectSource) -> dg.AssetsDefinition:
     return stage_asset(
-        project, "production_endpoint", make_production, describe_production, kinds={"llamacpp", "envoy"}, require=verdict_on,
+        project,
+        "production_endpoint",
+        make_production,
+        describe_production,
+        kinds={"llamacpp", "envoy"},
+        require=verdict_on,
         after=after_production,
-    )  # fmt: skip
+    )

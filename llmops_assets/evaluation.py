@@ -158,18 +158,30 @@ def verdict(run: StageRun, record: EvaluationReport) -> Verdict:
 
 def build(project: ProjectSource) -> dg.AssetsDefinition:
     return stage_asset(
-        project, "evaluation_report", make, describe, kinds={"huggingface"}, checks={"gates": verdict},
-        require=verdict_on, after=after,
-    )  # fmt: skip
+        project,
+        "evaluation_report",
+        make,
+        describe,
+        kinds={"huggingface"},
+        checks={"gates": verdict},
+        require=verdict_on,
+        after=after,
+    )
 
 
 # -- served_evaluation_report ---------------------------------------------------------------------------------------
 
 
 def _served(
-    run: StageRun, artifact: QuantizedArtifact, checkpoint: Checkpoint, at: ProjectRevision, key: str, title: str,
-    champion: dict[str, float], speed: bool,
-) -> tuple[ServedEvaluationReport, Finished]:  # fmt: skip
+    run: StageRun,
+    artifact: QuantizedArtifact,
+    checkpoint: Checkpoint,
+    at: ProjectRevision,
+    key: str,
+    title: str,
+    champion: dict[str, float],
+    speed: bool,
+) -> tuple[ServedEvaluationReport, Finished]:
     data = run.record(DatasetVersion, "dataset_version")
     release = release_of(run.project.name, at.values, artifact)
     unquantized = run.demand.records.get("evaluation_report")
@@ -249,6 +261,12 @@ def verdict_served(run: StageRun, record: ServedEvaluationReport) -> Verdict:
 
 def build_served(project: ProjectSource) -> dg.AssetsDefinition:
     return stage_asset(
-        project, "served_evaluation_report", make_served, describe_served, kinds={"llamacpp"}, require=verdict_on,
-        checks={"gates": verdict_served}, after=after_served,
-    )  # fmt: skip
+        project,
+        "served_evaluation_report",
+        make_served,
+        describe_served,
+        kinds={"llamacpp"},
+        require=verdict_on,
+        checks={"gates": verdict_served},
+        after=after_served,
+    )

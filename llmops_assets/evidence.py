@@ -119,7 +119,8 @@ def _with_parity(verdict: Verdict, record: ServedEvaluationReport) -> Verdict:
     if record.parity_rows == 0:
         return verdict.model_copy(update={"failures": (*verdict.failures, "token parity was not looked at")})
     if record.parity_mismatches:
-        text = f"the engine's tokens differ on {record.parity_mismatches} of {record.parity_rows} rows: {record.parity_detail}"
+        differ = f"{record.parity_mismatches} of {record.parity_rows} rows"
+        text = f"the engine's tokens differ on {differ}: {record.parity_detail}"
         return verdict.model_copy(update={"failures": (*verdict.failures, text)})
     reason = f"token ids equal those of training on {record.parity_rows} rows"
     return verdict.model_copy(update={"reasons": (*verdict.reasons, reason)})
@@ -137,6 +138,7 @@ def _event(run: StageRun, stage: str, subject: str) -> Verdict:
     champion = run.ledger.serving(run.project.name, "production")
     now = champion.release if champion else None
     if record.replaces != now and now != record.release:
-        text = f"it was given against {short(record.replaces or 'nothing')}, production serves {short(now or 'nothing')} now"
+        given, serves = short(record.replaces or "nothing"), short(now or "nothing")
+        text = f"it was given against {given}, production serves {serves} now"
         return Verdict(subject=subject, report=record.key, champion=now, failures=(text,))
     return Verdict(subject=subject, report=record.key, champion=now, reasons=(f"{record.decision}: {record.reason}",))

@@ -88,9 +88,13 @@ def start_detached(settings: Settings, request: Request, only: Sequence[str] | N
         command += ["--only", stage]
     with log.open("ab") as out:
         process = subprocess.Popen(
-            command, env={**os.environ, "LLMOPS_HOME": str(settings.home)}, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+            command,
+            env={**os.environ, "LLMOPS_HOME": str(settings.home)},
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
             start_new_session=True,
-        )  # fmt: skip
+        )
     return process.pid
 
 

@@ -52,16 +52,41 @@ def start(settings: Settings, dagster_port: int, mlflow_port: int | None, say: C
     }
     wanted: dict[str, tuple[list[str], int, str]] = {
         "dagster": (
-            [sys.executable, "-m", "dagster", "dev", "-m", "llmops_assets.definitions", "-h", "127.0.0.1", "-p", str(dagster_port)],
-            dagster_port, "/server_info",
+            [
+                sys.executable,
+                "-m",
+                "dagster",
+                "dev",
+                "-m",
+                "llmops_assets.definitions",
+                "-h",
+                "127.0.0.1",
+                "-p",
+                str(dagster_port),
+            ],
+            dagster_port,
+            "/server_info",
         ),
-    }  # fmt: skip
+    }
     if mlflow_port is not None:
         wanted["mlflow"] = (
-            [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", settings.mlflow_uri,
-             "--host", "127.0.0.1", "--port", str(mlflow_port), "--workers", "1"],
-            mlflow_port, "/health",
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "mlflow",
+                "server",
+                "--backend-store-uri",
+                settings.mlflow_uri,
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(mlflow_port),
+                "--workers",
+                "1",
+            ],
+            mlflow_port,
+            "/health",
+        )
     for name, (command, port, _) in wanted.items():
         if process_of(settings, name) is not None:
             continue
@@ -70,9 +95,16 @@ def start(settings: Settings, dagster_port: int, mlflow_port: int | None, say: C
         with (folder / f"{name}.log").open("ab") as log:
             # A shell that starts this in the background ignores SIGINT for it; dagster dev stops on nothing else.
             process = subprocess.Popen(
-                ["env", "--default-signal=INT,TERM", *command] if shutil.which("env") and sys.platform == "linux" else command,
-                env=env, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+                ["env", "--default-signal=INT,TERM", *command]
+                if shutil.which("env") and sys.platform == "linux"
+                else command,
+                env=env,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         (folder / f"{name}.pid").write_text(f"{process.pid} {psutil.Process(process.pid).create_time()}")
         say(f"{name} starts on http://127.0.0.1:{port}")
     for name, (_, port, path) in wanted.items():

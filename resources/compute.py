@@ -25,9 +25,19 @@ from llmops_assets.domain.base import Frozen
 from resources.processes import POLITE_THREADS
 
 ALLOWED_ENVIRONMENT = (
-    "PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "SSL_CERT_FILE",
-    "REQUESTS_CA_BUNDLE", "HF_HOME", "HF_ENDPOINT",
-)  # fmt: skip
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "TMPDIR",
+    "CUDA_VISIBLE_DEVICES",
+    "LD_LIBRARY_PATH",
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "HF_HOME",
+    "HF_ENDPOINT",
+)
 """What a program sees of our environment. No credentials: a project's own code runs there."""
 
 R = TypeVar("R", bound=BaseModel)
@@ -97,17 +107,24 @@ class LocalCompute:
         with self._slot(job.heavy):
             folder.mkdir(parents=True, exist_ok=True)  # whoever had the slot may just have cleaned it away
             process, adopted = self._submit_or_adopt(job, folder)
-            seen = 0
-            while True:
-                running = _locked(folder / "alive")
-                if process is not None:
-                    running = process.poll() is None
-                seen = _report(folder / "progress.jsonl", seen, on_progress)
-                if not running:
-                    break
-                time.sleep(self.poll_s)
-            _report(folder / "progress.jsonl", seen, on_progress)
+            try:
+                self._wait(folder, process, on_progress)
+            except BaseException as error:
+                # A person cancelled the run: its program goes too. A fault of ours leaves it to be adopted.
+                if not isinstance(error, Exception):
+                    self.cancel(job.name)
+                raise
         return self._collect(job, folder, process, adopted, time.monotonic() - began)
+
+    def _wait(self, folder: Path, process: "subprocess.Popen[bytes] | None", on_progress: OnProgress | None) -> None:
+        seen = 0
+        while True:
+            running = _locked(folder / "alive") if process is None else process.poll() is None
+            seen = _report(folder / "progress.jsonl", seen, on_progress)
+            if not running:
+                break
+            time.sleep(self.poll_s)
+        _report(folder / "progress.jsonl", seen, on_progress)
 
     def _submit_or_adopt(self, job: Job, folder: Path) -> tuple["subprocess.Popen[bytes] | None", bool]:
         descriptor = os.open(folder / "alive", os.O_RDWR | os.O_CREAT, 0o644)
@@ -137,9 +154,15 @@ class LocalCompute:
             with (folder / "log.txt").open("ab") as log:
                 # The lock's descriptor goes to the child; closing ours leaves the child as its only holder.
                 process = subprocess.Popen(
-                    command, cwd=folder, env=self.environment(folder), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                    start_new_session=True, pass_fds=(descriptor,),
-                )  # fmt: skip
+                    command,
+                    cwd=folder,
+                    env=self.environment(folder),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    pass_fds=(descriptor,),
+                )
             (folder / "pid").write_text(str(process.pid))
             return process, False
         finally:

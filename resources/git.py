@@ -58,18 +58,29 @@ class GitMirror:
                 # Objects that no branch holds any more stay readable: provenance outlives a force-push.
                 self._git("config", "gc.auto", "0")
             self._git(
-                "fetch", "--quiet", "--prune", "--no-auto-gc", "--", self.url,
-                "+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*",
-            )  # fmt: skip
+                "fetch",
+                "--quiet",
+                "--prune",
+                "--no-auto-gc",
+                "--",
+                self.url,
+                "+refs/heads/*:refs/remotes/origin/*",
+                "+refs/tags/*:refs/tags/*",
+            )
 
     def _git(self, *args: str, where: Path | None = None) -> str:
         env = {k: v for k, v in os.environ.items() if k not in _OF_A_CALLER}
         env |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
         try:
             done = subprocess.run(
-                ["git", *args], cwd=where or self.folder, env=env, capture_output=True, text=True, timeout=120,
+                ["git", *args],
+                cwd=where or self.folder,
+                env=env,
+                capture_output=True,
+                text=True,
+                timeout=120,
                 stdin=subprocess.DEVNULL,
-            )  # fmt: skip
+            )
         except subprocess.TimeoutExpired as error:
             raise SourceError(f"git {args[0]} of {self.shown} did not answer within 120 s") from error
         if done.returncode:

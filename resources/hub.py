@@ -21,9 +21,11 @@ def download_base_model(home: Path, name: str, revision: str) -> Path:
 
     try:
         snapshot_download(
-            name, revision=revision, local_dir=folder,
+            name,
+            revision=revision,
+            local_dir=folder,
             allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"],
-        )  # fmt: skip
+        )
     except (HfHubHTTPError, OSError) as error:
         raise SourceError(
             f"model.base: {name} at {revision} cannot be fetched from the hub: {error}. Remedy: check name, commit and "

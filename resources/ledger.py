@@ -98,9 +98,17 @@ class Ledger:
         """
         now = self.clock()
         row = {
-            "project": project, "revision": revision, "generation": generation, "status": status, "reason": reason,
-            "asked_by": asked_by, "base": base, "detail": "", "created": now, "updated": now,
-        }  # fmt: skip
+            "project": project,
+            "revision": revision,
+            "generation": generation,
+            "status": status,
+            "reason": reason,
+            "asked_by": asked_by,
+            "base": base,
+            "detail": "",
+            "created": now,
+            "updated": now,
+        }
         try:
             with self._write() as c:
                 identity = c.execute(insert(t.requests).values(row)).inserted_primary_key
@@ -117,8 +125,15 @@ class Ledger:
             raise Conflict(
                 f"{project}:{revision}:{generation} or another request of {project} is there already"
             ) from error
-        return Request(project=project, revision=revision, generation=generation, status=status, reason=reason,
-                       asked_by=asked_by, base=base)  # fmt: skip
+        return Request(
+            project=project,
+            revision=revision,
+            generation=generation,
+            status=status,
+            reason=reason,
+            asked_by=asked_by,
+            base=base,
+        )
 
     def next_generation(self, request: Request, generation: int, reason: str) -> Request:
         """Closes a request whose run died and opens the next generation of it, in one transaction.
@@ -139,9 +154,14 @@ class Ledger:
                 c.execute(delete(t.active_requests).where(t.active_requests.c.project == request.project))
                 old = c.execute(select(t.requests).where(self._is(request))).one()._mapping
                 row = {k: old[k] for k in ("project", "revision", "base")} | {
-                    "generation": generation, "status": "queued", "asked_by": request.asked_by, "detail": "",
-                    "reason": f"{request.reason.split(' (generation ')[0]} ({reason})", "created": now, "updated": now,
-                }  # fmt: skip
+                    "generation": generation,
+                    "status": "queued",
+                    "asked_by": request.asked_by,
+                    "detail": "",
+                    "reason": f"{request.reason.split(' (generation ')[0]} ({reason})",
+                    "created": now,
+                    "updated": now,
+                }
                 identity = c.execute(insert(t.requests).values(row)).inserted_primary_key
                 c.execute(insert(t.active_requests).values(project=request.project, request=identity[0]))  # type: ignore[index]
                 self._audit(
@@ -292,7 +312,7 @@ class Ledger:
                     passed=verdict.passed,
                     body=verdict.model_dump_json(),
                     created=self.clock(),
-                )  # fmt: skip
+                )
             )
 
     def verdicts(self, project: str, revision: str) -> list[tuple[str, Verdict]]:
@@ -316,7 +336,7 @@ class Ledger:
                         revision=revision,
                         body=release.model_dump_json(),
                         created=self.clock(),
-                    )  # fmt: skip
+                    )
                 )
         except IntegrityError:
             return  # known already: a revert makes a release that exists
@@ -396,7 +416,7 @@ class Ledger:
                     status=state.status,
                     body=state.model_dump_json(),
                     updated=self.clock(),
-                )  # fmt: skip
+                )
             )
             self._audit(
                 c, {"event": "rollout", "project": project, "release": state.release, "replaces": state.replaces}

@@ -67,15 +67,18 @@ class ProcessRunLauncher(RunLauncher, ConfigurableClass):
             raise ValueError(f"run {run.run_id} does not say where its code is, so no process can execute it")
         args = ExecuteRunArgs(
             job_origin=origin, run_id=run.run_id, instance_ref=self._instance.get_ref(), set_exit_code_on_failure=True
-        )  # fmt: skip
+        )
         command = args.get_command_args()
         folder = Path(self._instance.root_directory) / "run-logs"
         folder.mkdir(exist_ok=True)
         with (folder / f"{run.run_id}.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", *command[command.index("dagster") :]],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         self._children[run.run_id] = process
         self._instance.add_run_tags(run.run_id, worker_tags(psutil.Process(process.pid)))
         self._instance.report_engine_event(f"worker is process {process.pid}", run)

@@ -38,8 +38,15 @@ class DataNotPushed(Exception):
 class ProjectRevision:
     """One commit of one project, resolved. Immutable; made by `Source.at`."""
 
-    def __init__(self, project: ProjectSource, revision: str, config: ProjectConfig, values: dict[str, Any],
-                 smoke_tests: list[dict[str, Any]], tracked: dict[str, str]):  # fmt: skip
+    def __init__(
+        self,
+        project: ProjectSource,
+        revision: str,
+        config: ProjectConfig,
+        values: dict[str, Any],
+        smoke_tests: list[dict[str, Any]],
+        tracked: dict[str, str],
+    ):
         self.project, self.revision, self.config, self.values = project, revision, config, values
         self.smoke_tests = smoke_tests
         self.tracked = tracked
@@ -80,9 +87,7 @@ class Source:
             raise ConfigError([f"{CONFIG_FILE}: it is not UTF-8 text (byte {error.start})"]) from error
         if config.name != self.project.name:
             raise ConfigError(
-                [
-                    f"{CONFIG_FILE}: name: it is {config.name!r}, but the settings call this project {self.project.name!r}"
-                ]
+                [f"{CONFIG_FILE}: name: it is {config.name!r}, but the settings say {self.project.name!r}"]
             )
         problems: list[str] = []
         tracked: dict[str, str] = {}
@@ -298,9 +303,12 @@ class Source:
         tree = self._dvc_tree(at.revision)
         done = subprocess.run(
             [sys.executable, "-m", "dvc", "pull", "--quiet", "--", *wanted],
-            cwd=tree, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+            cwd=tree,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
             env={**os.environ, "DVC_NO_ANALYTICS": "1"},
-        )  # fmt: skip
+        )
         if done.returncode:
             text = done.stderr.strip() or done.stdout.strip()
             missing = self.missing_data(at)

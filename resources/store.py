@@ -1,7 +1,7 @@
 """The artifact store: content-addressed folders of files on anything fsspec reaches, a manifest written last.
 
 `artifacts/<digest>/…files…` and `artifacts/<digest>/.manifest.json`. Without its manifest an artifact does not exist.
-The digest is that of the manifest's file list, so equal bytes are one artifact. No records here: those are the ledger's.
+The digest is that of the manifest's file list: equal bytes are one artifact. Records belong in the ledger.
 """
 
 import hashlib

@@ -41,9 +41,16 @@ class Tracking:
         return str(found.experiment_id)
 
     def start(
-        self, project: str, key: str, *, name: str, revision: str, dagster_run_id: str, params: Mapping[str, Any],
+        self,
+        project: str,
+        key: str,
+        *,
+        name: str,
+        revision: str,
+        dagster_run_id: str,
+        params: Mapping[str, Any],
         artifacts: str,
-    ) -> str:  # fmt: skip
+    ) -> str:
         """Finds or opens the run of this key; returns its id."""
         experiment = self._experiment(project, artifacts)
         found = self.client.search_runs([experiment], filter_string=f"tags.`llmops.key` = '{key}'", max_results=1)
@@ -112,9 +119,16 @@ class Tracking:
 
 
 def write_mlflow_model(
-    folder: Path, *, base: Path, checkpoint: Path, method: str, architecture: str, tokenizer_class: str, run_id: str,
+    folder: Path,
+    *,
+    base: Path,
+    checkpoint: Path,
+    method: str,
+    architecture: str,
+    tokenizer_class: str,
+    run_id: str,
     metadata: Mapping[str, Any],
-) -> None:  # fmt: skip
+) -> None:
     """An MLflow model of a few files that points at the weights in the store instead of copying them.
 
     `local_base_model_path` and `peft_adaptor` are mlflow.transformers' own keys (MLflow 3, PEFT with a local base);

@@ -27,7 +27,9 @@ BASE_CONFIG: dict[str, Any] = {
     "model": {"base": {"path": "models/base"}},
     "data": {"train": "data/train.jsonl", "test": "data/test.jsonl"},
     "prompt": "prompts/ask.jinja",
-    "training": {"method": "lora", "prompt": "prompts/train.jinja", "lora": {"r": 4, "alpha": 8}, "max_steps": 4, "batch_size": 4},
+    "training": {
+        "method": "lora", "prompt": "prompts/train.jinja", "lora": {"r": 4, "alpha": 8}, "max_steps": 4, "batch_size": 4,
+    },
     "evaluation": {"metrics": ["perplexity", "rougeL"], "max_rows": 6, "max_new_tokens": 8},
     "gates": [{"metric": "perplexity", "at_most": 1.0e9}],
     "deployment": {

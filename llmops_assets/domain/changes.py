@@ -1,4 +1,4 @@
-"""What differs between the resolved values of two revisions, in words. Which stages that touches is the plan's affair."""
+"""What differs between the resolved values of two revisions, in words. Which stages that touches, the plan says."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from llmops_assets.domain.base import Frozen
 from llmops_assets.domain.chain import CHAIN
 
 POLICY = frozenset({"gates", "policy"})
-"""Values that are read when acting, never in a key. A change of gates asks for a new verdict; of policy, for nothing."""
+"""Values that are read when acting, never in a key. Changed gates ask for a new verdict; changed policy for nothing."""
 DATA = frozenset({"data"})
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+from pydantic import Field
+
 from llmops_assets.domain.base import Frozen
 from llmops_assets.domain.chain import CHAIN, Stage, downstream_of
 from llmops_assets.domain.changes import describe
@@ -49,7 +51,7 @@ class Side(Frozen):
 
     revision: str
     values: dict[str, Any]
-    outputs: dict[str, str] = {}
+    outputs: dict[str, str] = Field(default_factory=dict)
 
 
 def make_plan(
@@ -69,7 +71,7 @@ def make_plan(
         serving: digest of the release that production serves.
         salt_of: the salt of a deliberate rebuild of an (unsalted) key, or None.
     """
-    outputs: dict[str, str] = {}
+    outputs: dict[str, str] = Field(default_factory=dict)
     plans: list[StagePlan] = []
     release: str | None = None
     for stage in CHAIN:
@@ -91,7 +93,11 @@ def make_plan(
             if isinstance(record, QuantizedArtifact):
                 release = release_of(project, head.values, record).digest
             reasons: tuple[str, ...] = (f"made by {short(record.made_by.revision)}; nothing that it reads has changed",)
-            again = isinstance(record, Measured) and base is not None and base.values.get("gates") != head.values.get("gates")
+            again = (
+                isinstance(record, Measured)
+                and base is not None
+                and base.values.get("gates") != head.values.get("gates")
+            )
             reasons += ("gates changed: a new verdict on the old measurement",) if again else ()
             plans.append(StagePlan(stage=stage.name, action="reuse", reasons=reasons, key=key, judge_again=again))
         else:

@@ -102,7 +102,8 @@ def next_request(requests: Sequence[Request], head: Head, owner: Literal["git", 
         if owner == "dvc":
             return Skip(reason=f"{sha}: no data changed")
         what = (
-            f"policy that is read when acting changed ({_few([c.text for c in head.found])}); it deploys nothing by itself"
+            f"policy that is read when acting changed ({_few([c.text for c in head.found])}); "
+            "it deploys nothing by itself"
             if head.found
             else f"no stage reads what it changed ({files or 'no file'})"
         )

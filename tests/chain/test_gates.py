@@ -1,4 +1,4 @@
-"""A gate cannot be walked round: whoever materializes a stage that acts, by whatever way, it judges the evidence itself.
+"""A gate cannot be walked round: a stage that acts judges the evidence itself, by whatever way it was launched.
 
 Guards against the failure of blocking checks, which hold only inside a run that selects them (dagster#26854).
 """

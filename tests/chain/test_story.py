@@ -143,7 +143,7 @@ def test_a_stricter_gate_is_a_new_verdict_on_the_old_measurement(story: Story) -
     assert outcome.materialized == {"ci_report"} | EVALUATING
     edges = story.world.ledger.edges("zoo", story.project.head)
     assert edges["evaluation_report"].reused and edges["served_evaluation_report"].reused, "nothing is measured again"
-    checks = {e.asset_check_evaluation_data.asset_key.path[-1] for r in outcome.runs for e in r.all_events if e.event_type_value == "ASSET_CHECK_EVALUATION"}  # fmt: skip
+    checks = {e.asset_key.path[-1] for r in outcome.runs for e in r.get_asset_check_evaluations()}
     assert checks >= EVALUATING
     assert story.production == story.releases[0]
 

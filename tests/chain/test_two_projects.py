@@ -1,4 +1,4 @@
-"""Two projects side by side in one location, the second of another shape: chat rows, no training, a metric of its own."""
+"""Two projects side by side in one location, the second of another shape: chat rows, no training, its own metric."""
 
 import json
 from collections.abc import Callable

@@ -1,0 +1,123 @@
+"""python -m tests.program_versions
+
+Notes the version of each work stage beside a digest of all code that decides its result, in program_versions.json.
+`tests/domain/test_program_versions.py` compares: a key holds the version, not the code, so an edit that changes results
+under an old version would adopt stale ones. Comments, docstrings and formatting are not part of a digest.
+"""
+
+import ast
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmops_assets.domain.chain import WORK
+from llmops_assets.project import Ci, Data, Evaluation, Quantization, Serving, Training
+
+REPOSITORY = Path(__file__).parents[1]
+NOTED = Path(__file__).with_suffix(".json")
+PROGRAMS = "llmops_assets.programs."
+NO_RESULT = {"entry", "progress", "checkpoints", "load", "specs"}
+"""Modules of programs that decide how work is run, resumed and shown, never what it yields."""
+
+
+@dataclass(frozen=True)
+class Decides:
+    """What decides a stage's result."""
+
+    functions: tuple[str, ...]
+    """`module:function` of the stage's own work."""
+    defaults: dict[str, Any]
+    """Values are read without defaults, so a default that changes is an edit like any other."""
+    program: str | None = None
+    """With all modules of programs that it imports, and its specification."""
+    modules: tuple[str, ...] = ()
+
+
+_EVALUATION = ("llmops_assets.evaluation:metric_specs", "llmops_assets.evaluation:_common")
+_PROMPT = ("llmops_assets.domain.prompt",)
+DECIDES: dict[str, Decides] = {
+    "ci_report": Decides(("llmops_assets.ci:make",), Ci().model_dump(), "ci", _PROMPT),
+    "dataset_version": Decides(("llmops_assets.dataset:make",), Data(test="-", train="-").model_dump(), "dataset"),
+    "fine_tuned_checkpoint": Decides(("llmops_assets.checkpoint:make",), Training().model_dump(), "train", _PROMPT),
+    "evaluation_report": Decides(
+        (*_EVALUATION, "llmops_assets.evaluation:_evaluate"), Evaluation().model_dump(), "evaluate", _PROMPT
+    ),
+    "registered_model": Decides(("llmops_assets.registry:make", "resources.tracking:write_mlflow_model"), {}),
+    "quantized_artifact": Decides(("llmops_assets.quantization:make",), Quantization().model_dump(), "quantize"),
+    "served_evaluation_report": Decides(
+        (*_EVALUATION, "llmops_assets.evaluation:_served"),
+        Evaluation().model_dump() | Serving().model_dump(),
+        "served_evaluate",
+        (*_PROMPT, "llmops_assets.domain.release"),
+    ),
+}
+
+
+def code_digest(code: str) -> str:
+    """Digest of what code does: as parsed, without docstrings."""
+    tree = ast.parse(code)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [s for s in node.body if not _is_text(s)]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:12]
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    """A docstring, also one below an assignment."""
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
+
+
+def _code(module: str) -> str:
+    return (REPOSITORY / (module.replace(".", "/") + ".py")).read_text()
+
+
+def _part(module: str, name: str) -> str:
+    """The source of one function or class of a module."""
+    code = _code(module)
+    for node in ast.parse(code).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
+            return ast.get_source_segment(code, node) or ""
+    raise LookupError(f"{module} has no {name} any more; mend DECIDES in tests/program_versions.py")
+
+
+def _imports(module: str) -> dict[str, set[str]]:
+    """Modules of programs that a module imports, also inside functions → the names taken from them."""
+    found: dict[str, set[str]] = {}
+    for node in ast.walk(ast.parse(_code(module))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PROGRAMS):
+            found.setdefault(str(node.module), set()).update(a.name for a in node.names)
+    return found
+
+
+def sources(decides: Decides) -> dict[str, str]:
+    """Source → digest, of all that decides a stage's result."""
+    found = {name: code_digest(_part(*name.split(":"))) for name in decides.functions}
+    found |= {name: code_digest(_code(name)) for name in decides.modules}
+    left = [PROGRAMS + decides.program] if decides.program else []
+    while left:
+        module = left.pop()
+        if module in found or module.removeprefix(PROGRAMS) in NO_RESULT:
+            continue
+        found[module] = code_digest(_code(module))
+        left += _imports(module)
+    if decides.program:
+        for name in _imports(PROGRAMS + decides.program).get(PROGRAMS + "specs", ()):
+            found[f"{PROGRAMS}specs:{name}"] = code_digest(_part(PROGRAMS + "specs", name))
+    found["defaults in llmops.yaml"] = code_digest(repr(decides.defaults))
+    return dict(sorted(found.items()))
+
+
+def current() -> dict[str, Any]:
+    """Stage → its version and sources, as they are now."""
+    return {s.name: {"version": s.version, "sources": sources(DECIDES[s.name])} for s in WORK}
+
+
+if __name__ == "__main__":
+    NOTED.write_text(json.dumps(current(), indent=2) + "\n")
+    print(f"{NOTED.relative_to(REPOSITORY)} is up to date")

@@ -179,18 +179,19 @@ class Ledger:
         Raises:
             Conflict: another run has it, or it is closed.
         """
+        free = self._is(request) & t.requests.c.run_id.is_(None) & t.requests.c.status.in_(ACTIVE)
         with self._write() as c:
+            # The condition stands in the update itself: between a look and a write, PostgreSQL lets others in.
+            taken = c.execute(
+                update(t.requests).where(free).values(status="running", run_id=run_id, updated=self.clock())
+            )
+            if taken.rowcount == 1:
+                return
             row = c.execute(select(t.requests.c.run_id, t.requests.c.status).where(self._is(request))).first()
             if row is not None and row.run_id == run_id and row.status != "cancelled":
                 return  # also after its outcome: health is asked once production is settled
-            if row is None or row.status not in ACTIVE or row.run_id is not None:
-                held = f"run {row.run_id}, {row.status}" if row else "nobody"
-                raise Conflict(f"{request.name} belongs to {held}")
-            c.execute(
-                update(t.requests)
-                .where(self._is(request))
-                .values(status="running", run_id=run_id, updated=self.clock())
-            )
+            held = f"run {row.run_id}, {row.status}" if row else "nobody"
+            raise Conflict(f"{request.name} belongs to {held}")
 
     def close(self, request: Request, status: Status, detail: str) -> bool:
         """Ends an active request with its outcome. False if it was closed already: the first outcome stays."""
@@ -446,6 +447,9 @@ class Ledger:
     # -- audit ------------------------------------------------------------------------------------------------------
 
     def _audit(self, c: Connection, what: Mapping[str, Any]) -> None:
+        if c.dialect.name == "postgresql":
+            # SQLite has one writer at a time. Here two would both follow the same event, and break the chain.
+            c.exec_driver_sql("LOCK TABLE audit IN SHARE ROW EXCLUSIVE MODE")
         previous = c.execute(select(t.audit.c.hash).order_by(t.audit.c.id.desc()).limit(1)).scalar() or ""
         text, at = json.dumps(dict(what), sort_keys=True), self.clock()
         c.execute(insert(t.audit).values(at=at, event=text, previous=previous, hash=digest([previous, at, text])))
@@ -463,6 +467,10 @@ class Ledger:
                     raise LedgerError(f"audit event {row.id} was altered, or the one before it removed")
                 previous, count = row.hash, count + 1
         return count
+
+
+_OPENING = 0x11_40_95
+"""Number of the advisory lock under which a ledger is created."""
 
 
 def _open(url: str) -> Engine:
@@ -491,14 +499,14 @@ def _open(url: str) -> Engine:
 
 
 def _migrate(engine: Engine) -> None:
-    t.metadata.create_all(engine)
-    try:
-        with engine.begin() as c:
-            version = c.execute(select(t.schema.c.version)).scalar()
-            if version is None:
-                c.execute(insert(t.schema).values(version=t.SCHEMA_VERSION))
-    except IntegrityError:
-        version = t.SCHEMA_VERSION  # another process created it at the same moment
+    with engine.begin() as c:
+        if c.dialect.name == "postgresql":
+            # As SQLite's write lock: two processes that open a new ledger at once would create each table twice.
+            c.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_OPENING})")
+        t.metadata.create_all(c)
+        version = c.execute(select(t.schema.c.version)).scalar()
+        if version is None:
+            c.execute(insert(t.schema).values(version=t.SCHEMA_VERSION))
     if version is not None and version != t.SCHEMA_VERSION:
         raise LedgerError(
             f"the ledger has schema version {version}, this code has {t.SCHEMA_VERSION}; use the matching release"

@@ -71,7 +71,7 @@ def make_plan(
         serving: digest of the release that production serves.
         salt_of: the salt of a deliberate rebuild of an (unsalted) key, or None.
     """
-    outputs: dict[str, str] = Field(default_factory=dict)
+    outputs: dict[str, str] = {}
     plans: list[StagePlan] = []
     release: str | None = None
     for stage in CHAIN:

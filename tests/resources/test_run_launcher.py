@@ -1,0 +1,90 @@
+"""Whether a run's worker still lives. A run that looks alive for ever blocks its project; a dead look ends real work."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psutil
+import pytest
+from dagster import DagsterRun
+from dagster._core.launcher.base import WorkerStatus
+
+from resources.run_launcher import PID_TAG, STARTED_TAG, ProcessRunLauncher, worker_of, worker_tags
+
+SLEEPER = "import time; time.sleep(600)"
+
+
+def run_with(tags: dict[str, str]) -> DagsterRun:
+    return DagsterRun(job_name="zoo_deliver", tags=tags)
+
+
+def test_a_living_worker_is_known_by_its_pid_and_its_start(python: Callable[..., Any]) -> None:
+    process = python(SLEEPER)
+    worker = worker_of(run_with(worker_tags(psutil.Process(process.pid))))
+    assert worker is not None and worker.pid == process.pid
+
+
+def test_a_dead_worker_is_gone(python: Callable[..., Any]) -> None:
+    process = python(SLEEPER)
+    run = run_with(worker_tags(psutil.Process(process.pid)))
+    process.kill()
+    process.wait()
+    assert worker_of(run) is None
+
+
+def test_a_worker_that_nobody_reaped_is_gone(
+    python: Callable[..., Any], until: Callable[[Callable[[], object]], None]
+) -> None:
+    """The daemon is the parent of its workers: until it looks, a dead one is a zombie with a pid."""
+    process = python(SLEEPER)
+    run = run_with(worker_tags(psutil.Process(process.pid)))
+    process.kill()
+    until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE)
+    assert worker_of(run) is None
+
+
+def test_a_pid_that_is_somebody_elses_by_now_is_not_the_worker() -> None:
+    """After a reboot low pids come again: the run would have looked alive for ever, and terminating it ended a stranger."""
+    own = psutil.Process(os.getpid())
+    tags = {PID_TAG: str(own.pid), STARTED_TAG: f"{own.create_time() - 3600:.2f}"}
+    assert worker_of(run_with(tags)) is None
+
+
+@pytest.mark.parametrize("tags", [{}, {PID_TAG: "no number", STARTED_TAG: "1.0"}, {PID_TAG: "1"}])
+def test_tags_that_say_nothing_name_no_worker(tags: dict[str, str]) -> None:
+    assert worker_of(run_with(tags)) is None
+
+
+def test_the_launcher_tells_a_dead_worker_from_a_living_one_and_from_none(python: Callable[..., Any]) -> None:
+    launcher = ProcessRunLauncher()
+    process = python(SLEEPER)
+    run = run_with(worker_tags(psutil.Process(process.pid)))
+    assert launcher.check_run_worker_health(run).status == WorkerStatus.RUNNING
+    process.kill()
+    process.wait()
+    health = launcher.check_run_worker_health(run)
+    assert health.status == WorkerStatus.FAILED and str(process.pid) in (health.msg or "")
+    assert launcher.check_run_worker_health(run_with({})).status == WorkerStatus.UNKNOWN
+
+
+def test_an_instance_can_be_told_to_use_it(tmp_path: Path) -> None:
+    """By name, as dagster.yaml does: a later daemon makes one of its own."""
+    config = "run_launcher: {module: resources.run_launcher, class: ProcessRunLauncher}\n"
+    (tmp_path / "dagster.yaml").write_text(config)
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert isinstance(instance.run_launcher, ProcessRunLauncher)
+        assert instance.run_launcher.supports_check_run_worker_health
+
+
+def test_the_tags_of_a_process_survive_as_text() -> None:
+    child = subprocess.Popen([sys.executable, "-c", SLEEPER])
+    try:
+        tags = worker_tags(psutil.Process(child.pid))
+        assert all(isinstance(v, str) for v in tags.values()) and worker_of(run_with(dict(tags))) is not None
+    finally:
+        child.kill()
+        child.wait()

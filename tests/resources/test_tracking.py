@@ -1,0 +1,70 @@
+"""MLflow shows what the ledger knows: repeating a step repeats nothing there. On MLflow's own SQLite store."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from resources.tracking import Tracking
+
+KEY = "k" * 64
+
+
+@pytest.fixture(scope="module")
+def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracking]:
+    folder = tmp_path_factory.mktemp("mlflow")
+    yield Tracking(f"sqlite:///{folder / 'home' / 'mlflow.sqlite'}", "http://127.0.0.1:5000")
+
+
+def start(tracking: Tracking, key: str = KEY, run: str = "dagster-1") -> str:
+    return tracking.start(
+        "zoo", key, name="abc lora", revision="a" * 40, dagster_run_id=run, params={"r": 16, "long": "x" * 900},
+        artifacts="/store",
+    )  # fmt: skip
+
+
+def test_constructing_one_does_no_io(tmp_path: Path) -> None:
+    Tracking(f"sqlite:///{tmp_path / 'home' / 'mlflow.sqlite'}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_training_that_is_resumed_goes_on_in_the_run_that_it_began(tracking: Tracking) -> None:
+    first = start(tracking)
+    tracking.log(first, {"loss": 2.0}, 1)
+    tracking.finish(first, "KILLED")
+    assert start(tracking, run="dagster-2") == first
+    tracking.log(first, {"loss": 1.0}, 2)
+    run = tracking.client.get_run(first)
+    assert run.info.status == "RUNNING" and run.data.tags["dagster_run_id"] == "dagster-2"
+    assert run.data.params["r"] == "16" and len(run.data.params["long"]) == 500
+    assert [(m.step, m.value) for m in tracking.client.get_metric_history(first, "loss")] == [(1, 2.0), (2, 1.0)]
+    tracking.finish(first)
+    assert tracking.client.get_run(first).info.status == "FINISHED"
+
+
+def test_another_key_is_another_run(tracking: Tracking) -> None:
+    assert start(tracking) != start(tracking, "other")
+
+
+def test_a_checkpoint_is_one_version_however_often_it_is_registered(tracking: Tracking) -> None:
+    one = tracking.register("zoo", "/store/a", start(tracking), {"llmops.checkpoint": "digest-1"})
+    other = tracking.register("zoo", "/store/b", None, {"llmops.checkpoint": "digest-2"})
+    assert (one, other) == (1, 2)
+    assert tracking.register("zoo", "/store/a", None, {"llmops.checkpoint": "digest-1"}) == one
+    assert tracking.register("farm", "/store/a", None, {"llmops.checkpoint": "digest-1"}) == 1
+
+
+def test_an_alias_moves_to_the_version_that_serves(tracking: Tracking) -> None:
+    versions = [tracking.register("alias", f"/store/{d}", None, {"llmops.checkpoint": d}) for d in ("1", "2")]
+    for version in versions:
+        tracking.set_alias("alias", "champion", version)
+        assert int(tracking.client.get_model_version_by_alias("alias", "champion").version) == version
+
+
+def test_links_lead_to_the_run_and_the_version_if_there_is_a_ui(tracking: Tracking, tmp_path: Path) -> None:
+    run = start(tracking)
+    assert (tracking.run_url("zoo", run) or "").endswith(f"/runs/{run}")
+    assert tracking.model_url("zoo", 3) == "http://127.0.0.1:5000/#/models/zoo/versions/3"
+    assert tracking.run_url("zoo", "") is None and tracking.run_url("never seen", run) is None
+    silent = Tracking(f"sqlite:///{tmp_path / 'mlflow.sqlite'}")
+    assert silent.run_url("zoo", run) is None and silent.model_url("zoo", 3) is None

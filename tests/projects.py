@@ -28,7 +28,8 @@ BASE_CONFIG: dict[str, Any] = {
     "data": {"train": "data/train.jsonl", "test": "data/test.jsonl"},
     "prompt": "prompts/ask.jinja",
     "training": {
-        "method": "lora", "prompt": "prompts/train.jinja", "lora": {"r": 4, "alpha": 8}, "max_steps": 4, "batch_size": 4,
+        "method": "lora", "prompt": "prompts/train.jinja", "lora": {"r": 4, "alpha": 8},
+        "max_steps": 4, "batch_size": 4,
     },
     "evaluation": {"metrics": ["perplexity", "rougeL"], "max_rows": 6, "max_new_tokens": 8},
     "gates": [{"metric": "perplexity", "at_most": 1.0e9}],
@@ -186,6 +187,16 @@ class Outcome:
     def materialized(self) -> set[str]:
         """Stages that ran, of all runs."""
         return {e.asset_key.path[-1] for r in self.runs for e in r.get_asset_materialization_events() if e.asset_key}
+
+    @property
+    def computed(self) -> set[str]:
+        """Stages that did their work, without those that found it done."""
+        events = [e for r in self.runs for e in r.get_asset_materialization_events()]
+        return {
+            e.asset_key.path[-1]
+            for e in events
+            if e.asset_key and "reused" not in (e.step_materialization_data.materialization.tags or {})
+        }
 
     @property
     def failures(self) -> str:

@@ -3,7 +3,7 @@
 Guards the promise of the whole thing: a change becomes what it should, and only what it must is computed.
 """
 
-import json
+import re
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -199,11 +199,16 @@ def test_the_revert_of_a_commit_reuses_everything_and_brings_the_earlier_release
 def test_other_test_rows_have_the_champion_measured_on_them_first(story: Story) -> None:
     write_rows(story.project.folder / "data/test.jsonl", rows(8, start=2000))
     story.project.dvc_add("data/test.jsonl")
-    story.project.configure({"gates": [{"metric": "perplexity", "no_worse_than": "champion", "margin": "5%"}]})
+    story.project.write("prompts/ask.jinja", "Say it: {{ input }}\n")
+    gate = {"metric": "perplexity", "no_worse_than": "champion", "margin": "50%"}
+    story.project.configure({"gates": [gate, {**gate, "of": "served"}]})
     outcome = story.ship("Other test rows")
     assert outcome.failures == ""
-    assert "fine_tuned_checkpoint" not in outcome.materialized
+    assert not outcome.computed & {"fine_tuned_checkpoint", "quantized_artifact", "registered_model"}
+    assert story.request.status == "released"
+    assert story.production not in story.releases
     verdicts = [v for s, v in story.world.ledger.verdicts("zoo", story.project.head) if s == "staging_endpoint"]
-    text = json.dumps([v.model_dump() for v in verdicts])
-    assert verdicts == [] or "champion" in text
-    assert story.request.status in ("released", "done")
+    assert [v.subject.split()[0] for v in verdicts] == ["evaluation_report", "served_evaluation_report"]
+    for verdict in verdicts:
+        assert verdict.champion == story.releases[-1]
+        assert re.search(r"perplexity [\d.e+]+, champion [\d.e+]+, margin 50%", verdict.reasons[0]), verdict.reasons

@@ -311,9 +311,9 @@ def trace_(
             if isinstance(value, dict):
                 out.print(f"{key}:")
                 for inner, text in value.items():
-                    out.print(f"  {inner}: {text}", markup=False)
+                    out.print(f"  {inner}: {text}", markup=False, soft_wrap=True)
             else:
-                out.print(f"{key}: {value if value is not None else 'none'}", markup=False)
+                out.print(f"{key}: {value if value is not None else 'none'}", markup=False, soft_wrap=True)
 
 
 def _subject(here: Here, what: str) -> tuple[str, str | None]:

@@ -38,6 +38,8 @@ def _show(value: Any) -> str | None:
 
 def describe(name: str, before: Any, after: Any) -> str:
     """One sentence on how a value changed, down to the key where that is short enough."""
+    if name == "tree":
+        return "project files changed"
     old, new = flatten(before, name), flatten(after, name)
     keys = [k for k in dict.fromkeys([*old, *new]) if old.get(k) != new.get(k)]
     parts = []

@@ -95,7 +95,7 @@ def source_events(source: Source, owner: Owner, revision: str) -> list[dg.AssetM
     ]
 
 
-def reused_events(source: Source, ledger: Ledger, plan: Plan, shown: Any) -> list[dg.AssetMaterialization]:
+def reused_events(source: Source, ledger: Ledger, plan: Plan, shown: "Shown") -> list[dg.AssetMaterialization]:
     """For stages that a run leaves out: the record that this revision stands on, where Dagster shows another one.
 
     Also writes their lineage edges.
@@ -114,8 +114,10 @@ def reused_events(source: Source, ledger: Ledger, plan: Plan, shown: Any) -> lis
                     [plan.project, stage.stage],
                     description=f"Reused from {short(record.made_by.revision)}",
                     metadata={
+                        **shown.metadata(stage.stage, record.key),
                         "commit": plan.revision,
                         "key": record.key,
+                        "seconds": 0.0,
                         "made_by": f"reused from {short(record.made_by.revision)}, run {record.made_by.run_id[:8]}",
                     },
                     tags={"dagster/data_version": record.key, "reused": "true"},
@@ -124,15 +126,30 @@ def reused_events(source: Source, ledger: Ledger, plan: Plan, shown: Any) -> lis
     return events
 
 
-def shown_version(instance: dg.DagsterInstance, project: str) -> Any:
-    """A function: stage → the data version that Dagster shows for it now."""
+class Shown:
+    """What Dagster shows of a project's assets now, and what it was told of them before."""
 
-    def shown(stage: str) -> str | None:
-        event = instance.get_latest_materialization_event(dg.AssetKey([project, stage]))
+    def __init__(self, instance: dg.DagsterInstance, project: str):
+        self.instance, self.project = instance, project
+
+    def __call__(self, stage: str) -> str | None:
+        """The data version of the newest materialization."""
+        event = self.instance.get_latest_materialization_event(dg.AssetKey([self.project, stage]))
         materialization = event.asset_materialization if event else None
         return (materialization.tags or {}).get("dagster/data_version") if materialization else None
 
-    return shown
+    def metadata(self, stage: str, key: str) -> dict[str, Any]:
+        """What was said of the record when it was computed: its figures go on in the asset's plots."""
+        asset = dg.AssetKey([self.project, stage])
+        for record in self.instance.fetch_materializations(asset, limit=200).records:
+            materialization = record.asset_materialization
+            if materialization and (materialization.tags or {}).get("dagster/data_version") == key:
+                return dict(materialization.metadata)
+        return {}
+
+
+def shown_version(instance: dg.DagsterInstance, project: str) -> Shown:
+    return Shown(instance, project)
 
 
 def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, owner: Owner) -> dg.SensorDefinition:

@@ -193,6 +193,9 @@ def test_the_revert_of_a_commit_reuses_everything_and_brings_the_earlier_release
     tags = shown.asset_materialization.tags or {}
     assert tags["dagster/data_version"] == record.key, "Dagster shows the reused checkpoint, not the reverted one"
     assert tags["reused"] == "true"
+    metadata = shown.asset_materialization.metadata
+    assert metadata["steps"].value == 4, "its figures go on in the plots"
+    assert metadata["commit"].value == story.project.head
     story.releases.append(story.production)
 
 

@@ -30,7 +30,7 @@ def worker_tags(process: psutil.Process) -> dict[str, str]:
 
 def worker_of(run: DagsterRun) -> psutil.Process | None:
     """The run's worker, if it lives."""
-    if PID_TAG not in run.tags:
+    if PID_TAG not in run.tags or STARTED_TAG not in run.tags:
         return None
     try:
         process = psutil.Process(int(run.tags[PID_TAG]))

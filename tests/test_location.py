@@ -15,8 +15,10 @@ from llmops_assets.domain.chain import CHAIN, STAGES
 from llmops_assets.settings import ProjectSource, Settings
 
 REPOSITORY = Path(__file__).parents[1]
-HEAVY = ("torch", "transformers", "peft", "datasets", "evaluate", "mlflow", "dagster_mlflow", "dagster_k8s", "dagster_aws",
-         "dagster_postgres", "dvc", "pygit2", "boto3", "s3fs", "numpy", "pandas", "xllamacpp", "openai")  # fmt: skip
+HEAVY = (
+    "torch", "transformers", "peft", "datasets", "evaluate", "mlflow", "dagster_mlflow", "dagster_k8s", "dagster_aws",
+    "dagster_postgres", "dvc", "pygit2", "boto3", "s3fs", "numpy", "pandas", "xllamacpp", "openai",
+)  # fmt: skip
 
 LOAD = """
 import json, os, sys
@@ -24,7 +26,7 @@ opened, sockets = [], []
 
 def watch(event, args):
     if event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
-        opened.append(str(args[0]))
+        opened.extend([str(args[0])] if args[0] != os.devnull else [])
     elif event in ("os.mkdir", "os.rename", "os.remove"):
         opened.append(str(args[0]))
     elif event in ("socket.connect", "socket.bind", "socket.getaddrinfo"):
@@ -39,7 +41,8 @@ repository = defs.get_repository_def()
 keys = [k for k in repository.asset_graph.get_all_asset_keys()]
 sensors = repository.sensor_defs
 print(json.dumps({
-    "written": told[0], "sockets": told[1], "modules": told[2], "metadata": {k: str(v) for k, v in (defs.metadata or {}).items()},
+    "written": told[0], "sockets": told[1], "modules": told[2],
+    "metadata": {k: str(v) for k, v in (defs.metadata or {}).items()},
     "stages": sorted("/".join(k.path) for k in keys if k in repository.asset_graph.executable_asset_keys),
     "sources": sorted("/".join(k.path) for k in keys if k not in repository.asset_graph.executable_asset_keys),
     "sensors": {s.name: s.default_status.value for s in sensors},
@@ -51,7 +54,11 @@ print(json.dumps({
 def load(folder: Path, **environment: str) -> dict[str, Any]:
     """What a fresh interpreter finds, started in an empty folder with this environment and no other."""
     done = subprocess.run(
-        [sys.executable, "-c", LOAD], cwd=folder, env={"PATH": os.defpath, **environment}, capture_output=True, text=True
+        [sys.executable, "-c", LOAD],
+        cwd=folder,
+        env={"PATH": os.defpath, **environment},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout.splitlines()[-1]))

@@ -1,4 +1,4 @@
-"""Records that really chain, made without any computing: what a stage yields follows from what it reads, as in service."""
+"""Records that really chain, made without computing: what a stage yields follows from what it reads."""
 
 from typing import Any
 
@@ -26,7 +26,10 @@ TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
 VALUES: dict[str, Any] = {
     "name": "zoo",
     "tree": {"digest": "tree-1"},
-    "data": {"train": {"path": "train.jsonl", "version": "dvc:a1"}, "test": {"path": "test.jsonl", "version": "dvc:b1"}},
+    "data": {
+        "train": {"path": "train.jsonl", "version": "dvc:a1"},
+        "test": {"path": "test.jsonl", "version": "dvc:b1"},
+    },
     "model.base": {"version": "dvc:m1.dir"},
     "training": {"learning_rate": 0.0002, "lora": {"r": 16}},
     "training.prompt": "Q: {{ input }}",

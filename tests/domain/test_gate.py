@@ -88,7 +88,7 @@ def test_a_metric_that_was_not_measured_fails() -> None:
 
 @pytest.mark.parametrize("other", [{"test_digest": "other rows"}, {"metrics_digest": "other metrics"}])
 @pytest.mark.parametrize("against", ["champion", "unquantized"])
-def test_a_comparison_across_other_rows_or_metrics_fails(other: dict[str, str], against: Any) -> None:
+def test_a_comparison_across_other_rows_or_metrics_fails(other: dict[str, Any], against: Any) -> None:
     evidence: dict[str, Any] = (
         {"champion": champion(99, **other)} if against == "champion" else {"unquantized": report(99, **other)}
     )
@@ -197,7 +197,14 @@ margins = st.floats(0, 100) | st.integers(0, 100).map(lambda n: f"{n}%")
 
 @given(any_number, any_number, st.booleans(), st.booleans(), margins, numbers, st.booleans(), st.booleans())
 def test_a_verdict_passes_exactly_if_it_has_no_failure_and_every_gate_leaves_a_trace(
-    value: float, reference: float, better: bool, with_champion: bool, margin: Any, bound: float, served: bool, has: bool
+    value: float,
+    reference: float,
+    better: bool,
+    with_champion: bool,
+    margin: Any,
+    bound: float,
+    served: bool,
+    has: bool,
 ) -> None:
     gates = [
         Gate(metric="perplexity", at_most=bound),

@@ -1,4 +1,4 @@
-"""Keys recognise equal work. A key that changes for nothing trains again; one that does not change adopts a stale result."""
+"""Keys recognise equal work: one that changes for nothing trains again, one that stays adopts stale results."""
 
 from typing import Any
 

@@ -46,7 +46,7 @@ def test_a_first_run_begins_with_code_and_data_and_decides_the_rest_later() -> N
     [
         pytest.param({}, set(), set(), id="docs: nothing"),
         pytest.param({"policy": {"rollout": {"min_samples": 50}}}, set(), set(), id="rollout policy: nothing"),
-        pytest.param({"gates": [{"metric": "perplexity", "at_most": 1.0}]}, set(), set(), id="gate: nothing is computed"),
+        pytest.param({"gates": [{"metric": "perplexity", "at_most": 1.0}]}, set(), set(), id="gate: no computing"),
         pytest.param({"tree": {"digest": "tree-2"}}, {"ci_report"}, set(), id="lint fix: ci_report only"),
         pytest.param(
             {"prompt": "Say: {{ input }}"},
@@ -83,7 +83,9 @@ def test_a_change_runs_what_reads_it_and_nothing_else(
 ) -> None:
     plan, _ = after_serving(change)
     assert runs(plan) == running
-    assert later(plan) == (set(downstream_of("dataset_version")) - {"dataset_version"} if deciding is None else deciding)
+    assert later(plan) == (
+        set(downstream_of("dataset_version")) - {"dataset_version"} if deciding is None else deciding
+    )
 
 
 def test_new_test_rows_evaluate_again_but_never_train() -> None:
@@ -264,7 +266,9 @@ def test_a_change_is_told_in_words(before: Any, after: Any, text: str) -> None:
     assert describe("t", before, after) == text
 
 
-@given(st.dictionaries(st.text(max_size=3), st.integers() | st.dictionaries(st.text(max_size=3), st.text()), max_size=3))
+@given(
+    st.dictionaries(st.text(max_size=3), st.integers() | st.dictionaries(st.text(max_size=3), st.text()), max_size=3)
+)
 def test_equal_values_are_no_change_and_flat_names_are_unique(value: dict[str, Any]) -> None:
     assert changes({"training": value}, {"training": dict(value)}) == ()
     assert not any(isinstance(v, dict) for v in flatten(value).values())

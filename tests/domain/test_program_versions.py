@@ -1,4 +1,4 @@
-"""A program's version is raised by hand; forgetting it would adopt results of the old code for ever. So it is asked for."""
+"""A version is raised by hand, and forgetting it would adopt results of the old code for ever. So it is asked for."""
 
 import json
 

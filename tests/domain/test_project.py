@@ -28,7 +28,11 @@ def problems(text: str) -> list[str]:
 
 def test_the_least_configuration_is_enough() -> None:
     config = parse_config(GOOD)
-    assert (config.training.method, config.quantization.scheme, config.deployment.engine) == ("lora", "q8_0", "llama.cpp")
+    assert (config.training.method, config.quantization.scheme, config.deployment.engine) == (
+        "lora",
+        "q8_0",
+        "llama.cpp",
+    )
     assert config.gates == () and config.training_prompt is None
 
 
@@ -68,7 +72,12 @@ BASE = GOOD.replace("  base: {path: models/base}", "  base: {BASE}")
         ),
         pytest.param(
             GOOD + "training:\n  epochs: many\n",
-            ["llmops.yaml:8: training.epochs: input should be a valid number, unable to parse string as a number, not 'many'"],
+            [
+                (
+                    "llmops.yaml:8: training.epochs: input should be a valid number, unable to parse string as a "
+                    "number, not 'many'"
+                )
+            ],
             id="a wrong type",
         ),
         pytest.param(GOOD.replace("  test: data/test.jsonl\n", ""), ["llmops.yaml:4: data.test: is missing; add it"],
@@ -83,9 +92,13 @@ BASE = GOOD.replace("  base: {path: models/base}", "  base: {BASE}")
             id="an item of a list",
         ),
         pytest.param(
-            GOOD + "deployment:\n  rollout:\n    steps:\n      - weight: 10%\n      - weight: 50%\n        hold: 5 sec\n",
-            ["llmops.yaml:12: deployment.rollout.steps.1.hold: '5 sec' is not a duration; write for example 250ms, 5s, "
-             "2m, 1h or 7d"],
+            GOOD + "deployment:\n  rollout:\n    steps:\n    - weight: 10%\n    - weight: 50%\n      hold: 5 sec\n",
+            [
+                (
+                    "llmops.yaml:12: deployment.rollout.steps.1.hold: '5 sec' is not a duration; write for example "
+                    "250ms, 5s, 2m, 1h or 7d"
+                )
+            ],
             id="a duration, deep down",
         ),
         pytest.param(
@@ -95,8 +108,12 @@ BASE = GOOD.replace("  base: {path: models/base}", "  base: {BASE}")
         ),
         pytest.param(
             GOOD + "gates:\n  - {metric: bleu, at_least: 0.2}\n",
-            ["llmops.yaml:1: a gate speaks of 'bleu', which evaluation.metrics does not measure (measured: perplexity, "
-             "rougeL); add it there or mend the gate"],
+            [
+                (
+                    "llmops.yaml:1: a gate speaks of 'bleu', which evaluation.metrics does not measure (measured: "
+                    "perplexity, rougeL); add it there or mend the gate"
+                )
+            ],
             id="a gate on what is not measured",
         ),
         pytest.param(
@@ -129,7 +146,8 @@ BASE = GOOD.replace("  base: {path: models/base}", "  base: {BASE}")
             ["llmops.yaml:1: name: string should match pattern '^[a-z][a-z0-9-]{0,62}$', not 'My Zoo'"],
             id="a name that no asset could have",
         ),
-        pytest.param(BASE.replace("BASE", "pth: x"), ["llmops.yaml:3: model.base.pth: unknown key; did you mean 'path'?"],
+        pytest.param(BASE.replace("BASE", "pth: x"),
+                     ["llmops.yaml:3: model.base.pth: unknown key; did you mean 'path'?"],
                      id="one form of the base model is not told what the other lacks"),
         pytest.param(BASE.replace("BASE", "hub: a/b"), ["llmops.yaml:3: model.base.revision: is missing; add it"],
                      id="a hub model without its commit"),
@@ -192,8 +210,12 @@ def test_whatever_the_file_holds_only_a_config_error_comes_of_it(text: str) -> N
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-        lambda inner: st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from([*ProjectConfig.model_fields, "base", "path", "r", "x"]), inner, max_size=4),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from([*ProjectConfig.model_fields, "base", "path", "r", "x"]), inner, max_size=4
+            )
+        ),
         max_leaves=12,
     )
 )
@@ -227,8 +249,8 @@ def test_smoke_tests_are_a_list_or_a_mapping_with_tests() -> None:
     [
         ("- {name: a, input: b}\n- {name: c, inptu: d}\n", "smoke.yaml:2: 1.inptu: unknown key; did you mean 'input'?"),
         ("- {name: a}\n", "smoke.yaml:1: 0.input: is missing; add it"),
-        ("- name: a\n  input: b\n  expect:\n    matches: '('\n", "smoke.yaml:4: 0.expect.matches: not a regular expression"),
-        ("tests:\n- {name: a, input: b, expect: {matches: '['}}\n", "smoke.yaml:2: tests.0.expect.matches: not a regular"),
+        ("- name: a\n  input: b\n  expect:\n    matches: '('\n", "smoke.yaml:4: 0.expect.matches: not a regular"),
+        ("tests:\n- {name: a, input: b, expect: {matches: '['}}\n", "smoke.yaml:2: tests.0.expect.matches: not"),
         ("[]\n", "smoke.yaml:1: it is empty; add at least one"),
         ("", "smoke.yaml: it is empty"),
     ],

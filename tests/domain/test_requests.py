@@ -55,7 +55,9 @@ def test_a_head_that_was_seen_is_not_started_again_whatever_became_of_it(owner: 
 
 
 def test_a_rejection_keeps_its_reason_on_every_later_tick() -> None:
-    found = next_request([request(A, "rejected", detail="perplexity 50, asked for at most 40")], Head(revision=A), "git")
+    found = next_request(
+        [request(A, "rejected", detail="perplexity 50, asked for at most 40")], Head(revision=A), "git"
+    )
     assert found == Skip(reason=f"{A[:12]} is rejected: perplexity 50, asked for at most 40")
 
 
@@ -131,7 +133,9 @@ def test_an_empty_branch_is_skipped() -> None:
 
 
 founds = st.lists(
-    st.sampled_from([CODE, DATA, POLICY, GATES, Change(value="model.base", text="x"), Change(value="prompt", text="y")]),
+    st.sampled_from(
+        [CODE, DATA, POLICY, GATES, Change(value="model.base", text="x"), Change(value="prompt", text="y")]
+    ),
     unique=True,
 ).map(tuple)
 ended = st.sampled_from(["released", "done", "rejected", "failed", "cancelled", "superseded", "skipped"])

@@ -71,7 +71,7 @@ def test_no_answer_at_all_returns_to_the_champion() -> None:
 )
 def test_broken_empty_and_slow_answers_return_it(samples: list[Sample], text: str) -> None:
     analysis = [("error_rate", 0.01), ("empty_rate", 0.05), ("p95_latency", 5.0)]
-    strict = policy(analysis=tuple(Analysis(metric=m, at_most=b) for m, b in analysis))  # type: ignore[arg-type]
+    strict = policy(analysis=tuple(Analysis(metric=m, at_most=b) for m, b in analysis))
     state = rolled(strict, samples)
     assert state.status == "returned" and state.reasons == (f"at 10%: {text}",)
 
@@ -197,7 +197,8 @@ def test_half_a_percent_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("250ms", 0.25), ("5s", 5.0), ("2m", 120.0), ("1h", 3600.0), ("7d", 604800.0), (" 1.5 s ", 1.5)]
+    ("text", "seconds"),
+    [("250ms", 0.25), ("5s", 5.0), ("2m", 120.0), ("1h", 3600.0), ("7d", 604800.0), (" 1.5 s ", 1.5)],
 )
 def test_durations_are_read_as_people_write_them(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds

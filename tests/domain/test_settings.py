@@ -60,7 +60,7 @@ def test_everything_else_follows_from_home(settings_file: Path, tmp_path: Path) 
         ("projects:\n  - {name: a, repository: x, owners: [ada]}\n", ":2: projects.0.owners.0: string should match"),
         ("poll: 0\n", ":1: poll: input should be greater than or equal to 1, not 0"),
         ("serving: {port: 99999}\n", ":1: serving.port: input should be less than or equal to 65535, not 99999"),
-        ("projects:\n  - {name: a, repository: x}\n  - {name: a, repository: y}\n", ":1: projects: two projects are called a"),
+        ("projects:\n  - {name: a, repository: x}\n  - {name: a, repository: y}\n", ":1: projects: two projects are"),
         ("home: a\nhome: b\n", ":2: home: given before, on line 1"),
         ("", ": it is empty"),
         ("{", ":1: not valid YAML"),

@@ -30,13 +30,15 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     pytest.importorskip("psycopg2")
     folder = Path(f"/tmp/llmops-postgres-{uuid.uuid4().hex[:8]}")  # a socket's path has room for 107 characters
     folder.mkdir(mode=0o700)
-    user: dict[str, str] = {}
+    user: str | None = None
     if os.getuid() == 0:  # the server refuses to run as root
-        user = {"user": "nobody"}
+        user = "nobody"
         shutil.chown(folder, "nobody")
 
     def call(*command: str) -> None:
-        done = subprocess.run([str(tools / command[0]), *command[1:]], cwd=folder, capture_output=True, text=True, **user)
+        done = subprocess.run(
+            [str(tools / command[0]), *command[1:]], cwd=folder, capture_output=True, text=True, user=user
+        )
         assert done.returncode == 0, done.stderr + done.stdout
 
     try:

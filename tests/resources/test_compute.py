@@ -123,7 +123,9 @@ def test_a_killed_program_names_the_signal(
     running = pool.submit(compute.run, tree.job())
     until(lambda: tree.began)
     os.kill(program_of(compute), signal.SIGKILL)
-    with pytest.raises(ProgramError, match=r"ci was killed by SIGKILL \(the kernel's out-of-memory killer uses it too\)"):
+    with pytest.raises(
+        ProgramError, match=r"ci was killed by SIGKILL \(the kernel's out-of-memory killer uses it too\)"
+    ):
         running.result(30)
     for pid in tree.began:  # ci itself had no chance to end its child
         os.kill(pid, signal.SIGKILL)
@@ -287,7 +289,8 @@ def test_the_projects_own_code_sees_none_of_the_locations_secrets(
 ) -> None:
     secrets = {
         "AWS_SECRET_ACCESS_KEY": "s3cret", "HF_TOKEN": "s3cret", "LLMOPS_HOME": "/s3cret", "DAGSTER_HOME": "/s3cret",
-        "MLFLOW_TRACKING_PASSWORD": "s3cret", "GIT_ASKPASS": "s3cret", "SSH_AUTH_SOCK": "/s3cret", "PGPASSWORD": "s3cret",
+        "MLFLOW_TRACKING_PASSWORD": "s3cret", "GIT_ASKPASS": "s3cret", "SSH_AUTH_SOCK": "/s3cret",
+        "PGPASSWORD": "s3cret",
     }  # fmt: skip
     for name, value in secrets.items():
         monkeypatch.setenv(name, value)

@@ -62,7 +62,9 @@ def _attempt(ledger: Ledger, action: str, who: int, number: int, barrier: Barrie
             barrier.wait(60)
             return f"{who}" if ledger.close(ledger.requests(project)[-1], "failed", f"by {who}") else None
         elif action == "commit":
-            return ledger.commit(CiReport(key=f"key-{number}", made_by=made_by(f"revision-{who}"), checks=())).made_by.revision
+            return ledger.commit(
+                CiReport(key=f"key-{number}", made_by=made_by(f"revision-{who}"), checks=())
+            ).made_by.revision
         elif action == "pin":
             return ledger.pin("run", project, f"revision-{who}")
         elif action == "rollout":
@@ -282,7 +284,12 @@ def test_verdicts_are_kept_in_order_with_all_their_reasons(ledger: Ledger) -> No
 
 def release(artifact: str = "a" * 64) -> Release:
     return Release(
-        project="zoo", artifact_digest=artifact, artifact_uri="store/a", file="m.gguf", chat_template="t", engine="llama.cpp"
+        project="zoo",
+        artifact_digest=artifact,
+        artifact_uri="store/a",
+        file="m.gguf",
+        chat_template="t",
+        engine="llama.cpp",
     )
 
 

@@ -1,4 +1,4 @@
-"""Whether a run's worker still lives. A run that looks alive for ever blocks its project; a dead look ends real work."""
+"""Whether a run's worker still lives: a dead one that looks alive would block its project for ever."""
 
 import os
 import subprocess
@@ -48,7 +48,7 @@ def test_a_worker_that_nobody_reaped_is_gone(
 
 
 def test_a_pid_that_is_somebody_elses_by_now_is_not_the_worker() -> None:
-    """After a reboot low pids come again: the run would have looked alive for ever, and terminating it ended a stranger."""
+    """After a reboot low pids come again: the run looked alive for ever, and terminating it ended a stranger."""
     own = psutil.Process(os.getpid())
     tags = {PID_TAG: str(own.pid), STARTED_TAG: f"{own.create_time() - 3600:.2f}"}
     assert worker_of(run_with(tags)) is None

@@ -112,7 +112,9 @@ def test_a_revision_is_found_by_prefix_branch_and_tag(project: Project, source: 
             source.git.resolve(name)
 
 
-def test_a_commit_that_the_mirror_does_not_hold_is_a_fault_of_the_source_not_of_the_configuration(source: Source) -> None:
+def test_a_commit_that_the_mirror_does_not_hold_is_a_fault_of_the_source_not_of_the_configuration(
+    source: Source,
+) -> None:
     """It once read as "llmops.yaml is missing", which sent people looking in the wrong place."""
     for unknown in ("0" * 40, "not a commit"):
         with pytest.raises(SourceError, match="is no commit of"):
@@ -132,11 +134,14 @@ def test_it_works_from_within_a_hook_of_another_repository(
     project: Project, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Git tells its hooks by environment which repository is meant: `llmops run` in one would have changed that."""
+    project.write("README.md", "# Another\n")
+    sha = project.ship("Another")
     monkeypatch.setenv("GIT_DIR", str(project.folder / ".git"))
     monkeypatch.setenv("GIT_INDEX_FILE", "index")
     source.git.fetch()
-    tree = source.work_tree(project.head)
+    tree = source.work_tree(sha)
     monkeypatch.undo()
+    assert source.git.head() == sha
     assert (tree / "llmops.yaml").exists()
     assert project.git("status", "--porcelain") == ""
 

@@ -25,7 +25,11 @@ def written(folder: Path, files: dict[str, bytes]) -> Path:
 
 
 def read(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST}
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes()
+        for p in folder.rglob("*")
+        if p.is_file() and p.name != MANIFEST
+    }
 
 
 @pytest.fixture
@@ -197,7 +201,9 @@ def test_a_download_that_was_cut_goes_on_where_it_stopped(memory: ArtifactStore,
     assert (folder / "tokenizer/vocab.json").stat().st_mtime_ns == kept
 
 
-def test_a_damaged_copy_here_is_brought_again_and_not_held_against_the_store(memory: ArtifactStore, files: Path) -> None:
+def test_a_damaged_copy_here_is_brought_again_and_not_held_against_the_store(
+    memory: ArtifactStore, files: Path
+) -> None:
     """Of the same size, it was taken for the artifact for ever: each run dropped the good one and trained again."""
     artifact = memory.put(files)
     folder = memory.fetch(artifact.uri)
@@ -228,9 +234,7 @@ PUT = (
 def test_processes_that_put_the_same_artifact_at_once_leave_one_whole(files: Path, tmp_path: Path) -> None:
     store = ArtifactStore(str(tmp_path / "store"), tmp_path / "cache")
     command = [sys.executable, "-c", PUT, store.url, str(tmp_path / "cache"), str(files)]
-    processes = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(5)
-    ]
+    processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(5)]
     digests = set()
     for process in processes:
         assert process.stdin is not None

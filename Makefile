@@ -28,9 +28,9 @@ demo: setup ## five pushes, each becoming what it should: about 12 minutes
 down: setup ## end everything that the demo left running
 	$(BIN)/llmops down
 
-# A file's tests stay in one process: a story is told in order. More than four at once only wait for each other.
+# A file's tests stay in one process, for a story is told in order; and the long files, of the chain, come first.
 test: setup ## all tests: real Git, DVC, MLflow, Envoy and llama.cpp
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: setup ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

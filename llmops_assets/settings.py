@@ -129,15 +129,21 @@ class Settings(Strict):
 
     @field_validator("ledger", "store", "mlflow")
     @classmethod
-    def _is_no_secret_and_reached_by_all(
-        cls, value: FromEnvironment | str | None, info: ValidationInfo
-    ) -> FromEnvironment | str | None:
+    def _holds_no_password(cls, value: FromEnvironment | str | None) -> FromEnvironment | str | None:
         if isinstance(value, str) and _has_password(value):
             # The value stays out of the message: it would end in logs and on Dagster's page.
             raise ValueError("it holds a password; put that into the environment and name it here: {env: NAME}")
-        if info.data.get("profile") == "cluster" and not isinstance(value, FromEnvironment):
-            if value is None or "://" not in value or value.startswith(("sqlite:", "file:")):
-                raise ValueError(f"pods share no disk: profile cluster needs {_SHARED[info.field_name or '']} here")
+        return value
+
+    @field_validator("ledger", "store", "mlflow")
+    @classmethod
+    def _all_pods_reach_it(
+        cls, value: FromEnvironment | str | None, info: ValidationInfo
+    ) -> FromEnvironment | str | None:
+        if info.data.get("profile") != "cluster" or isinstance(value, FromEnvironment):
+            return value
+        if value is None or "://" not in value or value.startswith(("sqlite:", "file:")):
+            raise ValueError(f"pods share no disk: profile cluster needs {_SHARED[info.field_name or '']} here")
         return value
 
     @model_validator(mode="after")

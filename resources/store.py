@@ -145,12 +145,12 @@ class ArtifactStore:
             return
         try:
             fs.pipe_file(manifest, body, mode="create")
-        except FileExistsError:
-            return  # equal content has an equal manifest
-        except OSError as error:
-            if error.errno not in (errno.ENOSYS, errno.EINVAL):
+        except OSError as error:  # FileExistsError, or a refusal that does not say which condition failed
+            if fs.exists(manifest):
+                return  # equal content has an equal manifest
+            if error.errno != errno.ENOSYS:
                 raise
-            fs.pipe_file(manifest, body)  # a server without conditional writes: the same bytes once more
+            fs.pipe_file(manifest, body)  # a server without conditional writes: the same bytes, whoever is last
 
     def manifest(self, uri: str) -> Artifact:
         """The artifact at a URI.
@@ -204,7 +204,13 @@ class ArtifactStore:
         return folder
 
     @staticmethod
-    def _download(fs: Any, there: str, folder: Path, files: tuple[File, ...]) -> None:
+    def _is_whole(fs: Any, path: str, file: File) -> bool:
+        try:
+            return bool(fs.size(path) == file.size)
+        except FileNotFoundError:
+            return False
+
+    def _download(self, fs: Any, there: str, folder: Path, files: tuple[File, ...]) -> None:
         """Brings what is not here yet; what the store does not hold is left for `_damage` to name."""
         wanted: dict[File, Path] = {}
         for file in files:
@@ -231,7 +237,7 @@ class ArtifactStore:
         tasks: list[tuple[File, int | None]] = []
         try:
             for file, part in wanted.items():
-                if file.size < 2 * _PART:
+                if file.size < 2 * _PART or not self._is_whole(fs, posixpath.join(there, file.path), file):
                     tasks.append((file, None))
                     continue
                 part.touch()

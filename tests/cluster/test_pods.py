@@ -1,5 +1,8 @@
-"""Profile cluster gives each stage the pod that the settings ask for. The Jobs are those that unmodified dagster-k8s
-makes of the real location; they are held against Kubernetes' own schemas, strictly. No cluster: nothing is scheduled."""
+"""Profile cluster gives each stage the pod that the settings ask for.
+
+The Jobs are those that unmodified dagster-k8s makes of the real location, held strictly against Kubernetes' own
+schemas. There is no cluster: nothing is scheduled.
+"""
 
 import json
 import os
@@ -264,7 +267,8 @@ def test_the_local_profile_pays_for_none_of_it() -> None:
         "import sys\nfrom llmops_assets.definitions import build_definitions\n"
         "from llmops_assets.settings import ProjectSource, Settings\n"
         "defs = build_definitions(Settings(projects=(ProjectSource(name='zoo', repository='x'),)))\n"
-        "assert not any('dagster-k8s/config' in a.op.tags for a in defs.resolve_asset_graph().assets_defs if a.is_executable)\n"
+        "assets = [a for a in defs.resolve_asset_graph().assets_defs if a.is_executable]\n"
+        "assert assets and not any('dagster-k8s/config' in a.op.tags for a in assets)\n"
         "print(','.join(m for m in ('dagster_k8s', 'dagster_aws', 'kubernetes', 'boto3') if m in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

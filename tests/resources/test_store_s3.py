@@ -231,3 +231,13 @@ def test_a_store_that_cannot_be_reached_is_no_damage_either(
     with pytest.raises(Exception) as error:
         elsewhere(store, tmp_path).manifest(artifact.uri)
     assert not isinstance(error.value, StoreError)
+
+
+def test_a_bucket_that_is_not_there_is_no_lost_artifact(store: ArtifactStore, folder: Path, tmp_path: Path) -> None:
+    """A typing error in the settings would otherwise forget every record, and train everything again."""
+    artifact = store.put(folder)
+    misspelt = ArtifactStore(store.url.replace(BUCKET, "llmops-tsets"), tmp_path / "c")
+    with pytest.raises(StoreDenied, match="no bucket 'llmops-tsets'"):
+        misspelt.manifest(artifact.uri)
+    with pytest.raises(StoreError, match="is not in the store"):
+        store.manifest(f"{store.url}/artifacts/{'0' * 64}")

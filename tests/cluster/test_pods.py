@@ -22,6 +22,7 @@ from dagster._core.execution.context.system import PlanData, PlanOrchestrationCo
 from dagster._core.execution.context_creation_job import create_context_free_log_manager
 from dagster._core.executor.init import InitExecutorContext
 from dagster._core.executor.step_delegating import StepDelegatingExecutor, StepHandlerContext
+from dagster._core.launcher import LaunchRunContext
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._core.system_config.objects import ResolvedRunConfig
 from dagster._grpc.types import ExecuteStepArgs
@@ -111,8 +112,7 @@ def jobs_of(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> Ca
         run = instance.create_run_for_job(job, execution_plan=plan)
         logs = create_context_free_log_manager(instance, run)
         context = PlanOrchestrationContext(PlanData(InMemoryJob(job), run, instance, plan), logs, executor, None)
-        code = ModuleCodePointer("llmops_assets.definitions", "defs")
-        origin = JobPythonOrigin(job.name, RepositoryPythonOrigin(sys.executable, code, container_image=IMAGE))
+        origin = code_of(job.name)
         found = {}
         for step in plan.get_all_steps_in_topo_order():
             args = ExecuteStepArgs(origin, run.run_id, [step.key], print_serialized_events=False)
@@ -122,6 +122,12 @@ def jobs_of(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> Ca
         return found
 
     return make
+
+
+def code_of(job: str) -> JobPythonOrigin:
+    """Where pods find the code: in the image of the location."""
+    code = ModuleCodePointer("llmops_assets.definitions", "defs")
+    return JobPythonOrigin(job, RepositoryPythonOrigin(sys.executable, code, container_image=IMAGE))
 
 
 def pod_of(job: dict[str, Any]) -> dict[str, Any]:
@@ -233,6 +239,29 @@ kubernetes:
     secrets = [[e["secretRef"]["name"] for e in container_of(j)["envFrom"] if "secretRef" in e] for j in (heavy, light)]
     assert secrets[0] == [*secrets[1], "hub"] and "common" in secrets[1]
     assert pod_of(light)["nodeSelector"] == {"pool": "cpu"} and pod_of(light)["tolerations"] == [{"operator": "Exists"}]
+
+
+def test_the_pod_of_the_run_itself_is_light_and_has_what_its_steps_have(
+    settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It only starts pods and waits; a GPU in it would idle as long as the run takes."""
+    monkeypatch.setenv("LLMOPS_LEDGER_URL", "postgresql://127.0.0.1:9/x")
+    job = build_definitions(settings).resolve_job_def(job_name(settings.projects[0]))
+    run = instance.create_run_for_job(job, job_code_origin=code_of(job.name))
+    cluster, launcher = Cluster(), instance.run_launcher
+    launcher._api_client = DagsterKubernetesClient.production_client(batch_api_override=cluster)  # type: ignore[attr-defined]
+    launcher.launch_run(LaunchRunContext(run, None))
+    (made,) = cluster.jobs
+    for version in VERSIONS:
+        kubernetes_validate.validate(made, version, strict=True)
+    assert container_of(made)["resources"] == {
+        "requests": {"cpu": "500m", "memory": "1Gi"},
+        "limits": {"memory": "2Gi"},
+    }
+    assert {"name": "llmops-settings", "mountPath": "/etc/llmops", "readOnly": True} in container_of(made)[
+        "volumeMounts"
+    ]
+    assert container_of(made)["image"] == IMAGE and pod_of(made)["serviceAccountName"] == "dagster"
 
 
 def test_each_heavy_stage_of_the_chain_has_its_place_in_the_settings() -> None:

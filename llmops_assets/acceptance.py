@@ -15,7 +15,7 @@ from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import Check, EndpointHealth, Release, ReleaseApproval, SmokeTestReport
 from llmops_assets.evidence import current_release, verdict_on
 from llmops_assets.project import SmokeTest
-from llmops_assets.settings import ProjectSource
+from llmops_assets.settings import ProjectSource, Settings
 from llmops_assets.stage import StageRun, stage_asset
 from resources.compute import BadInput
 from resources.probe import Answer, ask
@@ -88,9 +88,15 @@ def verdict_smoke(run: StageRun, record: SmokeTestReport) -> Verdict:
     return judge_checks(f"the staged release {short(record.release)}", record.key, record.checks)
 
 
-def build_smoke(project: ProjectSource) -> dg.AssetsDefinition:
+def build_smoke(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
     return stage_asset(
-        project, "smoke_test_report", make_smoke, describe_checks, kinds={"openai"}, checks={"answers": verdict_smoke}
+        project,
+        settings,
+        "smoke_test_report",
+        make_smoke,
+        describe_checks,
+        kinds={"openai"},
+        checks={"answers": verdict_smoke},
     )
 
 
@@ -130,9 +136,9 @@ def describe_approval(run: StageRun, record: ReleaseApproval) -> Mapping[str, An
     }
 
 
-def build_approval(project: ProjectSource) -> dg.AssetsDefinition:
+def build_approval(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
     return stage_asset(
-        project, "release_approval", make_approval, describe_approval, kinds={"policy"}, require=verdict_on
+        project, settings, "release_approval", make_approval, describe_approval, kinds={"policy"}, require=verdict_on
     )
 
 
@@ -157,7 +163,13 @@ def verdict_health(run: StageRun, record: EndpointHealth) -> Verdict:
     return judge_checks(f"the endpoints of {run.project.name}", record.key, record.checks)
 
 
-def build_health(project: ProjectSource) -> dg.AssetsDefinition:
+def build_health(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
     return stage_asset(
-        project, "endpoint_health", make_health, describe_checks, kinds={"openai"}, checks={"healthy": verdict_health}
+        project,
+        settings,
+        "endpoint_health",
+        make_health,
+        describe_checks,
+        kinds={"openai"},
+        checks={"healthy": verdict_health},
     )

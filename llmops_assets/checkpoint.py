@@ -14,7 +14,7 @@ from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import Checkpoint, DatasetVersion
 from llmops_assets.evidence import verdict_on
 from llmops_assets.programs.specs import TrainResult, TrainSpec
-from llmops_assets.settings import ProjectSource
+from llmops_assets.settings import ProjectSource, Settings
 from llmops_assets.stage import StageRun, stage_asset
 from resources.compute import BadInput, ProgramError
 
@@ -97,7 +97,7 @@ def describe(run: StageRun, record: Checkpoint) -> Mapping[str, Any]:
     return found
 
 
-def build(project: ProjectSource) -> dg.AssetsDefinition:
+def build(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
     return stage_asset(
-        project, "fine_tuned_checkpoint", make, describe, kinds={"pytorch", "huggingface"}, require=verdict_on
+        project, settings, "fine_tuned_checkpoint", make, describe, kinds={"pytorch", "huggingface"}, require=verdict_on
     )

@@ -11,7 +11,7 @@ from llmops_assets.domain.keys import short
 from llmops_assets.domain.prompt import render_prompt
 from llmops_assets.domain.records import Check, CiReport
 from llmops_assets.programs.specs import CiResult, CiSpec
-from llmops_assets.settings import ProjectSource
+from llmops_assets.settings import ProjectSource, Settings
 from llmops_assets.stage import StageRun, stage_asset
 
 
@@ -64,9 +64,10 @@ def verdict(run: StageRun, record: CiReport) -> Verdict:
     return judge_checks(f"the code of {short(run.revision)}", record.key, record.checks)
 
 
-def build(project: ProjectSource) -> dg.AssetsDefinition:
+def build(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
     return stage_asset(
         project,
+        settings,
         "ci_report",
         make,
         describe,

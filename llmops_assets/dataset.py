@@ -17,7 +17,7 @@ from llmops_assets.domain.records import DatasetVersion
 from llmops_assets.programs.architectures import convertible
 from llmops_assets.programs.specs import DatasetResult, DatasetSpec
 from llmops_assets.project import BaseModelHub
-from llmops_assets.settings import ProjectSource
+from llmops_assets.settings import ProjectSource, Settings
 from llmops_assets.stage import StageRun, stage_asset
 from resources.compute import BadInput
 from resources.hub import download_base_model
@@ -110,9 +110,10 @@ def verdict(run: StageRun, record: DatasetVersion) -> Verdict:
     return judge_checks(f"the data of {short(run.revision)}", record.key, record.checks)
 
 
-def build(project: ProjectSource) -> dg.AssetsDefinition:
+def build(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
     return stage_asset(
         project,
+        settings,
         "dataset_version",
         make,
         describe,

@@ -17,6 +17,7 @@ from llmops_assets import (
     quantization,
     registry,
 )
+from llmops_assets.kubernetes import executor_config
 from llmops_assets.project import ConfigError
 from llmops_assets.settings import ProjectSource, Settings, load_settings
 from llmops_assets.stage import PROJECT_TAG
@@ -43,7 +44,7 @@ def job_name(project: ProjectSource) -> str:
     return f"{project.group}_deliver"
 
 
-def project_assets(project: ProjectSource) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+def project_assets(project: ProjectSource, settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """The twelve stages of a project and the two sources that they read."""
     common: dict[str, Any] = {"group_name": project.group, "owners": list(project.owners)}
     repository = dg.AssetSpec(
@@ -56,7 +57,16 @@ def project_assets(project: ProjectSource) -> list[dg.AssetsDefinition | dg.Asse
     data = dg.AssetSpec(
         [project.name, "data"], kinds={"dvc"}, description="The DVC-tracked data. Its data version is theirs.", **common
     )
-    return [repository, data, *(build(project) for build in STAGE_BUILDERS)]
+    return [repository, data, *(build(project, settings) for build in STAGE_BUILDERS)]
+
+
+def build_executor(settings: Settings) -> dg.ExecutorDefinition:
+    """All steps in one process, or each in a pod of its own."""
+    if not settings.steps_have_pods:
+        return dg.in_process_executor
+    from dagster_k8s import k8s_job_executor  # 1.5 s of imports, for those who use it
+
+    return k8s_job_executor.configured(executor_config(settings.kubernetes, str(settings.home)), name="k8s_job")
 
 
 def build_definitions(settings: Settings | None = None, **resource_overrides: Any) -> dg.Definitions:
@@ -82,7 +92,7 @@ def build_definitions(settings: Settings | None = None, **resource_overrides: An
         for project in settings.projects
     ]
     return dg.Definitions(
-        assets=[a for project in settings.projects for a in project_assets(project)],
+        assets=[a for project in settings.projects for a in project_assets(project, settings)],
         jobs=jobs,
         sensors=[
             s
@@ -90,7 +100,7 @@ def build_definitions(settings: Settings | None = None, **resource_overrides: An
             for s in build_sensors(project, job, settings)
         ],
         resources=build_resources(settings, **resource_overrides),
-        executor=dg.in_process_executor,
+        executor=build_executor(settings),
         metadata={"hint": settings.hint} if settings.hint else {},
     )
 

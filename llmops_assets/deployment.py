@@ -26,7 +26,7 @@ from llmops_assets.domain.records import (
 )
 from llmops_assets.domain.rollout import RolloutPolicy, RolloutState, Sample, advance, begin
 from llmops_assets.evidence import verdict_on
-from llmops_assets.settings import ProjectSource
+from llmops_assets.settings import ProjectSource, Settings
 from llmops_assets.stage import StageRun, stage_asset
 from resources.compute import BadInput
 from resources.ledger import Conflict
@@ -70,9 +70,15 @@ def describe_staging(run: StageRun, record: StagingEndpoint) -> Mapping[str, Any
     return {"release": short(record.release), "base_url": dg.MetadataValue.url(record.base_url)}
 
 
-def build_staging(project: ProjectSource) -> dg.AssetsDefinition:
+def build_staging(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
     return stage_asset(
-        project, "staging_endpoint", make_staging, describe_staging, kinds={"llamacpp", "envoy"}, require=verdict_on
+        project,
+        settings,
+        "staging_endpoint",
+        make_staging,
+        describe_staging,
+        kinds={"llamacpp", "envoy"},
+        require=verdict_on,
     )
 
 
@@ -234,9 +240,10 @@ def after_production(run: StageRun, record: ProductionEndpoint) -> None:
         )
 
 
-def build_production(project: ProjectSource) -> dg.AssetsDefinition:
+def build_production(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
     return stage_asset(
         project,
+        settings,
         "production_endpoint",
         make_production,
         describe_production,

@@ -29,7 +29,7 @@ from llmops_assets.programs.specs import (
     ServedEvaluateResult,
     ServedEvaluateSpec,
 )
-from llmops_assets.settings import ProjectSource
+from llmops_assets.settings import ProjectSource, Settings
 from llmops_assets.stage import StageRun, stage_asset
 from resources.compute import Finished, hardware_class
 from resources.source import ProjectRevision
@@ -156,9 +156,10 @@ def verdict(run: StageRun, record: EvaluationReport) -> Verdict:
     return verdict_on(run, "evaluation_report")
 
 
-def build(project: ProjectSource) -> dg.AssetsDefinition:
+def build(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
     return stage_asset(
         project,
+        settings,
         "evaluation_report",
         make,
         describe,
@@ -259,9 +260,10 @@ def verdict_served(run: StageRun, record: ServedEvaluationReport) -> Verdict:
     return verdict_on(run, "served_evaluation_report")
 
 
-def build_served(project: ProjectSource) -> dg.AssetsDefinition:
+def build_served(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
     return stage_asset(
         project,
+        settings,
         "served_evaluation_report",
         make_served,
         describe_served,

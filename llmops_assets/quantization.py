@@ -9,7 +9,7 @@ import dagster as dg
 from llmops_assets.domain.records import Checkpoint, QuantizedArtifact
 from llmops_assets.evidence import verdict_on
 from llmops_assets.programs.specs import QuantizeResult, QuantizeSpec
-from llmops_assets.settings import ProjectSource
+from llmops_assets.settings import ProjectSource, Settings
 from llmops_assets.stage import StageRun, stage_asset
 
 
@@ -51,5 +51,5 @@ def describe(run: StageRun, record: QuantizedArtifact) -> Mapping[str, Any]:
     }
 
 
-def build(project: ProjectSource) -> dg.AssetsDefinition:
-    return stage_asset(project, "quantized_artifact", make, describe, kinds={"llamacpp"}, require=verdict_on)
+def build(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
+    return stage_asset(project, settings, "quantized_artifact", make, describe, kinds={"llamacpp"}, require=verdict_on)

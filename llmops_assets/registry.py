@@ -11,7 +11,7 @@ import dagster as dg
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import Checkpoint, RegisteredModel
 from llmops_assets.evidence import verdict_on
-from llmops_assets.settings import ProjectSource
+from llmops_assets.settings import ProjectSource, Settings
 from llmops_assets.stage import StageRun, stage_asset
 from resources.tracking import write_mlflow_model
 
@@ -64,5 +64,5 @@ def describe(run: StageRun, record: RegisteredModel) -> Mapping[str, Any]:
     }
 
 
-def build(project: ProjectSource) -> dg.AssetsDefinition:
-    return stage_asset(project, "registered_model", make, describe, kinds={"mlflow"}, require=verdict_on)
+def build(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
+    return stage_asset(project, settings, "registered_model", make, describe, kinds={"mlflow"}, require=verdict_on)

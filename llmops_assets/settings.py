@@ -8,12 +8,14 @@ import os
 import sys
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import Field, field_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from llmops_assets.domain.base import Strict
+from llmops_assets.kubernetes import KubernetesSettings
 from llmops_assets.project import ConfigError, validate_yaml
 
 
@@ -57,18 +59,64 @@ class ComputeSettings(Strict):
     ci_timeout: float = Field(default=900.0, gt=0, description="Seconds that a project's own tests may take.")
 
 
+class FromEnvironment(Strict):
+    """A value that holds a secret: only the variable's name is ever written, shown or handed on."""
+
+    env: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="The environment variable that holds the value.")
+
+    def read(self) -> str:
+        """The value now.
+
+        Raises:
+            ConfigError: the variable is not set, or empty.
+        """
+        if value := os.environ.get(self.env):
+            return value
+        raise ConfigError([f"the environment variable {self.env}, which the settings name, is not set"])
+
+
+Address = Annotated[
+    Annotated[FromEnvironment, Tag("FromEnvironment")] | Annotated[str, Tag("str")],
+    Discriminator(lambda value: "FromEnvironment" if isinstance(value, dict | FromEnvironment) else "str"),
+]
+"""A URL, or where in the environment it stands."""
+
+
+_SHARED = {
+    "ledger": "a PostgreSQL address or {env: NAME}",
+    "store": "object storage, such as s3://bucket/prefix,",
+    "mlflow": "the address of an MLflow server",
+}
+
+
 class Settings(Strict):
     projects: tuple[ProjectSource, ...] = ()
-    profile: Literal["local"] = Field(default="local", description="Where work runs.")
-    home: Path = Field(default_factory=default_home, description="State of the local profile.")
-    ledger: str | None = Field(default=None, description="SQLAlchemy URL; None: SQLite under home.")
-    store: str | None = Field(default=None, description="fsspec URL of the artifact store; None: a folder under home.")
-    mlflow: str | None = Field(default=None, description="MLflow tracking URI; None: SQLite under home.")
+    profile: Literal["local", "cluster"] = Field(
+        default="local", description="Where work runs: on this machine, or on Kubernetes."
+    )
+    executor: Literal["in_process", "k8s_job"] | None = Field(
+        default=None,
+        description="in_process: all steps in the run's own process or pod. k8s_job: each step in a pod of its own, as "
+        "`kubernetes` says. None: in_process in the local profile, k8s_job in the cluster profile.",
+    )
+    home: Path = Field(default_factory=default_home, description="State of the local profile; scratch space of a pod.")
+    ledger: Address | None = Field(
+        default=None, validate_default=True, description="SQLAlchemy URL, or {env: NAME}; None: SQLite under home."
+    )
+    store: str | None = Field(
+        default=None,
+        validate_default=True,
+        description="fsspec URL of the artifact store, for example s3://bucket/prefix; None: a folder under home.",
+    )
+    mlflow: Address | None = Field(
+        default=None, validate_default=True, description="MLflow tracking URI, or {env: NAME}; None: SQLite under home."
+    )
     mlflow_ui: str | None = Field(default=None, description="Address of MLflow's UI, for links.")
     dagster_ui: str | None = Field(default=None, description="Address of Dagster's UI, for links.")
     poll: int = Field(default=2, ge=1, description="Seconds between looks at Git and DVC.")
     serving: ServingSettings = ServingSettings()
     compute: ComputeSettings = ComputeSettings()
+    kubernetes: KubernetesSettings = Field(default=KubernetesSettings(), description="Pods; profile cluster only.")
     hint: str | None = Field(default=None, description="Shown when the location is empty.")
 
     @field_validator("projects")
@@ -79,17 +127,55 @@ class Settings(Strict):
             raise ValueError(f"two projects are called {', '.join(twice)}; names must differ")
         return projects
 
-    @cached_property
+    @field_validator("ledger", "store", "mlflow")
+    @classmethod
+    def _holds_no_password(cls, value: FromEnvironment | str | None) -> FromEnvironment | str | None:
+        if isinstance(value, str) and _has_password(value):
+            # The value stays out of the message: it would end in logs and on Dagster's page.
+            raise ValueError("it holds a password; put that into the environment and name it here: {env: NAME}")
+        return value
+
+    @field_validator("ledger", "store", "mlflow")
+    @classmethod
+    def _all_pods_reach_it(
+        cls, value: FromEnvironment | str | None, info: ValidationInfo
+    ) -> FromEnvironment | str | None:
+        if info.data.get("profile") != "cluster" or isinstance(value, FromEnvironment):
+            return value
+        if value is None or "://" not in value or value.startswith(("sqlite:", "file:")):
+            raise ValueError(f"pods share no disk: profile cluster needs {_SHARED[info.field_name or '']} here")
+        return value
+
+    @model_validator(mode="after")
+    def _pods_are_used(self) -> Self:
+        if self.profile == "local" and self.executor == "k8s_job":
+            raise ValueError("executor k8s_job belongs to profile cluster; leave it out, or set profile: cluster")
+        if not self.steps_have_pods and self.kubernetes != KubernetesSettings():
+            raise ValueError(
+                "kubernetes shapes the pods of steps, and here they have none; set profile: cluster, executor: k8s_job"
+            )
+        return self
+
+    @property
+    def steps_have_pods(self) -> bool:
+        return self.profile == "cluster" and self.executor != "in_process"
+
+    @property
     def ledger_url(self) -> str:
-        return self.ledger or f"sqlite:///{self.home}/ledger.sqlite"
+        """Never cached: it may hold a password.
+
+        Raises:
+            ConfigError: it is to come from the environment, and is not there.
+        """
+        return _read(self.ledger) or f"sqlite:///{self.home}/ledger.sqlite"
 
     @cached_property
     def store_url(self) -> str:
         return self.store or str(self.home / "store")
 
-    @cached_property
+    @property
     def mlflow_uri(self) -> str:
-        return self.mlflow or f"sqlite:///{self.home}/mlflow.sqlite"
+        return _read(self.mlflow) or f"sqlite:///{self.home}/mlflow.sqlite"
 
     def project(self, name: str | None) -> ProjectSource:
         """The project of that name, or the only one.
@@ -108,12 +194,24 @@ class Settings(Strict):
         raise ConfigError([f"there is no project {name!r} (known: {known}); projects are listed in LLMOPS_SETTINGS"])
 
 
+def _read(value: FromEnvironment | str | None) -> str | None:
+    return value.read() if isinstance(value, FromEnvironment) else value
+
+
+def _has_password(url: str) -> bool:
+    try:
+        return bool(urlsplit(url).password)
+    except ValueError:
+        return False  # no URL: what it is for will say so
+
+
 def load_settings() -> Settings:
     """The settings that `LLMOPS_SETTINGS` names, else `settings.yaml` in the home folder (`make demo` writes one),
     else none at all, with a hint.
 
     Raises:
-        ConfigError: the file is missing or wrong; says file, line, key and remedy.
+        ConfigError: the file is missing or wrong, or a variable that it names is not set; says file, line, key and
+            remedy.
     """
     named = os.environ.get("LLMOPS_SETTINGS")
     path = Path(named).expanduser() if named else default_home() / "settings.yaml"
@@ -127,7 +225,10 @@ def load_settings() -> Settings:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: cannot be read: {error}"]) from error
-    return _relative_to(path.resolve().parent, validate_yaml(Settings, text, str(path)))
+    settings = _relative_to(path.resolve().parent, validate_yaml(Settings, text, str(path)))
+    for value in (settings.ledger, settings.mlflow):
+        _read(value)
+    return settings
 
 
 def _relative_to(folder: Path, settings: Settings) -> Settings:

@@ -22,13 +22,14 @@ from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.records import AnyRecord, MadeBy, Record
 from llmops_assets.domain.requests import Request
+from llmops_assets.kubernetes import step_tags
 from llmops_assets.project import ConfigError
 from llmops_assets.settings import ProjectSource, Settings
 from resources.compute import BadInput, Compute, Finished, Job, ProgramError, hardware_class
 from resources.git import SourceError
 from resources.ledger import Conflict, Ledger
 from resources.source import DataNotPushed, ProjectRevision, Source
-from resources.store import ArtifactStore, StoreError
+from resources.store import ArtifactStore, StoreDenied, StoreError
 
 REVISION_TAG = "llmops/revision"
 REQUEST_TAG = "llmops/request"
@@ -236,6 +237,7 @@ Require = Callable[[StageRun, str], Verdict]
 
 def stage_asset(
     project: ProjectSource,
+    settings: Settings,
     name: str,
     make: Make,
     describe: Describe,
@@ -275,7 +277,10 @@ def stage_asset(
         check_specs=specs,
         required_resource_keys=set(RESOURCES),
         pool=project.group,
-        op_tags={"llmops/heavy": "true"} if name in HEAVY else {},
+        op_tags={
+            **({"llmops/heavy": "true"} if name in HEAVY else {}),
+            **step_tags(settings.kubernetes if settings.steps_have_pods else None, name),
+        },
         output_required=True,
     )
     def _asset(context: dg.AssetExecutionContext, config: StageConfig) -> Iterator[Any]:
@@ -367,7 +372,7 @@ class faults:
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, ConfigError | SourceError):
+        if isinstance(error, ConfigError | SourceError | StoreDenied):
             raise dg.Failure(str(error), allow_retries=False) from None
 
 

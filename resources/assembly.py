@@ -11,28 +11,31 @@ from resources.serving import LocalServing
 from resources.source import Source
 from resources.store import ArtifactStore
 from resources.tracking import Tracking
+from resources.unserved import NoServing
 
 
 def build_resources(settings: Settings, **overrides: Any) -> dict[str, Any]:
-    """The resources of the local profile, by the names under which stages ask for them.
+    """The resources of the profile, by the names under which stages ask for them.
 
     Args:
         overrides: replacements by name: real implementations of the same small interfaces.
 
     Raises:
         TypeError: an override names no resource.
+        ConfigError: a variable of the environment that the settings name is not set.
     """
 
     @cache
     def sources(project: ProjectSource) -> Source:
         return Source(project, settings)
 
+    local = settings.profile == "local"
     made: dict[str, Any] = {
         "settings": settings,
         "ledger": Ledger(settings.ledger_url),
         "store": ArtifactStore(settings.store_url, settings.home / "store-cache"),
-        "compute": LocalCompute(settings.home, settings.compute.threads),
-        "serving": LocalServing(settings.home, settings.serving),
+        "compute": LocalCompute(settings.home, settings.compute.threads, one_heavy=local),
+        "serving": LocalServing(settings.home, settings.serving) if local else NoServing(),
         "tracking": Tracking(settings.mlflow_uri, settings.mlflow_ui),
         "sources": sources,
     }

@@ -87,10 +87,15 @@ class Compute(Protocol):
 
 
 class LocalCompute:
-    """Subprocesses on this machine."""
+    """Subprocesses on this machine, or in this pod.
 
-    def __init__(self, home: Path, threads: int | None = None, poll_s: float = 0.2):
-        self.jobs, self.threads, self.poll_s = home / "jobs", threads, poll_s
+    Args:
+        one_heavy: heavy programs wait for each other. In pods the scheduler shares out what there is, and a home that
+            many of them mount would make all wait for one.
+    """
+
+    def __init__(self, home: Path, threads: int | None = None, poll_s: float = 0.2, one_heavy: bool = True):
+        self.jobs, self.threads, self.poll_s, self.one_heavy = home / "jobs", threads, poll_s, one_heavy
 
     def folder(self, name: str) -> Path:
         return self.jobs / name
@@ -203,7 +208,7 @@ class LocalCompute:
     @contextmanager
     def _slot(self, heavy: bool) -> Iterator[None]:
         """The one slot for heavy programs: an flock, so that it falls with whoever held it."""
-        if not heavy:
+        if not (heavy and self.one_heavy):
             yield
             return
         self.jobs.mkdir(parents=True, exist_ok=True)

@@ -1,16 +1,20 @@
 """The artifact store: content-addressed folders of files on anything fsspec reaches, a manifest written last.
 
 `artifacts/<digest>/…files…` and `artifacts/<digest>/.manifest.json`. Without its manifest an artifact does not exist.
-The digest is that of the manifest's file list: equal bytes are one artifact. Records belong in the ledger.
+The digest is that of the manifest's file list: equal bytes are one artifact. Records belong in the ledger; credentials
+in the environment, where fsspec's own clients look for them.
 """
 
+import errno
 import hashlib
 import json
 import os
 import posixpath
 import shutil
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +23,20 @@ from llmops_assets.domain.keys import digest
 
 MANIFEST = ".manifest.json"
 _WORKERS = min(8, (os.cpu_count() or 2) * 2)
+_PART = 8 * 2**20
+"""Bytes of one request. Files of twice that go up, and come down, as several at once."""
+_MOST_PARTS = 9_000
+"""S3 takes 10,000 parts of a file."""
+_BUCKETS = frozenset({"s3", "gs", "abfs"})
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
 class StoreError(Exception):
     """An artifact is missing, incomplete or altered; the message names it and says what happens next."""
+
+
+class StoreDenied(Exception):
+    """The store does not let us in, or is not there. Nothing is known of any artifact, so nothing may be dropped."""
 
 
 class File(Frozen):
@@ -58,8 +71,20 @@ class ArtifactStore:
         import fsspec
 
         if self._fs is None:
-            self._fs = fsspec.core.url_to_fs(self.url)
+            # No listing from before: other processes write here too. No instance of somebody else's: it would have
+            # read its credentials from another environment.
+            self._fs = fsspec.core.url_to_fs(self.url, use_listings_cache=False, skip_instance_cache=True)
         return self._fs[0], self._fs[1]
+
+    @contextmanager
+    def _access(self) -> Iterator[None]:
+        try:
+            yield
+        except PermissionError as error:
+            raise StoreDenied(
+                f"the store {self.url} refuses access ({error}). Remedy: check the credentials in the environment "
+                "(for S3 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) and what they may do"
+            ) from error
 
     @property
     def is_local(self) -> bool:
@@ -87,34 +112,46 @@ class ArtifactStore:
         fs, root = self._open()
         target = posixpath.join(root, "artifacts", identity)
         artifact = Artifact(uri=f"{self.url}/artifacts/{identity}", digest=identity, files=files)
-        if fs.exists(posixpath.join(target, MANIFEST)):
-            return artifact
+        with self._access():
+            if fs.exists(posixpath.join(target, MANIFEST)):
+                return artifact
+            with ThreadPoolExecutor(_WORKERS) as pool:
+                list(pool.map(lambda pair: self._upload(fs, pair[0], pair[1], target), zip(paths, files, strict=True)))
+            body = json.dumps({"digest": identity, "files": [f.model_dump() for f in files]}, indent=1).encode()
+            self._write_manifest(fs, posixpath.join(target, MANIFEST), body)
+        return artifact
 
-        def upload(pair: tuple[Path, File]) -> None:
-            path, file = pair
-            there = posixpath.join(target, file.path)
-            if fs.exists(there) and fs.size(there) == file.size and not self.is_local:
-                return  # an upload that was cut goes on where it stopped
+    def _upload(self, fs: Any, path: Path, file: File, target: str) -> None:
+        there = posixpath.join(target, file.path)
+        if self.is_local:
+            # Renamed into place: a reader never sees half a file.
             fs.makedirs(posixpath.dirname(there), exist_ok=True)
-            if self.is_local:
-                # Renamed into place: a reader never sees half a file.
-                part = f"{there}.{uuid.uuid4().hex}.part"
-                shutil.copyfile(path, part)
-                Path(part).replace(there)
-            else:
-                fs.put_file(str(path), there)
+            part = f"{there}.{uuid.uuid4().hex}.part"
+            shutil.copyfile(path, part)
+            Path(part).replace(there)
+            return
+        if fs.exists(there) and fs.size(there) == file.size:
+            return  # an upload that was cut goes on where it stopped: an object is there as a whole or not at all
+        options = {}
+        if "s3" in fs.protocol:
+            options = {"chunksize": max(_PART, -(-file.size // _MOST_PARTS)), "max_concurrency": 4}
+        fs.put_file(str(path), there, **options)
 
-        with ThreadPoolExecutor(_WORKERS) as pool:
-            list(pool.map(upload, zip(paths, files, strict=True)))
-        body = json.dumps({"digest": identity, "files": [f.model_dump() for f in files]}, indent=1).encode()
-        manifest = posixpath.join(target, MANIFEST)
+    def _write_manifest(self, fs: Any, manifest: str, body: bytes) -> None:
+        """Last, and only if it is not there: of two who store the same, one writes it and both have it."""
         if self.is_local:
             part = Path(f"{manifest}.{uuid.uuid4().hex}.part")
             part.write_bytes(body)
             part.replace(manifest)
-        else:
-            fs.pipe_file(manifest, body)
-        return artifact
+            return
+        try:
+            fs.pipe_file(manifest, body, mode="create")
+        except OSError as error:  # FileExistsError, or a refusal that does not say which condition failed
+            if fs.exists(manifest):
+                return  # equal content has an equal manifest
+            if error.errno != errno.ENOSYS:
+                raise
+            fs.pipe_file(manifest, body)  # a server without conditional writes: the same bytes, whoever is last
 
     def manifest(self, uri: str) -> Artifact:
         """The artifact at a URI.
@@ -126,15 +163,28 @@ class ArtifactStore:
         identity = uri.rstrip("/").rsplit("/", 1)[-1]
         path = posixpath.join(root, "artifacts", identity, MANIFEST)
         try:
-            value = json.loads(fs.cat_file(path))
+            with self._access():
+                value = json.loads(fs.cat_file(path))
             files = tuple(File.model_validate(f) for f in value["files"])
         except FileNotFoundError as error:
+            self._refuse_without_bucket(fs, root)
             raise StoreError(f"artifact {identity[:12]} is not in the store {self.url}") from error
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(f"artifact {identity[:12]}: its manifest is unreadable") from error
         if digest([f.model_dump() for f in files]) != identity:
             raise StoreError(f"artifact {identity[:12]}: its manifest was altered")
         return Artifact(uri=uri, digest=identity, files=files)
+
+    def _refuse_without_bucket(self, fs: Any, root: str) -> None:
+        """To S3 a missing bucket is a missing file. A misspelt one must not make every artifact seem lost."""
+        if _BUCKETS.isdisjoint([fs.protocol] if isinstance(fs.protocol, str) else fs.protocol):
+            return
+        bucket = root.split("/")[0]
+        with self._access():
+            if not fs.exists(bucket):
+                raise StoreDenied(
+                    f"the store {self.url} is not there: no bucket {bucket!r} at this endpoint; create it"
+                )
 
     def fetch(self, uri: str, verify: bool = True) -> Path:
         """A local folder with the artifact's files, verified. On a local store that is the artifact itself.
@@ -147,7 +197,8 @@ class ArtifactStore:
         there = posixpath.join(root, "artifacts", artifact.digest)
         folder = Path(there) if self.is_local else self.cache / artifact.digest
         if not self.is_local:
-            self._download(fs, there, folder, artifact.files)
+            with self._access():
+                self._download(fs, there, folder, artifact.files)
         if not verify:
             return folder
         wrong = _damage(folder, artifact.files)
@@ -156,7 +207,8 @@ class ArtifactStore:
             bad = tuple(f for f in artifact.files if f.path in wrong)
             for file in bad:
                 (folder / file.path).unlink(missing_ok=True)
-            self._download(fs, there, folder, bad)
+            with self._access():
+                self._download(fs, there, folder, bad)
             wrong = _damage(folder, bad)
             for path in wrong:
                 (folder / path).unlink(missing_ok=True)
@@ -165,33 +217,64 @@ class ArtifactStore:
         return folder
 
     @staticmethod
-    def _download(fs: Any, there: str, folder: Path, files: tuple[File, ...]) -> None:
+    def _is_whole(fs: Any, path: str, file: File) -> bool:
+        try:
+            return bool(fs.size(path) == file.size)
+        except FileNotFoundError:
+            return False
+
+    def _download(self, fs: Any, there: str, folder: Path, files: tuple[File, ...]) -> None:
         """Brings what is not here yet; what the store does not hold is left for `_damage` to name."""
-
-        def download(file: File) -> None:
+        wanted: dict[File, Path] = {}
+        for file in files:
             local = folder / file.path
-            if local.is_file() and local.stat().st_size == file.size:
-                return
-            local.parent.mkdir(parents=True, exist_ok=True)
-            part = local.with_name(f"{local.name}.{uuid.uuid4().hex}.part")
-            try:
-                fs.get_file(posixpath.join(there, file.path), str(part))
-                part.replace(local)
-            except FileNotFoundError:
-                part.unlink(missing_ok=True)
+            if not (local.is_file() and local.stat().st_size == file.size):
+                local.parent.mkdir(parents=True, exist_ok=True)
+                wanted[file] = local.with_name(f"{local.name}.{uuid.uuid4().hex}.part")
 
-        with ThreadPoolExecutor(_WORKERS) as pool:
-            list(pool.map(download, files))
+        def bring(task: tuple[File, int | None]) -> File | None:
+            """A file, or the part of it that begins there; the file if there was none."""
+            file, begin = task
+            try:
+                if begin is None:
+                    fs.get_file(posixpath.join(there, file.path), str(wanted[file]))
+                else:
+                    end = min(begin + _PART, file.size)
+                    with wanted[file].open("r+b") as out:
+                        out.seek(begin)
+                        out.write(fs.cat_file(posixpath.join(there, file.path), start=begin, end=end))
+            except FileNotFoundError:
+                return file
+            return None
+
+        tasks: list[tuple[File, int | None]] = []
+        try:
+            for file, part in wanted.items():
+                if file.size < 2 * _PART or not self._is_whole(fs, posixpath.join(there, file.path), file):
+                    tasks.append((file, None))
+                    continue
+                part.touch()
+                os.truncate(part, file.size)
+                tasks += [(file, begin) for begin in range(0, file.size, _PART)]
+            with ThreadPoolExecutor(_WORKERS) as pool:
+                absent = set(pool.map(bring, tasks))
+            for file, part in wanted.items():
+                if file not in absent:
+                    part.replace(folder / file.path)
+        finally:
+            for part in wanted.values():
+                part.unlink(missing_ok=True)
 
     def discard(self, uri: str) -> None:
         """Drops an artifact, manifest first, so that no reader takes half of it for a whole."""
         fs, root = self._open()
         folder = posixpath.join(root, "artifacts", uri.rstrip("/").rsplit("/", 1)[-1])
         manifest = posixpath.join(folder, MANIFEST)
-        if fs.exists(manifest):
-            fs.rm_file(manifest)
-        if fs.exists(folder):
-            fs.rm(folder, recursive=True)
+        with self._access():
+            if fs.exists(manifest):
+                fs.rm_file(manifest)
+            if fs.exists(folder):
+                fs.rm(folder, recursive=True)
 
 
 def _damage(folder: Path, files: tuple[File, ...]) -> dict[str, str]:

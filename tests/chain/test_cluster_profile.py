@@ -1,0 +1,83 @@
+"""The chain under profile cluster on a real PostgreSQL and a real S3 server, in one process instead of pods.
+
+What a cluster would add is the scheduling of the pods; `tests/cluster` holds their Jobs against Kubernetes' schemas.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from llmops_assets.domain.chain import WORK
+from llmops_assets.settings import FromEnvironment
+from tests.projects import Project, World
+from tests.resources.conftest import new_ledger_url, postgres
+from tests.resources.seaweed import Seaweed
+
+__all__ = ["new_ledger_url", "postgres"]
+pytest.importorskip("s3fs")
+STORE = "s3://llmops-chain/store"
+
+
+@pytest.fixture(scope="module")
+def state(
+    tmp_path_factory: pytest.TempPathFactory, new_ledger_url: Callable[[str, Path], str]
+) -> Iterator[tuple[str, str]]:
+    """(ledger, MLflow) of all pods, and the store's server with its credentials in the environment."""
+    folder = tmp_path_factory.mktemp("state")
+    ledger = new_ledger_url("postgres", folder)
+    server = Seaweed(folder)
+    patch = pytest.MonkeyPatch()
+    try:
+        server.wait()
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        patch.setenv("LLMOPS_TEST_LEDGER", ledger)
+        patch.setenv("LLMOPS_TEST_MLFLOW", f"sqlite:///{folder}/mlflow.sqlite")
+        import s3fs
+
+        s3fs.S3FileSystem(skip_instance_cache=True).mkdir("llmops-chain")
+        yield ledger, f"sqlite:///{folder}/mlflow.sqlite"
+    finally:
+        patch.undo()
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def project(make_project: Callable[[], Project]) -> Project:
+    project = make_project()
+    project.push()
+    return project
+
+
+def test_a_push_is_trained_and_evaluated_and_stops_before_it_would_be_served(
+    state: tuple[str, str], project: Project, make_world: Callable[..., World]
+) -> None:
+    world = make_world(
+        project,
+        profile="cluster",
+        ledger=FromEnvironment(env="LLMOPS_TEST_LEDGER"),
+        store=STORE,
+        mlflow=FromEnvironment(env="LLMOPS_TEST_MLFLOW"),
+    )
+    outcome = world.settle()
+    assert outcome.computed == {s.name for s in WORK}
+    assert "profile cluster cannot serve yet" in outcome.failures
+    request = world.ledger.requests("zoo")[-1]
+    assert (request.status, request.generation) == ("failed", 1), "nobody's retry would help"
+    assert world.ledger.serving("zoo", "staging") is None and world.ledger.serving("zoo", "production") is None
+    assert world.ledger.verify_audit() > 0
+    assert not (world.home / "store").exists() and not (world.home / "ledger.sqlite").exists()
+
+
+def test_a_local_location_on_the_same_ledger_and_store_serves_it_without_computing_anything(
+    state: tuple[str, str], project: Project, make_world: Callable[..., World]
+) -> None:
+    """The remedy that the refusal names."""
+    world = make_world(project, ledger=state[0], store=STORE, mlflow=state[1])
+    stages = ("staging_endpoint", "smoke_test_report", "release_approval", "production_endpoint")
+    result = world.materialize("zoo", *(s.name for s in WORK), *stages)
+    assert result.success, [e.message for e in result.all_events if e.is_step_failure]
+    assert not list((world.home / "jobs").glob("train-*"))
+    (endpoint,) = [e for e in world.resources["serving"].endpoints("zoo") if e.environment == "production"]
+    assert endpoint.status == "serving"

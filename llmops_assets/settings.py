@@ -58,7 +58,7 @@ class ComputeSettings(Strict):
 
 
 class Settings(Strict):
-    projects: tuple[ProjectSource, ...] = ()
+    projects: tuple[ProjectSource, ...] = Field(default=(), description="The watched projects.")
     profile: Literal["local"] = Field(default="local", description="Where work runs.")
     home: Path = Field(default_factory=default_home, description="State of the local profile.")
     ledger: str | None = Field(default=None, description="SQLAlchemy URL; None: SQLite under home.")
@@ -67,8 +67,8 @@ class Settings(Strict):
     mlflow_ui: str | None = Field(default=None, description="Address of MLflow's UI, for links.")
     dagster_ui: str | None = Field(default=None, description="Address of Dagster's UI, for links.")
     poll: int = Field(default=2, ge=1, description="Seconds between looks at Git and DVC.")
-    serving: ServingSettings = ServingSettings()
-    compute: ComputeSettings = ComputeSettings()
+    serving: ServingSettings = Field(default=ServingSettings(), description="The gateway of all endpoints.")
+    compute: ComputeSettings = Field(default=ComputeSettings(), description="What programs may use.")
     hint: str | None = Field(default=None, description="Shown when the location is empty.")
 
     @field_validator("projects")

@@ -55,10 +55,14 @@ ProjectPath = Annotated[
 
 
 class BaseModelPath(Strict):
+    """A folder of the project, tracked by DVC."""
+
     path: ProjectPath = Field(description="A folder of the project with config.json, safetensors and a tokenizer.")
 
 
 class BaseModelHub(Strict):
+    """A model of the Hugging Face hub, at one commit."""
+
     hub: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="org/name on the Hugging Face hub.")
     revision: str = Field(pattern=r"^[0-9a-f]{40}$", description="Commit SHA; a branch would move under our feet.")
 
@@ -114,6 +118,8 @@ class Training(Strict):
 
 
 class CustomMetric(Strict):
+    """A metric of the project's own."""
+
     name: str = Field(pattern=r"^\w+$", description="As gates and reports call it.")
     function: str = Field(
         pattern=r"^[\w./-]+\.py:\w+$", description="file.py:function, (prediction: str, reference: str) -> float"

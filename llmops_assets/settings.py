@@ -60,7 +60,7 @@ class ComputeSettings(Strict):
 class Settings(Strict):
     projects: tuple[ProjectSource, ...] = Field(default=(), description="The watched projects.")
     profile: Literal["local"] = Field(default="local", description="Where work runs.")
-    home: Path = Field(default_factory=default_home, description="State of the local profile.")
+    home: Path = Field(default_factory=default_home, description="State of the local profile; None: LLMOPS_HOME.")
     ledger: str | None = Field(default=None, description="SQLAlchemy URL; None: SQLite under home.")
     store: str | None = Field(default=None, description="fsspec URL of the artifact store; None: a folder under home.")
     mlflow: str | None = Field(default=None, description="MLflow tracking URI; None: SQLite under home.")
@@ -108,6 +108,12 @@ class Settings(Strict):
         raise ConfigError([f"there is no project {name!r} (known: {known}); projects are listed in LLMOPS_SETTINGS"])
 
 
+def settings_file() -> Path:
+    """What `LLMOPS_SETTINGS` names, else `settings.yaml` in the home folder. It need not exist."""
+    named = os.environ.get("LLMOPS_SETTINGS")
+    return Path(named).expanduser() if named else default_home() / "settings.yaml"
+
+
 def load_settings() -> Settings:
     """The settings that `LLMOPS_SETTINGS` names, else `settings.yaml` in the home folder (`make demo` writes one),
     else none at all, with a hint.
@@ -115,13 +121,12 @@ def load_settings() -> Settings:
     Raises:
         ConfigError: the file is missing or wrong; says file, line, key and remedy.
     """
-    named = os.environ.get("LLMOPS_SETTINGS")
-    path = Path(named).expanduser() if named else default_home() / "settings.yaml"
+    path = settings_file()
     if not path.is_file():
-        if named:
+        if os.environ.get("LLMOPS_SETTINGS"):
             raise ConfigError([f"{path}: no such file; LLMOPS_SETTINGS must name a YAML file of settings"])
         return Settings(
-            hint="No project is watched. Set LLMOPS_SETTINGS to a file that lists them, or run `make demo`."
+            hint="No project is watched. `llmops init DIR --register` makes and adds one; `make demo` shows one."
         )
     try:
         text = path.read_text(encoding="utf-8")

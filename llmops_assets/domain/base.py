@@ -20,11 +20,11 @@ class Strict(BaseModel):
     )
 
 
-def number_or_text(pattern: str, *examples: str, **bounds: float) -> dict[str, Any]:
-    """JSON Schema of a value that is a number within bounds, or text such as 10% or 5s."""
+def number_or_text(number: str, pattern: str, *examples: str, **bounds: float) -> dict[str, Any]:
+    """JSON Schema of a value that is a number within bounds (`number` says of what), or text such as 10% or 5s."""
     return {
         "anyOf": [
-            {"type": "number", **bounds},
+            {"type": "number", "description": number, **bounds},
             {"type": "string", "pattern": f"^{pattern}$", "examples": list(examples)},
         ]
     }

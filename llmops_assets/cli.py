@@ -406,8 +406,9 @@ def endpoints(project: OptionalProject = None, as_json: AsJson = False) -> None:
             emit(found)
             return
         table = Table()
+        whole = max((len(e["base_url"]) for e in found), default=0)  # an address is for copying, however narrow it is
         for column in ("project", "environment", "base_url", "model", "release", "status"):
-            table.add_column(column)
+            table.add_column(column, overflow="fold", min_width=whole if column == "base_url" else None)
         for e in found:
             table.add_row(e["project"], e["environment"], e["base_url"], e["model"], e["release"][:12], e["status"])
         out.print(table if found else "nothing is deployed yet")

@@ -77,10 +77,8 @@ def _added(text: str, item: str, file: Path) -> str:
         lead = text[where.start_mark.index + 1 : at].rstrip()
         comma = "" if not where.value or lead.endswith(",") else ", "
         new = text[:at] + comma + item.removeprefix("- ") + text[at:]
-    elif isinstance(where, yaml.SequenceNode):
+    else:
         new = _after_line(text, _end(where), " " * where.start_mark.column + item)
-    else:  # `projects:` with nothing behind it
-        new = _after_line(text, where.start_mark.index, "  " + item)
     if not _says_the_same_and(text, new, item):
         raise ConfigError(
             [f"{file}: its layout is too unusual to be edited safely; add this to `projects` by hand: {item}"]

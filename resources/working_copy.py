@@ -4,11 +4,11 @@ What belongs into a project is the affair of `llmops_assets.scaffold`; reading w
 `resources.git` and `resources.source`.
 """
 
-import io
+import logging
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -170,9 +170,9 @@ def _dvc_errors(folder: Path) -> Iterator[None]:
     from dvc.exceptions import DvcException
 
     os.environ.setdefault("DVC_NO_ANALYTICS", "1")
+    logging.getLogger("dvc").setLevel(logging.WARNING)  # its advice on what to do next is not ours
     try:
-        with redirect_stdout(io.StringIO()):  # DVC's advice on what to do next is not ours
-            yield
+        yield
     except DvcException as error:
         remedy = "mend that and run `llmops init` again; it goes on from there"
         if "ignored" in str(error):

@@ -43,7 +43,7 @@ class Gate(Strict):
         default=None, description="Compare with what production serves, or with the checkpoint before quantization."
     )
     margin: Annotated[
-        float | str, WithJsonSchema(number_or_text("in the metric's unit", r"\s*\d+(\.\d+)?\s*%?\s*", "2%", minimum=0))
+        float | str, WithJsonSchema(number_or_text("in the metric's unit", r" *\d+(\.\d+)? *%? *", "2%", minimum=0))
     ] = Field(default=0.0, description="How much worse is still fine: in the metric's unit, or a share such as '2%'.")
 
     @model_validator(mode="after")

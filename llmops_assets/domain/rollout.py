@@ -36,8 +36,8 @@ def parse_share(value: object) -> object:
     return value
 
 
-_DURATION_TEXT = r"\s*\d+(\.\d+)?\s*(ms|s|m|h|d)\s*"
-_SHARE_TEXT = r"\s*(100(\.0+)?|\d{1,2}(\.\d+)?)\s*%\s*"
+_DURATION_TEXT = r" *\d+(\.\d+)? *(ms|s|m|h|d) *"
+_SHARE_TEXT = r" *(100(\.0+)?|\d{1,2}(\.\d+)?) *% *"
 _A_DURATION = number_or_text("seconds", _DURATION_TEXT, "5s", "7d", minimum=0)
 _A_SHARE = number_or_text("share", _SHARE_TEXT, "10%", minimum=0, maximum=1)
 _A_BOUND = number_or_text("share or seconds", f"({_SHARE_TEXT}|{_DURATION_TEXT})", "1%", "5s", minimum=0)

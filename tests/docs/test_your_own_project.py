@@ -80,7 +80,7 @@ def test_every_command_on_the_page_exists() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", sorted(PAGE.parent.glob("*.md")) + [PAGE.parents[1] / "README.md"], ids=lambda p: p.name
+    "page", [*sorted(PAGE.parent.glob("*.md")), PAGE.parents[1] / "README.md"], ids=lambda p: p.name
 )
 def test_every_link_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):

@@ -43,7 +43,7 @@ def test_the_page_leads_from_an_empty_folder_to_an_answer(newcomer: dict[str, st
     port = re.findall(r"port: (\d+)", settings.read_text())[0]
     blocks = shell_blocks(PAGE.read_text())
     assert len(blocks) == 5
-    script = "\n".join(["set -e", *(f"echo '=== {n}'\n{block}" for n, block in enumerate(blocks))])
+    script = "\n".join(["set -e", *(f"printf '\\n=== {n}\\n'\n{block}" for n, block in enumerate(blocks))])
     try:
         done = subprocess.run(
             ["bash", "-c", script.replace(f":{PORT}/", f":{port}/")],

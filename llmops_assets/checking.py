@@ -1,4 +1,7 @@
-"""Checks a project's folder as it lies on disk, before it is committed: `llmops check --path`."""
+"""Checks a project's folder as it lies on disk, before it is committed: `llmops check --path`.
+
+What is wrong is an error; what is merely not there yet, as in a project just made, is said beside.
+"""
 
 from pathlib import Path
 
@@ -51,3 +54,25 @@ def check_folder(folder: Path) -> ProjectConfig:
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def still_to_do(folder: Path, config: ProjectConfig) -> list[str]:
+    """What a valid project still lacks before it can run, each with its remedy."""
+    path = lacks_base(folder, config)
+    return [f"there is no base model yet: {base_remedy(path)}"] if path else []
+
+
+def lacks_base(folder: Path, config: ProjectConfig) -> str | None:
+    """Where a base model is still to be put; None if there is one, in the folder, in DVC or on the hub."""
+    base = config.model.base
+    if not isinstance(base, BaseModelPath) or (folder / f"{base.path}.dvc").exists():
+        return None
+    there = folder / base.path
+    return base.path if there.is_dir() and not any(there.iterdir()) else None
+
+
+def base_remedy(path: str) -> str:
+    return (
+        f"`llmops init --base FOLDER` copies one (config.json, safetensors, tokenizer) to {path}; or name a commit on "
+        "the hub in llmops.yaml, model: {base: {hub: org/name, revision: SHA}}"
+    )

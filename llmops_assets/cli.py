@@ -108,10 +108,12 @@ def check(
     """Validate llmops.yaml, its prompts, smoke tests and data pointers."""
     with answers():
         if path is not None:
-            from llmops_assets.checking import check_folder
+            from llmops_assets.checking import check_folder, still_to_do
 
             config = check_folder(path)
             out.print(f"{path / 'llmops.yaml'} is valid: project {config.name}, {len(config.gates)} gates")
+            for text in still_to_do(path, config):
+                out.print(f"still to do: {text}", markup=False, soft_wrap=True)
             return
         here = Here(project)
         sha = here.revision(revision)
@@ -123,6 +125,30 @@ def check(
             f"{here.project.name} at {short(sha)} is valid: {len(at.config.gates)} gates, "
             f"{len(at.tracked)} data versions"
         )
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder; it may be new.")] = Path(),
+    name: Annotated[str | None, typer.Option(help="The project's name; the folder's if left out.")] = None,
+    base: Annotated[Path | None, typer.Option(help="A model folder, copied to where llmops.yaml wants it.")] = None,
+    add: Annotated[bool, typer.Option("--register", help="Add the project to the settings, so it is watched.")] = False,
+) -> None:
+    """Make a folder a project that runs as it is. Changes no existing file and commits nothing."""
+    from llmops_assets.newcomer import make_project
+
+    with answers():
+        make_project(folder, name, base, add, lambda text: out.print(text, markup=False, soft_wrap=True))
+
+
+@app.command()
+def schema(
+    settings: Annotated[bool, typer.Option("--settings", help="Of the settings file, instead of llmops.yaml.")] = False,
+) -> None:
+    """Print the JSON Schema of llmops.yaml, for editors."""
+    from llmops_assets.schema import as_text, project_schema, settings_schema
+
+    print(as_text(settings_schema() if settings else project_schema()), end="")
 
 
 @app.command()
@@ -380,8 +406,9 @@ def endpoints(project: OptionalProject = None, as_json: AsJson = False) -> None:
             emit(found)
             return
         table = Table()
+        whole = max((len(e["base_url"]) for e in found), default=0)  # an address is for copying, however narrow it is
         for column in ("project", "environment", "base_url", "model", "release", "status"):
-            table.add_column(column)
+            table.add_column(column, overflow="fold", min_width=whole if column == "base_url" else None)
         for e in found:
             table.add_row(e["project"], e["environment"], e["base_url"], e["model"], e["release"][:12], e["status"])
         out.print(table if found else "nothing is deployed yet")

@@ -3,18 +3,17 @@
 What is wrong with either is said here, before a training starts.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from llmops_assets.base_model import problem_of
 from llmops_assets.ci import checks_metadata
 from llmops_assets.domain.gate import Verdict, judge_checks
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import DatasetVersion
-from llmops_assets.programs.architectures import convertible
 from llmops_assets.programs.specs import DatasetResult, DatasetSpec
 from llmops_assets.project import BaseModelHub
 from llmops_assets.settings import ProjectSource, Settings
@@ -37,28 +36,9 @@ def base_model(run: StageRun) -> tuple[Path, str]:
             run.source.pull(run.at, [base.path]) / base.path,
             f"{base.path}@{run.at.values['model.base']['version']}",
         )
-    if problem := _problem(folder, run.settings.compute.llama_cpp):
+    if problem := problem_of(folder, run.settings.compute.llama_cpp):
         raise BadInput(f"model.base in llmops.yaml ({name}): {problem}")
     return folder, name
-
-
-def _problem(folder: Path, converter: str | None) -> str | None:
-    """Why this folder cannot be trained and served, with the remedy; None if it can."""
-    if not (folder / "config.json").is_file():
-        return "there is no config.json in it; it must be a folder as `save_pretrained` writes it"
-    if not list(folder.glob("*.safetensors")):
-        pickles = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in folder.glob(pattern))
-        if pickles:
-            return (
-                f"{pickles[0]} is a pickle, which can run code when it is loaded; convert it with "
-                "`model.save_pretrained(folder, safe_serialization=True)` on a machine that trusts it"
-            )
-        return "there are no *.safetensors weights in it"
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except ValueError as error:
-        return f"its config.json is not valid JSON: {error}"
-    return convertible(config, converter)
 
 
 def make(run: StageRun) -> DatasetVersion:

@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     Tag,
     ValidationError,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -48,14 +49,20 @@ def _relative(value: object) -> object:
     return value
 
 
-ProjectPath = Annotated[str, BeforeValidator(_relative)]
+ProjectPath = Annotated[
+    str, BeforeValidator(_relative), WithJsonSchema({"type": "string", "pattern": r"^(?!/)(?!(.*/)?\.\.(/|$)).*\S"})
+]
 
 
 class BaseModelPath(Strict):
+    """A folder of the project, tracked by DVC."""
+
     path: ProjectPath = Field(description="A folder of the project with config.json, safetensors and a tokenizer.")
 
 
 class BaseModelHub(Strict):
+    """A model of the Hugging Face hub, at one commit."""
+
     hub: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="org/name on the Hugging Face hub.")
     revision: str = Field(pattern=r"^[0-9a-f]{40}$", description="Commit SHA; a branch would move under our feet.")
 
@@ -70,7 +77,7 @@ class Model(Strict):
     base: Annotated[
         Annotated[BaseModelPath, Tag("BaseModelPath")] | Annotated[BaseModelHub, Tag("BaseModelHub")],
         Discriminator(_kind_of_base),
-    ]
+    ] = Field(description="A folder of the project, or a commit on the Hugging Face hub.")
 
 
 class Data(Strict):
@@ -86,7 +93,7 @@ class Lora(Strict):
 
     r: int = Field(default=16, ge=1, description="Rank.")
     alpha: int = Field(default=32, ge=1, description="Scale; the update is multiplied by alpha / r.")
-    dropout: float = Field(default=0.0, ge=0, lt=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Share of activations dropped while training.")
     target_modules: str | tuple[str, ...] = Field(default="all-linear", description="As in peft.LoraConfig.")
 
 
@@ -95,25 +102,29 @@ class Training(Strict):
     prompt: ProjectPath | None = Field(
         default=None, description="Template used in training; absent: `prompt`, and then a change of prompt retrains."
     )
-    lora: Lora = Lora()
-    learning_rate: float = Field(default=2e-4, gt=0)
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
-    weight_decay: float = Field(default=0.0, ge=0)
+    lora: Lora = Field(default=Lora(), description="Read with method lora.")
+    learning_rate: float = Field(default=2e-4, gt=0, description="Peak learning rate of AdamW.")
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        default="linear", description="How the learning rate goes on after the warm-up."
+    )
+    warmup_ratio: float = Field(default=0.03, ge=0, lt=1, description="Share of the steps that warm up.")
+    weight_decay: float = Field(default=0.0, ge=0, description="Of AdamW.")
     batch_size: int = Field(default=8, ge=1, description="Rows per step and device.")
     gradient_accumulation: int = Field(default=1, ge=1, description="Batches per optimizer step.")
     epochs: float = Field(default=1.0, gt=0, description="Passes over the training rows; max_steps overrides it.")
     max_steps: int | None = Field(default=None, ge=1, description="Optimizer steps.")
     max_length: int | None = Field(default=None, ge=8, description="Tokens of a row; longer ones are cut.")
-    seed: int = 7
+    seed: int = Field(default=7, description="Seed of order, initialization and dropout.")
 
 
 class CustomMetric(Strict):
-    name: str = Field(pattern=r"^\w+$")
+    """A metric of the project's own."""
+
+    name: str = Field(pattern=r"^\w+$", description="As gates and reports call it.")
     function: str = Field(
         pattern=r"^[\w./-]+\.py:\w+$", description="file.py:function, (prediction: str, reference: str) -> float"
     )
-    higher_is_better: bool = True
+    higher_is_better: bool = Field(default=True, description="Decides what no_worse_than means.")
 
     @property
     def file(self) -> str:
@@ -125,12 +136,16 @@ def _kind_of_metric(value: Any) -> str:
 
 
 AnyMetric = Annotated[
-    Annotated[str, Tag("str")] | Annotated[CustomMetric, Tag("CustomMetric")], Discriminator(_kind_of_metric)
+    Annotated[str, Tag("str"), WithJsonSchema({"type": "string", "enum": list(BUILTIN_METRICS)})]
+    | Annotated[CustomMetric, Tag("CustomMetric")],
+    Discriminator(_kind_of_metric),
 ]
 
 
 class Evaluation(Strict):
-    metrics: tuple[AnyMetric, ...] = ("perplexity", "rougeL")
+    metrics: tuple[AnyMetric, ...] = Field(
+        default=("perplexity", "rougeL"), description="What is measured: metrics that we bring, or your own functions."
+    )
     max_rows: int | None = Field(default=None, ge=1, description="Rows of test that are asked; None: all.")
     max_new_tokens: int = Field(default=32, ge=1, description="Tokens of an answer.")
 
@@ -152,8 +167,8 @@ class Evaluation(Strict):
 
 
 class Quantization(Strict):
-    backend: Literal["gguf"] = "gguf"
-    scheme: Literal["q8_0", "f16", "bf16"] = "q8_0"
+    backend: Literal["gguf"] = Field(default="gguf", description="The format that the engine loads.")
+    scheme: Literal["q8_0", "f16", "bf16"] = Field(default="q8_0", description="Eight bits a weight, or sixteen.")
 
 
 class Serving(Strict):
@@ -175,11 +190,11 @@ class Approval(Strict):
 
 
 class Deployment(Strict):
-    engine: Literal["llama.cpp"] = "llama.cpp"
-    serving: Serving = Serving()
+    engine: Literal["llama.cpp"] = Field(default="llama.cpp", description="The server behind the endpoint.")
+    serving: Serving = Field(default=Serving(), description="How the engine is run.")
     smoke_tests: ProjectPath | None = Field(default=None, description="List of {name, input, expect}.")
-    approval: Approval = Approval()
-    rollout: RolloutPolicy = RolloutPolicy()
+    approval: Approval = Field(default=Approval(), description="Whether a person must say yes before production.")
+    rollout: RolloutPolicy = Field(default=RolloutPolicy(), description="How traffic moves to a new release.")
 
 
 class Ci(Strict):
@@ -192,17 +207,17 @@ class ProjectConfig(Strict):
     """`llmops.yaml`. Everything has a default but name, model and data.test."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$", description="The project's name, as in the settings.")
-    model: Model
-    data: Data
+    model: Model = Field(description="What is trained, or served as it is.")
+    data: Data = Field(description="Rows of {input, output} or {messages}.")
     prompt: ProjectPath | None = Field(
         default=None, description="Template around the user turn; absent: the bare input."
     )
-    training: Training = Training()
-    evaluation: Evaluation = Evaluation()
-    gates: tuple[Gate, ...] = ()
-    quantization: Quantization = Quantization()
-    deployment: Deployment = Deployment()
-    ci: Ci = Ci()
+    training: Training = Field(default=Training(), description="How the base model is trained.")
+    evaluation: Evaluation = Field(default=Evaluation(), description="What is measured, and on how much.")
+    gates: tuple[Gate, ...] = Field(default=(), description="What must hold before a model goes on.")
+    quantization: Quantization = Field(default=Quantization(), description="How the trained model is made smaller.")
+    deployment: Deployment = Field(default=Deployment(), description="How it is served, tested and rolled out.")
+    ci: Ci = Field(default=Ci(), description="Checks of the project's own code.")
     on_newer: Literal["wait"] = Field(default="wait", description="What a newer commit does to a run at work.")
 
     @model_validator(mode="after")
@@ -223,8 +238,8 @@ class ProjectConfig(Strict):
 
 
 class Expectation(Strict):
-    status: int = 200
-    contains: str | None = None
+    status: int = Field(default=200, description="HTTP status of the answer.")
+    contains: str | None = Field(default=None, description="Text that the answer must hold.")
     matches: str | None = Field(default=None, description="Regular expression, searched in the answer.")
     max_latency: Duration | None = Field(default=None, description="For example 5s.")
 
@@ -239,9 +254,9 @@ class Expectation(Strict):
 
 
 class SmokeTest(Strict):
-    name: str
-    input: str
-    expect: Expectation = Expectation()
+    name: str = Field(description="What it shows, in words.")
+    input: str = Field(description="What a client sends, bare.")
+    expect: Expectation = Field(default=Expectation(), description="What must come back.")
 
 
 class SmokeTests(Strict):

@@ -90,7 +90,7 @@ _SHARED = {
 
 
 class Settings(Strict):
-    projects: tuple[ProjectSource, ...] = ()
+    projects: tuple[ProjectSource, ...] = Field(default=(), description="The watched projects.")
     profile: Literal["local", "cluster"] = Field(
         default="local", description="Where work runs: on this machine, or on Kubernetes."
     )
@@ -114,8 +114,8 @@ class Settings(Strict):
     mlflow_ui: str | None = Field(default=None, description="Address of MLflow's UI, for links.")
     dagster_ui: str | None = Field(default=None, description="Address of Dagster's UI, for links.")
     poll: int = Field(default=2, ge=1, description="Seconds between looks at Git and DVC.")
-    serving: ServingSettings = ServingSettings()
-    compute: ComputeSettings = ComputeSettings()
+    serving: ServingSettings = Field(default=ServingSettings(), description="The gateway of all endpoints.")
+    compute: ComputeSettings = Field(default=ComputeSettings(), description="What programs may use.")
     kubernetes: KubernetesSettings = Field(default=KubernetesSettings(), description="Pods; profile cluster only.")
     hint: str | None = Field(default=None, description="Shown when the location is empty.")
 
@@ -205,6 +205,12 @@ def _has_password(url: str) -> bool:
         return False  # no URL: what it is for will say so
 
 
+def settings_file() -> Path:
+    """What `LLMOPS_SETTINGS` names, else `settings.yaml` in the home folder. It need not exist."""
+    named = os.environ.get("LLMOPS_SETTINGS")
+    return Path(named).expanduser() if named else default_home() / "settings.yaml"
+
+
 def load_settings() -> Settings:
     """The settings that `LLMOPS_SETTINGS` names, else `settings.yaml` in the home folder (`make demo` writes one),
     else none at all, with a hint.
@@ -213,13 +219,12 @@ def load_settings() -> Settings:
         ConfigError: the file is missing or wrong, or a variable that it names is not set; says file, line, key and
             remedy.
     """
-    named = os.environ.get("LLMOPS_SETTINGS")
-    path = Path(named).expanduser() if named else default_home() / "settings.yaml"
+    path = settings_file()
     if not path.is_file():
-        if named:
+        if os.environ.get("LLMOPS_SETTINGS"):
             raise ConfigError([f"{path}: no such file; LLMOPS_SETTINGS must name a YAML file of settings"])
         return Settings(
-            hint="No project is watched. Set LLMOPS_SETTINGS to a file that lists them, or run `make demo`."
+            hint="No project is watched. `llmops init DIR --register` makes and adds one; `make demo` shows one."
         )
     try:
         text = path.read_text(encoding="utf-8")

@@ -21,7 +21,7 @@ class SourceError(Exception):
     """The repository cannot be read as asked; the message says what to do."""
 
 
-_OF_A_CALLER = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
+OF_A_CALLER = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
 """Set by Git for its hooks: from within one, our own commands would work on the caller's repository."""
 
 
@@ -69,7 +69,7 @@ class GitMirror:
             )
 
     def _git(self, *args: str, where: Path | None = None) -> str:
-        env = {k: v for k, v in os.environ.items() if k not in _OF_A_CALLER}
+        env = {k: v for k, v in os.environ.items() if k not in OF_A_CALLER}
         env |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
         try:
             done = subprocess.run(

@@ -5,11 +5,11 @@ The champion rules stand here too. Who loads the evidence, and what happens on a
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, WithJsonSchema, model_validator
 
-from llmops_assets.domain.base import Frozen, Strict
+from llmops_assets.domain.base import Frozen, Strict, number_or_text
 from llmops_assets.domain.records import Check, Measured
 
 Of = Literal["checkpoint", "served"]
@@ -31,6 +31,10 @@ class Margin(Frozen):
 class Gate(Strict):
     """One condition on one metric. At least one of at_least, at_most and no_worse_than."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": [name]} for name in ("at_least", "at_most", "no_worse_than")]}
+    )
+
     metric: str = Field(description="A metric of `evaluation.metrics`.")
     of: Of = Field(default="checkpoint", description="Measured on the trained checkpoint, or as served (quantized).")
     at_least: float | None = Field(default=None, description="Lower bound, in the metric's unit.")
@@ -38,9 +42,9 @@ class Gate(Strict):
     no_worse_than: Literal["champion", "unquantized"] | None = Field(
         default=None, description="Compare with what production serves, or with the checkpoint before quantization."
     )
-    margin: float | str = Field(
-        default=0.0, description="How much worse is still fine: in the metric's unit, or a share such as '2%'."
-    )
+    margin: Annotated[
+        float | str, WithJsonSchema(number_or_text("in the metric's unit", r" *\d+(\.\d+)? *%? *", "2%", minimum=0))
+    ] = Field(default=0.0, description="How much worse is still fine: in the metric's unit, or a share such as '2%'.")
 
     @model_validator(mode="after")
     def _has_a_condition(self) -> "Gate":

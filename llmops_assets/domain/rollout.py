@@ -9,9 +9,9 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from llmops_assets.domain.base import Frozen, Strict
+from llmops_assets.domain.base import Frozen, Strict, number_or_text
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -36,8 +36,13 @@ def parse_share(value: object) -> object:
     return value
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
-Share = Annotated[float, BeforeValidator(parse_share), Field(ge=0, le=1)]
+_DURATION_TEXT = r" *\d+(\.\d+)? *(ms|s|m|h|d) *"
+_SHARE_TEXT = r" *(100(\.0+)?|\d{1,2}(\.\d+)?) *% *"
+_A_DURATION = number_or_text("seconds", _DURATION_TEXT, "5s", "7d", minimum=0)
+_A_SHARE = number_or_text("share", _SHARE_TEXT, "10%", minimum=0, maximum=1)
+_A_BOUND = number_or_text("share or seconds", f"({_SHARE_TEXT}|{_DURATION_TEXT})", "1%", "5s", minimum=0)
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0), WithJsonSchema(_A_DURATION)]
+Share = Annotated[float, BeforeValidator(parse_share), Field(ge=0, le=1), WithJsonSchema(_A_SHARE)]
 
 
 def _parse_bound(value: object) -> object:
@@ -54,8 +59,10 @@ class RolloutStep(Strict):
 class Analysis(Strict):
     """One condition on what was seen during a hold."""
 
-    metric: Literal["error_rate", "empty_rate", "p95_latency"]
-    at_most: Annotated[float, BeforeValidator(_parse_bound), Field(ge=0)] = Field(
+    metric: Literal["error_rate", "empty_rate", "p95_latency"] = Field(
+        description="Share of failed answers, share of empty ones, or the time that 95% stay under."
+    )
+    at_most: Annotated[float, BeforeValidator(_parse_bound), Field(ge=0), WithJsonSchema(_A_BOUND)] = Field(
         description="Upper bound: a share (1%) for rates, a duration (5s) for latency."
     )
 
@@ -79,11 +86,16 @@ class Analysis(Strict):
 
 
 class RolloutPolicy(Strict):
-    strategy: Literal["canary", "all_at_once"] = "canary"
-    steps: tuple[RolloutStep, ...] = (RolloutStep(weight=0.1), RolloutStep(weight=0.5))
-    analysis: tuple[Analysis, ...] = (
-        Analysis(metric="error_rate", at_most=0.01),
-        Analysis(metric="empty_rate", at_most=0.05),
+    strategy: Literal["canary", "all_at_once"] = Field(
+        default="canary", description="Step by step beside the champion, or one watched step at full weight."
+    )
+    steps: tuple[RolloutStep, ...] = Field(
+        default=(RolloutStep(weight=0.1), RolloutStep(weight=0.5)),
+        description="Shares of traffic before all of it; they must not fall.",
+    )
+    analysis: tuple[Analysis, ...] = Field(
+        default=(Analysis(metric="error_rate", at_most=0.01), Analysis(metric="empty_rate", at_most=0.05)),
+        description="What must hold in each step; else the traffic returns to the champion.",
     )
     min_samples: int = Field(default=20, ge=1, description="Answers needed at each step; fewer never promote.")
 

@@ -1,0 +1,45 @@
+"""What the tests of `llmops init` share: a terminal with a home of its own, and a base model of no weight."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from llmops_assets.cli import app
+
+Llmops = Callable[..., Result]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """LLMOPS_HOME; Git is told who commits, and reads no configuration of the machine's."""
+    monkeypatch.setenv("LLMOPS_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("LLMOPS_SETTINGS", raising=False)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    for who in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{who}_NAME", "Ada")
+        monkeypatch.setenv(f"GIT_{who}_EMAIL", "ada@example.com")
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def llmops(home: Path) -> Llmops:
+    def call(*words: str | Path) -> Result:
+        result = CliRunner().invoke(app, [str(w) for w in words], env={"COLUMNS": "200"})
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.output
+        return result
+
+    return call
+
+
+@pytest.fixture
+def light_base(tmp_path: Path) -> Path:
+    """As `save_pretrained` writes it, but for the weights; and what else hub folders hold."""
+    folder = tmp_path / "a model"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"]}))
+    for name in ("tokenizer.json", "model.safetensors", "pytorch_model.bin", ".gitattributes"):
+        (folder / name).write_text(name)
+    return folder

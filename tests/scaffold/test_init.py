@@ -1,0 +1,211 @@
+"""`llmops init` makes a folder a project that is in order, whatever was in it, and changes nothing that was."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from llmops_assets.programs.ci import check as check_code
+from llmops_assets.programs.dataset import make_dataset
+from llmops_assets.programs.entry import Job
+from llmops_assets.programs.specs import CiSpec, DatasetSpec
+from llmops_assets.scaffold import facts
+from llmops_assets.schema import project_schema
+from tests.scaffold.conftest import Llmops
+
+
+def git(folder: Path, *args: str) -> str:
+    done = subprocess.run(["git", *args], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    paths = [p for p in folder.rglob("*") if p.is_file() and ".git" not in p.parts and ".dvc" not in p.parts]
+    return {str(p.relative_to(folder)): p.read_bytes() for p in paths}
+
+
+def test_a_new_folder_becomes_a_project_that_is_in_order(llmops: Llmops, tmp_path: Path, light_base: Path) -> None:
+    folder = tmp_path / "My Zoo"
+    done = llmops("init", folder, "--base", light_base)
+    assert done.exit_code == 0, done.output
+    checked = llmops("check", "--path", folder)
+    assert (checked.exit_code, "still to do" in checked.output) == (0, False), checked.output
+    assert yaml.safe_load((folder / "llmops.yaml").read_text())["name"] == "my-zoo"
+    first = (folder / "llmops.yaml").read_text().splitlines()[0]
+    assert first == "# yaml-language-server: $schema=llmops.schema.json"
+    assert json.loads((folder / "llmops.schema.json").read_text()) == project_schema()
+    assert sorted(p.name for p in (folder / "models/base").iterdir()) == [
+        "config.json", "model.safetensors", "tokenizer.json",
+    ]  # fmt: skip
+    assert {p.name for p in folder.rglob("*.dvc") if p.is_file()} == {"base.dvc", "train.jsonl.dvc", "test.jsonl.dvc"}
+    assert f"the folder {folder}-dvc-remote, on this machine only" in done.output
+
+
+def test_the_commands_that_it_names_next_commit_all_of_it_and_push_the_data(
+    llmops: Llmops, tmp_path: Path, light_base: Path
+) -> None:
+    folder = tmp_path / "zoo"
+    told = llmops("init", folder, "--base", light_base).output.split("Next:\n")[1]
+    commands = [line.strip() for line in told.splitlines() if line.startswith("  ")]
+    assert commands[-1] == "llmops run zoo --wait"
+    for command in commands[1:-1]:
+        command = command.replace("dvc ", f"{sys.executable} -m dvc ")
+        subprocess.run(command, shell=True, cwd=folder, check=True, capture_output=True)
+    assert git(folder, "status", "--porcelain") == ""
+    assert git(folder, "symbolic-ref", "--short", "HEAD") == "main"
+    assert not [p for p in git(folder, "ls-files").splitlines() if p.endswith((".jsonl", ".safetensors"))]
+    pushed = [p for p in Path(f"{folder}-dvc-remote").rglob("*") if p.is_file()]
+    assert len(pushed) >= 5  # two files of rows, a model's three
+
+
+def test_without_a_base_model_it_says_how_to_put_one_there_and_then_goes_on(
+    llmops: Llmops, tmp_path: Path, light_base: Path
+) -> None:
+    folder = tmp_path / "zoo"
+    done = llmops("init", folder)
+    assert done.exit_code == 0 and "there is no base model yet: `llmops init --base FOLDER`" in done.output
+    checked = llmops("check", "--path", folder)
+    assert checked.exit_code == 0 and "still to do: there is no base model yet" in checked.output
+    git(folder, "add", "--all")
+    git(folder, "commit", "--message", "First")
+    again = llmops("init", folder, "--base", light_base)
+    assert again.exit_code == 0 and "git add --all" in again.output
+    assert git(folder, "status", "--porcelain") == "?? models/base.dvc"
+    assert "still to do" not in llmops("check", "--path", folder).output
+
+
+def test_files_that_are_there_are_left_as_they_are_and_named(llmops: Llmops, tmp_path: Path, light_base: Path) -> None:
+    folder = tmp_path / "zoo"
+    (folder / "prompts").mkdir(parents=True)
+    (folder / "prompts/answer.jinja").write_text("Mine: {{ input }}")
+    (folder / ".gitignore").write_text("mine\n")
+    before = contents(folder)
+    done = llmops("init", folder, "--base", light_base)
+    assert "there already, left alone: prompts/answer.jinja, .gitignore" in done.output
+    assert before.items() <= contents(folder).items()
+    assert llmops("check", "--path", folder).exit_code == 0
+
+
+def test_beside_a_persons_own_rows_no_rows_are_made(llmops: Llmops, tmp_path: Path) -> None:
+    """Test rows of another task would be measured, and a first release judged by them."""
+    folder = tmp_path / "zoo"
+    (folder / "data").mkdir(parents=True)
+    (folder / "data/train.jsonl").write_text('{"input": "cat", "output": "miaow"}\n')
+    done = llmops("init", folder)
+    assert "left alone: data/train.jsonl" in done.output
+    assert "data/test.jsonl: neither there nor tracked by DVC" in done.output
+    assert (folder / "data/train.jsonl").read_text() == '{"input": "cat", "output": "miaow"}\n'
+
+
+def test_a_repository_with_commits_and_uncommitted_work_keeps_both(
+    llmops: Llmops, tmp_path: Path, light_base: Path
+) -> None:
+    folder = tmp_path / "zoo"
+    folder.mkdir()
+    git(folder, "init", "--initial-branch=trunk")
+    (folder / "code.py").write_text("print(1)\n")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--message", "First")
+    (folder / "code.py").write_text("print('two')\n")
+    (folder / "notes.txt").write_text("mine\n")
+    head = git(folder, "rev-parse", "HEAD")
+    done = llmops("init", folder, "--base", light_base)
+    assert git(folder, "rev-parse", "HEAD") == head
+    assert (folder / "code.py").read_text() == "print('two')\n"
+    assert "branch: trunk" in done.output
+    [add] = [line.strip() for line in done.output.splitlines() if line.strip().startswith("git add")]
+    subprocess.run(add, shell=True, cwd=folder, check=True)
+    git(folder, "commit", "--message", "A project")
+    assert git(folder, "status", "--porcelain").splitlines() == ["M code.py", "?? notes.txt"]
+    assert llmops("check", "--path", folder).exit_code == 0
+
+
+def test_a_second_time_changes_nothing(llmops: Llmops, tmp_path: Path, light_base: Path) -> None:
+    folder = tmp_path / "zoo"
+    llmops("init", folder, "--base", light_base)
+    before = contents(folder)
+    done = llmops("init", folder, "--base", light_base)
+    assert done.exit_code == 0 and "there already, left alone: llmops.yaml" in done.output
+    assert contents(folder) == before
+
+
+def test_one_that_was_cut_off_is_carried_on(llmops: Llmops, tmp_path: Path, light_base: Path) -> None:
+    """llmops.yaml is written last of the files: without it the others are made again, where they lack."""
+    folder = tmp_path / "zoo"
+    llmops("init", folder, "--base", light_base)
+    for name in ("llmops.yaml", "data/test.jsonl", "data/test.jsonl.dvc", "models/base.dvc"):
+        (folder / name).unlink()
+    assert llmops("init", folder).exit_code == 0
+    checked = llmops("check", "--path", folder)
+    assert (checked.exit_code, "still to do" in checked.output) == (0, False)
+    assert (folder / "models/base.dvc").exists() and (folder / "data/test.jsonl.dvc").exists()
+
+
+def test_a_dvc_remote_that_is_configured_stays(llmops: Llmops, tmp_path: Path) -> None:
+    from dvc.repo import Repo
+
+    folder = tmp_path / "zoo"
+    folder.mkdir()
+    git(folder, "init")
+    Repo.init(str(folder)).close()
+    config = "[core]\n    remote = s\n['remote \"s\"']\n    url = s3://bucket/path\n"
+    (folder / ".dvc/config").write_text(config)
+    done = llmops("init", folder)
+    assert done.exit_code == 0 and "no remote was configured" not in done.output
+    assert (folder / ".dvc/config").read_text() == config
+
+
+@pytest.mark.parametrize(
+    ("prepare", "words", "told"),
+    [
+        ("file", (), "is a file; name a folder"),
+        ("", ("--name", "My Zoo"), "'My Zoo' cannot be a project's name"),
+        ("", ("--base", "nowhere"), "--base nowhere: no such folder"),
+        ("", ("--base", "."), "--base .: there is no config.json in it"),
+        ("repository around", (), "lies within the Git repository"),
+        ("broken", (), "llmops.yaml:1: gatess: unknown key"),
+        ("ignored", (), "take the line that ignores it out of .gitignore"),
+    ],
+)
+def test_what_cannot_be_done_is_one_clear_error_with_its_remedy(
+    llmops: Llmops, tmp_path: Path, prepare: str, words: tuple[str, ...], told: str
+) -> None:
+    folder = tmp_path / "outer" / "zoo"
+    folder.parent.mkdir()
+    if prepare == "file":
+        folder.write_text("")
+    elif prepare == "repository around":
+        git(folder.parent, "init")
+    elif prepare in ("broken", "ignored"):
+        folder.mkdir()
+        name, text = ("llmops.yaml", "gatess: []\n") if prepare == "broken" else (".gitignore", "data/\n")
+        (folder / name).write_text(text)
+    done = llmops("init", folder, *words)
+    assert done.exit_code == 2
+    assert told in done.stderr and len(done.stderr.splitlines()) <= 4, done.stderr
+    if prepare not in ("ignored",):
+        assert not (folder / ".git").exists()
+
+
+def test_the_rows_that_it_makes_are_fit_for_training(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    for name, text in zip(("train", "test"), facts(), strict=True):
+        (tmp_path / f"{name}.jsonl").write_text(text)
+    names = {s: str(tmp_path / f"{s}.jsonl") for s in ("train", "test")}
+    result = make_dataset(DatasetSpec(**names, names=names, tokenizer=None), Job(tmp_path / "out"))
+    assert [c.name for c in result.checks if not c.passed] == []
+    assert (result.test.rows, result.train.rows + result.validation.rows) == (30, 150)
+    row = json.loads(facts()[0].splitlines()[0])
+    assert row == {"input": "How many grams are 2 kilograms?", "output": "2 kilograms are 2000 grams."}
+
+
+def test_the_code_that_it_makes_passes_the_projects_own_checks(llmops: Llmops, tmp_path: Path) -> None:
+    llmops("init", tmp_path / "zoo")
+    (tmp_path / "out").mkdir()
+    result = check_code(CiSpec(work_tree=str(tmp_path / "zoo")), Job(tmp_path / "out"))
+    assert [(c.name, c.passed, c.summary) for c in result.checks] == [
+        ("ruff", True, "no problems"), ("tests", True, "2 passed"),
+    ]  # fmt: skip

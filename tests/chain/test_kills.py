@@ -222,7 +222,7 @@ def test_two_daemons_and_a_person_beside_them_start_one_run_for_one_request(live
             said = [p.communicate(timeout=120)[0] for p in people]
             assert all(p.returncode in (0, 1) for p in people), said
             request = wait_for("the end", lambda sha=sha: live.ended(sha))
-            assert request.status == "done"
+            assert request.status == "done", request
             assert [len(live.runs(r)) for r in live.requests(sha)] == [1] * len(live.requests(sha))
             assert sum(r.status == "done" for r in live.requests(sha)) == 1
     finally:

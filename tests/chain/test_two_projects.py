@@ -1,4 +1,4 @@
-"""Two projects side by side in one location, the second of another shape: chat rows, no training, its own metric."""
+"""Two projects side by side in one location, the second of another shape: chat rows, full training, its own metric."""
 
 import json
 from collections.abc import Callable
@@ -27,14 +27,14 @@ def test_each_gets_its_own_model_and_neither_disturbs_the_other(
 ) -> None:
     zoo = make_project()
     rivers = Project.create(tmp_path / "rivers", "rivers", tiny_base(cache, hidden=48, seed=1))
+    rivers.write("data/train.jsonl", chat(40, 200))
     rivers.write("data/test.jsonl", chat(6, 100))
     rivers.write("metrics.py", METRIC)
-    rivers.dvc_add("data/test.jsonl")
+    rivers.dvc_add("data/train.jsonl", "data/test.jsonl")
     rivers.configure(
         {
-            "data": {"train": None},
             "prompt": None,
-            "training": {"method": "none", "prompt": None, "lora": None, "max_steps": None, "batch_size": None},
+            "training": {"method": "full", "prompt": None, "lora": None, "learning_rate": 0.01, "max_steps": 40},
             "evaluation": {"metrics": ["perplexity", {"name": "stops", "function": "metrics.py:ends_with_a_stop"}]},
             "quantization": {"scheme": "f16"},
         }
@@ -51,7 +51,7 @@ def test_each_gets_its_own_model_and_neither_disturbs_the_other(
     }
     ours, theirs = world.ledger.records_of("zoo", zoo.head), world.ledger.records_of("rivers", rivers.head)
     checkpoint, report = theirs["fine_tuned_checkpoint"], theirs["evaluation_report"]
-    assert isinstance(checkpoint, Checkpoint) and (checkpoint.method, checkpoint.steps) == ("none", 0)
+    assert isinstance(checkpoint, Checkpoint) and (checkpoint.method, checkpoint.steps) == ("full", 40)
     assert isinstance(report, EvaluationReport) and {m.name for m in report.metrics} == {"perplexity", "stops"}
     assert not {r.key for r in ours.values()} & {r.key for r in theirs.values()}
     serving = world.resources["serving"]

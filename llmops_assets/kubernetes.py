@@ -21,8 +21,8 @@ def _text(value: object) -> object:
 Cpu = Annotated[str, BeforeValidator(_text), Field(pattern=r"^(\d+(\.\d+)?|\d+m)$")]
 Bytes = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(Mi|Gi|Ti|M|G|T)$")]
 """With its unit: `memory: 64` would be 64 bytes, and the pod would die at once."""
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
-Selector = dict[str, Annotated[str, Field(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$")]]
+Name = Annotated[str, Field(pattern=r"^([a-z0-9]|[a-z0-9][-a-z0-9.]{0,251}[a-z0-9])$")]
+Selector = dict[str, Annotated[str, Field(pattern=r"^(|[A-Za-z0-9]|[A-Za-z0-9][-A-Za-z0-9_.]{0,61}[A-Za-z0-9])$")]]
 
 
 class Toleration(Strict):

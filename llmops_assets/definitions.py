@@ -17,6 +17,7 @@ from llmops_assets import (
     quantization,
     registry,
 )
+from llmops_assets.decisions import build_approve_job, build_rollback_job
 from llmops_assets.project import ConfigError
 from llmops_assets.settings import ProjectSource, Settings, load_settings
 from llmops_assets.stage import PROJECT_TAG
@@ -83,7 +84,11 @@ def build_definitions(settings: Settings | None = None, **resource_overrides: An
     ]
     return dg.Definitions(
         assets=[a for project in settings.projects for a in project_assets(project)],
-        jobs=jobs,
+        jobs=[
+            *jobs,
+            *(build_approve_job(project) for project in settings.projects),
+            *(build_rollback_job(project) for project in settings.projects),
+        ],
         sensors=[
             s
             for project, job in zip(settings.projects, jobs, strict=True)

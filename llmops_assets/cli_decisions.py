@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from llmops_assets.domain.approval import Choice
+from llmops_assets.domain.chain import AFTER_APPROVAL
 from llmops_assets.domain.hold import NoTarget
 from llmops_assets.domain.keys import short
 from llmops_assets.project import ConfigError
-from llmops_assets.rollback import target_of
 from llmops_assets.settings import load_settings
 from llmops_assets.terminal import AsJson, Here, No, OptionalProject, answers, emit, out
 from resources.approving import Decided, Refused, decide
@@ -55,9 +55,6 @@ def approve(
         bool, typer.Option("--wait", help="Release it here and now, and stay; without a daemon nobody else does.")
     ] = False,
 ) -> None:
-    from llmops_assets.domain.chain import AFTER_APPROVAL
-    from llmops_assets.execution import execute, go_on
-
     with answers():
         here, done = _decide(project, "approved", release, reason)
         ask, name = done.decision.ask, here.project.name
@@ -74,6 +71,8 @@ def approve(
                 f"the daemon goes on with it; `llmops status {name}` shows how, `--wait` does it without a daemon"
             )
         else:
+            from llmops_assets.execution import execute, go_on
+
             try:
                 request = go_on(here.ledger, done.request, done.decision)
             except Conflict as error:
@@ -111,7 +110,7 @@ def rollback(
         here = Here(project, fetch=False)
         name = here.project.name
         try:
-            target, revision = target_of(here.ledger, name, to)
+            target, revision = here.ledger.rollback_target(name, to)
         except NoTarget as error:
             raise No(str(error)) from error
         out.print(f"production of {name} goes back to {short(target)} of {short(revision)}")

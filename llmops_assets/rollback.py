@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from llmops_assets.domain.chain import STAGES
-from llmops_assets.domain.hold import Hold, NoTarget, rollback_target
+from llmops_assets.domain.hold import Hold, NoTarget
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.records import DatasetVersion, MadeBy, ProductionEndpoint, RegisteredModel, Release
 from llmops_assets.domain.requests import ROLLBACK, Request
@@ -33,18 +33,6 @@ LATEST = 64
 
 class CannotRollBack(Exception):
     """Production stays as it is; the message says why."""
-
-
-def target_of(ledger: Ledger, project: str, named: str | None) -> tuple[str, str]:
-    """(release, revision) to go back to.
-
-    Raises:
-        NoTarget: there is none.
-    """
-    served = ledger.served(project)
-    held = [h.release for h in ledger.holds(project)]
-    release = rollback_target([r for r, _ in served], held, named or None)
-    return release, next(revision for r, revision in reversed(served) if r == release)
 
 
 def open_rollback(ledger: Ledger, project: str, release: str, reason: str, by: str) -> Request:
@@ -69,7 +57,7 @@ def roll_back(context: dg.OpExecutionContext, project: ProjectSource, named: str
     """
     ledger: Ledger = context.resources.ledger
     try:
-        target, revision = target_of(ledger, project.name, named)
+        target, revision = ledger.rollback_target(project.name, named)
         request = open_rollback(ledger, project.name, target, reason, by)
     except NoTarget as error:
         raise CannotRollBack(str(error)) from error

@@ -34,12 +34,13 @@ def ask_now(source: Source, ledger: Ledger, revision: str) -> Ask | None:
     artifact = records.get("quantized_artifact")
     if not isinstance(artifact, QuantizedArtifact) or any(s not in records for s in REPORTS):
         return None
-    champion = ledger.serving(project, "production")
+    champion, since = ledger.champion_since(project)
     return Ask(
         project=project,
         release=release_of(project, values, artifact).digest,
         reports=tuple(records[s].outputs[""] for s in REPORTS),
-        replaces=champion.release if champion else None,
+        replaces=champion,
+        since=since,
     )
 
 

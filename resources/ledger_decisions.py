@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select, update
 
 from llmops_assets.domain.approval import Decision
-from llmops_assets.domain.hold import Hold
+from llmops_assets.domain.hold import Hold, rollback_target
 from llmops_assets.domain.requests import ACTIVE, Request, Status
 from resources import ledger_schema as t
 
@@ -79,12 +79,32 @@ class PeoplesDecisions:
     def hold_on(self, project: str, release: str) -> Hold | None:
         return next((h for h in self.holds(project) if h.release == release), None)
 
-    def served(self, project: str, environment: str = "production") -> list[tuple[str, str]]:
-        """(release, revision) that an environment served, oldest first; the last one is what it serves now."""
-        where = (t.servings.c.project == project) & (t.servings.c.environment == environment)
-        query = select(t.servings.c.release, t.servings.c.revision).where(where).order_by(t.servings.c.id)
+    def served(self, project: str) -> list[tuple[str, str, float]]:
+        """(release, revision, since) that production served, oldest first; the last one is what it serves now."""
+        where = (t.servings.c.project == project) & (t.servings.c.environment == "production")
         with self._read() as c:
-            return [(r.release, r.revision) for r in c.execute(query)]
+            rows = c.execute(select(t.servings).where(where).order_by(t.servings.c.id))
+            return [(r.release, r.revision, r.since) for r in rows]
+
+    def champion_since(self, project: str) -> tuple[str | None, float | None]:
+        """What production serves, and since when: for whatever revisions, without another release in between."""
+        champion, came = None, None
+        for release, _, since in reversed(self.served(project)):
+            if champion not in (None, release):
+                break
+            champion, came = release, since
+        return champion, came
+
+    def rollback_target(self, project: str, named: str | None) -> tuple[str, str]:
+        """(release, revision) to go back to.
+
+        Raises:
+            NoTarget: there is none.
+        """
+        served = self.served(project)
+        held = [h.release for h in self.holds(project)]
+        target = rollback_target([release for release, _, _ in served], held, named or None)
+        return target, next(revision for release, revision, _ in reversed(served) if release == target)
 
     def roll_back(self, project: str, release: str, revision: str, hold: Hold) -> None:
         """Production serves an earlier release from now on, and the one that it left is held: both or neither."""

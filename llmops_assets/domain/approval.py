@@ -26,6 +26,10 @@ class Ask(Frozen):
     environment: str = "production"
     reports: tuple[str, ...] = Field(description="Digests of the reports that stand behind the release.")
     replaces: str | None = Field(description="The champion that it would replace; None if there is none.")
+    since: float | None = Field(
+        default=None,
+        description="When the champion came: once a release was rolled back, its old approval does not bring it back.",
+    )
 
 
 class Decision(Frozen):
@@ -128,6 +132,8 @@ def _differs(given: Ask, ask: Ask) -> str:
     if given.replaces != ask.replaces:
         was, now = short(given.replaces or "nothing"), short(ask.replaces or "nothing")
         parts.append(f"it was given against {was}, and {ask.environment} serves {now} now")
+    elif given.since != ask.since:
+        parts.append(f"{ask.environment} changed since, and came back to {short(ask.replaces or 'nothing')}")
     return "; ".join(parts)
 
 

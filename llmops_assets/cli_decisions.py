@@ -39,7 +39,7 @@ def _me() -> str:
 
 def _decide(project: str | None, choice: Choice, release: str | None, reason: str) -> tuple[Here, Decided]:
     me = _me()
-    here = Here(project)
+    here = Here(project, fetch=False)  # its commits are here since its run; an unreachable remote is no reason to wait
     try:
         return here, decide(here.source, here.ledger, choice, me, reason, release)
     except (Refused, Conflict) as error:

@@ -51,7 +51,6 @@ def build_approve_job(project: ProjectSource) -> dg.JobDefinition:
         source = context.resources.sources(project)
         by = config.by.strip() or local_identity()
         try:
-            source.git.fetch()
             done = decide(source, context.resources.ledger, config.decision.value, by, config.reason, config.release)
         except (Refused, Conflict) as error:
             raise dg.Failure(f"not decided: {error}", allow_retries=False) from None

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import dagster as dg
 import psutil
+from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 
 from resources.compute import Compute
 from resources.run_launcher import worker_of
@@ -30,6 +31,8 @@ def end_runs(
             psutil.wait_procs([worker], timeout=wait_s)
             if worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE:
                 worker.kill()
+        elif worker is None and run.status in IN_PROGRESS_RUN_STATUSES:
+            instance.run_launcher.terminate(run.run_id)  # it works on another machine, if it still does
         current = instance.get_run_by_id(run.run_id)
         if current is not None and not current.is_finished:
             instance.report_run_canceled(current)

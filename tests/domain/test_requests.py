@@ -1,6 +1,6 @@
 """One change, one run, to its end: neither lost, nor run twice, nor run for nothing."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pytest
 from hypothesis import given
@@ -54,7 +54,7 @@ def test_the_first_run_of_a_project_is_started_once_by_the_git_sensor() -> None:
 
 @pytest.mark.parametrize("owner", ["git", "dvc"])
 def test_a_head_that_was_seen_is_not_started_again_whatever_became_of_it(owner: Literal["git", "dvc"]) -> None:
-    for status in ("queued", "running", "waiting", "released", "done", "rejected", "failed", "cancelled", "superseded", "skipped"):
+    for status in get_args(Status):
         found = next_request([request(A, status)], Head(revision=A), owner)
         assert isinstance(found, Skip) and status in found.reason
 
@@ -178,7 +178,8 @@ def test_a_newer_commit_does_not_wait_for_what_waits_for_a_person() -> None:
 
 
 def test_what_waits_says_so_on_every_tick() -> None:
-    found = next_request([request(A, "waiting", detail="waiting for a person: llmops approve")], Head(revision=A), "git")
+    waiting = request(A, "waiting", detail="waiting for a person: llmops approve")
+    found = next_request([waiting], Head(revision=A), "git")
     assert isinstance(found, Skip) and "llmops approve" in found.reason
 
 

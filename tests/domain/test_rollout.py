@@ -259,8 +259,8 @@ def test_a_rollback_asks_first_and_then_moves_everything_at_once() -> None:
 
 
 def test_a_rollback_does_not_hold_and_does_not_mind_being_slow() -> None:
-    slow = policy(steps=(RolloutStep(weight=0.1, hold=3600.0),), min_samples=500,
-                  analysis=(Analysis(metric="p95_latency", at_most=0.1), Analysis(metric="error_rate", at_most=0.01)))  # fmt: skip
+    analysis = (Analysis(metric="p95_latency", at_most=0.1), Analysis(metric="error_rate", at_most=0.01))
+    slow = policy(steps=(RolloutStep(weight=0.1, hold=3600.0),), min_samples=500, analysis=analysis)
     back = rollback_policy(slow)
     assert sum(s.hold for s in back.steps) == 0 and back.min_samples == 8
     assert [a.metric for a in back.analysis] == ["error_rate"]

@@ -10,14 +10,15 @@ from typing import Any
 import dagster as dg
 
 from llmops_assets.ci import checks_metadata
+from llmops_assets.domain.approval import Waiting
 from llmops_assets.domain.gate import Verdict, judge_checks
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import Check, EndpointHealth, Release, ReleaseApproval, SmokeTestReport
 from llmops_assets.evidence import current_release, verdict_on
 from llmops_assets.project import SmokeTest
 from llmops_assets.settings import ProjectSource, Settings
-from llmops_assets.stage import StageRun, stage_asset
-from resources.compute import BadInput
+from llmops_assets.stage import AwaitsPerson, StageRun, stage_asset
+from resources.approving import ask_now, call_for, weigh_now
 from resources.probe import Answer, ask
 
 ANSWER_TOKENS = 128
@@ -104,25 +105,30 @@ def build_smoke(project: ProjectSource, settings: Settings) -> dg.AssetsDefiniti
 
 
 def make_approval(run: StageRun) -> ReleaseApproval:
+    """Says who released this, or waits for somebody who does.
+
+    Raises:
+        AwaitsPerson: a person must approve, and no decision counts at this moment.
+    """
     release = release_now(run)
-    if run.at.config.deployment.approval.needed:
-        raise BadInput(
-            "deployment.approval: this release needs a person's approval, and waiting for one is not supported yet; "
-            "nothing was released. Remedy: set deployment.approval: {required: false} in llmops.yaml, or keep this "
-            "release in staging"
-        )
-    champion = run.ledger.serving(run.project.name, "production")
-    records = run.demand.records
-    reports = [records[s].outputs[""] for s in ("evaluation_report", "served_evaluation_report") if s in records]
+    ask = ask_now(run.source, run.ledger, run.revision)
+    if ask is None:
+        raise dg.Failure(f"the reports on release {short(release.digest)} do not exist yet", allow_retries=False)
+    serves = ask.replaces == ask.release
+    reason = "production serves this release already" if serves else "deployment.approval is not required"
+    said: dict[str, Any] = {"decision": "automatic", "by": "llmops.yaml", "reason": reason}
+    if run.at.config.deployment.approval.needed and not serves:
+        found = weigh_now(run.source, run.ledger, run.revision)
+        if isinstance(found, Waiting):
+            raise AwaitsPerson(call_for(ask, found))
+        said = {"decision": "approved", "by": found.decision.by, "reason": found.decision.reason}
     return ReleaseApproval(
         **run.header,
-        release=release.digest,
-        decision="automatic",
-        by="llmops.yaml",
-        reason="deployment.approval is not required",
-        environment="production",
-        replaces=champion.release if champion else None,
-        reports=tuple(reports),
+        **said,
+        release=ask.release,
+        environment=ask.environment,
+        replaces=ask.replaces,
+        reports=ask.reports,
     )
 
 
@@ -136,9 +142,23 @@ def describe_approval(run: StageRun, record: ReleaseApproval) -> Mapping[str, An
     }
 
 
+def verdict_approval(run: StageRun, record: ReleaseApproval) -> Verdict:
+    reason = f"{record.decision} by {record.by}: {record.reason}"
+    subject = f"release {short(record.release)}"
+    return Verdict(subject=subject, report=record.key, champion=record.replaces, reasons=(reason,))
+
+
 def build_approval(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
     return stage_asset(
-        project, settings, "release_approval", make_approval, describe_approval, kinds={"policy"}, require=verdict_on
+        project,
+        settings,
+        "release_approval",
+        make_approval,
+        describe_approval,
+        kinds={"policy"},
+        checks={"decided": verdict_approval},
+        require=verdict_on,
+        waits="decided",
     )
 
 

@@ -3,29 +3,25 @@
 Exit codes: 0 done, 1 the answer is no, 2 bad use or a fault.
 """
 
-import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from llmops_assets.cli_decisions import app as decisions
 from llmops_assets.domain.chain import STAGES
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.plan import Plan, prompt_retrains
-from llmops_assets.domain.provenance import ProvenanceError, trace
+from llmops_assets.domain.provenance import trace
 from llmops_assets.domain.requests import Request
 from llmops_assets.project import ConfigError
-from llmops_assets.settings import ProjectSource, Settings, load_settings
-from resources.git import SourceError
-from resources.ledger import Conflict, Ledger, LedgerError
-from resources.planning import plan_revision
-from resources.source import Source
+from llmops_assets.settings import load_settings
+from llmops_assets.terminal import AsJson, Here, No, OptionalProject, Revision, answers, emit, out
+from resources.ledger import Conflict
 
 app = typer.Typer(
     help="Push a commit or new data, and the right model is in production, proven.",
@@ -34,66 +30,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-out, err = Console(highlight=False), Console(stderr=True, highlight=False)
-OptionalProject = Annotated[str | None, typer.Argument(help="Name of the project; not needed if there is only one.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-Revision = Annotated[str | None, typer.Option(help="Commit, tag or branch; the watched branch's head if left out.")]
-
-
-class No(Exception):
-    """The answer is no: exit code 1."""
-
-
-@contextmanager
-def answers() -> Iterator[None]:
-    """Turns what people can mend into one message and an exit code."""
-    from resources.serving import ServingError
-
-    try:
-        yield
-    except No as error:
-        err.print(str(error), markup=False, soft_wrap=True)
-        raise typer.Exit(1) from error
-    except (ConfigError, SourceError, LedgerError, ProvenanceError, ServingError) as error:
-        err.print(f"error: {error}", markup=False, soft_wrap=True)
-        raise typer.Exit(2) from error
-
-
-class Here:
-    """The settings, one project and its clients."""
-
-    def __init__(self, project: str | None, fetch: bool = True):
-        from resources.assembly import build_resources
-
-        self.settings: Settings = load_settings()
-        self.project: ProjectSource = self.settings.project(project)
-        self.resources: dict[str, Any] = build_resources(self.settings)
-        self.ledger: Ledger = self.resources["ledger"]
-        self.source: Source = self.resources["sources"](self.project)
-        if fetch:
-            self.source.git.fetch()
-
-    def revision(self, name: str | None) -> str:
-        if name:
-            return self.source.git.resolve(name)
-        head = self.source.git.head()
-        if head is None:
-            raise SourceError(f"{self.project.repository} has no branch {self.project.branch!r}")
-        return head
-
-    def base(self, revision: str, against: str | None = None) -> str | None:
-        """What a plan is explained against: the last planned commit that is not this one."""
-        if against:
-            return self.source.git.resolve(against)
-        planned = [r.revision for r in self.ledger.requests(self.project.name) if r.revision != revision]
-        return planned[-1] if planned else None
-
-    def plan(self, revision: str, against: str | None = None) -> Plan:
-        return plan_revision(self.source, self.ledger, revision, self.base(revision, against))
-
-
-def emit(value: Any) -> None:
-    print(json.dumps(value, indent=2, default=str))
 
 
 @app.command()
@@ -219,7 +155,7 @@ def run(
             here.ledger.rebuild(STAGES[rebuild].key(at.values, outputs), reason or "")
         found = here.plan(sha)
         if found.nothing_to_do and not only:
-            out.print(f"{short(sha)}: nothing to do, everything exists and production serves it")
+            out.print(f"{short(sha)}: nothing to do, {found['production_endpoint'].reasons[0]}")
             return
         _start(here, sha, found, reason or "asked for by a person", only, wait)
 
@@ -254,6 +190,8 @@ def _await(here: Here, request: Request) -> None:
 
 def _answer(here: Here, request: Request) -> None:
     now = next(r for r in here.ledger.requests(here.project.name) if r.name == request.name)
+    if now.status == "waiting":
+        raise No(f"{short(now.revision)} is {now.detail}")
     if now.status not in ("released", "done"):
         raise No(f"{short(now.revision)} is {now.status}: {now.detail or 'its run failed; the log says why'}")
     out.print(f"{short(now.revision)} is {now.status}: {now.detail}")
@@ -298,6 +236,8 @@ def status(project: OptionalProject = None, as_json: AsJson = False) -> None:
                     if serving
                     else f"{environment}: nothing yet"
                 )
+            for hold in one["holds"]:
+                out.print(f"held: {hold['why']}", markup=False)
 
 
 def _status(here: Here) -> dict[str, Any]:
@@ -307,7 +247,13 @@ def _status(here: Here) -> dict[str, Any]:
         since = datetime.fromtimestamp(now.since, UTC).isoformat(timespec="seconds") if now else None
         serving[environment] = {"release": now.release, "revision": now.revision, "since": since} if now else None
     requests = [r.model_dump(exclude={"age_s", "project"}) for r in here.ledger.requests(here.project.name)]
-    return {"project": here.project.name, "requests": requests, "serving": serving}
+    holds = [
+        {**hold.model_dump(exclude={"project"}), "why": str(hold)} for hold in here.ledger.holds(here.project.name)
+    ]
+    return {"project": here.project.name, "requests": requests, "serving": serving, "holds": holds}
+
+
+app.add_typer(decisions)
 
 
 @app.command(name="trace")
@@ -373,9 +319,11 @@ def retry(project: OptionalProject = None, wait: Annotated[bool, typer.Option("-
         last = requests[-1]
         if last.active:
             raise No(f"{short(last.revision)} is {last.status}; `llmops cancel` ends it")
+        if last.status == "waiting":
+            raise No(f"{short(last.revision)} is {last.detail}")
         found = here.plan(last.revision)
         if found.nothing_to_do:
-            out.print(f"{short(last.revision)}: nothing is left to do")
+            out.print(f"{short(last.revision)}: nothing is left to do, {found['production_endpoint'].reasons[0]}")
             return
         _start(here, last.revision, found, f"retry of {last.status}", None, wait)
 
@@ -390,7 +338,7 @@ def cancel(project: OptionalProject = None) -> None:
         active = [r for r in here.ledger.requests(here.project.name) if r.active]
         if not active:
             raise No(f"nothing of {here.project.name} is at work")
-        out.print(end(here.settings, here.ledger, active[-1]))
+        out.print(end(here.settings, here.resources, here.project, active[-1]))
 
 
 @app.command()

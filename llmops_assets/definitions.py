@@ -17,6 +17,7 @@ from llmops_assets import (
     quantization,
     registry,
 )
+from llmops_assets.decisions import build_approve_job, build_rollback_job
 from llmops_assets.kubernetes import executor_config
 from llmops_assets.project import ConfigError
 from llmops_assets.settings import ProjectSource, Settings, load_settings
@@ -93,7 +94,11 @@ def build_definitions(settings: Settings | None = None, **resource_overrides: An
     ]
     return dg.Definitions(
         assets=[a for project in settings.projects for a in project_assets(project, settings)],
-        jobs=jobs,
+        jobs=[
+            *jobs,
+            *(build_approve_job(project) for project in settings.projects),
+            *(build_rollback_job(project) for project in settings.projects),
+        ],
         sensors=[
             s
             for project, job in zip(settings.projects, jobs, strict=True)

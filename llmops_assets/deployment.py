@@ -1,13 +1,11 @@
 """staging_endpoint and production_endpoint: releases behind stable URLs; production by a rollout that is judged.
 
-The rollout's decisions are pure (`domain.rollout`). This shell moves traffic, waits, asks and stores every state
-before it acts on the next, so that whoever finds it cut goes on from there.
+How traffic moves belongs in `resources.rollout`; what is judged before it may, in `evidence`.
 """
 
 import itertools
 import json
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +22,15 @@ from llmops_assets.domain.records import (
     Release,
     StagingEndpoint,
 )
-from llmops_assets.domain.rollout import RolloutPolicy, RolloutState, Sample, advance, begin
+from llmops_assets.domain.requests import newest_planned
+from llmops_assets.domain.rollout import begin
 from llmops_assets.evidence import verdict_on
 from llmops_assets.settings import ProjectSource, Settings
 from llmops_assets.stage import StageRun, stage_asset
 from resources.compute import BadInput
 from resources.ledger import Conflict
-from resources.probe import ask_many
+from resources.rollout import Rollout, retire_others
 from resources.serving import ServingError
-
-PROBES = 8
-"""Requests asked at once during a hold; as many as the engine has slots by default."""
 
 
 def _deploy(run: StageRun, environment: str, release: Release) -> None:
@@ -46,12 +42,6 @@ def _deploy(run: StageRun, environment: str, release: Release) -> None:
         raise BadInput(str(error)) from error
 
 
-def _retire_others(run: StageRun, environment: str, keep: Sequence[str]) -> None:
-    for digest in run.serving.deployed(run.project.name, environment):
-        if digest not in keep:
-            run.serving.retire(run.project.name, environment, digest, run.settings.serving.drain)
-
-
 # -- staging --------------------------------------------------------------------------------------------------------
 
 
@@ -61,7 +51,7 @@ def make_staging(run: StageRun) -> StagingEndpoint:
     _deploy(run, "staging", release)
     run.serving.route(run.project.name, "staging", {release.digest: 1.0})
     run.ledger.serve(run.project.name, "staging", release.digest, run.revision)
-    _retire_others(run, "staging", [release.digest])
+    retire_others(run.serving, run.project.name, "staging", [release.digest], run.settings.serving.drain)
     url = run.serving.base_url(run.project.name, "staging")
     return StagingEndpoint(**run.header, release=release.digest, base_url=url)
 
@@ -89,15 +79,22 @@ def make_production(run: StageRun) -> ProductionEndpoint:
     _refuse_older(run)
     release = release_now(run)
     project = run.project.name
+    if hold := run.ledger.hold_on(project, release.digest):
+        subject = f"release {short(release.digest)}"
+        run.reject(Verdict(subject=subject, report=release.digest, champion=None, failures=(str(hold),)))
     champion = run.ledger.serving(project, "production")
     url = run.serving.base_url(project, "production")
     run.ledger.add_release(release, run.revision)
+    rollout = _rollout(run, release)
     if champion and champion.release == release.digest:
-        _settle(run, release)
+        _settle(run, rollout)
         return ProductionEndpoint(
             **run.header, release=release.digest, base_url=url, replaces=champion.release, outcome="already_serving"
         )
-    state = _roll_out(run, release, champion.release if champion else None)
+    try:
+        state = rollout.run(begin(release.digest, champion.release if champion else None, rollout.policy))
+    except Conflict as error:
+        raise dg.Failure(f"another run moves this rollout: {error}", allow_retries=False) from error
     if state.status != "promoted":
         run.reject(
             Verdict(
@@ -108,6 +105,9 @@ def make_production(run: StageRun) -> ProductionEndpoint:
                 reasons=("all traffic is back on the champion",) if state.replaces else ("production serves nothing",),
             )
         )
+    _settle(run, rollout)
+    if held := [h.release for h in run.ledger.holds(project)]:
+        run.ledger.lift(project, held, short(run.revision), f"release {short(release.digest)} came")
     return ProductionEndpoint(
         **run.header,
         release=release.digest,
@@ -120,8 +120,8 @@ def make_production(run: StageRun) -> ProductionEndpoint:
 
 def _refuse_older(run: StageRun) -> None:
     """A run older than the planned revision does not deploy unless asked."""
-    requests = run.ledger.requests(run.project.name)
-    newest = requests[-1].revision if requests else run.revision
+    planned = newest_planned(run.ledger.requests(run.project.name))
+    newest = planned.revision if planned else run.revision
     if newest != run.revision and not run.config.deploy_older:
         raise BadInput(
             f"{short(newest)} has been planned since, so {short(run.revision)} is not deployed. Remedy: deploy it on "
@@ -129,74 +129,19 @@ def _refuse_older(run: StageRun) -> None:
         )
 
 
-def _roll_out(run: StageRun, release: Release, champion: str | None) -> RolloutState:
-    """Moves traffic step by step until the release is promoted or returned. Resumes a rollout that was cut."""
-    project = run.project.name
-    policy = run.at.config.deployment.rollout
-    found = run.ledger.rollout(project)
-    if found and found[3].status == "running" and found[3].release == release.digest:
-        identity, version, _, state = found
-        run.log.info(f"the rollout of {short(release.digest)} goes on at {state.weight:.0%}")
-    else:
-        if found and found[3].status == "running":
-            # A rollout of another release was cut and will not go on: its release gets no traffic.
-            left = found[3].model_copy(update={"status": "returned", "reasons": ("another release came",)})
-            run.ledger.save_rollout(found[0], found[1], left)
-        state = begin(release.digest, champion, policy)
-        identity, version = run.ledger.begin_rollout(project, run.revision, state)
-    _deploy(run, "production", release)
-    inputs = itertools.cycle(_inputs(run))
-    while state.status == "running":
-        _shift(run, state)
-        hold = _hold(policy, state)
-        run.log.info(f"{state.weight:.0%} of production on {short(release.digest)}, watched for {hold:g} s")
-        samples = _watch(run, release, inputs, hold, policy.min_samples)
-        state = advance(state, policy, samples)
-        try:
-            version = run.ledger.save_rollout(identity, version, state)
-        except Conflict as error:
-            raise dg.Failure(f"another run moves this rollout: {error}", allow_retries=False) from error
-    _shift(run, state)
-    if state.status == "promoted":
-        _settle(run, release)
-    else:
-        _retire_others(run, "production", [state.replaces] if state.replaces else [])
-    return state
-
-
-def _shift(run: StageRun, state: RolloutState) -> None:
-    share = state.weight
-    # The first release of a project is watched before anyone sees it: it is reached by header until it is promoted.
-    weights = {state.release: share} if state.replaces or state.status == "promoted" else {}
-    if state.replaces and share < 1:
-        weights = {state.replaces: 1 - share, **({state.release: share} if share else {})}
-    run.serving.route(run.project.name, "production", weights)
-
-
-def _hold(policy: RolloutPolicy, state: RolloutState) -> float:
-    return policy.steps[state.step].hold if state.step < len(policy.steps) else 0.0
-
-
-def _watch(run: StageRun, release: Release, inputs: Any, hold: float, min_samples: int) -> list[Sample]:
-    """Asks the candidate through the gateway, beside the users' traffic, for the hold and until it has enough to judge.
-
-    After three holds without enough answers it stops: too few never promote.
-    """
-    url = run.serving.base_url(run.project.name, "production")
-    headers = run.serving.candidate_headers(release.digest)
-    began = time.monotonic()
-    longest = max(3 * hold, 60.0)
-    samples: list[Sample] = []
-    while True:
-        batch = list(itertools.islice(inputs, PROBES))
-        answers = ask_many(url, run.project.name, batch, concurrency=PROBES, headers=headers, max_tokens=32)
-        for answer in answers:
-            wrong = answer.release != release.digest
-            samples.append(answer.sample.model_copy(update={"ok": False}) if wrong else answer.sample)
-        waited = time.monotonic() - began
-        if waited >= longest or (waited >= hold and len(samples) >= min_samples):
-            return samples
-        time.sleep(min(0.5, max(0.0, hold - waited)))
+def _rollout(run: StageRun, release: Release) -> Rollout:
+    return Rollout(
+        project=run.project.name,
+        revision=run.revision,
+        release=release,
+        policy=run.at.config.deployment.rollout,
+        ledger=run.ledger,
+        serving=run.serving,
+        drain=run.settings.serving.drain,
+        deploy=lambda: _deploy(run, "production", release),
+        inputs=lambda: _inputs(run),
+        say=run.log.info,
+    )
 
 
 def _inputs(run: StageRun) -> list[str]:
@@ -211,13 +156,10 @@ def _inputs(run: StageRun) -> list[str]:
     return asked
 
 
-def _settle(run: StageRun, release: Release) -> None:
+def _settle(run: StageRun, rollout: Rollout) -> None:
     """Production serves this release and nothing else; the ledger and MLflow's alias say so."""
-    project = run.project.name
-    _deploy(run, "production", release)
-    run.serving.route(project, "production", {release.digest: 1.0})
-    run.ledger.serve(project, "production", release.digest, run.revision)
-    _retire_others(run, "production", [release.digest])
+    project, release = run.project.name, rollout.release.digest
+    rollout.settle(lambda: run.ledger.serve(project, "production", release, run.revision))
     model = run.demand.records.get("registered_model")
     if isinstance(model, RegisteredModel):
         run.tracking.set_alias(model.name, "champion", model.version)

@@ -3,6 +3,7 @@
 The judging itself is pure and stands in `domain.gate`.
 """
 
+from llmops_assets.domain.approval import Waiting
 from llmops_assets.domain.chain import STAGES
 from llmops_assets.domain.gate import Champion, Judged, Verdict, judge, judge_checks
 from llmops_assets.domain.keys import short
@@ -21,6 +22,7 @@ from llmops_assets.domain.records import (
 )
 from llmops_assets.domain.release import release_of
 from llmops_assets.stage import StageRun
+from resources.approving import weigh_now
 from resources.ledger import Serving
 from resources.source import ProjectRevision
 
@@ -137,6 +139,12 @@ def _event(run: StageRun, stage: str, subject: str) -> Verdict:
         return judge_checks(subject, record.key, record.checks)
     champion = run.ledger.serving(run.project.name, "production")
     now = champion.release if champion else None
+    if run.at.config.deployment.approval.needed and now != record.release:
+        # The record says that it was approved then. What the decision is worth now is weighed by whoever acts on it.
+        found = weigh_now(run.source, run.ledger, run.revision)
+        if isinstance(found, Waiting):
+            failures = found.reasons or ("no person approved it",)
+            return Verdict(subject=subject, report=record.key, champion=now, failures=failures)
     if record.replaces != now and now != record.release:
         given, serves = short(record.replaces or "nothing"), short(now or "nothing")
         text = f"it was given against {given}, production serves {serves} now"

@@ -6,13 +6,16 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import dagster as dg
 import psutil
 
+from llmops_assets.decisions import rollback_job_name
 from llmops_assets.definitions import build_definitions, job_name
+from llmops_assets.domain.approval import Decision
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.plan import Plan
 from llmops_assets.domain.requests import Request
@@ -21,9 +24,10 @@ from llmops_assets.settings import ProjectSource, Settings
 from llmops_assets.stage import PROJECT_TAG, REQUEST_TAG, REVISION_TAG
 from resources.ledger import Ledger
 from resources.planning import plan_revision
-from resources.run_launcher import worker_of, worker_tags
+from resources.run_launcher import worker_tags
 from resources.source import Source
-from sensors.build import reused_events, shown_version, state_of_run
+from sensors.build import reused_events, shown_version
+from sensors.runs import end_work
 
 
 def open_by_person(source: Source, ledger: Ledger, revision: str, plan: Plan, reason: str) -> Request:
@@ -73,10 +77,10 @@ def execute(
         return result.success
 
 
-def reconstruct_job(settings_json: str, project: str) -> dg.JobDefinition:
-    """The project's job, rebuilt in whatever process executes it."""
+def reconstruct_job(settings_json: str, project: str, job: str | None = None) -> dg.JobDefinition:
+    """The project's job, or another one of the location, rebuilt in whatever process executes it."""
     settings = Settings.model_validate_json(settings_json)
-    return build_definitions(settings).resolve_job_def(job_name(settings.project(project)))
+    return build_definitions(settings).resolve_job_def(job or job_name(settings.project(project)))
 
 
 def start_detached(settings: Settings, request: Request, only: Sequence[str] | None) -> int:
@@ -98,24 +102,47 @@ def start_detached(settings: Settings, request: Request, only: Sequence[str] | N
     return process.pid
 
 
-def cancel(settings: Settings, ledger: Ledger, request: Request, wait_s: float = 20.0) -> str:
-    """Ends a request's run and its programs; what was done, in words."""
-    ledger.close(request, "cancelled", "cancelled by a person; `llmops retry` starts it again")
-    from resources.compute import LocalCompute
-
-    jobs = LocalCompute(settings.home).cancel_all()
+def cancel(settings: Settings, resources: dict[str, Any], project: ProjectSource, request: Request) -> str:
+    """Ends a request's run, its programs and its share of production's traffic; what was done, in words."""
+    why = "cancelled by a person"
+    resources["ledger"].close(request, "cancelled", f"{why}; `llmops retry` starts it again")
     with dg.DagsterInstance.from_config(str(dagster_home(settings))) as instance:
-        for run in instance.get_runs(filters=dg.RunsFilter(tags={REQUEST_TAG: request.name})):
-            worker = worker_of(run)
-            if worker is not None and not run.is_finished:
-                worker.send_signal(2)
-                deadline = time.monotonic() + wait_s
-                while worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
-                    time.sleep(0.2)
-            current = instance.get_run_by_id(run.run_id)
-            if current is not None and not current.is_finished:
-                instance.report_run_canceled(current)
-    return f"{short(request.revision)} is cancelled" + (f"; ended {', '.join(jobs)}" if jobs else "")
+        ended = end_work(instance, SimpleNamespace(**resources), project, request, why)
+    return f"{short(request.revision)} is cancelled" + (f"; ended {ended}" if ended else "")
 
 
-__all__ = ["ProjectSource", "cancel", "execute", "open_by_person", "reconstruct_job", "start_detached", "state_of_run"]
+def go_on(ledger: Ledger, request: Request, decision: Decision) -> Request:
+    """The next generation of a request that a person approved, for a process that executes it itself.
+
+    Raises:
+        resources.ledger.Conflict: a sensor was first, or another run of the project is at work.
+    """
+    known = [r.generation for r in ledger.requests(request.project) if r.revision == request.revision]
+    return ledger.next_generation(request, max(known) + 1, f"approved by {decision.by}: {decision.reason}")
+
+
+def roll_back(settings: Settings, project: ProjectSource, to: str, reason: str, by: str) -> tuple[bool, str]:
+    """Rolls production back here and now: (whether it did, what it said)."""
+    name = rollback_job_name(project)
+    with dg.DagsterInstance.from_config(str(dagster_home(settings))) as instance:
+        job = dg.build_reconstructable_job(
+            "llmops_assets.execution",
+            "reconstruct_job",
+            reconstructable_kwargs={"settings_json": settings.model_dump_json(), "project": project.name, "job": name},
+        )
+        result = dg.execute_job(
+            job,
+            instance=instance,
+            tags={PROJECT_TAG: project.name, **worker_tags(psutil.Process(os.getpid()))},
+            run_config={"ops": {f"{project.group}_roll_back": {"config": {"to": to, "reason": reason, "by": by}}}},
+        )
+        failed = [e.step_failure_data for e in result.all_events if e.is_step_failure]
+        for data in failed:
+            told = data.user_failure_data.description if data.user_failure_data else None
+            return False, told or (data.error.message if data.error else "it failed")
+    return result.success, ""
+
+
+__all__ = [
+    "cancel", "execute", "go_on", "open_by_person", "reconstruct_job", "roll_back", "start_detached",
+]  # fmt: skip

@@ -180,9 +180,15 @@ class Serving(Strict):
 
 
 class Approval(Strict):
-    required: bool | None = Field(default=None, description="None: required if approvers are named.")
-    approvers: tuple[str, ...] = Field(default=(), description="Who may approve.")
-    expires_after: Duration = Field(default=7 * 86400.0, description="For example 7d.")
+    required: bool | None = Field(
+        default=None, description="Whether a person must approve each release; None: if approvers are named."
+    )
+    approvers: tuple[str, ...] = Field(
+        default=(), description="Who may approve, by e-mail; empty: everyone but the authors of the change."
+    )
+    expires_after: Duration = Field(
+        default=7 * 86400.0, gt=0, description="How long an approval counts that did not lead to a release: 7d."
+    )
 
     @property
     def needed(self) -> bool:
@@ -218,7 +224,11 @@ class ProjectConfig(Strict):
     quantization: Quantization = Field(default=Quantization(), description="How the trained model is made smaller.")
     deployment: Deployment = Field(default=Deployment(), description="How it is served, tested and rolled out.")
     ci: Ci = Field(default=Ci(), description="Checks of the project's own code.")
-    on_newer: Literal["wait"] = Field(default="wait", description="What a newer commit does to a run at work.")
+    on_newer: Literal["wait", "cancel"] = Field(
+        default="wait",
+        description="What this commit does to a run of an older one that is still at work: wait for its end, or cancel "
+        "it and start at once.",
+    )
 
     @model_validator(mode="after")
     def _holds_together(self) -> "ProjectConfig":

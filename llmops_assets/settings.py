@@ -224,8 +224,8 @@ def load_settings() -> Settings:
         if os.environ.get("LLMOPS_SETTINGS"):
             raise ConfigError([f"{path}: no such file; LLMOPS_SETTINGS must name a YAML file of settings"])
         return Settings(
-            hint="No project is watched. Set LLMOPS_SETTINGS to a file that lists them; `llmops init DIR --register` makes "
-            "and adds one; `make demo` shows one."
+            hint="No project is watched. Set LLMOPS_SETTINGS to a file that lists them; "
+            "`llmops init DIR --register` makes and adds one; `make demo` shows one."
         )
     try:
         text = path.read_text(encoding="utf-8")

@@ -60,6 +60,10 @@ class Rejected(Exception):
         self.verdict = verdict
 
 
+class AwaitsPerson(Exception):
+    """A person must decide before this stage can act. Neither fault nor outcome: the run ends, the request waits."""
+
+
 class StageRun:
     """One execution of one stage at one revision, and the clients that it may use."""
 
@@ -247,6 +251,7 @@ def stage_asset(
     require: Require | None = None,
     after: Callable[[StageRun, Any], None] | None = None,
     sources: Sequence[str] = (),
+    waits: str | None = None,
 ) -> dg.AssetsDefinition:
     """The software-defined asset of a stage.
 
@@ -257,6 +262,8 @@ def stage_asset(
         require: the verdict of a stage that this one requires, judged now.
         after: what has to be done with the record each time, made or reused.
         sources: external assets of the project that it reads: "repository", "data".
+        waits: the check that says so when `make` raises AwaitsPerson: then there is no record, and what stands on
+            this stage is skipped.
     """
     stage = STAGES[name]
     key = dg.AssetKey([project.name, name])
@@ -281,7 +288,7 @@ def stage_asset(
             **({"llmops/heavy": "true"} if name in HEAVY else {}),
             **step_tags(settings.kubernetes if settings.steps_have_pods else None, name),
         },
-        output_required=True,
+        output_required=waits is None,
     )
     def _asset(context: dg.AssetExecutionContext, config: StageConfig) -> Iterator[Any]:
         with faults(context, project, stage):
@@ -300,7 +307,12 @@ def stage_asset(
                     run.ledger.add_verdict(project.name, run.revision, name, verdict)
                     if not verdict.passed:
                         run.reject(verdict)
-                record, reused = _reuse_or_make(run, make)
+                try:
+                    record, reused = _reuse_or_make(run, make)
+                except AwaitsPerson as why:
+                    assert waits is not None, f"{name} has no check that says what it waits for"
+                    yield _wait(run, waits, str(why))
+                    return
                 run.ledger.demand(project.name, run.revision, record, reused)
                 if after is not None:
                     after(run, record)
@@ -325,6 +337,20 @@ def _reuse_or_make(run: StageRun, make: Make) -> tuple[AnyRecord, bool]:
     record = make(run)
     committed = run.ledger.commit(record)
     return committed, committed.made_by.run_id != run.run_id
+
+
+def _wait(run: StageRun, check: str, why: str) -> dg.AssetCheckResult:
+    run.log.warning(why)
+    if run.request is not None:
+        run.ledger.close(run.request, "waiting", why)
+    return dg.AssetCheckResult(
+        check_name=check,
+        asset_key=dg.AssetKey([run.project.name, run.stage.name]),
+        passed=False,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"reasons": dg.MetadataValue.md(why), "commit": run.revision},
+        description=why[:500],
+    )
 
 
 def _materialize(

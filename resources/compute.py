@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -22,6 +22,7 @@ import psutil
 from pydantic import BaseModel
 
 from llmops_assets.domain.base import Frozen
+from llmops_assets.domain.keys import short
 from resources.processes import POLITE_THREADS
 
 ALLOWED_ENVIRONMENT = (
@@ -82,6 +83,8 @@ class Compute(Protocol):
     def run(self, job: Job, on_progress: OnProgress | None = None) -> Finished: ...
 
     def cancel(self, name: str) -> bool: ...
+
+    def cancel_work(self, keys: Iterable[str]) -> list[str]: ...
 
     def clean(self, name: str) -> None: ...
 
@@ -229,7 +232,15 @@ class LocalCompute:
 
     def cancel_all(self) -> list[str]:
         """Ends every job; their names."""
-        names = [f.name for f in sorted(self.jobs.glob("*")) if f.is_dir() and self.cancel(f.name)]
+        return self._end([f.name for f in sorted(self.jobs.glob("*")) if f.is_dir()])
+
+    def cancel_work(self, keys: Iterable[str]) -> list[str]:
+        """Ends every job that works under one of these keys; their names."""
+        ends = {short(key) for key in keys}
+        return self._end([f.name for f in sorted(self.jobs.glob("*-*")) if f.name.rsplit("-", 1)[1] in ends])
+
+    def _end(self, names: list[str]) -> list[str]:
+        names = [name for name in names if self.cancel(name)]
         gone = [p for n in names if (p := _process(self.folder(n)))]
         _, alive = psutil.wait_procs(gone, timeout=10)
         for process in alive:

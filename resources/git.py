@@ -10,10 +10,11 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from llmops_assets.domain.approval import Author
 from llmops_assets.domain.keys import digest
 
 
@@ -141,6 +142,21 @@ class GitMirror:
         signature = self.commit(revision).author
         return f"{signature.name} <{signature.email}>"
 
+    def authors(self, revision: str, since: str | None) -> list[Author]:
+        """Who wrote the commits that a revision has and `since` lacks; never nobody.
+
+        All of its history if `since` is None or gone; the commit's own authors if it brings nothing new, as when an
+        older commit is deployed again. `Co-authored-by` counts.
+        """
+        import pygit2
+
+        walker = self.repo.walk(self.commit(revision).id, pygit2.enums.SortMode.TOPOLOGICAL)
+        if since is not None:
+            with suppress(KeyError, ValueError, pygit2.GitError):
+                walker.hide(self.repo[since].id)
+        found = {a: None for commit in walker for a in _authors_of(commit)}
+        return list(found or _authors_of(self.commit(revision)))
+
     def message(self, revision: str) -> str:
         return (str(self.commit(revision).message).strip().splitlines() or ["(no message)"])[0]
 
@@ -171,6 +187,27 @@ class GitMirror:
             self._git("checkout", "--quiet", "--detach", revision, where=folder)
             complete.touch()
         return folder
+
+
+def _authors_of(commit: Any) -> list[Author]:
+    found = [Author(name=commit.author.name, email=commit.author.email)]
+    for name, email in re.findall(r"(?im)^co-authored-by:\s*(.*?)\s*<([^<>]+)>\s*$", str(commit.message)):
+        found.append(Author(name=name, email=email))
+    return found
+
+
+def local_identity() -> str:
+    """Who sits at this machine, as they say themselves: LLMOPS_USER, else Git's user.email; empty if nobody says.
+
+    It is not authentication: whoever may write to the ledger may call themselves what they like.
+    """
+    if named := os.environ.get("LLMOPS_USER", "").strip():
+        return named
+    try:
+        done = subprocess.run(["git", "config", "user.email"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()
 
 
 def _without_credentials(text: str) -> str:

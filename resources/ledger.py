@@ -5,6 +5,7 @@ cursors and run keys and MLflow's aliases are projections of it.
 """
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,17 +20,13 @@ from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import digest
 from llmops_assets.domain.provenance import Edge
 from llmops_assets.domain.records import AnyRecord, Record, Release, parse_record
-from llmops_assets.domain.requests import ACTIVE, Request, Status
+from llmops_assets.domain.requests import ACTIVE, ROLLBACK, Request, Status
 from llmops_assets.domain.rollout import RolloutState
 from resources import ledger_schema as t
+from resources.ledger_decisions import Conflict, PeoplesDecisions
+from resources.ledger_migrations import LedgerError, migrate
 
-
-class LedgerError(Exception):
-    """The ledger cannot be used as it is; the message names the remedy."""
-
-
-class Conflict(Exception):
-    """Somebody else was first: the row exists, or changed since it was read."""
+__all__ = ["Conflict", "Ledger", "LedgerError", "Serving"]
 
 
 class Serving:
@@ -39,7 +36,7 @@ class Serving:
         self.release, self.revision, self.since = release, revision, since
 
 
-class Ledger:
+class Ledger(PeoplesDecisions):
     """Opens lazily: constructing one does no I/O."""
 
     def __init__(self, url: str, clock: Callable[[], float] = time.time):
@@ -113,6 +110,8 @@ class Ledger:
             with self._write() as c:
                 identity = c.execute(insert(t.requests).values(row)).inserted_primary_key
                 if status in ACTIVE:
+                    if asked_by != ROLLBACK:
+                        self._supersede_waiting(c, project, revision)
                     c.execute(insert(t.active_requests).values(project=project, request=identity[0]))  # type: ignore[index]
                 self._audit(
                     c,
@@ -136,7 +135,7 @@ class Ledger:
         )
 
     def next_generation(self, request: Request, generation: int, reason: str) -> Request:
-        """Closes a request whose run died and opens the next generation of it, in one transaction.
+        """Closes a request whose run died, or that a person approved, and opens the next generation of it at once.
 
         Raises:
             Conflict: somebody else did so already.
@@ -144,21 +143,14 @@ class Ledger:
         now = self.clock()
         try:
             with self._write() as c:
-                done = c.execute(
-                    update(t.requests)
-                    .where(self._is(request), t.requests.c.status.in_(ACTIVE))
-                    .values(status="failed", detail=reason, updated=now)
-                )
-                if done.rowcount != 1:
-                    raise Conflict(f"{request.name} is not active any more")
-                c.execute(delete(t.active_requests).where(t.active_requests.c.project == request.project))
+                self._leave(c, request, "done" if request.status == "waiting" else "failed", reason)
                 old = c.execute(select(t.requests).where(self._is(request))).one()._mapping
                 row = {k: old[k] for k in ("project", "revision", "base")} | {
                     "generation": generation,
                     "status": "queued",
                     "asked_by": request.asked_by,
                     "detail": "",
-                    "reason": f"{request.reason.split(' (generation ')[0]} ({reason})",
+                    "reason": f"{_WHY_AGAIN.split(request.reason)[0]} ({reason})",
                     "created": now,
                     "updated": now,
                 }
@@ -188,13 +180,17 @@ class Ledger:
             if taken.rowcount == 1:
                 return
             row = c.execute(select(t.requests.c.run_id, t.requests.c.status).where(self._is(request))).first()
-            if row is not None and row.run_id == run_id and row.status != "cancelled":
+            if row is not None and row.run_id == run_id and row.status not in ("cancelled", "superseded"):
                 return  # also after its outcome: health is asked once production is settled
             held = f"run {row.run_id}, {row.status}" if row else "nobody"
             raise Conflict(f"{request.name} belongs to {held}")
 
     def close(self, request: Request, status: Status, detail: str) -> bool:
-        """Ends an active request with its outcome. False if it was closed already: the first outcome stays."""
+        """Ends an active request with its outcome, or has it wait for a person.
+
+        Returns:
+            False if it was closed already: the first outcome stays.
+        """
         with self._write() as c:
             done = c.execute(
                 update(t.requests)
@@ -454,6 +450,12 @@ class Ledger:
         text, at = json.dumps(dict(what), sort_keys=True), self.clock()
         c.execute(insert(t.audit).values(at=at, event=text, previous=previous, hash=digest([previous, at, text])))
 
+    def events(self) -> list[dict[str, Any]]:
+        """Every audited event, oldest first: id, at (epoch seconds), hash, and what happened."""
+        with self._read() as c:
+            rows = c.execute(select(t.audit).order_by(t.audit.c.id))
+            return [{"id": r.id, "at": r.at, **json.loads(r.event), "hash": r.hash} for r in rows]
+
     def verify_audit(self) -> int:
         """The number of audited events, if the chain is whole.
 
@@ -469,8 +471,8 @@ class Ledger:
         return count
 
 
-_OPENING = 0x11_40_95
-"""Number of the advisory lock under which a ledger is created."""
+_WHY_AGAIN = re.compile(r" \((?:generation |approved by )")
+"""Where a request's reason ends and that of an earlier generation begins: they do not pile up."""
 
 
 def _open(url: str) -> Engine:
@@ -494,20 +496,5 @@ def _open(url: str) -> Engine:
                 "BEGIN IMMEDIATE" if connection.get_execution_options().get("writes", True) else "BEGIN"
             )
 
-    _migrate(engine)
+    migrate(engine)
     return engine
-
-
-def _migrate(engine: Engine) -> None:
-    with engine.begin() as c:
-        if c.dialect.name == "postgresql":
-            # As SQLite's write lock: two processes that open a new ledger at once would create each table twice.
-            c.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_OPENING})")
-        t.metadata.create_all(c)
-        version = c.execute(select(t.schema.c.version)).scalar()
-        if version is None:
-            c.execute(insert(t.schema).values(version=t.SCHEMA_VERSION))
-    if version is not None and version != t.SCHEMA_VERSION:
-        raise LedgerError(
-            f"the ledger has schema version {version}, this code has {t.SCHEMA_VERSION}; use the matching release"
-        )

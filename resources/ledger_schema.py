@@ -12,7 +12,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1: the first. 2: approvals and holds. `resources.ledger_migrations` brings older ledgers here."""
 metadata = MetaData()
 
 schema = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
@@ -127,6 +128,32 @@ rollouts = Table(
     Column("body", Text, nullable=False),
     Column("updated", Float, nullable=False),
 )
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("project", String(64), nullable=False, index=True),
+    Column("release", String(64), nullable=False, index=True),
+    Column("choice", String(16), nullable=False),
+    Column("decided_by", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("created", Float, nullable=False),
+)
+"""Every decision of a person on a release, with all that it is bound to. Rows are only ever added."""
+
+holds = Table(
+    "holds",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("project", String(64), nullable=False, index=True),
+    Column("release", String(64), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("held_by", Text, nullable=False),
+    Column("since", Float, nullable=False),
+    Column("lifted", Float),
+)
+"""A release that was rolled back is held while `lifted` is empty; why it was lifted stands in the audit trail."""
 
 audit = Table(
     "audit",

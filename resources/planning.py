@@ -24,4 +24,5 @@ def plan_revision(source: Source, ledger: Ledger, revision: str, base: str | Non
         except (ConfigError, SourceError):
             before = None  # it cannot be explained against what cannot be read; the plan itself does not need it
     serving = ledger.serving(project, "production")
-    return make_plan(project, head, ledger.find, before, serving.release if serving else None, ledger.salt_of)
+    held = {hold.release: str(hold) for hold in ledger.holds(project)}
+    return make_plan(project, head, ledger.find, before, serving.release if serving else None, ledger.salt_of, held)

@@ -8,28 +8,26 @@ from llmops_assets.domain.changes import Change, changes
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.plan import Plan
 from llmops_assets.domain.requests import (
-    Again,
-    Close,
+    Decision,
     Head,
-    Leave,
     Note,
     Request,
-    RunState,
     Skip,
     Start,
-    carry_on,
+    Supersede,
     next_request,
 )
 from llmops_assets.project import ConfigError
 from llmops_assets.settings import ProjectSource, Settings
-from llmops_assets.stage import PROJECT_TAG, REQUEST_TAG, REVISION_TAG
 from resources.git import SourceError
 from resources.ledger import Conflict, Ledger
 from resources.planning import plan_revision
 from resources.source import Source
+from sensors.carry_on import build_carry_on_sensor
+from sensors.runs import end_work, run_request
 
 Owner = Literal["git", "dvc"]
-NEEDS = {"settings", "ledger", "sources", "serving"}
+NEEDS = {"settings", "ledger", "sources", "serving", "compute"}
 
 
 def look(source: Source, requests: list[Request]) -> Head:
@@ -61,16 +59,7 @@ def look(source: Source, requests: list[Request]) -> Head:
             found = changes(source.at(base).values, at.values)
         except (ConfigError, SourceError):
             found = changes({}, at.values)  # the base was taken over from another repository: everything is new
-    return Head(revision=revision, found=found, files=files)
-
-
-def run_request(project: ProjectSource, request: Request, plan: Plan) -> dg.RunRequest:
-    """The run of a request: only the stages that are not reused, pinned to its revision."""
-    return dg.RunRequest(
-        run_key=request.name,
-        asset_selection=[dg.AssetKey([project.name, s]) for s in plan.to_materialize],
-        tags={PROJECT_TAG: project.name, REVISION_TAG: request.revision, REQUEST_TAG: request.name},
-    )
+    return Head(revision=revision, found=found, files=files, cancels=at.config.on_newer == "cancel")
 
 
 def source_events(source: Source, owner: Owner, revision: str) -> list[dg.AssetMaterialization]:
@@ -166,11 +155,20 @@ def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, ow
     )
     def _sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         ledger, source = context.resources.ledger, context.resources.sources(project)
-        requests = ledger.requests(project.name)
-        decision = next_request(requests, look(source, requests), owner)
-        if isinstance(decision, Skip):
-            return dg.SkipReason(decision.reason)
+        decision = _decide(ledger, source)
+        if isinstance(decision, Supersede):
+            if not ledger.close(decision.request, "superseded", decision.detail):
+                return dg.SkipReason(f"{short(decision.request.revision)} ended by itself; looking again")
+            ended = end_work(context.instance, context.resources, project, decision.request, decision.detail)
+            context.log.info(f"ended {short(decision.request.revision)}: {decision.detail}; {ended or 'no program'}")
+            decision = _decide(ledger, source)
+        if isinstance(decision, Skip | Supersede):
+            return dg.SkipReason(decision.reason if isinstance(decision, Skip) else decision.detail)
         return _act(context, source, ledger, decision)
+
+    def _decide(ledger: Ledger, source: Source) -> Decision:
+        requests = ledger.requests(project.name)
+        return next_request(requests, look(source, requests), owner, ledger.holds(project.name))
 
     def _act(context: Any, source: Source, ledger: Ledger, decision: Start | Note) -> dg.SensorResult | dg.SkipReason:
         sha = short(decision.revision)
@@ -192,76 +190,12 @@ def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, ow
         events = source_events(source, owner, decision.revision)
         events += reused_events(source, ledger, plan, shown_version(context.instance, project.name))
         if plan.nothing_to_do:
-            ledger.close(request, "done", "production serves this release already")
+            why = plan["production_endpoint"].reasons[0]
+            ledger.close(request, "done", why)
             return dg.SensorResult(
-                skip_reason=dg.SkipReason(f"{sha}: {decision.reason}: nothing to do"), asset_events=events
+                skip_reason=dg.SkipReason(f"{sha}: {decision.reason}: nothing to do, {why}"), asset_events=events
             )
-        return dg.SensorResult(run_requests=[run_request(project, request, plan)], asset_events=events)
-
-    return _sensor
-
-
-_RUN_STATES: dict[dg.DagsterRunStatus, RunState] = {
-    dg.DagsterRunStatus.SUCCESS: "succeeded",
-    dg.DagsterRunStatus.FAILURE: "failed",
-    dg.DagsterRunStatus.CANCELED: "cancelled",
-}
-
-
-def state_of_run(instance: dg.DagsterInstance, request: Request) -> RunState:
-    """The state of a request's run: found by the run that claimed it, else by the tag."""
-    runs = instance.get_runs(filters=dg.RunsFilter(tags={REQUEST_TAG: request.name}), limit=10)
-    runs = [r for r in runs if r.parent_run_id is None]
-    chosen = next((r for r in runs if r.run_id == request.run_id), runs[0] if runs else None)
-    return _RUN_STATES.get(chosen.status, "active") if chosen else "missing"
-
-
-def build_carry_on_sensor(project: ProjectSource, job: Any, settings: Settings) -> dg.SensorDefinition:
-    """Carries on requests whose run ended without an outcome, and keeps the endpoints up."""
-
-    @dg.sensor(
-        name=f"{project.group}_carry_on",
-        job=job,
-        minimum_interval_seconds=settings.poll,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Carries on runs of {project.name} that died, and keeps its endpoints up after a reboot.",
-        required_resource_keys=NEEDS,
-    )
-    def _sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        ledger, source = context.resources.ledger, context.resources.sources(project)
-        _keep_serving(context)
-        requests = ledger.requests(project.name)
-        active = [r for r in requests if r.active]
-        if not active:
-            return dg.SkipReason("no request is open")
-        request = active[-1]
-        decision = carry_on(request, state_of_run(context.instance, request), request == requests[-1])
-        if isinstance(decision, Leave):
-            return dg.SkipReason(decision.reason)
-        if isinstance(decision, Close):
-            ledger.close(request, decision.status, decision.detail)
-            return dg.SkipReason(f"{short(request.revision)} is {decision.status}: {decision.detail}")
-        assert isinstance(decision, Again)
-        try:
-            again = ledger.next_generation(request, decision.generation, decision.reason)
-            plan = plan_revision(source, ledger, again.revision, again.base)
-        except Conflict as error:
-            return dg.SkipReason(f"somebody else carries on: {error}")
-        except (ConfigError, SourceError) as error:
-            return dg.SkipReason(f"{short(request.revision)} cannot be planned: {error}")
-        if plan.nothing_to_do:
-            ledger.close(again, "done", "nothing is left to do")
-            return dg.SkipReason(f"{short(again.revision)}: nothing is left to do")
-        return run_request(project, again, plan)
-
-    def _keep_serving(context: Any) -> None:
-        serving = context.resources.serving
-        if (
-            serving.deployed(project.name, "production")
-            and not serving.stopped()
-            and (mended := serving.ensure_running())
-        ):
-            context.log.info(f"started again: {', '.join(mended)}")
+        return dg.SensorResult(run_requests=[run_request(project, request, plan.to_materialize)], asset_events=events)
 
     return _sensor
 
@@ -274,4 +208,4 @@ def build_sensors(project: ProjectSource, job: Any, settings: Settings) -> list[
     ]
 
 
-__all__ = ["build_sensors", "look", "reused_events", "run_request", "source_events", "state_of_run"]
+__all__ = ["build_sensors", "look", "reused_events", "shown_version", "source_events"]

@@ -215,16 +215,15 @@ class World:
     """A home folder that watches projects: production assembly, real components, a Dagster instance of its own."""
 
     def __init__(self, home: Path, *projects: Project, **settings: Any):
-        self.home = home
-        home.mkdir(parents=True, exist_ok=True)
-        self.settings = Settings(
-            home=home,
-            projects=tuple(ProjectSource(name=p.name, repository=str(p.remote)) for p in projects),
-            serving=ServingSettings(port=free_port(), drain=2.0),
-            compute=ComputeSettings(threads=1),
+        settings = {
+            "serving": ServingSettings(port=free_port(), drain=2.0),
+            "compute": ComputeSettings(threads=1),
+            "projects": tuple(ProjectSource(name=p.name, repository=str(p.remote)) for p in projects),
             **settings,
-        )
-        (home / "dagster").mkdir(exist_ok=True)
+        }
+        self.home = home
+        self.settings = Settings(home=home, **settings)
+        (home / "dagster").mkdir(parents=True, exist_ok=True)
         self.instance = dg.DagsterInstance.local_temp(str(home / "dagster"))
         self.resources = build_resources(self.settings)
         self.defs = build_definitions(self.settings, **{k: v for k, v in self.resources.items() if k != "settings"})

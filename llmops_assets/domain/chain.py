@@ -148,3 +148,7 @@ def downstream_of(name: str) -> tuple[str, ...]:
         if found.intersection(stage.upstream):
             found.add(stage.name)
     return tuple(s.name for s in CHAIN if s.name in found)
+
+
+AFTER_APPROVAL: tuple[str, ...] = downstream_of("release_approval")
+"""What is left to do once a person approved: nothing of it computes anything."""

@@ -61,6 +61,7 @@ def make_plan(
     base: Side | None = None,
     serving: str | None = None,
     salt_of: SaltOf = lambda key: None,
+    held: Mapping[str, str] | None = None,
 ) -> Plan:
     """Walks the chain once.
 
@@ -70,13 +71,14 @@ def make_plan(
         base: what to explain the difference against; None at a project's first run.
         serving: digest of the release that production serves.
         salt_of: the salt of a deliberate rebuild of an (unsalted) key, or None.
+        held: releases that are not deployed by themselves, each with the words that say so.
     """
     outputs: dict[str, str] = {}
     plans: list[StagePlan] = []
     release: str | None = None
     for stage in CHAIN:
         if stage.kind == "event":
-            plans.append(_event(stage, release, serving))
+            plans.append(_event(stage, release, serving, held or {}))
             continue
         unknown = [r for r in stage.records if r not in outputs]
         if unknown:
@@ -106,7 +108,7 @@ def make_plan(
     return Plan(project=project, revision=head.revision, base=base.revision if base else None, stages=tuple(plans))
 
 
-def _event(stage: Stage, release: str | None, serving: str | None) -> StagePlan:
+def _event(stage: Stage, release: str | None, serving: str | None, held: Mapping[str, str]) -> StagePlan:
     if release is None:
         return StagePlan(
             stage=stage.name, action="decide_later", reasons=("depends on what quantized_artifact yields",)
@@ -115,6 +117,8 @@ def _event(stage: Stage, release: str | None, serving: str | None) -> StagePlan:
         return StagePlan(
             stage=stage.name, action="reuse", reasons=(f"production serves this release ({short(release)}) already",)
         )
+    if release in held:
+        return StagePlan(stage=stage.name, action="reuse", reasons=(f"production stays as it is: {held[release]}",))
     instead = f"production serves {short(serving)}" if serving else "production serves nothing yet"
     return StagePlan(stage=stage.name, action="run", reasons=(f"release {short(release)}; {instead}",))
 

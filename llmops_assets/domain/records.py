@@ -262,7 +262,7 @@ class ProductionEndpoint(Event):
     stage: Literal["production_endpoint"] = "production_endpoint"
     base_url: str
     replaces: str | None
-    outcome: Literal["promoted", "already_serving"]
+    outcome: Literal["promoted", "already_serving", "rolled_back"]
     requests: int = Field(default=0, description="Requests that the candidate answered during the rollout.")
 
 

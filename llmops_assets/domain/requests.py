@@ -6,12 +6,20 @@ Inserting the request's row (`resources.ledger`) is the lock; nothing here write
 from collections.abc import Sequence
 from typing import Literal
 
+from llmops_assets.domain.approval import Approved, Waiting
 from llmops_assets.domain.base import Frozen
 from llmops_assets.domain.changes import Change, needs_a_run, only_data
 from llmops_assets.domain.keys import short
 
-Status = Literal["queued", "running", "released", "done", "rejected", "failed", "cancelled", "superseded", "skipped"]
+Status = Literal[
+    "queued", "running", "waiting", "released", "done", "rejected", "failed", "cancelled", "superseded", "skipped"
+]
 ACTIVE: frozenset[str] = frozenset({"queued", "running"})
+"""Waiting for a person is not among them: newer commits go on."""
+TOLD: frozenset[str] = frozenset({"skipped", "rejected", "failed", "waiting", "superseded"})
+"""Statuses whose detail every later tick repeats."""
+ROLLBACK = "rollback"
+"""Who asked for a request that only moves traffic back; it plans no revision."""
 MAX_GENERATIONS = 4
 LAUNCH_GRACE_S = 45.0
 """How long a request may be without its Dagster run: a run is created 3 to 6 s after the tick that asked for it."""
@@ -39,6 +47,15 @@ class Request(Frozen):
     def active(self) -> bool:
         return self.status in ACTIVE
 
+    @property
+    def rollback(self) -> bool:
+        return self.asked_by == ROLLBACK
+
+
+def newest_planned(requests: Sequence[Request]) -> Request | None:
+    """The request whose revision may deploy: a noted commit and a rollback bring no release of their own."""
+    return next((r for r in reversed(requests) if r.status != "skipped" and not r.rollback), None)
+
 
 class Head(Frozen):
     """The branch as a sensor saw it."""
@@ -50,6 +67,8 @@ class Head(Frozen):
     """What differs from the last planned revision; None if there was none."""
     files: tuple[str, ...] = ()
     """Paths that differ, for the message."""
+    cancels: bool = False
+    """Its llmops.yaml says `on_newer: cancel`."""
 
 
 class Start(Frozen):
@@ -71,27 +90,50 @@ class Note(Frozen):
     reason: str
 
 
-Decision = Start | Skip | Note
+class Supersede(Frozen):
+    """End the run at work, then look again: the newer commit's `on_newer` says so."""
+
+    request: Request
+    by: str
+    detail: str
 
 
-def next_request(requests: Sequence[Request], head: Head, owner: Literal["git", "dvc"]) -> Decision:
+Decision = Start | Skip | Note | Supersede
+
+
+def next_request(
+    requests: Sequence[Request], head: Head, owner: Literal["git", "dvc"], holds: Sequence[object] = ()
+) -> Decision:
     """What to do about a head.
 
     Args:
         requests: the project's requests, oldest first.
         owner: which sensor asks: changes of data alone are the DVC sensor's, all others the Git sensor's.
+        holds: releases that are held, in words: said on every tick.
     """
+    decision = _next_request(requests, head, owner)
+    if holds and isinstance(decision, Skip):
+        return Skip(reason="; ".join([decision.reason, *map(str, holds)]))
+    return decision
+
+
+def _next_request(requests: Sequence[Request], head: Head, owner: Literal["git", "dvc"]) -> Decision:
     last = requests[-1] if requests else None
     if head.revision is None:
         return Skip(reason=head.problem or "the branch has no commit")
     sha = short(head.revision)
     if last and last.revision == head.revision:
-        text = f": {last.detail or last.reason}" if last.status in ("skipped", "rejected", "failed") else ""
+        text = f": {last.detail or last.reason}" if last.status in TOLD or last.rollback else ""
         return Skip(reason=f"{sha} is {last.status}{text}")
     if head.problem:
         return Skip(reason=f"{sha}: {head.problem}")
     if active := [r for r in requests if r.active]:
-        return Skip(reason=f"{sha} waits for {short(active[-1].revision)}, which is {active[-1].status}")
+        at_work = active[-1]
+        unseen = all(r.revision != head.revision for r in requests)
+        if head.cancels and unseen and not at_work.rollback and needs_a_run(head.found or ()):
+            detail = f"{sha} is newer and says on_newer: cancel"
+            return Supersede(request=at_work, by=head.revision, detail=detail)
+        return Skip(reason=f"{sha} waits for {short(at_work.revision)}, which is {at_work.status}")
     generation = 1 + max((r.generation for r in requests if r.revision == head.revision), default=0)
     if head.found is None:
         if owner == "dvc":
@@ -139,6 +181,18 @@ class Again(Frozen):
     reason: str
 
 
+def after_waiting(requests: Sequence[Request], request: Request, found: Approved | Waiting) -> Leave | Close | Again:
+    """What becomes of a request that waits for a person."""
+    newest = newest_planned(requests)
+    if newest is not None and newest.revision != request.revision:
+        return Close(status="superseded", detail=f"{short(newest.revision)} has been planned since")
+    if isinstance(found, Waiting):
+        return Leave(reason=f"{short(request.revision)} is waiting: {request.detail}")
+    generation = 1 + max(r.generation for r in requests if r.revision == request.revision)
+    decision = found.decision
+    return Again(generation=generation, reason=f"approved by {decision.by}: {decision.reason}")
+
+
 def carry_on(request: Request, run: RunState, is_newest: bool) -> Leave | Close | Again:
     """What becomes of an active request, seen from the state of its run.
 
@@ -147,6 +201,9 @@ def carry_on(request: Request, run: RunState, is_newest: bool) -> Leave | Close 
     """
     if run == "active":
         return Leave(reason=f"{short(request.revision)} is at work")
+    if request.rollback and (run != "missing" or request.age_s >= LAUNCH_GRACE_S):
+        # A person watches it. What it had decided stands in the ledger; nobody rolls back twice by itself.
+        return Close(status="failed", detail="the rollback was cut off; `llmops rollback` does it again")
     if run == "missing" and request.age_s < LAUNCH_GRACE_S:
         return Leave(reason=f"{short(request.revision)} is being launched")
     if run == "succeeded":

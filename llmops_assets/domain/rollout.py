@@ -141,6 +141,21 @@ def begin(release: str, replaces: str | None, policy: RolloutPolicy) -> RolloutS
     return RolloutState(release=release, replaces=replaces, weights=weights)
 
 
+def begin_rollback(release: str, replaces: str) -> RolloutState:
+    """The first state of a way back: the release is asked by header before any traffic moves, and then all of it."""
+    return RolloutState(release=release, replaces=replaces, weights=(0.0,))
+
+
+def rollback_policy(policy: RolloutPolicy) -> RolloutPolicy:
+    """Seconds, not holds; and slow is better than wrong: the release must answer, whatever its latency."""
+    return RolloutPolicy(
+        strategy="all_at_once",
+        steps=(RolloutStep(weight=1.0, hold=0.0),),
+        analysis=tuple(a for a in policy.analysis if a.metric != "p95_latency"),
+        min_samples=min(policy.min_samples, 8),
+    )
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """The nearest-rank percentile; `values` must not be empty."""
     ordered = sorted(values)

@@ -28,6 +28,7 @@ class Terminal:
 
     def __call__(self, *words: str, cwd: Path | None = None, settings: Path | None = None) -> tuple[int, str, str]:
         env = {k: v for k, v in os.environ.items() if k not in ("DAGSTER_HOME",)}
+        env |= {"LLMOPS_USER": "eve@example.com"}
         env |= {"LLMOPS_HOME": str(self.home), "LLMOPS_SETTINGS": str(settings or self.file), "COLUMNS": "200"}
         done = subprocess.run(
             [sys.executable, "-m", "llmops_assets.cli", *words],
@@ -51,7 +52,8 @@ def llmops(make_project: Callable[[], Project], tmp_path_factory: pytest.TempPat
 def test_help_says_what_each_command_does(llmops: Terminal) -> None:
     code, out, _ = llmops("--help")
     assert code == 0
-    for command in ("check", "plan", "run", "status", "trace", "retry", "cancel", "endpoints", "demo", "down"):
+    commands = "check plan run status trace retry cancel approve reject rollback unhold audit endpoints demo down"
+    for command in commands.split():
         assert command in out
 
 
@@ -93,7 +95,13 @@ def test_a_wrong_project_stage_or_revision_is_one_clear_error(
     assert expected in err
 
 
-@pytest.mark.parametrize("words", [("trace", "production"), ("retry",), ("cancel",)])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("trace", "production"), ("retry",), ("cancel",), ("approve", "--reason", "fine"),
+        ("reject", "--reason", "bad"), ("rollback", "--reason", "bad"), ("unhold", "--reason", "mended"),
+    ],
+)  # fmt: skip
 def test_what_cannot_be_answered_yet_is_a_no_and_not_a_fault(llmops: Terminal, words: tuple[str, ...]) -> None:
     code, _, err = llmops(*words)
     assert code == 1

@@ -70,15 +70,3 @@ def test_missing_evidence_fails_too(
     said = result.failure_data_for_node(f"zoo__{stage}").user_failure_data.description
     assert "Remedy" in said and "llmops run" in said
     assert world.ledger.serving("zoo", "production") is None
-
-
-def test_a_required_approval_refuses_with_a_clear_word(
-    make_project: Callable[[], Project], make_world: Callable[..., World]
-) -> None:
-    project = make_project()
-    project.ship("Ask a person", {"training": {"max_steps": 1}, "deployment": {"approval": {"required": True}}})
-    world = make_world(project)
-    outcome = world.settle()
-    assert "approval" in outcome.failures and "nothing was released" in outcome.failures
-    assert world.ledger.serving("zoo", "staging") is not None
-    assert world.ledger.serving("zoo", "production") is None

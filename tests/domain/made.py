@@ -123,13 +123,19 @@ class Memory:
             key = found.keys[stage.name]
             self.records[key] = make_record(stage, key, reads, values, revision)
 
-    def plan(self, values: dict[str, Any], base: dict[str, Any] | None = None, serving: str | None = None) -> Plan:
+    def plan(
+        self,
+        values: dict[str, Any],
+        base: dict[str, Any] | None = None,
+        serving: str | None = None,
+        held: dict[str, str] | None = None,
+    ) -> Plan:
         before = None
         if base is not None:
             outputs = demanded(base, self.records.get, self.salts.get).outputs
             before = Side(revision="base-revision", values=base, outputs=outputs)
         head = Side(revision="head-revision", values=values)
-        return make_plan("zoo", head, self.records.get, before, serving, self.salts.get)
+        return make_plan("zoo", head, self.records.get, before, serving, self.salts.get, held)
 
     def release(self, values: dict[str, Any]) -> str:
         artifact = self.deliver(values).records["quantized_artifact"]

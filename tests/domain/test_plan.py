@@ -277,3 +277,13 @@ def test_equal_values_are_no_change_and_flat_names_are_unique(value: dict[str, A
 def test_changes_come_in_the_order_of_the_chain() -> None:
     found = changes(VALUES, changed(VALUES, prompt="x", tree={}, policy={}, data={}))
     assert [c.value for c in found] == ["tree", "data", "prompt", "policy"]
+
+
+def test_a_held_release_is_not_deployed_by_a_plan_and_the_reason_stands_there() -> None:
+    """Without this a lint fix on top of a bad release would bring it back after it was rolled back."""
+    memory = Memory()
+    release = memory.release(VALUES)
+    plan = memory.plan(changed(VALUES, tree={"digest": "tree-2"}), VALUES, "another", {release: "it is held by ada"})
+    assert plan.to_materialize == ("ci_report",)
+    assert all(plan[s].reasons == ("production stays as it is: it is held by ada",) for s in EVENTS)
+    assert runs(memory.plan(VALUES, VALUES, "another", {"yet another": "it is held"})) == EVENTS

@@ -1,15 +1,17 @@
 """One change, one run, to its end: neither lost, nor run twice, nor run for nothing."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmops_assets.domain.approval import Approved, Ask, Decision, Waiting
 from llmops_assets.domain.changes import Change, needs_a_run, only_data
 from llmops_assets.domain.requests import (
     LAUNCH_GRACE_S,
     MAX_GENERATIONS,
+    ROLLBACK,
     Again,
     Close,
     Head,
@@ -19,7 +21,10 @@ from llmops_assets.domain.requests import (
     Skip,
     Start,
     Status,
+    Supersede,
+    after_waiting,
     carry_on,
+    newest_planned,
     next_request,
 )
 
@@ -49,7 +54,7 @@ def test_the_first_run_of_a_project_is_started_once_by_the_git_sensor() -> None:
 
 @pytest.mark.parametrize("owner", ["git", "dvc"])
 def test_a_head_that_was_seen_is_not_started_again_whatever_became_of_it(owner: Literal["git", "dvc"]) -> None:
-    for status in ("queued", "running", "released", "done", "rejected", "failed", "cancelled", "superseded", "skipped"):
+    for status in get_args(Status):
         found = next_request([request(A, status)], Head(revision=A), owner)
         assert isinstance(found, Skip) and status in found.reason
 
@@ -165,6 +170,91 @@ def test_nothing_starts_while_a_run_is_at_work(found: tuple[Change, ...], histor
         assert isinstance(next_request(requests, head(*found), owner), Skip)
 
 
+# -- people ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_newer_commit_does_not_wait_for_what_waits_for_a_person() -> None:
+    assert isinstance(next_request([request(A, "waiting")], head(CODE), "git"), Start)
+
+
+def test_what_waits_says_so_on_every_tick() -> None:
+    waiting = request(A, "waiting", detail="waiting for a person: llmops approve")
+    found = next_request([waiting], Head(revision=A), "git")
+    assert isinstance(found, Skip) and "llmops approve" in found.reason
+
+
+def test_a_held_release_is_named_on_every_tick_that_starts_nothing() -> None:
+    held = "release abc is held; `llmops unhold zoo` lifts it"
+    assert held in next_request([request(A)], Head(revision=A), "git", [held]).reason
+    assert isinstance(next_request([request(A)], head(CODE), "git", [held]), Start)
+
+
+def test_after_a_rollback_the_planned_commit_is_not_started_again() -> None:
+    """Its row stands at the planned commit: at the earlier release's, the head would look new and start at once."""
+    back = request(A, "done", 2, asked_by=ROLLBACK, detail="production went back")
+    found = next_request([request(A), back], Head(revision=A), "git")
+    assert isinstance(found, Skip) and "production went back" in found.reason
+    assert isinstance(next_request([request(A), back], head(CODE), "git"), Start)
+
+
+def test_neither_a_noted_commit_nor_a_rollback_makes_a_release_old() -> None:
+    """A release that waits would be refused as outdated for a README, after a person had approved it."""
+    rows = [request(A, "waiting"), request(B, "skipped"), request(B, "done", 2, asked_by=ROLLBACK)]
+    assert newest_planned(rows) == rows[0] and newest_planned([]) is None
+    assert newest_planned([*rows, request(C)]) == request(C)
+
+
+ASK = Ask(project="zoo", release="r", reports=(), replaces=None)
+YES = Approved(decision=Decision(ask=ASK, revision=A, choice="approved", by="eve", reason="fine", at=1.0))
+
+
+def test_what_was_approved_goes_on_and_what_was_not_is_left() -> None:
+    rows = [request(A, "waiting"), request(B, "skipped"), request(A, "done", 2, asked_by=ROLLBACK)]
+    assert after_waiting(rows, rows[0], YES) == Again(generation=3, reason="approved by eve: fine")
+    assert isinstance(after_waiting(rows, rows[0], Waiting()), Leave)
+
+
+@pytest.mark.parametrize("found", [YES, Waiting()])
+def test_what_waits_gives_way_to_a_newer_plan(found: Approved | Waiting) -> None:
+    rows = [request(A, "waiting"), request(B, "rejected")]
+    decision = after_waiting(rows, rows[0], found)
+    assert isinstance(decision, Close) and decision.status == "superseded" and B[:12] in decision.detail
+
+
+# -- on_newer -------------------------------------------------------------------------------------------------------
+
+
+def newer(*found: Change, revision: str = B) -> Head:
+    return Head(revision=revision, found=found, cancels=True)
+
+
+@pytest.mark.parametrize("status", ["queued", "running"])
+def test_a_newer_commit_that_says_cancel_ends_the_run_at_work(status: Status) -> None:
+    at_work = request(A, status)
+    found = next_request([at_work], newer(CODE), "git")
+    assert isinstance(found, Supersede) and (found.request, found.by) == (at_work, B) and B[:12] in found.detail
+
+
+@pytest.mark.parametrize("seen", [newer(), newer(POLICY)])
+def test_a_commit_that_needs_no_run_ends_none(seen: Head) -> None:
+    assert isinstance(next_request([request(A, "running")], seen, "git"), Skip)
+
+
+def test_only_a_commit_that_is_new_ends_a_run() -> None:
+    """A person who runs an older revision on purpose would see it cancelled by the head that came long before."""
+    assert isinstance(next_request([request(B), request(A, "running")], newer(CODE), "git"), Skip)
+
+
+def test_a_broken_newer_commit_ends_nothing() -> None:
+    seen = Head(revision=B, problem="llmops.yaml:3: unknown key", cancels=True)
+    assert isinstance(next_request([request(A, "running")], seen, "git"), Skip)
+
+
+def test_a_rollback_is_never_cancelled_by_a_commit() -> None:
+    at_work = request(A, "running", 2, asked_by=ROLLBACK)
+    assert isinstance(next_request([request(A), at_work], newer(CODE), "git"), Skip)
+
+
 # -- carrying on ----------------------------------------------------------------------------------------------------
 
 
@@ -191,6 +281,14 @@ def test_it_does_not_go_on_for_ever(run: Any) -> None:
     last = request(status="running", generation=MAX_GENERATIONS, age_s=LAUNCH_GRACE_S)
     found = carry_on(last, run, True)
     assert isinstance(found, Close) and found.status == "failed" and "llmops retry" in found.detail
+
+
+@pytest.mark.parametrize("run", ["failed", "cancelled", "missing", "succeeded"])
+def test_a_rollback_that_was_cut_off_is_not_repeated_by_itself(run: Any) -> None:
+    at_work = request(status="running", generation=2, asked_by=ROLLBACK, age_s=LAUNCH_GRACE_S)
+    found = carry_on(at_work, run, True)
+    assert isinstance(found, Close) and found.status == "failed" and "llmops rollback" in found.detail
+    assert isinstance(carry_on(at_work.model_copy(update={"age_s": 1.0}), "missing", True), Leave)
 
 
 def test_a_cancelled_run_stays_cancelled() -> None:

@@ -16,9 +16,11 @@ from llmops_assets.domain.rollout import (
     Sample,
     advance,
     begin,
+    begin_rollback,
     parse_duration,
     parse_share,
     percentile,
+    rollback_policy,
 )
 
 GOOD = Sample(ok=True, latency_s=0.1)
@@ -241,3 +243,24 @@ def test_falling_weights_are_refused() -> None:
 def test_a_step_takes_a_real_share_of_traffic(weight: Any) -> None:
     with pytest.raises(ValidationError):
         RolloutStep(weight=weight)
+
+
+# -- the way back ---------------------------------------------------------------------------------------------------
+
+
+def test_a_rollback_asks_first_and_then_moves_everything_at_once() -> None:
+    """Users of a bad release are not helped by an engine that cannot answer either."""
+    back = rollback_policy(policy(min_samples=4))
+    state = begin_rollback("old", "bad")
+    assert (state.weight, state.status) == (0.0, "running")
+    assert advance(state, back, [GOOD] * 4).status == "promoted"
+    returned = advance(state, back, [BROKEN] * 4)
+    assert (returned.status, returned.weight) == ("returned", 0.0)
+
+
+def test_a_rollback_does_not_hold_and_does_not_mind_being_slow() -> None:
+    analysis = (Analysis(metric="p95_latency", at_most=0.1), Analysis(metric="error_rate", at_most=0.01))
+    slow = policy(steps=(RolloutStep(weight=0.1, hold=3600.0),), min_samples=500, analysis=analysis)
+    back = rollback_policy(slow)
+    assert sum(s.hold for s in back.steps) == 0 and back.min_samples == 8
+    assert [a.metric for a in back.analysis] == ["error_rate"]

@@ -89,6 +89,18 @@ def program_of(compute: LocalCompute, name: str = "ci-1") -> int:
     return int((compute.folder(name) / "pid").read_text())
 
 
+def test_only_the_work_under_the_given_keys_is_ended(
+    compute: LocalCompute, tree: Tree, pool: ThreadPoolExecutor, until: Until
+) -> None:
+    """Cancelling one project once ended the programs of all others."""
+    running = pool.submit(compute.run, tree.job(name="ci-0123456789ab"))
+    until(lambda: tree.began)
+    assert compute.cancel_work(["f" * 64]) == []
+    assert compute.cancel_work(["f" * 64, "0123456789abcdef" * 4]) == ["ci-0123456789ab"]
+    with pytest.raises(ProgramError):
+        running.result(30)
+
+
 # -- how programs end -----------------------------------------------------------------------------------------------
 
 

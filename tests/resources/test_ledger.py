@@ -357,16 +357,6 @@ def test_a_removed_event_is_noticed(ledger: Ledger) -> None:
 # -- opening --------------------------------------------------------------------------------------------------------
 
 
-def test_a_ledger_of_another_version_is_refused_and_left_as_it_is(ledger_url: str) -> None:
-    ledger = Ledger(ledger_url)
-    with ledger.engine.begin() as c:
-        c.execute(update(tables.schema).values(version=tables.SCHEMA_VERSION + 1))
-    ledger.engine.dispose()
-    newer = Ledger(ledger_url)
-    with pytest.raises(LedgerError, match=r"schema version 2, this code has 1; use the matching release"):
-        newer.requests("zoo")
-
-
 def test_constructing_one_does_no_io(tmp_path: Path) -> None:
     Ledger(f"sqlite:///{tmp_path / 'home' / 'ledger.sqlite'}")
     assert list(tmp_path.iterdir()) == []

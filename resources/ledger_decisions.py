@@ -1,0 +1,162 @@
+"""What people decided, in the ledger: approvals, holds and rollbacks, each with its audit event in one transaction.
+
+Part of `resources.ledger.Ledger`. What a decision is worth is judged in `llmops_assets.domain.approval`.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from llmops_assets.domain.approval import Decision
+from llmops_assets.domain.hold import Hold, rollback_target
+from llmops_assets.domain.requests import ACTIVE, Request, Status
+from resources import ledger_schema as t
+
+
+class Conflict(Exception):
+    """Somebody else was first: the row exists, or changed since it was read."""
+
+
+class PeoplesDecisions:
+    """The tables `approvals` and `holds`."""
+
+    clock: Callable[[], float]
+    _write: Callable[[], AbstractContextManager[Connection]]
+    _read: Callable[[], Connection]
+    _audit: Callable[[Connection, Mapping[str, Any]], None]
+    _is: Callable[[Request], Any]
+
+    # -- approvals --------------------------------------------------------------------------------------------------
+
+    def decide(self, decision: Decision, request: Request | None = None) -> None:
+        """Adds a person's decision. A rejection also closes the request that waits for it.
+
+        Raises:
+            Conflict: that request does not wait any more; nothing was added.
+        """
+        ask = decision.ask
+        with self._write() as c:
+            c.execute(
+                insert(t.approvals).values(
+                    project=ask.project,
+                    release=ask.release,
+                    choice=decision.choice,
+                    decided_by=decision.by,
+                    body=decision.model_dump_json(),
+                    created=decision.at,
+                )
+            )
+            said = decision.model_dump(include={"revision", "by", "reason"})
+            self._audit(c, {"event": decision.choice, **said, **ask.model_dump()})
+            if request is not None and decision.choice == "rejected":
+                detail = f"rejected by {decision.by}: {decision.reason}"
+                waits = self._is(request) & (t.requests.c.status == "waiting")
+                values = {"status": "rejected", "detail": detail, "updated": self.clock()}
+                if c.execute(update(t.requests).where(waits).values(values)).rowcount != 1:
+                    raise Conflict(f"{request.name} does not wait any more")
+                self._audit(c, {"event": "closed", "request": request.name, "status": "rejected", "detail": detail})
+
+    def decisions(self, project: str, release: str) -> list[Decision]:
+        """What people said of a release, oldest first."""
+        where = (t.approvals.c.project == project) & (t.approvals.c.release == release)
+        with self._read() as c:
+            bodies = c.execute(select(t.approvals.c.body).where(where).order_by(t.approvals.c.id)).scalars()
+            return [Decision.model_validate_json(b) for b in bodies]
+
+    # -- holds and rollbacks ----------------------------------------------------------------------------------------
+
+    def holds(self, project: str) -> list[Hold]:
+        """The releases of a project that are held now, oldest first."""
+        query = select(t.holds).where(t.holds.c.project == project, t.holds.c.lifted.is_(None)).order_by(t.holds.c.id)
+        with self._read() as c:
+            return [
+                Hold(project=r.project, release=r.release, reason=r.reason, by=r.held_by, since=r.since)
+                for r in c.execute(query)
+            ]
+
+    def hold_on(self, project: str, release: str) -> Hold | None:
+        return next((h for h in self.holds(project) if h.release == release), None)
+
+    def served(self, project: str) -> list[tuple[str, str, float]]:
+        """(release, revision, since) that production served, oldest first; the last one is what it serves now."""
+        where = (t.servings.c.project == project) & (t.servings.c.environment == "production")
+        with self._read() as c:
+            rows = c.execute(select(t.servings).where(where).order_by(t.servings.c.id))
+            return [(r.release, r.revision, r.since) for r in rows]
+
+    def champion_since(self, project: str) -> tuple[str | None, float | None]:
+        """What production serves, and since when: for whatever revisions, without another release in between."""
+        champion, came = None, None
+        for release, _, since in reversed(self.served(project)):
+            if champion not in (None, release):
+                break
+            champion, came = release, since
+        return champion, came
+
+    def rollback_target(self, project: str, named: str | None) -> tuple[str, str]:
+        """(release, revision) to go back to.
+
+        Raises:
+            NoTarget: there is none.
+        """
+        served = self.served(project)
+        held = [h.release for h in self.holds(project)]
+        target = rollback_target([release for release, _, _ in served], held, named or None)
+        return target, next(revision for release, revision, _ in reversed(served) if release == target)
+
+    def roll_back(self, project: str, release: str, revision: str, hold: Hold) -> None:
+        """Production serves an earlier release from now on, and the one that it left is held: both or neither."""
+        now = self.clock()
+        row = {"project": project, "environment": "production", "release": release, "revision": revision, "since": now}
+        kept = {"project": project, "release": hold.release, "reason": hold.reason}
+        with self._write() as c:
+            c.execute(insert(t.servings).values(row))
+            c.execute(insert(t.holds).values(**kept, held_by=hold.by, since=now))
+            self._audit(c, {"event": "rolled back", "to": release, "revision": revision, "by": hold.by, **kept})
+
+    def lift(self, project: str, releases: list[str], by: str, reason: str) -> list[str]:
+        """Lifts the holds on these releases; those that were held."""
+        held = (t.holds.c.project == project) & t.holds.c.release.in_(releases) & t.holds.c.lifted.is_(None)
+        with self._write() as c:
+            found = list(dict.fromkeys(c.execute(select(t.holds.c.release).where(held)).scalars()))
+            if found:
+                c.execute(update(t.holds).where(held).values(lifted=self.clock()))
+                what = {"event": "lifted", "project": project, "releases": found, "by": by, "reason": reason}
+                self._audit(c, what)
+            return found
+
+    # -- requests that people hold up or end ------------------------------------------------------------------------
+
+    def settle_waiting(self, request: Request, status: Status, detail: str) -> bool:
+        """Ends a request that waits, without a decision. False if it does not wait any more."""
+        with self._write() as c:
+            try:
+                self._leave(c, request, status, detail)
+            except Conflict:
+                return False
+            self._audit(c, {"event": "closed", "request": request.name, "status": status, "detail": detail})
+            return True
+
+    def _supersede_waiting(self, c: Connection, project: str, revision: str) -> None:
+        """A newer run takes the place of what waits for a person: there is one release to decide on, not a queue."""
+        waits = (t.requests.c.project == project) & (t.requests.c.status == "waiting")
+        for row in c.execute(select(t.requests.c.revision, t.requests.c.generation).where(waits)).all():
+            name, detail = f"{project}:{row.revision}:{row.generation}", f"{revision[:12]} has been planned since"
+            self._audit(c, {"event": "closed", "request": name, "status": "superseded", "detail": detail})
+        values = {"status": "superseded", "detail": f"{revision[:12]} has been planned since", "updated": self.clock()}
+        c.execute(update(t.requests).where(waits).values(values))
+
+    def _leave(self, c: Connection, request: Request, status: str, detail: str) -> None:
+        """Ends a request that another generation takes up.
+
+        Raises:
+            Conflict: it is neither at work nor waiting any more.
+        """
+        still = t.requests.c.status.in_([*ACTIVE]) if request.status != "waiting" else t.requests.c.status == "waiting"
+        values = {"status": status, "detail": detail, "updated": self.clock()}
+        if c.execute(update(t.requests).where(self._is(request), still).values(values)).rowcount != 1:
+            raise Conflict(f"{request.name} is not {request.status} any more")
+        if request.status != "waiting":
+            c.execute(delete(t.active_requests).where(t.active_requests.c.project == request.project))

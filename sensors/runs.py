@@ -1,0 +1,55 @@
+"""The run of a request, as Dagster knows it: how it is asked for, how it is, and how it is ended."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+
+from llmops_assets.domain.demand import demanded
+from llmops_assets.domain.keys import short
+from llmops_assets.domain.requests import Request, RunState
+from llmops_assets.project import ConfigError
+from llmops_assets.settings import ProjectSource
+from llmops_assets.stage import PROJECT_TAG, REQUEST_TAG, REVISION_TAG
+from resources.ending import end_runs
+from resources.git import SourceError
+from resources.rollout import abandon
+
+
+def run_request(project: ProjectSource, request: Request, stages: Sequence[str]) -> dg.RunRequest:
+    """The run of a request: only the stages that are not reused, pinned to its revision."""
+    return dg.RunRequest(
+        run_key=request.name,
+        asset_selection=[dg.AssetKey([project.name, s]) for s in stages],
+        tags={PROJECT_TAG: project.name, REVISION_TAG: request.revision, REQUEST_TAG: request.name},
+    )
+
+
+_RUN_STATES: dict[dg.DagsterRunStatus, RunState] = {
+    dg.DagsterRunStatus.SUCCESS: "succeeded",
+    dg.DagsterRunStatus.FAILURE: "failed",
+    dg.DagsterRunStatus.CANCELED: "cancelled",
+}
+
+
+def runs_of(instance: dg.DagsterInstance, request: Request) -> list[dg.DagsterRun]:
+    return list(instance.get_runs(filters=dg.RunsFilter(tags={REQUEST_TAG: request.name})))
+
+
+def state_of_run(instance: dg.DagsterInstance, request: Request) -> RunState:
+    """The state of a request's run: found by the run that claimed it, else by the tag."""
+    runs = [r for r in runs_of(instance, request) if r.parent_run_id is None]
+    chosen = next((r for r in runs if r.run_id == request.run_id), runs[0] if runs else None)
+    return _RUN_STATES.get(chosen.status, "active") if chosen else "missing"
+
+
+def end_work(instance: dg.DagsterInstance, resources: Any, project: ProjectSource, request: Request, why: str) -> str:
+    """Ends the run of a request that was closed, its programs and its share of production's traffic; what, in words."""
+    ledger, source = resources.ledger, resources.sources(project)
+    try:
+        keys = list(demanded(source.at(request.revision).values, ledger.find, ledger.salt_of).keys.values())
+    except (ConfigError, SourceError):
+        keys = []  # it cannot be read any more, so it had no program either
+    ended = end_runs(instance, runs_of(instance, request), resources.compute, keys)
+    left = abandon(ledger, resources.serving, project.name, why, resources.settings.serving.drain)
+    return ", ".join([*ended, *([f"the rollout of {short(left)}"] if left else [])])

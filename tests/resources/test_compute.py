@@ -248,12 +248,20 @@ def test_looking_whether_a_job_runs_keeps_nobody_from_submitting_it(
 
 def test_heavy_programs_run_one_at_a_time(compute: LocalCompute, tmp_path: Path, pool: ThreadPoolExecutor) -> None:
     """Two trainings at once on one machine are two that run out of memory."""
-    code = f"""
-import os, time
+    code = """
+import os, pathlib, time
+HERE = pathlib.Path(__file__).parents[1]
+
 def test_alone():
-    os.mkdir({str(tmp_path / "busy")!r})
-    time.sleep(0.2)
-    os.rmdir({str(tmp_path / "busy")!r})
+    own = HERE / f"{os.getpid()}.busy"
+    own.touch()
+    until = time.monotonic() + 1.5
+    try:
+        while time.monotonic() < until:
+            assert list(HERE.glob("*.busy")) == [own]
+            time.sleep(0.02)
+    finally:
+        own.unlink()
 """
     jobs = []
     for number in range(2):

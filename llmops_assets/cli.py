@@ -164,7 +164,7 @@ def _start(here: Here, sha: str, found: Plan, reason: str, only: list[str] | Non
     from llmops_assets.execution import execute, open_by_person, start_detached
 
     try:
-        request = open_by_person(here.source, here.ledger, sha, found, reason)
+        request = open_by_person(here.source, here.ledger, sha, found, reason, partial=bool(only))
     except Conflict as error:
         active = [r for r in here.ledger.requests(here.project.name) if r.active]
         if wait and active and active[-1].revision == sha:

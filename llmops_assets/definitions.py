@@ -23,6 +23,7 @@ from llmops_assets.project import ConfigError
 from llmops_assets.settings import ProjectSource, Settings, load_settings
 from llmops_assets.stage import PROJECT_TAG
 from resources.assembly import build_resources
+from resources.git import without_credentials
 from sensors.build import build_sensors
 
 STAGE_BUILDERS = (
@@ -51,7 +52,7 @@ def project_assets(project: ProjectSource, settings: Settings) -> list[dg.Assets
     repository = dg.AssetSpec(
         [project.name, "repository"],
         kinds={"git"},
-        metadata={"repository": project.repository, "branch": project.branch},
+        metadata={"repository": without_credentials(project.repository), "branch": project.branch},
         description="The watched branch. Its data version is the commit.",
         **common,
     )

@@ -18,7 +18,7 @@ from llmops_assets.definitions import build_definitions, job_name
 from llmops_assets.domain.approval import Decision
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.plan import Plan
-from llmops_assets.domain.requests import Request
+from llmops_assets.domain.requests import PARTIAL, Request
 from llmops_assets.local import dagster_home
 from llmops_assets.settings import ProjectSource, Settings
 from llmops_assets.stage import PROJECT_TAG, REQUEST_TAG, REVISION_TAG
@@ -30,15 +30,18 @@ from sensors.build import reused_events, shown_version
 from sensors.runs import end_work
 
 
-def open_by_person(source: Source, ledger: Ledger, revision: str, plan: Plan, reason: str) -> Request:
-    """The ledger's row of this run.
+def open_by_person(
+    source: Source, ledger: Ledger, revision: str, plan: Plan, reason: str, partial: bool = False
+) -> Request:
+    """The ledger's row of this run; `partial` if it is not to bring the commit to its end.
 
     Raises:
         resources.ledger.Conflict: another request of the project is at work.
     """
     known = [r.generation for r in ledger.requests(source.project.name) if r.revision == revision]
+    by = PARTIAL if partial else "person"
     return ledger.open_request(
-        source.project.name, revision, max(known, default=0) + 1, reason, asked_by="person", base=plan.base
+        source.project.name, revision, max(known, default=0) + 1, reason, asked_by=by, base=plan.base
     )
 
 

@@ -44,7 +44,7 @@ class GitMirror:
     @property
     def shown(self) -> str:
         """The URL as it may be shown: without credentials."""
-        return _without_credentials(self.url)
+        return without_credentials(self.url)
 
     def fetch(self) -> None:
         """Brings the mirror up to date; old commits stay, also after a force-push.
@@ -88,7 +88,7 @@ class GitMirror:
             lines = done.stderr.strip().splitlines() or ["no message"]
             told = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[0])
             what = "is unreachable" if args[0] == "fetch" else f"git {args[0]} failed"
-            raise SourceError(f"{self.shown}: {what}: {_without_credentials(told)}")
+            raise SourceError(f"{self.shown}: {what}: {without_credentials(told)}")
         return done.stdout
 
     @property
@@ -210,7 +210,7 @@ def local_identity() -> str:
     return done.stdout.strip()
 
 
-def _without_credentials(text: str) -> str:
+def without_credentials(text: str) -> str:
     return re.sub(r"(://)[^@/\s]+@", r"\1***@", text)
 
 

@@ -16,6 +16,8 @@ from llmops_assets.domain.requests import (
     Start,
     Supersede,
     next_request,
+    planned,
+    settled,
 )
 from llmops_assets.project import ConfigError
 from llmops_assets.settings import ProjectSource, Settings
@@ -39,9 +41,11 @@ def look(source: Source, requests: list[Request]) -> Head:
         return Head(revision=None, problem=str(error))
     if revision is None:
         return Head(revision=None, problem=f"branch {source.project.branch!r} is gone from {source.project.repository}")
-    base = requests[-1].revision if requests else None
-    if revision == base:
+    known = planned(requests)
+    if known and known[-1].revision == revision:
         return Head(revision=revision)
+    before = settled(known)
+    base = before.revision if before else None
     try:
         at = source.at(revision)
         if missing := source.missing_data(at):

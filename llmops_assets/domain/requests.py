@@ -20,6 +20,10 @@ TOLD: frozenset[str] = frozenset({"skipped", "rejected", "failed", "waiting", "s
 """Statuses whose detail every later tick repeats."""
 ROLLBACK = "rollback"
 """Who asked for a request that only moves traffic back; it plans no revision."""
+PARTIAL = "person, some stages"
+"""Who asked for `llmops run --only`: it brings no commit to its end, so sensors look past it."""
+UNSETTLED: frozenset[str] = frozenset({"failed", "cancelled", "superseded"})
+"""Ends that leave a change undone: what comes next is compared with what was planned before it."""
 MAX_GENERATIONS = 4
 LAUNCH_GRACE_S = 45.0
 """How long a request may be without its Dagster run: a run is created 3 to 6 s after the tick that asked for it."""
@@ -54,7 +58,17 @@ class Request(Frozen):
 
 def newest_planned(requests: Sequence[Request]) -> Request | None:
     """The request whose revision may deploy: a noted commit and a rollback bring no release of their own."""
-    return next((r for r in reversed(requests) if r.status != "skipped" and not r.rollback), None)
+    return next((r for r in reversed(planned(requests)) if r.status != "skipped" and not r.rollback), None)
+
+
+def planned(requests: Sequence[Request]) -> list[Request]:
+    """Requests that were to bring a commit to its end; partial ones only while they are at work."""
+    return [r for r in requests if r.active or r.asked_by != PARTIAL]
+
+
+def settled(requests: Sequence[Request]) -> Request | None:
+    """The newest request that left no change undone: what a new head is compared with."""
+    return next((r for r in reversed(planned(requests)) if r.status not in UNSETTLED), None)
 
 
 class Head(Frozen):
@@ -64,7 +78,7 @@ class Head(Frozen):
     problem: str | None = None
     """Why there is no usable head: unreachable, deleted, a broken llmops.yaml, data not pushed."""
     found: tuple[Change, ...] | None = None
-    """What differs from the last planned revision; None if there was none."""
+    """What differs from the revision of the `settled` request; None if there is none."""
     files: tuple[str, ...] = ()
     """Paths that differ, for the message."""
     cancels: bool = False
@@ -117,7 +131,8 @@ def next_request(
     return decision
 
 
-def _next_request(requests: Sequence[Request], head: Head, owner: Literal["git", "dvc"]) -> Decision:
+def _next_request(every: Sequence[Request], head: Head, owner: Literal["git", "dvc"]) -> Decision:
+    requests = planned(every)
     last = requests[-1] if requests else None
     if head.revision is None:
         return Skip(reason=head.problem or "the branch has no commit")
@@ -134,7 +149,7 @@ def _next_request(requests: Sequence[Request], head: Head, owner: Literal["git",
             detail = f"{sha} is newer and says on_newer: cancel"
             return Supersede(request=at_work, by=head.revision, detail=detail)
         return Skip(reason=f"{sha} waits for {short(at_work.revision)}, which is {at_work.status}")
-    generation = 1 + max((r.generation for r in requests if r.revision == head.revision), default=0)
+    generation = 1 + max((r.generation for r in every if r.revision == head.revision), default=0)
     if head.found is None:
         if owner == "dvc":
             return Skip(reason=f"{sha}: the first run of a project is started by the Git sensor")
@@ -154,9 +169,11 @@ def _next_request(requests: Sequence[Request], head: Head, owner: Literal["git",
     if mine != owner:
         what = "only data changed: the DVC sensor starts it" if mine == "dvc" else "the Git sensor starts it"
         return Skip(reason=f"{sha}: {what}")
-    assert last is not None
     reason = _few([c.text for c in head.found])
-    return Start(revision=head.revision, generation=generation, reason=reason, base=last.revision)
+    before = settled(requests)
+    return Start(
+        revision=head.revision, generation=generation, reason=reason, base=before.revision if before else None
+    )
 
 
 def _few(items: Sequence[str], most: int = 4) -> str:

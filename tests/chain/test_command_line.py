@@ -141,7 +141,7 @@ def test_one_stage_runs_without_a_daemon_and_status_and_trace_tell_of_it(llmops:
     [status] = json.loads(out)
     assert code == 0
     assert [(r["revision"], r["status"], r["asked_by"]) for r in status["requests"]] == [
-        (llmops.project.head, "done", "person")
+        (llmops.project.head, "done", "person, some stages")
     ]
     assert status["serving"] == {"staging": None, "production": None}
     code, out, _ = llmops("trace", llmops.project.head, "--json")

@@ -11,6 +11,7 @@ from llmops_assets.domain.changes import Change, needs_a_run, only_data
 from llmops_assets.domain.requests import (
     LAUNCH_GRACE_S,
     MAX_GENERATIONS,
+    PARTIAL,
     ROLLBACK,
     Again,
     Close,
@@ -26,6 +27,8 @@ from llmops_assets.domain.requests import (
     carry_on,
     newest_planned,
     next_request,
+    planned,
+    settled,
 )
 
 A, B, C = "a" * 40, "b" * 40, "c" * 40
@@ -41,6 +44,33 @@ def request(revision: str = A, status: Status = "released", generation: int = 1,
 
 def head(*found: Change, revision: str = B, files: tuple[str, ...] = ()) -> Head:
     return Head(revision=revision, found=found, files=files)
+
+
+# -- what a new head is compared with ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["failed", "cancelled", "superseded"])
+def test_a_change_that_was_left_undone_is_compared_again_when_only_the_readme_follows(end: Status) -> None:
+    """A commit failed, a documentation commit followed, and the first one's change was never deployed."""
+    before = settled([request(A), request(B, end)])
+    assert before is not None and before.revision == A
+    started = next_request([request(A), request(B, end)], head(CODE, revision=C), "git")
+    assert isinstance(started, Start) and started.base == A
+
+
+@pytest.mark.parametrize("end", ["released", "done", "rejected", "skipped", "waiting"])
+def test_an_outcome_is_what_the_next_commit_is_compared_with(end: Status) -> None:
+    before = settled([request(A), request(B, end)])
+    assert before is not None and before.revision == B
+
+
+def test_a_run_of_some_stages_does_not_pass_for_the_commits_own() -> None:
+    some = request(A, "done", asked_by=PARTIAL)
+    assert planned([some]) == [] and settled([some]) is None and newest_planned([some]) is None
+    started = next_request([some], Head(revision=A), "git")
+    assert started == Start(revision=A, generation=2, reason="first run of this project")
+    at_work = request(A, "running", asked_by=PARTIAL)
+    assert isinstance(next_request([at_work], Head(revision=B), "git"), Skip)
 
 
 # -- the next request -----------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ could not be; 2: bad use.
 import argparse
 import importlib
 import os
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,7 @@ def main() -> int:
         parser.error(f"no such benchmark: {', '.join(unknown)} (known: {', '.join(NAMES)})")
     say = partial(print, flush=True)
     say(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}{'; quick: no figures to report' * arguments.quick}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that daemon and endpoints end with it
     with Place(arguments.quick) as place:
         wanted = [load(name) for name in NAMES if not arguments.names or name in arguments.names]
         figures, failed = run_all(wanted, place, say)

@@ -10,6 +10,7 @@ import importlib
 import os
 import signal
 import sys
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 
@@ -46,10 +47,10 @@ def main() -> int:
     arguments = parser.parse_args()
     if unknown := [n for n in arguments.names if n not in NAMES]:
         parser.error(f"no such benchmark: {', '.join(unknown)} (known: {', '.join(NAMES)})")
-    say = partial(print, flush=True)
+    say = partial(print, file=sys.stdout, flush=True)
     say(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}{'; quick: no figures to report' * arguments.quick}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that daemon and endpoints end with it
-    with Place(arguments.quick) as place:
+    with redirect_stdout(sys.stderr), Place(arguments.quick) as place:  # what DVC and others say is no figure
         wanted = [load(name) for name in NAMES if not arguments.names or name in arguments.names]
         figures, failed = run_all(wanted, place, say)
     write_results(figures, arguments.output)

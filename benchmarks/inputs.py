@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 
 from benchmarks.harness import Unmeasured, command
@@ -38,9 +36,8 @@ def big_folder(place: Place) -> Path:
 
 
 def random_model(folder: Path, hidden: int = 32, layers: int = 2) -> Path:
-    """A Llama that knows nothing, with SmolLM2's tokenizer; standard output stays free for figures."""
-    with redirect_stdout(sys.stderr):
-        return make_tiny_model(folder, hidden=hidden, layers=layers)
+    """A Llama that knows nothing, with SmolLM2's tokenizer."""
+    return make_tiny_model(folder, hidden=hidden, layers=layers)
 
 
 def settle() -> None:

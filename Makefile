@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 # UV_TORCH_BACKEND=cpu make setup saves several GB of CUDA on machines without a GPU.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
-.PHONY: setup demo down test lint clean help
+.PHONY: setup demo down test lint bench clean help
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -36,6 +36,9 @@ lint: setup ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: setup ## how fast it is, against baselines measured beside it: benchmarks/results.json; one alone: NAME=noop_plan
+	$(BIN)/python -m benchmarks $(NAME)
 
 clean: down ## remove the environment and all local state
 	rm -rf $(VENV) $(LLMOPS_HOME)

@@ -1,0 +1,51 @@
+"""chain_overhead: wall time of a full run, from its start to its end, holds excluded, over the seconds of its programs.
+
+The project is tiny, so everything that is not a program weighs as much as it ever can: the more a project trains, the
+smaller the ratio.
+"""
+
+from benchmarks.harness import Benchmark, Goal, Measured, Unmeasured
+from benchmarks.place import Place
+from benchmarks.watched import Delivered, Watched, watched
+from llmops_assets.project import ProjectConfig
+from resources.source import Source
+
+FULL = {"ci_report", "dataset_version", "fine_tuned_checkpoint", "evaluation_report", "registered_model",
+        "quantized_artifact", "served_evaluation_report", "production_endpoint"}  # fmt: skip
+
+
+def measure(place: Place) -> Measured:
+    here = watched(place)
+    run, records = here.first.run, here.records(here.first)
+    if lacking := FULL - set(records):
+        raise Unmeasured(f"it was no full run: {', '.join(sorted(lacking))} was not computed by it")
+    assert run.start_time is not None and run.end_time is not None
+    config: ProjectConfig = Source(here.settings.projects[0], here.settings).at(here.first.revision).config
+    holds = sum(step.hold for step in config.deployment.rollout.steps)
+    programs = sum(r.made_by.program_seconds for r in records.values())
+    wall = run.end_time - run.start_time - holds
+    return Measured(wall, programs, _beyond_programs(here, here.first, wall))
+
+
+def _beyond_programs(here: Watched, delivered: Delivered, wall: float) -> str:
+    """What each stage took beside its program, most first."""
+    records = here.records(delivered)
+    beside, steps = {}, 0.0
+    for step in here.instance.get_run_step_stats(delivered.run.dagster_run.run_id):
+        if step.start_time is None or step.end_time is None:
+            continue
+        stage = step.step_key.split("__")[-1]
+        steps += step.end_time - step.start_time
+        program = records[stage].made_by.program_seconds if stage in records else 0.0
+        beside[stage] = step.end_time - step.start_time - program
+    told = [f"{stage} {seconds:.1f} s" for stage, seconds in sorted(beside.items(), key=lambda b: -b[1])]
+    return f"beside the programs: {', '.join(told)}; between the stages {wall - steps:.1f} s (holds taken off here)"
+
+
+BENCHMARK = Benchmark(
+    name="chain_overhead",
+    unit="s",
+    against="the sum of its programs' seconds",
+    goals=(Goal("ratio", "at most", 1.10),),
+    measure=measure,
+)

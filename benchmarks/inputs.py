@@ -1,0 +1,52 @@
+"""What benchmarks are fed: big files, random models, and `cp` then `sha256sum` as anyone would move the files."""
+
+import os
+import shutil
+from pathlib import Path
+
+from benchmarks.harness import Unmeasured, command
+from benchmarks.place import Place
+from tests.tiny_model import make_tiny_model
+
+FILES = 4
+SIZE, QUICK_SIZE = 1_000_000_000, 8_000_000
+CHUNK = 1 << 20
+
+
+def big_folder(place: Place) -> Path:
+    """1 GB of random bytes in 4 files, made once per run.
+
+    Raises:
+        Unmeasured: the disk has no room for it and its copies.
+    """
+    size = QUICK_SIZE if place.quick else SIZE
+    if shutil.disk_usage(place.root).free < 5 * size:
+        raise Unmeasured(f"{place.root} has less than {5 * size / 1e9:.1f} GB free; TMPDIR names another disk")
+
+    def make() -> Path:
+        folder = place.folder("files")
+        for number in range(FILES):
+            with (folder / f"part-{number}.safetensors").open("wb") as file:
+                left = size // FILES
+                while left:
+                    left -= file.write(os.urandom(min(CHUNK, left)))
+        return folder
+
+    return place.shared("files", make)
+
+
+def random_model(folder: Path, hidden: int = 32, layers: int = 2) -> Path:
+    """A Llama that knows nothing, with SmolLM2's tokenizer."""
+    return make_tiny_model(folder, hidden=hidden, layers=layers)
+
+
+def settle() -> None:
+    """Lets the disk finish what was written before, so that it is not paid for by whoever is measured next."""
+    os.sync()
+
+
+def copy_and_sum(folder: Path, target: Path) -> None:
+    target.mkdir()
+    paths = [str(p) for p in sorted(folder.iterdir())]
+    command(["cp", *paths, str(target)])
+    command(["sha256sum", *paths])

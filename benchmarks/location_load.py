@@ -1,0 +1,38 @@
+"""location_load: the code location, as Dagster loads it in a fresh interpreter, over `import dagster` alone."""
+
+import statistics
+import sys
+
+from benchmarks.harness import Benchmark, Goal, Measured, command, interleaved, seconds_of
+from benchmarks.place import Place
+from llmops_assets.settings import ProjectSource, Settings, dump_settings
+
+LOAD = "from llmops_assets.definitions import defs; assert defs.get_repository_def().asset_graph"
+
+
+def measure(place: Place) -> Measured:
+    """With one project, whose repository need not exist: loading looks at none."""
+    home = place.folder("location")
+    project = ProjectSource(name="zoo", repository=str(home / "nowhere"))
+    (home / "settings.yaml").write_text(dump_settings(Settings(home=home, projects=(project,))))
+    environment = {"LLMOPS_HOME": str(home), "LLMOPS_SETTINGS": str(home / "settings.yaml")}
+
+    def fresh(code: str) -> float:
+        return seconds_of(lambda: command([sys.executable, "-c", code], environment))
+
+    for code in (LOAD, "import dagster"):
+        fresh(code)  # the first one compiles and brings files into memory
+    value, baseline, _ = interleaved(lambda: fresh(LOAD), lambda: fresh("import dagster"), 2 if place.quick else 9)
+    # Whatever opens a Dagster instance (code server, daemon, run worker) imports SQLAlchemy for its storage.
+    storage = statistics.median(fresh("import dagster, sqlalchemy") for _ in range(1 if place.quick else 5))
+    told = f"import dagster, sqlalchemy alone takes {storage:.3g} s, and every process that loads it needs both"
+    return Measured(value, baseline, told)
+
+
+BENCHMARK = Benchmark(
+    name="location_load",
+    unit="s",
+    against="import dagster in a fresh interpreter",
+    goals=(Goal("ratio", "at most", 1.5),),
+    measure=measure,
+)

@@ -1,0 +1,113 @@
+"""noop_plan: `llmops plan` when nothing changed, with a DVC directory of 100,000 files, over the same with 10.
+
+Both are whole processes, the interpreter's start included. Every stage's record exists and production serves the
+release, so each plan looks everything up and finds nothing to do; one that does not is no measurement.
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+from benchmarks.harness import Benchmark, Goal, Measured, Unmeasured, command, interleaved, seconds_of
+from benchmarks.place import Place
+from llmops_assets.domain.chain import CHAIN
+from llmops_assets.domain.demand import demanded
+from llmops_assets.domain.records import QuantizedArtifact
+from llmops_assets.domain.release import release_of
+from llmops_assets.settings import ProjectSource, Settings, dump_settings
+from resources.assembly import build_resources
+from tests.domain.made import make_record
+from tests.projects import BASE_CONFIG, Project, rows
+
+FEW, MANY, QUICK_MANY = 10, 100_000, 1_000
+LLMOPS = str(Path(sys.executable).with_name("llmops"))
+
+
+def measure(place: Place) -> Measured:
+    many, few = (_home(place, n) for n in (QUICK_MANY if place.quick else MANY, FEW))
+    for home in (many, few):
+        _plan(home)  # the first one makes the mirror and compiles
+    return interleaved(
+        lambda: seconds_of(lambda: _plan(many)), lambda: seconds_of(lambda: _plan(few)), 1 if place.quick else 9
+    )
+
+
+def _plan(home: Path) -> None:
+    environment = {"LLMOPS_HOME": str(home), "LLMOPS_SETTINGS": str(home / "settings.yaml")}
+    stages = json.loads(command([LLMOPS, "plan", "--json"], environment))["stages"]
+    if computed := [s["stage"] for s in stages if s["action"] != "reuse"]:
+        raise Unmeasured(f"the plan would compute {', '.join(computed)}, so it does not measure that nothing changed")
+
+
+def _home(place: Place, files: int) -> Path:
+    """A home that watches a project with so many files in its data, every stage of which was computed."""
+    home = place.folder(f"plan-{files}")
+    project = Project(home / "project", "zoo")
+    for repository, bare in ((project.remote, ["--bare"]), (project.folder, [])):
+        repository.mkdir(parents=True)
+        command(["git", "init", "--quiet", "--initial-branch=main", *bare, str(repository)])
+    project.git("remote", "add", "origin", str(project.remote))
+    project.git("config", "user.name", "Ada")
+    project.git("config", "user.email", "ada@example.com")
+    project.configure({**BASE_CONFIG, "name": "zoo"})
+    for prompt in ("ask", "train"):
+        project.write(f"prompts/{prompt}.jinja", "Question: {{ input }}\n")
+    project.write(".dvc/config", "[core]\n    remote = storage\n['remote \"storage\"']\n    url = ../../dvc-remote\n")
+    _track(project, "data", files, ["train.jsonl", "test.jsonl"])
+    _track(project, "models/base", 2, ["config.json", "model.safetensors"])
+    project.commit("First commit")
+    sha = project.push()
+    settings = Settings(home=home, projects=(ProjectSource(name="zoo", repository=str(project.remote)),))
+    (home / "settings.yaml").write_text(dump_settings(settings))
+    _compute_all(settings, sha)
+    return home
+
+
+def _track(project: Project, path: str, files: int, named: list[str]) -> None:
+    """What `dvc add` and `dvc push` leave of a directory, without an hour of hashing: pointer, .dir object, contents.
+
+    All files but the named ones hold the same line, which DVC stores once.
+    """
+    line = (json.dumps(rows(1)[0]) + "\n").encode()
+    contents = {n: f"{n}\n".encode() for n in named} | {f"raw/{n:06}.jsonl": line for n in range(files - len(named))}
+    listing = [{"md5": hashlib.md5(c).hexdigest(), "relpath": p} for p, c in sorted(contents.items())]
+    body = json.dumps(listing).encode()
+    version = f"{hashlib.md5(body).hexdigest()}.dir"
+    objects = {hashlib.md5(c).hexdigest(): c for c in set(contents.values())} | {version: body}
+    for name, content in objects.items():
+        file = project.root / "dvc-remote/files/md5" / name[:2] / name[2:]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    size = sum(len(c) for c in contents.values())
+    project.write(
+        f"{path}.dvc",
+        f"outs:\n- md5: {version}\n  size: {size}\n  nfiles: {files}\n  hash: md5\n  path: {path.split('/')[-1]}\n",
+    )
+
+
+def _compute_all(settings: Settings, sha: str) -> None:
+    """The ledger as a finished run leaves it, without the run."""
+    resources = build_resources(settings)
+    ledger, source = resources["ledger"], resources["sources"](settings.projects[0])
+    source.git.fetch()
+    values = source.at(sha).values
+    for stage in CHAIN:
+        found = demanded(values, ledger.find, ledger.salt_of)
+        if stage.name in found.keys:
+            reads = {r: found.outputs[r] for r in stage.records}
+            ledger.commit(make_record(stage, found.keys[stage.name], reads, values, sha))
+    artifact = demanded(values, ledger.find, ledger.salt_of).records["quantized_artifact"]
+    assert isinstance(artifact, QuantizedArtifact)
+    release = release_of("zoo", values, artifact)
+    ledger.add_release(release, sha)
+    ledger.serve("zoo", "production", release.digest, sha)
+
+
+BENCHMARK = Benchmark(
+    name="noop_plan",
+    unit="s",
+    against="the same with 10 files",
+    goals=(Goal("value", "at most", 1.5), Goal("ratio", "at most", 1.5)),
+    measure=measure,
+)

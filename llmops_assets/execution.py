@@ -61,6 +61,11 @@ def execute(
     with dg.DagsterInstance.from_config(str(home)) as instance:
         for event in reused_events(source, ledger, plan, shown_version(instance, project.name)):
             instance.report_runless_asset_event(event)
+        if not stages:
+            # Another run did it since this was planned. Dagster takes an empty selection for all assets.
+            ledger.close(request, "done", "nothing was left to do")
+            say(f"{short(request.revision)}: nothing was left to do")
+            return True
         job = dg.build_reconstructable_job(
             "llmops_assets.execution",
             "reconstruct_job",

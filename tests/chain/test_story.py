@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
-from dagster import AssetKey
+from dagster import AssetKey, RunsFilter
 
 from llmops_assets.domain.records import Checkpoint, EvaluationReport, RegisteredModel
 from llmops_assets.domain.requests import Request
+from llmops_assets.execution import execute
+from llmops_assets.stage import REQUEST_TAG
 from tests.projects import Outcome, Project, World, rows, write_rows
 
 ALL = {
@@ -215,3 +217,13 @@ def test_other_test_rows_have_the_champion_measured_on_them_first(story: Story) 
     for verdict in verdicts:
         assert verdict.champion == story.releases[-1]
         assert re.search(r"perplexity [\d.e+]+, champion [\d.e+]+, margin 50%", verdict.reasons[0]), verdict.reasons
+
+
+def test_a_person_who_asks_when_all_is_done_runs_nothing(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two people asked at once; the second one's run found nothing left, selected nothing, and Dagster ran it all."""
+    world, sha = story.world, story.project.head
+    monkeypatch.setenv("DAGSTER_HOME", str(world.home / "dagster"))
+    request = world.ledger.open_request("zoo", sha, 2, "asked for again", asked_by="person")
+    assert execute(world.settings, world.source(), world.ledger, request, None, lambda text: None)
+    assert story.request.status == "done"
+    assert list(world.instance.get_runs(filters=RunsFilter(tags={REQUEST_TAG: request.name}))) == []

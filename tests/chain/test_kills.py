@@ -223,8 +223,9 @@ def test_two_daemons_and_a_person_beside_them_start_one_run_for_one_request(live
             assert all(p.returncode in (0, 1) for p in people), said
             request = wait_for("the end", lambda sha=sha: live.ended(sha))
             assert request.status == "done", request
-            assert [len(live.runs(r)) for r in live.requests(sha)] == [1] * len(live.requests(sha))
-            assert sum(r.status == "done" for r in live.requests(sha)) == 1
+            # Who asks a moment too late gets a request that finds nothing left, and no run.
+            assert sum(len(live.runs(r)) for r in live.requests(sha)) == 1
+            assert {r.status for r in live.requests(sha)} == {"done"}
     finally:
         for child in [*psutil.Process(second.pid).children(recursive=True), psutil.Process(second.pid)]:
             child.kill()

@@ -1,6 +1,6 @@
 """Makes the example's rows: a Python function without its docstring, and the docstring's first line.
 
-    python make_data.py TARGET [--packages numpy pandas sklearn] [--train-rows 160] [--test-rows 48]
+    python make_data.py TARGET [--packages numpy pandas sklearn] [--train-rows 112] [--test-rows 48]
 
 The rows come from the sources of the standard library that runs this script, so nothing is downloaded and nothing of
 others is redistributed; another version of Python gives somewhat other rows. `packages` (installed ones, found but
@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 MORE_PACKAGES = ("numpy", "pandas", "sklearn")
-TRAIN_ROWS, TEST_ROWS, MORE_ROWS, SEED = 160, 48, 80, 7
+TRAIN_ROWS, TEST_ROWS, MORE_ROWS, SEED = 112, 48, 56, 7
 CODE_CHARACTERS = range(60, 401)
 SUMMARY_CHARACTERS = range(20, 101)
 SKIPPED_FOLDERS = {"__pycache__", "_bundled", "_vendor", "dist-packages", "idle_test", "site-packages", "test", "tests"}

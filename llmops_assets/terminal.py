@@ -10,6 +10,7 @@ from rich.console import Console
 
 from llmops_assets.domain.plan import Plan
 from llmops_assets.domain.provenance import ProvenanceError
+from llmops_assets.domain.requests import settled
 from llmops_assets.project import ConfigError
 from llmops_assets.settings import ProjectSource, Settings, load_settings
 from resources.git import SourceError
@@ -65,11 +66,11 @@ class Here:
         return head
 
     def base(self, revision: str, against: str | None = None) -> str | None:
-        """What a plan is explained against: the last planned commit that is not this one."""
+        """What a plan is explained against: the last commit, not this one, whose request left no change undone."""
         if against:
             return self.source.git.resolve(against)
-        planned = [r.revision for r in self.ledger.requests(self.project.name) if r.revision != revision]
-        return planned[-1] if planned else None
+        before = settled([r for r in self.ledger.requests(self.project.name) if r.revision != revision])
+        return before.revision if before else None
 
     def plan(self, revision: str, against: str | None = None) -> Plan:
         return plan_revision(self.source, self.ledger, revision, self.base(revision, against))

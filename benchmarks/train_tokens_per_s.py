@@ -17,7 +17,7 @@ from llmops_assets.programs.specs import TrainSpec
 from tests.projects import rows, write_rows
 
 SHAPE = {"hidden": 384, "layers": 8}
-ROWS, QUICK_ROWS = 1600, 16
+ROWS, QUICK_ROWS = 480, 16
 LONGER = "says nothing that anyone has heard before, and is quoted here at some length"
 
 

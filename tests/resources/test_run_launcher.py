@@ -101,12 +101,13 @@ def test_a_worker_outlives_its_launcher(tmp_path: Path, until: Callable[[Callabl
     (tmp_path / "sleeper.py").write_text("print('asleep', flush=True)\n" + SLEEPER)
     code = (
         "import os, signal; from pathlib import Path; from resources.run_launcher import start_detached\n"
-        f"print(start_detached('sleeper', [], Path({str(tmp_path / 'log')!r})), flush=True)\n"
+        f"pid = start_detached('sleeper', [], Path({str(tmp_path / 'log')!r}))\n"
+        f"Path({str(tmp_path / 'pid')!r}).write_text(str(pid))\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
-    worker = psutil.Process(int(done.stdout))
+    subprocess.run([sys.executable, "-c", code], env=env, stderr=subprocess.DEVNULL, timeout=60)
+    worker = psutil.Process(int((tmp_path / "pid").read_text()))
     try:
         until(lambda: "asleep" in (tmp_path / "log").read_text())
         assert worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE

@@ -18,7 +18,22 @@ if TYPE_CHECKING:  # Jinja takes a tenth of the location's load, and loading it 
 
 ALLOWED = "text, {{ input }}, if/elif/else, ==, !=, in, not, and, or, ~, and the filters replace and default"
 _NODES = frozenset(
-    "Template Output TemplateData Name Const If CondExpr Compare Operand And Or Not Concat Filter".split()
+    [
+        "Template",
+        "Output",
+        "TemplateData",
+        "Name",
+        "Const",
+        "If",
+        "CondExpr",
+        "Compare",
+        "Operand",
+        "And",
+        "Or",
+        "Not",
+        "Concat",
+        "Filter",
+    ]
 )
 _FILTERS = ("replace", "default")
 _COMPARISONS = ("eq", "ne", "in", "notin")

@@ -202,7 +202,8 @@ def test_the_revert_of_a_commit_reuses_everything_and_brings_the_earlier_release
 
 
 def test_a_release_that_passes_its_evaluation_but_cuts_answers_short_loses_its_traffic_again(story: Story) -> None:
-    story.project.configure({"deployment": {"serving": {"max_tokens": 2}}})
+    canary = {"analysis": [{"metric": "cut_rate", "at_most": "5%"}]}
+    story.project.configure({"deployment": {"serving": {"max_tokens": 2}, "rollout": canary}})
     outcome = story.ship("Answer in two tokens")
     assert {"served_evaluation_report", "staging_endpoint", "smoke_test_report"} <= outcome.computed
     assert story.request.status == "rejected"

@@ -80,9 +80,12 @@ def execute(
             run_config=CONSOLE,
         )
         now = next(r for r in ledger.requests(project.name) if r.name == request.name)
-        if result.success and now.active:
+        if now.active and result.success:
             end = ended_well(refused_in(instance, request))
             ledger.close(now, end.status, end.detail)
+        elif now.active and request.asked_by == PARTIAL:
+            # Nothing carries on what was asked for stage by stage; left open, it would keep others waiting.
+            ledger.close(now, "failed", _failure(result) or "a stage that was asked for failed; its log says why")
         say(f"run {result.run_id} {'succeeded' if result.success else 'failed'}")
         return result.success
 
@@ -149,11 +152,15 @@ def roll_back(settings: Settings, project: ProjectSource, to: str, reason: str, 
                 "ops": {f"{project.group}_roll_back": {"config": {"to": to, "reason": reason, "by": by}}},
             },
         )
-        failed = [e.step_failure_data for e in result.all_events if e.is_step_failure]
-        for data in failed:
-            told = data.user_failure_data.description if data.user_failure_data else None
-            return False, told or (data.error.message if data.error else "it failed")
-    return result.success, ""
+        return result.success, _failure(result)
+
+
+def _failure(result: dg.JobExecutionResult) -> str:
+    """What the first step that failed said; empty if none did."""
+    for data in (e.step_failure_data for e in result.all_events if e.is_step_failure):
+        told = data.user_failure_data.description if data.user_failure_data else None
+        return told or (data.error.message if data.error else "it failed")
+    return ""
 
 
 __all__ = [

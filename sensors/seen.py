@@ -52,7 +52,9 @@ class Shown:
         if entry is None or run is None or run.status != dg.DagsterRunStatus.FAILURE:
             return False
         last, of_run = entry.last_materialization_record, self.instance.get_run_record_by_id(run.run_id)
-        return last is None or of_run is None or (of_run.end_time or 0.0) > last.timestamp
+        if last is None or of_run is None:
+            return True
+        return last.run_id != run.run_id and last.timestamp < (of_run.end_time or 0.0)
 
 
 def seen_events(source: Source, ledger: Ledger, plan: Plan, shown: Shown) -> list[dg.AssetMaterialization]:

@@ -68,7 +68,7 @@ class Pages:
             last = entry.last_materialization_record
             if run is None or run.dagster_run.status != dg.DagsterRunStatus.FAILURE or last is None:
                 continue
-            if last.timestamp < (run.end_time or 0.0):
+            if last.run_id != run.dagster_run.run_id and last.timestamp < (run.end_time or 0.0):
                 found.add(stage.name)
         return found
 

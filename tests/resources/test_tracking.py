@@ -68,3 +68,10 @@ def test_links_lead_to_the_run_and_the_version_if_there_is_a_ui(tracking: Tracki
     assert tracking.run_url("zoo", "") is None and tracking.run_url("never seen", run) is None
     silent = Tracking(f"sqlite:///{tmp_path / 'mlflow.sqlite'}")
     assert silent.run_url("zoo", run) is None and silent.model_url("zoo", 3) is None
+
+
+@pytest.mark.parametrize(
+    ("uri", "page"), [("https://me:secret@mlflow.example.com/", "https://mlflow.example.com"), ("sqlite:///x", None)]
+)
+def test_a_server_is_its_own_page_and_its_password_is_in_no_link(uri: str, page: str | None) -> None:
+    assert Tracking(uri).ui == page

@@ -44,6 +44,32 @@ class Shown:
                 return {k: v for k, v in materialization.metadata.items() if k != "commit_page"}
         return {}
 
+    def verdicts(self, stage: str, key: str) -> list[dg.AssetCheckEvaluation]:
+        """What the checks said of the record in its newest run: Dagster asks for them anew for each materialization."""
+        asset = dg.AssetKey([self.project, stage])
+        runs = [
+            record.run_id
+            for record in self.instance.fetch_materializations(asset, limit=200).records
+            if record.run_id and record.asset_materialization
+            and (record.asset_materialization.tags or {}).get(VERSION) == key
+        ]  # fmt: skip
+        if not runs:
+            return []
+        entries = self.instance.all_logs(runs[0], of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+        said = [e.dagster_event.event_specific_data for e in entries if e.dagster_event]
+        return [
+            dg.AssetCheckEvaluation(
+                asset_key=asset,
+                check_name=one.check_name,
+                passed=one.passed,
+                metadata=one.metadata,
+                severity=one.severity,
+                description=one.description,
+            )
+            for one in said
+            if isinstance(one, dg.AssetCheckEvaluation) and one.asset_key == asset
+        ]
+
     def failed_since(self, stage: str) -> bool:
         """Whether the last run that was to make it failed, so that Dagster shows it red."""
         records = self.instance.get_asset_records([dg.AssetKey([self.project, stage])])
@@ -57,14 +83,17 @@ class Shown:
         return last.run_id != run.run_id and last.timestamp < (of_run.end_time or 0.0)
 
 
-def seen_events(source: Source, ledger: Ledger, plan: Plan, shown: Shown) -> list[dg.AssetMaterialization]:
+def seen_events(
+    source: Source, ledger: Ledger, plan: Plan, shown: Shown
+) -> list[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
     """The sources at this revision, and every result that its run leaves out, where Dagster shows something else.
 
     Also writes the lineage edges of what is left out.
     """
-    events = _source_events(source, plan.revision, shown)
+    sources = _source_events(source, plan.revision, shown)
+    events: list[dg.AssetMaterialization | dg.AssetCheckEvaluation] = list(sources)
     standing = _standing(source, ledger, plan)
-    now = {e.asset_key.path[-1]: (e.tags or {})[VERSION] for e in events}
+    now = {e.asset_key.path[-1]: (e.tags or {})[VERSION] for e in sources}
     now |= {s.stage: s.key for s in plan.stages if s.key}
     for stage in CHAIN:
         if plan[stage.name].action != "reuse" or stage.name in plan.to_materialize:
@@ -81,7 +110,7 @@ def seen_events(source: Source, ledger: Ledger, plan: Plan, shown: Shown) -> lis
         event = _reused_event(source, plan, record, shown, now)
         is_shown = shown.tags(stage.name)
         if stage.kind == "event" or any(is_shown.get(tag) != value for tag, value in _provenance(event).items()):
-            events.append(event)
+            events += [event, *shown.verdicts(stage.name, record.key)]
     return events
 
 

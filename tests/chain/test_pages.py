@@ -2,6 +2,7 @@
 called out of date, failed or done when it is not. Each test stands on the one before.
 """
 
+import asyncio
 import json
 import os
 import subprocess
@@ -71,6 +72,18 @@ class Pages:
             if last.run_id != run.dagster_run.run_id and last.timestamp < (run.end_time or 0.0):
                 found.add(stage.name)
         return found
+
+    def judged(self, name: str) -> tuple[bool, bool]:
+        """Of a stage's check: (whether it is of what is shown now, whether it holds)."""
+        instance = self.world.instance
+        [key] = [
+            k for k in self.world.defs.get_repository_def().asset_graph.asset_check_keys if k.asset_key.path[-1] == name
+        ]
+        record = instance.event_log_storage.get_latest_asset_check_execution_by_key([key])[key]
+        evaluation = record.evaluation
+        assert evaluation is not None
+        current = asyncio.run(record.targets_latest_materialization(LoadingContextForTest(instance)))
+        return current, evaluation.passed
 
     def get(self, url: str) -> int:
         """The status of an address, as a browser gets it; MLflow's pages are looked up where their script would."""
@@ -187,6 +200,7 @@ def test_a_commit_that_no_stage_reads_makes_nothing_out_of_date(pages: Pages) ->
     ci = pages.shown("ci_report")
     assert (ci.tags or {})["reused"] == "true" and ci.metadata["subject"].value == "Words"
     assert str(ci.metadata["made_by"].value).startswith("reused from ")
+    assert pages.judged("ci_report") == (True, True), "its verdict is still shown"
 
 
 def test_a_commit_whose_own_tests_fail_is_rejected_and_says_why(pages: Pages) -> None:
@@ -215,5 +229,6 @@ def test_what_a_rejected_commit_left_red_is_whole_again_with_its_revert(pages: P
     pages.project.push()
     assert pages.world.settle().failures == ""
     assert pages.failed() == set()
+    assert pages.judged("evaluation_report") == pages.judged("release_approval") == (True, True)
     assert pages.not_fresh() == {}
     assert pages.shown("production_endpoint").metadata["outcome"].value == "promoted"

@@ -16,7 +16,7 @@ from llmops_assets.domain.records import Checkpoint, DatasetVersion
 from llmops_assets.evidence import verdict_on
 from llmops_assets.programs.specs import TrainResult, TrainSpec
 from llmops_assets.settings import ProjectSource, Settings
-from llmops_assets.stage import StageRun, stage_asset
+from llmops_assets.stage import StageRun, figure_of, stage_asset
 from resources.compute import BadInput, ProgramError
 
 
@@ -34,8 +34,8 @@ def make(run: StageRun) -> Checkpoint:
         **training.model_dump(exclude={"lora", "prompt"}),
     )
     params = {
-        "data": data.train.digest[:12],
-        "base": base,
+        "data_version": data.train.digest[:12],
+        "base_model": base,
         **spec.model_dump(exclude={"base", "data", "prompt", "checkpoint_every_s"}),
     }
     # MLflow takes 3 to 6 s until its first run is open, the program as long until its first step: side by side.
@@ -49,6 +49,7 @@ def make(run: StageRun) -> Checkpoint:
             dagster_run_id=run.run_id,
             params=params,
             artifacts=run.store.url,
+            note=run.note,
         )
 
         def progress(line: dict[str, Any]) -> None:
@@ -91,7 +92,7 @@ def describe(run: StageRun, record: Checkpoint) -> Mapping[str, Any]:
         "base": record.base,
         "steps": record.steps,
         "tokens": record.tokens,
-        "tokens_per_s": record.tokens_per_s,
+        "tokens_per_s": figure_of(record.tokens_per_s),
         "trained_parameters": record.trained_parameters,
         "resumed_from_step": record.resumed_from_step,
         "digest": record.digest,
@@ -100,7 +101,7 @@ def describe(run: StageRun, record: Checkpoint) -> Mapping[str, Any]:
     }
     for name in ("train_loss", "validation_loss"):
         if (value := getattr(record, name)) is not None:
-            found[name] = value
+            found[name] = figure_of(value)
     return found
 
 

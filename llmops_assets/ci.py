@@ -53,11 +53,7 @@ def checks_metadata(checks: tuple[Check, ...]) -> dict[str, Any]:
 
 
 def describe(run: StageRun, record: CiReport) -> Mapping[str, Any]:
-    return {
-        "subject": run.source.git.message(run.revision),
-        "author": run.source.git.author(run.revision),
-        **checks_metadata(record.checks),
-    }
+    return checks_metadata(record.checks)
 
 
 def verdict(run: StageRun, record: CiReport) -> Verdict:
@@ -73,5 +69,4 @@ def build(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
         describe,
         kinds={"python", "pytest"},
         checks={"passes": verdict},
-        sources=["repository"],
     )

@@ -17,7 +17,7 @@ from llmops_assets.domain.records import DatasetVersion
 from llmops_assets.programs.specs import DatasetResult, DatasetSpec
 from llmops_assets.project import BaseModelHub
 from llmops_assets.settings import ProjectSource, Settings
-from llmops_assets.stage import StageRun, stage_asset
+from llmops_assets.stage import StageRun, figure_of, stage_asset
 from resources.compute import BadInput
 from resources.hub import download_base_model
 
@@ -82,7 +82,7 @@ def describe(run: StageRun, record: DatasetVersion) -> Mapping[str, Any]:
         "validation_rows": record.validation.rows,
         "test_rows": record.test.rows,
         "versions": dg.MetadataValue.json(run.at.values["data"]),
-        **record.statistics,
+        **{name: figure_of(value) for name, value in record.statistics.items() if not name.startswith("rows_")},
         "uri": dg.MetadataValue.path(record.uri),
         **checks_metadata(record.checks),
     }
@@ -101,5 +101,4 @@ def build(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
         describe,
         kinds={"dvc"},
         checks={"fit_for_training": verdict},
-        sources=["data"],
     )

@@ -12,6 +12,7 @@ from pydantic import Field
 from llmops_assets.domain.keys import short
 from llmops_assets.rollback import CannotRollBack, roll_back
 from llmops_assets.settings import ProjectSource
+from llmops_assets.stage import PROJECT_TAG, run_tags
 from resources.approving import Refused, decide
 from resources.git import local_identity
 from resources.ledger import Conflict
@@ -54,13 +55,17 @@ def build_approve_job(project: ProjectSource) -> dg.JobDefinition:
             done = decide(source, context.resources.ledger, config.decision.value, by, config.reason, config.release)
         except (Refused, Conflict) as error:
             raise dg.Failure(f"not decided: {error}", allow_retries=False) from None
+        why = f"{done.decision.choice} by {done.decision.by}: {done.decision.reason}"
+        context.instance.add_run_tags(context.run_id, run_tags(source, done.decision.revision, why))
         release = short(done.decision.ask.release)
         context.log.info(f"release {release} is {done.decision.choice} by {done.decision.by}")
         context.add_output_metadata({"release": release, "decision": done.decision.choice, "by": done.decision.by})
 
     @dg.job(
         name=f"{project.group}_approve",
-        description=f"Approve or reject the release of {project.name} that waits for a person.",
+        description=f"Approve or reject the release of {project.name} that waits for a person. The check `decided` of "
+        "release_approval says which one does.",
+        tags={PROJECT_TAG: project.name},
     )
     def _job() -> None:
         _decide()
@@ -90,6 +95,7 @@ def build_rollback_job(project: ProjectSource) -> dg.JobDefinition:
     @dg.job(
         name=rollback_job_name(project),
         description=f"Take {project.name}'s production back to an earlier release, and hold the present one.",
+        tags={PROJECT_TAG: project.name},
     )
     def _job() -> None:
         _roll_back()

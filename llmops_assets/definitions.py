@@ -17,6 +17,7 @@ from llmops_assets import (
     quantization,
     registry,
 )
+from llmops_assets.console import console_logger
 from llmops_assets.decisions import build_approve_job, build_rollback_job
 from llmops_assets.kubernetes import executor_config
 from llmops_assets.project import ConfigError
@@ -53,11 +54,14 @@ def project_assets(project: ProjectSource, settings: Settings) -> list[dg.Assets
         [project.name, "repository"],
         kinds={"git"},
         metadata={"repository": without_credentials(project.repository), "branch": project.branch},
-        description="The watched branch. Its data version is the commit.",
+        description=f"The branch {project.branch}, as the sensors saw it last. Its data version is the commit.",
         **common,
     )
     data = dg.AssetSpec(
-        [project.name, "data"], kinds={"dvc"}, description="The DVC-tracked data. Its data version is theirs.", **common
+        [project.name, "data"],
+        kinds={"dvc"},
+        description="The DVC-tracked rows, as the sensors saw them last. Its data version is a digest of theirs.",
+        **common,
     )
     return [repository, data, *(build(project, settings) for build in STAGE_BUILDERS)]
 
@@ -89,7 +93,8 @@ def build_definitions(settings: Settings | None = None, **resource_overrides: An
             selection=dg.AssetSelection.groups(project.group)
             - dg.AssetSelection.assets([project.name, "repository"], [project.name, "data"]),
             tags={PROJECT_TAG: project.name},
-            description=f"Everything from {project.name}'s data to its endpoint.",
+            description=f"Everything from {project.name}'s data to its endpoint. Sensors start it; by hand it works "
+            "on the head of the branch, or on the `revision` that ci_report is given.",
         )
         for project in settings.projects
     ]
@@ -107,6 +112,7 @@ def build_definitions(settings: Settings | None = None, **resource_overrides: An
         ],
         resources=build_resources(settings, **resource_overrides),
         executor=build_executor(settings),
+        loggers={"console": console_logger},
         metadata={"hint": settings.hint} if settings.hint else {},
     )
 

@@ -27,7 +27,7 @@ from llmops_assets.domain.rollout import begin
 from llmops_assets.evidence import verdict_on
 from llmops_assets.project import ProjectConfig
 from llmops_assets.settings import ProjectSource, Settings
-from llmops_assets.stage import StageRun, stage_asset
+from llmops_assets.stage import DeployConfig, StageRun, stage_asset
 from resources.compute import BadInput
 from resources.ledger import Conflict
 from resources.rollout import Rollout, retire_others
@@ -60,7 +60,12 @@ def make_staging(run: StageRun) -> StagingEndpoint:
 
 
 def describe_staging(run: StageRun, record: StagingEndpoint) -> Mapping[str, Any]:
-    return {"release": short(record.release), "base_url": dg.MetadataValue.url(record.base_url)}
+    return {"release": short(record.release), **reached_at(record.base_url)}
+
+
+def reached_at(base_url: str) -> dict[str, Any]:
+    """Where an endpoint is. Its base URL is for clients, and answers nobody else; the list of its models is a page."""
+    return {"base_url": base_url, "models_page": dg.MetadataValue.url(f"{base_url}/models")}
 
 
 def build_staging(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
@@ -125,7 +130,8 @@ def _refuse_older(run: StageRun) -> None:
     """A run older than the planned revision does not deploy unless asked."""
     planned = newest_planned(run.ledger.requests(run.project.name))
     newest = planned.revision if planned else run.revision
-    if newest != run.revision and not run.config.deploy_older:
+    asked = isinstance(run.config, DeployConfig) and run.config.deploy_older
+    if newest != run.revision and not asked:
         raise BadInput(
             f"{short(newest)} has been planned since, so {short(run.revision)} is not deployed. Remedy: deploy it on "
             "purpose with deploy_older: true in the launchpad"
@@ -177,7 +183,7 @@ def _settle(run: StageRun, rollout: Rollout) -> None:
 def describe_production(run: StageRun, record: ProductionEndpoint) -> Mapping[str, Any]:
     return {
         "release": short(record.release),
-        "base_url": dg.MetadataValue.url(record.base_url),
+        **reached_at(record.base_url),
         "outcome": record.outcome,
         "replaces": short(record.replaces) if record.replaces else "nothing",
         "canary_requests": record.requests,
@@ -201,4 +207,5 @@ def build_production(project: ProjectSource, settings: Settings) -> dg.AssetsDef
         kinds={"llamacpp", "envoy"},
         require=verdict_on,
         after=after_production,
+        config_type=DeployConfig,
     )

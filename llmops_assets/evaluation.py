@@ -16,6 +16,7 @@ from llmops_assets.domain.records import (
     DatasetVersion,
     EvaluationReport,
     Measured,
+    Metric,
     QuantizedArtifact,
     ServedEvaluationReport,
     ServedSpeed,
@@ -30,7 +31,7 @@ from llmops_assets.programs.specs import (
     ServedEvaluateSpec,
 )
 from llmops_assets.settings import ProjectSource, Settings
-from llmops_assets.stage import StageRun, stage_asset
+from llmops_assets.stage import StageRun, figure_of, stage_asset
 from resources.compute import Finished, hardware_class
 from resources.source import ProjectRevision
 
@@ -86,7 +87,7 @@ def _evaluate(
     done = run.program("evaluate", spec, key=key)
     result = done.read(EvaluateResult)
     artifact = run.store.put(done.artifact)
-    run.tracking.log_report(checkpoint.mlflow_run_id, done.artifact / "report.html", _report_name(key))
+    _show_report(run, "evaluation_report", key, checkpoint, done, result.metrics)
     run.compute.clean(Path(done.folder).name)
     return EvaluationReport(
         **{**run.header, "key": key},
@@ -102,7 +103,7 @@ def _evaluate(
 def make(run: StageRun) -> EvaluationReport:
     _measure_champion(run, "evaluation_report")
     checkpoint = run.record(Checkpoint, "fine_tuned_checkpoint")
-    title = f"{run.project.name} {short(run.revision)}"
+    title = f"{run.project.name} at {short(run.revision)}: {run.source.git.message(run.revision)}"
     return _evaluate(
         run, checkpoint, run.at.values["prompt"], run.key, title, _champion_figures(run, "evaluation_report")
     )
@@ -118,7 +119,8 @@ def _measure_champion(run: StageRun, stage: str) -> None:
     if key is None or key == run.key:
         return
     run.log.info(f"the champion {short(champion.release)} is measured on the new rows or metrics first")
-    title = f"{run.project.name} champion {short(champion.revision)}"
+    subject = run.source.git.message(champion.revision)
+    title = f"{run.project.name} at {short(champion.revision)}, the champion: {subject}"
     record: Measured
     if stage == "evaluation_report" and champion.checkpoint is not None:
         record = _evaluate(run, champion.checkpoint, champion.at.values["prompt"], key, title, {})
@@ -129,17 +131,27 @@ def _measure_champion(run: StageRun, stage: str) -> None:
     run.ledger.commit(record)
 
 
-def _report_name(key: str) -> str:
+def _show_report(
+    run: StageRun, stage: str, key: str, checkpoint: Checkpoint, done: Finished, metrics: tuple[Metric, ...]
+) -> None:
+    of = "served" if stage == "served_evaluation_report" else "evaluation"
+    figures = {f"{of}/{m.name}": m.value for m in metrics}
+    report = done.artifact / "report.html"
+    run.tracking.log_report(checkpoint.mlflow_run_id, report, _report_name(stage, run.revision, key), figures)
+
+
+def _report_name(stage: str, revision: str, key: str) -> str:
     """The folder of a report among an MLflow run's artifacts; one run may have several, of several prompts."""
-    return f"report-{short(key)}"
+    return f"{stage}-{short(revision)}-{key[:6]}"
 
 
 def describe(run: StageRun, record: Measured) -> Mapping[str, Any]:
     checkpoint = run.demand.records.get("fine_tuned_checkpoint")
     mlflow_run = checkpoint.mlflow_run_id if isinstance(checkpoint, Checkpoint) else ""
-    url = run.tracking.report_url(run.project.name, mlflow_run, _report_name(record.key))
+    name = _report_name(record.stage, record.made_by.revision, record.key)
+    url = run.tracking.report_url(run.project.name, mlflow_run, name)
     return {
-        **{m.name: m.value for m in record.metrics},
+        **{m.name: figure_of(m.value) for m in record.metrics},
         "rows": record.rows,
         "report": dg.MetadataValue.url(url) if url else dg.MetadataValue.path(f"{record.uri}/report.html"),
         "uri": dg.MetadataValue.path(record.uri),
@@ -202,7 +214,7 @@ def _served(
     done = run.program("served_evaluate", spec, key=key)
     result = done.read(ServedEvaluateResult)
     stored = run.store.put(done.artifact)
-    run.tracking.log_report(checkpoint.mlflow_run_id, done.artifact / "report.html", _report_name(key))
+    _show_report(run, "served_evaluation_report", key, checkpoint, done, result.metrics)
     report = ServedEvaluationReport(
         **{**run.header, "key": key},
         uri=stored.uri,
@@ -222,7 +234,7 @@ def _speed_key(run: StageRun, record_key: str) -> str:
 def make_served(run: StageRun) -> ServedEvaluationReport:
     _measure_champion(run, "served_evaluation_report")
     artifact = run.record(QuantizedArtifact, "quantized_artifact")
-    title = f"{run.project.name} {short(run.revision)}, as served"
+    title = f"{run.project.name} at {short(run.revision)}: {run.source.git.message(run.revision)}"
     figures = _champion_figures(run, "served_evaluation_report")
     checkpoint = run.record(Checkpoint, "fine_tuned_checkpoint")
     report, done = _served(run, artifact, checkpoint, run.at, run.key, title, figures, speed=True)
@@ -244,9 +256,10 @@ def describe_served(run: StageRun, record: ServedEvaluationReport) -> Mapping[st
     speed = run.ledger.find(_speed_key(run, record.key))
     if isinstance(speed, ServedSpeed):
         for load in speed.load:
-            found[f"tokens_per_s_{load.clients}_clients"] = load.tokens_per_s
-            found[f"p95_latency_s_{load.clients}_clients"] = load.latency_p95_s
-            found[f"first_token_p50_s_{load.clients}_clients"] = load.first_token_p50_s
+            clients = f"{load.clients}_client" + ("s" if load.clients > 1 else "")
+            found[f"tokens_per_s_{clients}"] = figure_of(load.tokens_per_s)
+            found[f"p95_latency_s_{clients}"] = figure_of(load.latency_p95_s)
+            found[f"p50_first_token_s_{clients}"] = figure_of(load.first_token_p50_s)
         found["hardware"] = speed.hardware
     return found
 

@@ -13,21 +13,22 @@ from typing import Any
 import dagster as dg
 import psutil
 
+from llmops_assets.console import CONSOLE
 from llmops_assets.decisions import rollback_job_name
 from llmops_assets.definitions import build_definitions, job_name
 from llmops_assets.domain.approval import Decision
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.plan import Plan
-from llmops_assets.domain.requests import PARTIAL, Request
+from llmops_assets.domain.requests import PARTIAL, Request, ended_well
 from llmops_assets.local import dagster_home
 from llmops_assets.settings import ProjectSource, Settings
-from llmops_assets.stage import PROJECT_TAG, REQUEST_TAG, REVISION_TAG
+from llmops_assets.stage import PROJECT_TAG
 from resources.ledger import Ledger
 from resources.planning import plan_revision
 from resources.run_launcher import worker_tags
 from resources.source import Source
-from sensors.build import reused_events, shown_version
-from sensors.runs import end_work
+from sensors.runs import end_work, refused_in, request_tags
+from sensors.seen import Shown, seen_events
 
 
 def open_by_person(
@@ -59,7 +60,7 @@ def execute(
     plan = plan_revision(source, ledger, request.revision, request.base)
     stages = only or plan.to_materialize
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        for event in reused_events(source, ledger, plan, shown_version(instance, project.name)):
+        for event in seen_events(source, ledger, plan, Shown(instance, project.name)):
             instance.report_runless_asset_event(event)
         if not stages:
             # Another run did it since this was planned. Dagster takes an empty selection for all assets.
@@ -71,16 +72,20 @@ def execute(
             "reconstruct_job",
             reconstructable_kwargs={"settings_json": settings.model_dump_json(), "project": project.name},
         )
-        tags = {PROJECT_TAG: project.name, REVISION_TAG: request.revision, REQUEST_TAG: request.name}
         result = dg.execute_job(
             job,
             instance=instance,
-            tags={**tags, **worker_tags(psutil.Process(os.getpid()))},
+            tags={**request_tags(source, request), **worker_tags(psutil.Process(os.getpid()))},
             asset_selection=[dg.AssetKey([project.name, s]) for s in stages],
+            run_config=CONSOLE,
         )
         now = next(r for r in ledger.requests(project.name) if r.name == request.name)
-        if result.success and now.active:
-            ledger.close(now, "done", "every selected stage is done")
+        if now.active and result.success:
+            end = ended_well(refused_in(instance, request))
+            ledger.close(now, end.status, end.detail)
+        elif now.active and request.asked_by == PARTIAL:
+            # Nothing carries on what was asked for stage by stage; left open, it would keep others waiting.
+            ledger.close(now, "failed", _failure(result) or "a stage that was asked for failed; its log says why")
         say(f"run {result.run_id} {'succeeded' if result.success else 'failed'}")
         return result.success
 
@@ -142,13 +147,20 @@ def roll_back(settings: Settings, project: ProjectSource, to: str, reason: str, 
             job,
             instance=instance,
             tags={PROJECT_TAG: project.name, **worker_tags(psutil.Process(os.getpid()))},
-            run_config={"ops": {f"{project.group}_roll_back": {"config": {"to": to, "reason": reason, "by": by}}}},
+            run_config={
+                **CONSOLE,
+                "ops": {f"{project.group}_roll_back": {"config": {"to": to, "reason": reason, "by": by}}},
+            },
         )
-        failed = [e.step_failure_data for e in result.all_events if e.is_step_failure]
-        for data in failed:
-            told = data.user_failure_data.description if data.user_failure_data else None
-            return False, told or (data.error.message if data.error else "it failed")
-    return result.success, ""
+        return result.success, _failure(result)
+
+
+def _failure(result: dg.JobExecutionResult) -> str:
+    """What the first step that failed said; empty if none did."""
+    for data in (e.step_failure_data for e in result.all_events if e.is_step_failure):
+        told = data.user_failure_data.description if data.user_failure_data else None
+        return told or (data.error.message if data.error else "it failed")
+    return ""
 
 
 __all__ = [

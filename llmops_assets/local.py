@@ -105,6 +105,7 @@ def start(settings: Settings, dagster_port: int, mlflow_port: int | None, say: C
                 stderr=log,
                 start_new_session=True,
             )
+        (folder / f"{name}.url").write_text(f"http://127.0.0.1:{port}")
         (folder / f"{name}.pid").write_text(f"{process.pid} {psutil.Process(process.pid).create_time()}")
         say(f"{name} starts on http://127.0.0.1:{port}")
     for name, (_, port, path) in wanted.items():

@@ -38,6 +38,7 @@ def make(run: StageRun) -> RegisteredModel:
         artifact.uri,
         checkpoint.mlflow_run_id,
         {"llmops.checkpoint": checkpoint.digest, "llmops.commit": run.revision},
+        run.note,
     )
     return RegisteredModel(
         **run.header,

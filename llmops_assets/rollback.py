@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from llmops_assets.deployment import canary_tokens
+from llmops_assets.deployment import canary_tokens, reached_at
 from llmops_assets.domain.chain import STAGES
 from llmops_assets.domain.hold import Hold, NoTarget
 from llmops_assets.domain.keys import digest, short
@@ -20,7 +20,7 @@ from llmops_assets.domain.records import DatasetVersion, MadeBy, ProductionEndpo
 from llmops_assets.domain.requests import ROLLBACK, Request
 from llmops_assets.domain.rollout import begin_rollback, rollback_policy
 from llmops_assets.settings import ProjectSource
-from llmops_assets.stage import PROJECT_TAG, REQUEST_TAG
+from llmops_assets.stage import REQUEST_TAG, about_commit, run_tags
 from resources.compute import hardware_class
 from resources.ledger import Conflict, Ledger
 from resources.rollout import Rollout
@@ -68,7 +68,8 @@ def roll_back(context: dg.OpExecutionContext, project: ProjectSource, named: str
             "takes its traffic back and frees production; then roll back"
         ) from error
     ledger.claim(request, context.run_id)
-    context.instance.add_run_tags(context.run_id, {REQUEST_TAG: request.name, PROJECT_TAG: project.name})
+    tags = run_tags(context.resources.sources(project), revision, request.reason)
+    context.instance.add_run_tags(context.run_id, {**tags, REQUEST_TAG: request.name})
     try:
         said = _move(context, project, target, revision, reason, by)
     except (CannotRollBack, ServingError, StoreError, Conflict) as error:
@@ -162,11 +163,13 @@ def _show(
             description=f"Rolled back by {by}: {reason}",
             metadata={
                 "release": short(record.release),
-                "base_url": dg.MetadataValue.url(record.base_url),
+                **reached_at(record.base_url),
                 "outcome": record.outcome,
                 "replaces": short(record.replaces or "nothing"),
-                "commit": record.made_by.revision,
+                "made_by": "this run",
                 "seconds": record.made_by.seconds,
+                **about_commit(context.resources.sources(project), record.made_by.revision),
+                "key": record.key,
             },
             tags={"dagster/data_version": record.key},
         )

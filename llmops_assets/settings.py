@@ -5,6 +5,7 @@ project itself decides stands in its own `llmops.yaml` (`llmops_assets.project`)
 """
 
 import os
+import re
 import sys
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +33,11 @@ Owner = Annotated[str, Field(pattern=r"^(team:[\w-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$"
 """As Dagster takes them: another one would keep the whole location from loading."""
 
 
+_HOSTED = re.compile(
+    r"^(?:https://|ssh://)?(?:[^@/\s]+@)?(?P<host>github\.com|gitlab\.com|codeberg\.org)[:/](?P<path>[\w./-]+?)(?:\.git)?/?$"
+)
+
+
 class ProjectSource(Strict):
     """A watched project."""
 
@@ -39,11 +45,24 @@ class ProjectSource(Strict):
     repository: str = Field(description="URL or local path of the Git repository.")
     branch: str = Field(default="main", description="The branch that is watched.")
     owners: tuple[Owner, ...] = Field(default=(), description="E-mail addresses or team:names, shown in Dagster.")
+    web: str | None = Field(
+        default=None,
+        pattern=r"^https?://\S+$",
+        description="Address of the repository's page, for links: its commits are at WEB/commit/SHA. None: taken from "
+        "`repository` on github.com, gitlab.com and codeberg.org, else no links.",
+    )
 
     @property
     def group(self) -> str:
         """The name as Dagster allows it in groups, pools and job names."""
         return self.name.replace("-", "_")
+
+    def commit_page(self, revision: str) -> str | None:
+        """Where a commit can be looked at, if that is known."""
+        web = self.web
+        if web is None and (found := _HOSTED.match(self.repository)):
+            web = f"https://{found['host']}/{found['path']}"
+        return f"{web.rstrip('/')}/commit/{revision}" if web else None
 
 
 class ServingSettings(Strict):
@@ -111,8 +130,12 @@ class Settings(Strict):
     mlflow: Address | None = Field(
         default=None, validate_default=True, description="MLflow tracking URI, or {env: NAME}; None: SQLite under home."
     )
-    mlflow_ui: str | None = Field(default=None, description="Address of MLflow's UI, for links.")
-    dagster_ui: str | None = Field(default=None, description="Address of Dagster's UI, for links.")
+    mlflow_ui: str | None = Field(
+        default=None, description="Address of MLflow's UI, for links; None: where `llmops up` starts it."
+    )
+    dagster_ui: str | None = Field(
+        default=None, description="Address of Dagster's UI, for links; None: where `llmops up` starts it."
+    )
     poll: int = Field(default=2, ge=1, description="Seconds between looks at Git and DVC.")
     serving: ServingSettings = Field(default=ServingSettings(), description="The gateway of all endpoints.")
     compute: ComputeSettings = Field(default=ComputeSettings(), description="What programs may use.")
@@ -176,6 +199,15 @@ class Settings(Strict):
     @property
     def mlflow_uri(self) -> str:
         return _read(self.mlflow) or f"sqlite:///{self.home}/mlflow.sqlite"
+
+    def ui(self, service: Literal["dagster", "mlflow"]) -> str | None:
+        """Address of a UI, for links: what the settings say, else where `llmops up` has started it."""
+        if said := self.dagster_ui if service == "dagster" else self.mlflow_ui:
+            return said.rstrip("/")
+        try:
+            return (self.home / "services" / f"{service}.url").read_text().strip() or None
+        except OSError:
+            return None
 
     def project(self, name: str | None) -> ProjectSource:
         """The project of that name, or the only one.

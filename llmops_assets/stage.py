@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TypeVar
 import dagster as dg
 from pydantic import Field
 
-from llmops_assets.domain.chain import CHAIN, HEAVY, STAGES, Stage
+from llmops_assets.domain.chain import CHAIN, HEAVY, STAGES, Stage, judges_of
 from llmops_assets.domain.demand import Demanded, demanded
 from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import digest, short
@@ -34,6 +34,8 @@ from resources.store import ArtifactStore, StoreDenied, StoreError
 REVISION_TAG = "llmops/revision"
 REQUEST_TAG = "llmops/request"
 PROJECT_TAG = "llmops/project"
+COMMIT_TAG = "llmops/commit"
+WHY_TAG = "llmops/why"
 RESOURCES = frozenset({"settings", "ledger", "store", "compute", "serving", "tracking", "sources"})
 R = TypeVar("R", bound=Record)
 
@@ -46,10 +48,40 @@ class StageConfig(dg.Config):
         description="Commit, tag or branch to work on. Empty: the run's own revision, or the head of the watched "
         "branch, pinned once for the whole run.",
     )
+
+
+class DeployConfig(StageConfig):
+    """What may be said to the one stage that moves production's traffic."""
+
     deploy_older: bool = Field(
-        default=False,
-        description="Deploy even though a newer commit has been planned since. Only production_endpoint reads it.",
+        default=False, description="Deploy even though a newer commit has been planned since."
     )
+
+
+def about_commit(source: Source, revision: str) -> dict[str, Any]:
+    """Which change a materialization is of, as metadata; with a link where the repository has pages."""
+    page = source.project.commit_page(revision)
+    return {
+        "commit": revision,
+        "subject": source.git.message(revision),
+        "author": source.git.author(revision),
+        **({"commit_page": dg.MetadataValue.url(page)} if page else {}),
+    }
+
+
+def run_tags(source: Source, revision: str, why: str | None = None) -> dict[str, str]:
+    """By these a person finds a run in Dagster's list, and sees what it is for."""
+    return {
+        PROJECT_TAG: source.project.name,
+        REVISION_TAG: revision,
+        COMMIT_TAG: f"{short(revision)} {source.git.message(revision)}",
+        **({WHY_TAG: why} if why else {}),
+    }
+
+
+def figure_of(value: float) -> float:
+    """A figure as it is shown: six digits, since the others are noise."""
+    return float(f"{value:.6g}")
 
 
 class Rejected(Exception):
@@ -111,13 +143,22 @@ class StageRun:
                 if asked is None:
                     raise SourceError(f"{self.project.repository} has no branch {self.project.branch!r}")
             pinned = self.ledger.pin(self.root_run_id, self.project.name, asked)
-            self.context.instance.add_run_tags(self.run_id, {REVISION_TAG: pinned, PROJECT_TAG: self.project.name})
+            self.context.instance.add_run_tags(self.run_id, run_tags(self.source, pinned))
         if asked is not None and asked != pinned:
             raise dg.Failure(
                 f"this run works on {short(pinned)}; it cannot also work on {short(asked)}. Start another run for it",
                 allow_retries=False,
             )
         return pinned
+
+    @property
+    def note(self) -> str:
+        """What MLflow's pages say of something that this run made, in Markdown."""
+        ui = self.settings.ui("dagster")
+        run = f"[Dagster run {self.run_id[:8]}]({ui}/runs/{self.run_id})" if ui else f"Dagster run {self.run_id[:8]}"
+        page = self.project.commit_page(self.revision)
+        commit = f"[{short(self.revision)}]({page})" if page else short(self.revision)
+        return f"Commit {commit}: {self.source.git.message(self.revision)}\n\n{run}"
 
     # -- records ----------------------------------------------------------------------------------------------------
 
@@ -250,8 +291,8 @@ def stage_asset(
     checks: Mapping[str, Callable[[StageRun, Any], Verdict]] | None = None,
     require: Require | None = None,
     after: Callable[[StageRun, Any], None] | None = None,
-    sources: Sequence[str] = (),
     waits: str | None = None,
+    config_type: type[StageConfig] = StageConfig,
 ) -> dg.AssetsDefinition:
     """The software-defined asset of a stage.
 
@@ -261,16 +302,21 @@ def stage_asset(
         checks: name → the verdict to show as an asset check. Shown only: what acts judges again.
         require: the verdict of a stage that this one requires, judged now.
         after: what has to be done with the record each time, made or reused.
-        sources: external assets of the project that it reads: "repository", "data".
         waits: the check that says so when `make` raises AwaitsPerson: then there is no record, and what stands on
             this stage is skipped.
+        config_type: what may be said in the launchpad.
     """
     stage = STAGES[name]
     key = dg.AssetKey([project.name, name])
-    specs = [
-        dg.AssetCheckSpec(check, asset=key, description="The verdict, with all its reasons.") for check in checks or {}
-    ]
-    upstream = [dg.AssetKey([project.name, up]) for up in (*stage.upstream, *sources)]
+    judges = judges_of(name)
+    told = "The verdict, with all its reasons. " + (
+        f"Shown here; {', '.join(judges)} judge{'' if len(judges) > 1 else 's'} it again, and refuse"
+        f"{'' if len(judges) > 1 else 's'} to act if it does not hold."
+        if judges
+        else "Nothing acts on it."
+    )
+    specs = [dg.AssetCheckSpec(check, asset=key, description=told) for check in checks or {}]
+    upstream = [dg.AssetKey([project.name, up]) for up in (*stage.upstream, *stage.sources)]
 
     @dg.asset(
         name=name,
@@ -290,7 +336,7 @@ def stage_asset(
         },
         output_required=waits is None,
     )
-    def _asset(context: dg.AssetExecutionContext, config: StageConfig) -> Iterator[Any]:
+    def _asset(context: dg.AssetExecutionContext, config: config_type) -> Iterator[Any]:  # type: ignore[valid-type]
         with faults(context, project, stage):
             run = StageRun(context, project, stage, config)
             with outcomes(run):
@@ -317,6 +363,9 @@ def stage_asset(
                 if after is not None:
                     after(run, record)
                 verdicts = {check: judge(run, record) for check, judge in (checks or {}).items()}
+                for check, verdict in verdicts.items():
+                    say = run.log.info if verdict.passed else run.log.warning
+                    say(f"{check}: {'holds' if verdict.passed else 'does not hold'}: {verdict.text}")
                 yield _materialize(run, record, reused, describe(run, record), verdicts)
 
     return _asset
@@ -348,21 +397,24 @@ def _wait(run: StageRun, check: str, why: str) -> dg.AssetCheckResult:
         asset_key=dg.AssetKey([run.project.name, run.stage.name]),
         passed=False,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"reasons": dg.MetadataValue.md(why), "commit": run.revision},
-        description=why[:500],
+        metadata={"reasons": dg.MetadataValue.md(why), **about_commit(run.source, run.revision)},
+        description=why,
     )
+
+
+def reused_from(record: Record) -> str:
+    """Whose work a reused record is, in words."""
+    return f"reused from {short(record.made_by.revision)}, run {record.made_by.run_id[:8]}"
 
 
 def _materialize(
     run: StageRun, record: AnyRecord, reused: bool, metadata: Mapping[str, Any], verdicts: Mapping[str, Verdict]
 ) -> dg.MaterializeResult[Any]:
     common: dict[str, Any] = {
-        "commit": run.revision,
-        "key": record.key,
+        "made_by": reused_from(record) if reused else "this run",
         "seconds": 0.0 if reused else record.made_by.seconds,
-        "made_by": f"reused from {short(record.made_by.revision)}, run {record.made_by.run_id[:8]}"
-        if reused
-        else "this run",
+        **about_commit(run.source, run.revision),
+        "key": record.key,
     }
     tags = {
         f"dagster/input_data_version/{run.project.name}/{name}": upstream.key
@@ -381,7 +433,7 @@ def _materialize(
                 passed=verdict.passed,
                 severity=dg.AssetCheckSeverity.ERROR,
                 metadata={"reasons": dg.MetadataValue.md(verdict.markdown())},
-                description="; ".join(verdict.failures)[:500] or "holds",
+                description=verdict.text,
             )
             for name, verdict in verdicts.items()
         ],

@@ -72,7 +72,8 @@ def call_for(ask: Ask, found: Waiting) -> str:
     instead = f"instead of {short(ask.replaces)}" if ask.replaces else "as the first one"
     said = "; ".join(found.reasons)
     return (
-        f"waiting for a person: llmops approve {ask.project} --release {short(ask.release)} --reason … (or reject); "
+        f"waiting for a person: llmops approve {ask.project} --release {short(ask.release)} --reason … (or reject), or "
+        f"the job {ask.project.replace('-', '_')}_approve in Dagster; "
         f"it would serve {ask.environment} {instead}" + (f". {said}" if said else "")
     )
 

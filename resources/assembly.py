@@ -36,7 +36,7 @@ def build_resources(settings: Settings, **overrides: Any) -> dict[str, Any]:
         "store": ArtifactStore(settings.store_url, settings.home / "store-cache"),
         "compute": LocalCompute(settings.home, settings.compute.threads, one_heavy=local),
         "serving": LocalServing(settings.home, settings.serving) if local else NoServing(),
-        "tracking": Tracking(settings.mlflow_uri, settings.mlflow_ui),
+        "tracking": Tracking(settings.mlflow_uri, lambda: settings.ui("mlflow")),
         "sources": sources,
     }
     if unknown := set(overrides) - set(made):

@@ -60,7 +60,12 @@ class Rollout:
         while state.status == "running":
             self._shift(state)
             hold = self.policy.steps[state.step].hold if state.step < len(self.policy.steps) else 0.0
-            self.say(f"{state.weight:.0%} of production on {short(self.release.digest)}, watched for {hold:g} s")
+            release = short(self.release.digest)
+            self.say(
+                f"{state.weight:.0%} of production's traffic goes to {release}; it is watched for {hold:g} s"
+                if state.weight
+                else f"{release} is asked beside production's traffic, of which it gets none yet"
+            )
             samples = self._watch(inputs, hold)
             state = advance(state, self.policy, samples)
             version = self.ledger.save_rollout(identity, version, state)

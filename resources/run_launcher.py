@@ -24,8 +24,9 @@ from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
 from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
-PID_TAG = "llmops/worker_pid"
-STARTED_TAG = "llmops/worker_started"
+# Dagster hides tags that begin so: they are for machines, and the list of runs shows five at most.
+PID_TAG = ".dagster/llmops_worker_pid"
+STARTED_TAG = ".dagster/llmops_worker_started"
 _PRELOADED = ["dagster._cli", "dagster._cli.api", "dagster._core.execution.api", "sqlalchemy.orm", "alembic.command"]
 
 

@@ -6,17 +6,33 @@ training goes on in the MLflow run that it began. Its tag `dagster_run_id` is da
 """
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+OF_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
+VIEW = "?workflowType=machine_learning"
+"""Else MLflow takes an experiment for one of traces, and opens it on an empty page and calls its runs evaluations."""
+REGISTERED = (
+    "Checkpoints that passed their gates, a version each. The alias champion is on what production serves. The weights "
+    "lie in the artifact store; a version points at them."
+)
 
 
 class Tracking:
     """A thin typed client. Constructing it does no I/O."""
 
-    def __init__(self, uri: str, ui: str | None = None):
-        self.uri, self.ui = uri, ui
+    def __init__(self, uri: str, ui: Callable[[], str | None] = lambda: None):
+        """`ui` tells the address of MLflow's pages, if there are any: asked when a link is made."""
+        self.uri, self._ui = uri, ui
         self._client: Any = None
+
+    @property
+    def ui(self) -> str | None:
+        """What was told, else the server itself; never with the password that its address may hold."""
+        server = self.uri.startswith(("http://", "https://"))
+        return self._ui() or (re.sub(r"//[^@/]*@", "//", self.uri).rstrip("/") if server else None)
 
     @property
     def client(self) -> Any:
@@ -35,7 +51,8 @@ class Tracking:
         found = self.client.get_experiment_by_name(project)
         if found is None:
             try:
-                return str(self.client.create_experiment(project, artifact_location=f"{artifacts}/mlflow/{project}"))
+                folder = f"{artifacts}/mlflow/{project}"
+                return str(self.client.create_experiment(project, artifact_location=folder, tags=OF_TRAINING))
             except MlflowException:
                 found = self.client.get_experiment_by_name(project)  # another process created it
         return str(found.experiment_id)
@@ -50,8 +67,9 @@ class Tracking:
         dagster_run_id: str,
         params: Mapping[str, Any],
         artifacts: str,
+        note: str = "",
     ) -> str:
-        """Finds or opens the run of this key; returns its id."""
+        """Finds or opens the run of this key; returns its id. `note` is the description that MLflow's UI shows."""
         experiment = self._experiment(project, artifacts)
         found = self.client.search_runs([experiment], filter_string=f"tags.`llmops.key` = '{key}'", max_results=1)
         if found:
@@ -60,9 +78,10 @@ class Tracking:
         else:
             tags = {"llmops.key": key, "mlflow.source.git.commit": revision, "mlflow.source.type": "JOB"}
             run_id = str(self.client.create_run(experiment, run_name=name, tags=tags).info.run_id)
-            for param, value in params.items():
+            for param, value in _flat(params):
                 self.client.log_param(run_id, param, str(value)[:500])
         self.client.set_tag(run_id, "dagster_run_id", dagster_run_id)
+        self.client.set_tag(run_id, "mlflow.note.content", note)
         return run_id
 
     def log(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
@@ -77,7 +96,7 @@ class Tracking:
     def finish(self, run_id: str, status: str = "FINISHED") -> None:
         self.client.set_terminated(run_id, status=status)
 
-    def register(self, name: str, source: str, run_id: str | None, tags: Mapping[str, str]) -> int:
+    def register(self, name: str, source: str, run_id: str | None, tags: Mapping[str, str], note: str = "") -> int:
         """The version of a checkpoint digest: the one that exists, or a new one.
 
         `tags` must hold `llmops.checkpoint`, by which it is found again.
@@ -85,37 +104,53 @@ class Tracking:
         from mlflow.exceptions import MlflowException
 
         try:
-            self.client.create_registered_model(name)
+            self.client.create_registered_model(name, description=REGISTERED)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         for version in self.client.search_model_versions(f"name = '{name}'"):
             if version.tags.get("llmops.checkpoint") == tags["llmops.checkpoint"]:
                 return int(version.version)
-        made = self.client.create_model_version(name, source, run_id=run_id or None, tags=dict(tags))
+        made = self.client.create_model_version(
+            name, source, run_id=run_id or None, tags=dict(tags), description=note or None
+        )
         return int(made.version)
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
         self.client.set_registered_model_alias(name, alias, str(version))
 
-    def log_report(self, run_id: str, report: Path, name: str) -> None:
-        """Shows a report among the run's artifacts, where MLflow's UI renders it."""
+    def log_report(self, run_id: str, report: Path, name: str, figures: Mapping[str, float]) -> None:
+        """Shows a report among the run's artifacts, where MLflow's UI renders it, and its figures among the metrics."""
         if run_id:
             self.client.log_artifact(run_id, str(report), name)
+            self.log(run_id, figures, 0)
 
     def report_url(self, project: str, run_id: str, name: str) -> str | None:
-        url = self.run_url(project, run_id)
-        return f"{url}/artifacts/{name}/report.html" if url else None
+        return self._run_page(project, run_id, f"/artifacts/{name}/report.html")
 
     def run_url(self, project: str, run_id: str) -> str | None:
         """The run's page in MLflow's UI, if its address is known."""
-        if not self.ui or not run_id:
+        return self._run_page(project, run_id, "")
+
+    def _run_page(self, project: str, run_id: str, part: str) -> str | None:
+        ui = self.ui
+        if not ui or not run_id:
             return None
         experiment = self.client.get_experiment_by_name(project)
-        return f"{self.ui}/#/experiments/{experiment.experiment_id}/runs/{run_id}" if experiment else None
+        return f"{ui}/#/experiments/{experiment.experiment_id}/runs/{run_id}{part}{VIEW}" if experiment else None
 
     def model_url(self, name: str, version: int) -> str | None:
-        return f"{self.ui}/#/models/{name}/versions/{version}" if self.ui else None
+        ui = self.ui
+        return f"{ui}/#/models/{name}/versions/{version}{VIEW}" if ui else None
+
+
+def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """One parameter a value, so that MLflow can compare runs by each; what is not set is left out."""
+    for name, value in params.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif value is not None:
+            yield f"{prefix}{name}", value
 
 
 def write_mlflow_model(

@@ -5,8 +5,7 @@ from typing import Any, Literal
 import dagster as dg
 
 from llmops_assets.domain.changes import Change, changes
-from llmops_assets.domain.keys import digest, short
-from llmops_assets.domain.plan import Plan
+from llmops_assets.domain.keys import short
 from llmops_assets.domain.requests import (
     Decision,
     Head,
@@ -27,6 +26,7 @@ from resources.planning import plan_revision
 from resources.source import Source
 from sensors.carry_on import build_carry_on_sensor
 from sensors.runs import end_work, run_request
+from sensors.seen import Shown, seen_events
 
 Owner = Literal["git", "dvc"]
 NEEDS = {"settings", "ledger", "sources", "serving", "compute"}
@@ -66,95 +66,17 @@ def look(source: Source, requests: list[Request]) -> Head:
     return Head(revision=revision, found=found, files=files, cancels=at.config.on_newer == "cancel")
 
 
-def source_events(source: Source, owner: Owner, revision: str) -> list[dg.AssetMaterialization]:
-    """What the sensor saw, as a materialization of the source, so that Dagster marks exactly its readers."""
-    at = source.at(revision)
-    metadata: dict[str, Any]
-    if owner == "git":
-        version, metadata = (
-            revision,
-            {"commit": revision, "subject": source.git.message(revision), "author": source.git.author(revision)},
-        )
-    else:
-        version = digest(at.values["data"])
-        metadata = {"versions": dg.MetadataValue.json(at.values["data"]), "commit": revision}
-    name = "repository" if owner == "git" else "data"
-    return [
-        dg.AssetMaterialization(
-            [source.project.name, name],
-            metadata=metadata,
-            tags={"dagster/data_version": version, "dagster/code_version": "1"},
-        )
-    ]
-
-
-def reused_events(source: Source, ledger: Ledger, plan: Plan, shown: "Shown") -> list[dg.AssetMaterialization]:
-    """For stages that a run leaves out: the record that this revision stands on, where Dagster shows another one.
-
-    Also writes their lineage edges.
-    """
-    events = []
-    for stage in plan.stages:
-        if stage.action != "reuse" or stage.key is None:
-            continue
-        record = ledger.find(stage.key)
-        if record is None:
-            continue
-        ledger.demand(plan.project, plan.revision, record, reused=True)
-        if shown(stage.stage) != record.key:
-            events.append(
-                dg.AssetMaterialization(
-                    [plan.project, stage.stage],
-                    description=f"Reused from {short(record.made_by.revision)}",
-                    metadata={
-                        **shown.metadata(stage.stage, record.key),
-                        "commit": plan.revision,
-                        "key": record.key,
-                        "seconds": 0.0,
-                        "made_by": f"reused from {short(record.made_by.revision)}, run {record.made_by.run_id[:8]}",
-                    },
-                    tags={"dagster/data_version": record.key, "reused": "true"},
-                )
-            )
-    return events
-
-
-class Shown:
-    """What Dagster shows of a project's assets now, and what it was told of them before."""
-
-    def __init__(self, instance: dg.DagsterInstance, project: str):
-        self.instance, self.project = instance, project
-
-    def __call__(self, stage: str) -> str | None:
-        """The data version of the newest materialization."""
-        event = self.instance.get_latest_materialization_event(dg.AssetKey([self.project, stage]))
-        materialization = event.asset_materialization if event else None
-        return (materialization.tags or {}).get("dagster/data_version") if materialization else None
-
-    def metadata(self, stage: str, key: str) -> dict[str, Any]:
-        """What was said of the record when it was computed: its figures go on in the asset's plots."""
-        asset = dg.AssetKey([self.project, stage])
-        for record in self.instance.fetch_materializations(asset, limit=200).records:
-            materialization = record.asset_materialization
-            if materialization and (materialization.tags or {}).get("dagster/data_version") == key:
-                return dict(materialization.metadata)
-        return {}
-
-
-def shown_version(instance: dg.DagsterInstance, project: str) -> Shown:
-    return Shown(instance, project)
-
-
 def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, owner: Owner) -> dg.SensorDefinition:
     """Watches the branch for the changes that this sensor owns."""
-    what = "data" if owner == "dvc" else "code, configuration, prompts"
+    what = "nothing but data" if owner == "dvc" else "anything that a stage reads but data alone"
 
     @dg.sensor(
         name=f"{project.group}_{owner}",
         job=job,
         minimum_interval_seconds=settings.poll,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Starts a run when a commit of {project.name} changes {what}.",
+        description=f"Looks at the branch {project.branch} of {project.name}, and starts a run when a commit changes "
+        f"{what}. A tick that starts none says why.",
         required_resource_keys=NEEDS,
     )
     def _sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
@@ -181,9 +103,10 @@ def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, ow
                 ledger.open_request(
                     project.name, decision.revision, decision.generation, decision.reason, status="skipped"
                 )
+                plan = plan_revision(source, ledger, decision.revision, None)
                 return dg.SensorResult(
                     skip_reason=dg.SkipReason(f"{sha}: {decision.reason}"),
-                    asset_events=source_events(source, owner, decision.revision),
+                    asset_events=seen_events(source, ledger, plan, Shown(context.instance, project.name)),
                 )
             plan = plan_revision(source, ledger, decision.revision, decision.base)
             request = ledger.open_request(
@@ -191,15 +114,14 @@ def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, ow
             )
         except Conflict as error:
             return dg.SkipReason(f"{sha}: another sensor or `llmops run` was first: {error}")
-        events = source_events(source, owner, decision.revision)
-        events += reused_events(source, ledger, plan, shown_version(context.instance, project.name))
+        events = seen_events(source, ledger, plan, Shown(context.instance, project.name))
         if plan.nothing_to_do:
             why = plan["production_endpoint"].reasons[0]
             ledger.close(request, "done", why)
             return dg.SensorResult(
                 skip_reason=dg.SkipReason(f"{sha}: {decision.reason}: nothing to do, {why}"), asset_events=events
             )
-        return dg.SensorResult(run_requests=[run_request(project, request, plan.to_materialize)], asset_events=events)
+        return dg.SensorResult(run_requests=[run_request(source, request, plan.to_materialize)], asset_events=events)
 
     return _sensor
 
@@ -212,4 +134,4 @@ def build_sensors(project: ProjectSource, job: Any, settings: Settings) -> list[
     ]
 
 
-__all__ = ["build_sensors", "look", "reused_events", "shown_version", "source_events"]
+__all__ = ["build_sensors", "look"]

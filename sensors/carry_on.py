@@ -18,7 +18,7 @@ from resources.git import SourceError
 from resources.ledger import Conflict, Ledger
 from resources.planning import plan_revision
 from resources.source import Source
-from sensors.runs import run_request, state_of_run
+from sensors.runs import refused_in, run_request, state_of_run
 
 NEEDS = {"settings", "ledger", "sources", "serving"}
 
@@ -46,7 +46,9 @@ def build_carry_on_sensor(project: ProjectSource, job: Any, settings: Settings) 
         if not active:
             return dg.SkipReason("; ".join(["no request is open", *map(str, ledger.holds(project.name))]))
         request = active[-1]
-        decision = carry_on(request, state_of_run(context.instance, request), request == requests[-1])
+        state = state_of_run(context.instance, request)
+        refused = refused_in(context.instance, request) if state == "succeeded" else ()
+        decision = carry_on(request, state, request == requests[-1], refused)
         if isinstance(decision, Leave):
             return dg.SkipReason(decision.reason)
         if isinstance(decision, Close):
@@ -63,7 +65,7 @@ def build_carry_on_sensor(project: ProjectSource, job: Any, settings: Settings) 
         if plan.nothing_to_do:
             ledger.close(again, "done", "nothing is left to do")
             return dg.SkipReason(f"{short(again.revision)}: nothing is left to do")
-        return run_request(project, again, plan.to_materialize)
+        return run_request(source, again, plan.to_materialize)
 
     def _after_waiting(
         source: Source, ledger: Ledger, requests: Sequence[Request], request: Request
@@ -82,7 +84,7 @@ def build_carry_on_sensor(project: ProjectSource, job: Any, settings: Settings) 
             again = ledger.next_generation(request, decision.generation, decision.reason)
         except Conflict as error:
             return dg.SkipReason(f"somebody else carries on: {error}")
-        return run_request(project, again, AFTER_APPROVAL)
+        return run_request(source, again, AFTER_APPROVAL)
 
     def _keep_serving(context: Any) -> None:
         serving = context.resources.serving

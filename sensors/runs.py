@@ -5,24 +5,31 @@ from typing import Any
 
 import dagster as dg
 
+from llmops_assets.console import CONSOLE
 from llmops_assets.domain.demand import demanded
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.requests import Request, RunState
 from llmops_assets.project import ConfigError
 from llmops_assets.settings import ProjectSource
-from llmops_assets.stage import PROJECT_TAG, REQUEST_TAG, REVISION_TAG
+from llmops_assets.stage import REQUEST_TAG, run_tags
 from resources.ending import end_runs
 from resources.git import SourceError
 from resources.rollout import abandon
+from resources.source import Source
 
 
-def run_request(project: ProjectSource, request: Request, stages: Sequence[str]) -> dg.RunRequest:
+def run_request(source: Source, request: Request, stages: Sequence[str]) -> dg.RunRequest:
     """The run of a request: only the stages that are not reused, pinned to its revision."""
     return dg.RunRequest(
         run_key=request.name,
-        asset_selection=[dg.AssetKey([project.name, s]) for s in stages],
-        tags={PROJECT_TAG: project.name, REVISION_TAG: request.revision, REQUEST_TAG: request.name},
+        asset_selection=[dg.AssetKey([source.project.name, s]) for s in stages],
+        run_config=CONSOLE,
+        tags=request_tags(source, request),
     )
+
+
+def request_tags(source: Source, request: Request) -> dict[str, str]:
+    return {**run_tags(source, request.revision, request.reason), REQUEST_TAG: request.name}
 
 
 _RUN_STATES: dict[dg.DagsterRunStatus, RunState] = {
@@ -41,6 +48,19 @@ def state_of_run(instance: dg.DagsterInstance, request: Request) -> RunState:
     runs = [r for r in runs_of(instance, request) if r.parent_run_id is None]
     chosen = next((r for r in runs if r.run_id == request.run_id), runs[0] if runs else None)
     return _RUN_STATES.get(chosen.status, "active") if chosen else "missing"
+
+
+def refused_in(instance: dg.DagsterInstance, request: Request) -> list[str]:
+    """The asset checks that say no in a request's runs, with their reasons."""
+    said = []
+    for run in runs_of(instance, request):
+        for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION):
+            data = entry.dagster_event.event_specific_data if entry.dagster_event else None
+            if not isinstance(data, dg.AssetCheckEvaluation) or data.passed:
+                continue
+            if data.severity == dg.AssetCheckSeverity.ERROR:
+                said.append(f"{data.asset_key.path[-1]}: {data.description}")
+    return list(dict.fromkeys(said))
 
 
 def end_work(instance: dg.DagsterInstance, resources: Any, project: ProjectSource, request: Request, why: str) -> str:

@@ -175,6 +175,39 @@ def test_what_is_judged_has_a_check_that_shows_the_verdict(definitions: dg.Defin
     assert checked >= {"ci_report", "dataset_version", "evaluation_report", "served_evaluation_report"}
 
 
+def test_each_check_says_whose_verdict_it_is_and_who_acts_on_it(definitions: dg.Definitions) -> None:
+    graph = definitions.get_repository_def().asset_graph
+    said = {k.asset_key.path[-1]: graph.get(k).description or "" for k in graph.asset_check_keys}
+    for name, text in said.items():
+        judges = [s.name for s in CHAIN if name in s.requires]
+        assert text.startswith("The verdict, with all its reasons."), name
+        assert all(judge in text for judge in judges) and ("Nothing acts on it" in text) is not bool(judges), name
+
+
+def test_jobs_and_sensors_say_what_they_are_for(definitions: dg.Definitions) -> None:
+    repository = definitions.get_repository_def()
+    jobs = [j for j in repository.get_all_jobs() if not j.name.startswith("__")]
+    assert [j.name for j in jobs if not j.description] == []
+    assert [s.name for s in repository.sensor_defs if not s.description] == []
+    assert {j.tags["llmops/project"] for j in jobs} == {"big-farm"}
+
+
+def test_whatever_may_be_said_in_the_launchpad_is_described(definitions: dg.Definitions) -> None:
+    repository = definitions.get_repository_def()
+    nodes = [n.definition for j in repository.get_all_jobs() for n in j.graph.nodes]
+    fields = {
+        (node.name, name): field
+        for node in nodes
+        if isinstance(node, dg.OpDefinition)
+        for name, field in node.config_schema.config_type.fields.items()  # type: ignore[union-attr]
+    }
+    assert {name for _, name in fields} == {
+        "revision", "deploy_older", "release", "decision", "reason", "by", "to",
+    }  # fmt: skip
+    assert [where for where, field in fields.items() if not field.description] == []
+    assert [node for node, name in fields if name == "deploy_older"] == ["big_farm__production_endpoint"]
+
+
 def test_a_resource_is_replaced_by_its_name_and_no_other(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="no such resource: legder"):
         build_definitions(Settings(home=tmp_path), legder=None)

@@ -20,6 +20,7 @@ class Stage:
     records: tuple[str, ...] = ()
     requires: tuple[str, ...] = ()
     after: tuple[str, ...] = ()  # order only: neither read nor judged
+    sources: tuple[str, ...] = ()  # what Dagster shows at the head: "repository", "data"
     kind: Literal["work", "event"] = "work"
     does: str = field(default="", compare=False)
 
@@ -49,6 +50,7 @@ CHAIN: tuple[Stage, ...] = (
         "ci_report",
         1,
         values=("tree",),
+        sources=("repository",),
         does="Lints and tests the project's own code in a process without our secrets, validates its configuration "
         "and renders its prompts.",
     ),
@@ -56,6 +58,7 @@ CHAIN: tuple[Stage, ...] = (
         "dataset_version",
         1,
         values=("data", "model.base"),
+        sources=("data",),
         does="Pulls the data at the revision and checks schema, empty fields, duplicates, leakage and lengths.",
     ),
     Stage(
@@ -139,6 +142,11 @@ WORK: tuple[Stage, ...] = tuple(s for s in CHAIN if s.kind == "work")
 HEAVY: frozenset[str] = frozenset(
     {"fine_tuned_checkpoint", "evaluation_report", "quantized_artifact", "served_evaluation_report"}
 )
+
+
+def judges_of(name: str) -> tuple[str, ...]:
+    """The stages that act only if the verdict on this one holds."""
+    return tuple(s.name for s in CHAIN if name in s.requires)
 
 
 def downstream_of(name: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, WithJsonSchema, model_validator
 
 from llmops_assets.domain.base import Frozen, Strict, number_or_text
+from llmops_assets.domain.figures import figure
 from llmops_assets.domain.records import Check, Measured
 
 Of = Literal["checkpoint", "served"]
@@ -98,6 +99,11 @@ class Verdict(Frozen):
     def passed(self) -> bool:
         return not self.failures
 
+    @property
+    def text(self) -> str:
+        """All reasons in a line: why not, or why."""
+        return "; ".join(self.failures or self.reasons) or "nothing was asked"
+
     def markdown(self) -> str:
         lines = [f"- ❌ {f}" for f in self.failures] + [f"- ✅ {r}" for r in self.reasons]
         return "\n".join(lines) or "- nothing was asked"
@@ -151,11 +157,11 @@ def _one(gate: Gate, evidence: Judged, report: Measured) -> tuple[list[str], lis
     def note(holds: bool, text: str) -> None:
         (good if holds else bad).append(text)
 
-    shown = f"{gate.metric} {metric.value:.4g}"
+    shown = f"{gate.metric} {figure(metric.value)}"
     if gate.at_least is not None:
-        note(metric.value >= gate.at_least, f"{shown}, asked for at least {gate.at_least:g}")
+        note(metric.value >= gate.at_least, f"{shown}, asked for at least {figure(gate.at_least)}")
     if gate.at_most is not None:
-        note(metric.value <= gate.at_most, f"{shown}, asked for at most {gate.at_most:g}")
+        note(metric.value <= gate.at_most, f"{shown}, asked for at most {figure(gate.at_most)}")
     if gate.no_worse_than:
         reference, why = _reference(gate, evidence, report)
         if reference is None:
@@ -163,7 +169,7 @@ def _one(gate: Gate, evidence: Judged, report: Measured) -> tuple[list[str], lis
         else:
             slack = gate.tolerance().of(reference)
             holds = metric.value >= reference - slack if metric.higher_is_better else metric.value <= reference + slack
-            note(holds, f"{shown}, {gate.no_worse_than} {reference:.4g}, margin {gate.tolerance()}")
+            note(holds, f"{shown}, {gate.no_worse_than} {figure(reference)}, margin {gate.tolerance()}")
     return bad, good
 
 

@@ -162,7 +162,9 @@ def _next_request(every: Sequence[Request], head: Head, owner: Literal["git", "d
             f"policy that is read when acting changed ({_few([c.text for c in head.found])}); "
             "it deploys nothing by itself"
             if head.found
-            else f"no stage reads what it changed ({files or 'no file'})"
+            else f"no stage reads what it changed ({files})"
+            if files
+            else "its files are those of the commit planned before it"
         )
         return Note(revision=head.revision, generation=generation, reason=f"nothing to do: {what}")
     mine = "dvc" if only_data(head.found) else "git"
@@ -210,8 +212,22 @@ def after_waiting(requests: Sequence[Request], request: Request, found: Approved
     return Again(generation=generation, reason=f"approved by {decision.by}: {decision.reason}")
 
 
-def carry_on(request: Request, run: RunState, is_newest: bool) -> Leave | Close | Again:
-    """What becomes of an active request, seen from the state of its run.
+def ended_well(refused: Sequence[str]) -> Close:
+    """What becomes of a request whose run did all that it selected.
+
+    Args:
+        refused: asset checks of the run that say no. Nothing of this run stood on them, or it would have been refused;
+            but what the commit brings is not in order, and the next run that stands on it will be.
+    """
+    if refused:
+        return Close(status="rejected", detail="; ".join(refused))
+    return Close(status="done", detail="every selected stage is done")
+
+
+def carry_on(
+    request: Request, run: RunState, is_newest: bool, refused: Sequence[str] = ()
+) -> Leave | Close | Again:
+    """What becomes of an active request, seen from the state of its run and the checks that said no in it.
 
     A request that an outcome closed (released, rejected, failed) is not active any more and never comes here: so a
     run that failed while its request is still active died on the way, and goes on under the next generation.
@@ -224,7 +240,7 @@ def carry_on(request: Request, run: RunState, is_newest: bool) -> Leave | Close 
     if run == "missing" and request.age_s < LAUNCH_GRACE_S:
         return Leave(reason=f"{short(request.revision)} is being launched")
     if run == "succeeded":
-        return Close(status="done", detail="every selected stage is done")
+        return ended_well(refused)
     if run == "cancelled":
         return Close(status="cancelled", detail="the run was cancelled; `llmops retry` starts it again")
     if not is_newest:

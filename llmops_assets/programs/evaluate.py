@@ -62,10 +62,14 @@ def evaluate_checkpoint(spec: EvaluateSpec, job: Job) -> EvaluateResult:
     write_report(
         job.new_artifact(),
         spec.title,
+        f"The checkpoint ({spec.method}) before quantization",
         metrics,
         samples(rows, predictions, row_scores),
         {"champion": spec.champion},
-        {"Speed of evaluation": f"{tokens_per_s:.0f} tokens/s", "Tokens of an answer": f"up to {spec.max_new_tokens}"},
+        {
+            "Speed of evaluation": f"{tokens_per_s:,.0f} tokens/s, not that of the served model",
+            "Length of an answer": f"at most {spec.max_new_tokens} tokens",
+        },
     )
     return EvaluateResult(
         metrics=metrics, rows=len(rows), tokens_per_s=tokens_per_s, libraries=versions(*METRIC_LIBRARIES)

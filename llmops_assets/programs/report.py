@@ -10,9 +10,15 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from llmops_assets.domain.base import Frozen
+from llmops_assets.domain.figures import duration, figure
 from llmops_assets.domain.records import LoadFigures, Metric, Sample
 
 SHOWN = 5
+SCALES = {
+    "perplexity": "1 at best", "bleu": "0 to 100", "rouge1": "0 to 1", "rouge2": "0 to 1", "rougeL": "0 to 1",
+    "toxicity": "0 to 1",
+}  # fmt: skip
+"""Of the metrics that we know; a project's own are its own business."""
 
 
 class Difference(Frozen):
@@ -30,6 +36,7 @@ class Line(Frozen):
 def write_report(
     folder: Path,
     title: str,
+    what: str,
     metrics: Sequence[Metric],
     samples: Sequence[Sample],
     others: dict[str, dict[str, float]],
@@ -40,7 +47,8 @@ def write_report(
 
     Args:
         folder: the artifact folder.
-        title: of the report.
+        title: whose report it is: project, commit and its subject.
+        what: was measured, in words.
         metrics: the figures.
         samples: every row that was asked.
         others: figures to compare with, by what they are of ("champion", "unquantized").
@@ -57,9 +65,11 @@ def write_report(
         loader=PackageLoader("llmops_assets.programs", "."), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )
-    environment.filters["figure"] = figure
+    environment.filters |= {"figure": figure, "duration": duration}
     html = environment.get_template("report.html.jinja").render(
         title=title,
+        what=what,
+        scales=SCALES,
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         lines=lines,
         others=list(others),
@@ -69,13 +79,6 @@ def write_report(
         groups=_groups(samples, metrics),
     )
     (folder / "report.html").write_text(html, encoding="utf-8")
-
-
-def figure(value: float | None) -> str:
-    """Four significant digits, never in scientific notation for what people read daily."""
-    if value is None:
-        return "–"
-    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
 def _beside(metric: Metric, figures: dict[str, float]) -> tuple[float | None, Difference | None]:

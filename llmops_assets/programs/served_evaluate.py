@@ -70,12 +70,15 @@ def evaluate_served(spec: ServedEvaluateSpec, job: Job) -> ServedEvaluateResult:
     write_report(
         job.new_artifact(),
         spec.title,
+        "The quantized model behind the engine that serves it",
         metrics,
         samples(rows, predictions, row_scores),
         {"unquantized": spec.unquantized, "champion": spec.champion},
         {
             "Size": f"{size / 1e6:,.1f} MB",
-            "Token parity": f"{compared - len(parity)} of {compared} rows equal" + (f"; {detail}" if detail else ""),
+            "Length of an answer": f"at most {spec.max_new_tokens} tokens",
+            "Token parity with training": f"{compared - len(parity)} of {compared} rows"
+            + (f"; {detail}" if detail else ""),
         },
         load,
     )

@@ -137,6 +137,7 @@ def test_a_taken_port_is_named_and_nothing_is_started(llmops: Terminal) -> None:
 def test_one_stage_runs_without_a_daemon_and_status_and_trace_tell_of_it(llmops: Terminal) -> None:
     code, out, err = llmops("run", "--only", "ci_report", "--wait")
     assert code == 0, err
+    assert "ci_report: passes: holds: configuration: llmops.yaml" in err
     code, out, _ = llmops("status", "--json")
     [status] = json.loads(out)
     assert code == 0
@@ -159,6 +160,16 @@ def test_one_stage_runs_without_a_daemon_and_status_and_trace_tell_of_it(llmops:
         "release",
         "approval",
     } <= set(found)
+
+
+def test_a_run_prints_progress_and_reasons_and_neither_bookkeeping_nor_a_traceback(llmops: Terminal) -> None:
+    code, out, err = llmops("run", "--only", "fine_tuned_checkpoint", "--wait")
+    assert code == 1
+    told = f"dataset_version of {llmops.project.head[:12]} must exist first. Remedy: materialize it"
+    assert f"fine_tuned_checkpoint: error: {told}" in err
+    assert f"is failed: {told}" in err, "and it is over: nothing waits for it"
+    for noise in ("DEBUG", "STEP_", "ENGINE_EVENT", "Stack Trace", "Traceback", "site-packages"):
+        assert noise not in out + err, noise
 
 
 def test_a_rebuild_makes_a_result_anew_for_good(llmops: Terminal) -> None:

@@ -236,7 +236,7 @@ def test_other_test_rows_have_the_champion_measured_on_them_first(story: Story) 
     assert [v.subject.split()[0] for v in verdicts] == ["evaluation_report", "served_evaluation_report"]
     for verdict in verdicts:
         assert verdict.champion == story.releases[-1]
-        assert re.search(r"perplexity [\d.e+]+, champion [\d.e+]+, margin 50%", verdict.reasons[0]), verdict.reasons
+        assert re.search(r"perplexity [\d.,]+, champion [\d.,]+, margin 50%", verdict.reasons[0]), verdict.reasons
 
 
 def test_a_person_who_asks_when_all_is_done_runs_nothing(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,3 +106,29 @@ def test_a_project_is_found_by_name_or_by_being_the_only_one() -> None:
         both.project("zo")
     with pytest.raises(ConfigError, match=r"known: none"):
         Settings().project(None)
+
+
+@pytest.mark.parametrize(
+    ("repository", "web", "page"),
+    [
+        ("git@github.com:team/zoo.git", None, "https://github.com/team/zoo/commit/abc"),
+        ("https://user:secret@gitlab.com/group/sub/zoo.git", None, "https://gitlab.com/group/sub/zoo/commit/abc"),
+        ("ssh://git@codeberg.org/team/zoo", None, "https://codeberg.org/team/zoo/commit/abc"),
+        ("git@git.example.com:team/zoo.git", None, None),
+        ("https://github.com.evil.example/team/zoo.git", None, None),
+        ("/srv/git/zoo.git", None, None),
+        ("git@git.example.com:team/zoo.git", "https://git.example.com/team/zoo/", "https://git.example.com/team/zoo/commit/abc"),
+    ],
+)  # fmt: skip
+def test_a_commit_is_linked_where_its_page_is_known(repository: str, web: str | None, page: str | None) -> None:
+    """A link that leads nowhere is worse than none; and a password in the address is in no link."""
+    assert ProjectSource(name="zoo", repository=repository, web=web).commit_page("abc") == page
+
+
+def test_links_go_where_llmops_up_started_a_page_unless_the_settings_name_another(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    assert settings.ui("mlflow") is None
+    (tmp_path / "services").mkdir()
+    (tmp_path / "services" / "mlflow.url").write_text("http://127.0.0.1:5100")
+    assert settings.ui("mlflow") == "http://127.0.0.1:5100" and settings.ui("dagster") is None
+    assert Settings(home=tmp_path, mlflow_ui="https://mlflow.example.com/").ui("mlflow") == "https://mlflow.example.com"

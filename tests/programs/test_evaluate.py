@@ -3,14 +3,19 @@
 import json
 import math
 import re
+import shutil
+import subprocess
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from llmops_assets.domain.records import LoadFigures, Metric, Sample
 from llmops_assets.programs.entry import BadInput
 from llmops_assets.programs.evaluate import refuse_too_long
 from llmops_assets.programs.metrics import check_metrics, score
+from llmops_assets.programs.report import write_report
 from llmops_assets.programs.specs import MetricSpec
 from tests.programs.conftest import Ended, Make, run_program, write_jsonl
 
@@ -55,6 +60,48 @@ def test_the_report_stands_alone_escapes_and_compares(evaluated: Ended) -> None:
     assert "Champion" in html and "worse" in html and "better" in html
     assert "Best by rougeL" in html and "Worst by rougeL" in html and "Random" in html
     assert 'name="viewport"' in html and "prefers-color-scheme: dark" in html
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1280])
+def test_no_page_is_too_narrow_for_the_report(tmp_path: Path, width: int) -> None:
+    """In a real browser: the comparison with the champion was beyond the edge of a telephone's screen."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium here to lay the report out")
+    metrics = [Metric(name=n, value=12345.678, higher_is_better=False) for n in ("perplexity", "a_metric_of_our_own")]
+    sample = Sample(input="x" * 900 + " words" * 90, reference="<b>no</b>" * 40, prediction="", scores={"bleu": 2})
+    load = LoadFigures(
+        clients=8, tokens_per_s=99.9, first_token_p50_s=0.004, latency_p50_s=1.5, latency_p95_s=20.0, broken=1
+    )
+    figures, parity = {m.name: 12000.0 for m in metrics}, "1 of 2 rows; " + "9," * 200
+    write_report(
+        tmp_path, "zoo at 0123456789ab: " + "a long subject " * 9, "A model", metrics, [sample] * 12,
+        {"unquantized": figures, "champion": figures}, {"Token parity with training": parity}, [load],
+    )  # fmt: skip
+    frame = tmp_path / "frame.html"
+    frame.write_text(
+        f"<iframe width={width} height=800 style='border:0' srcdoc=\"{escape((tmp_path / 'report.html').read_text())}\""
+        " onload=\"let d = this.contentDocument, e = d.documentElement; let over = e => e.scrollWidth - e.clientWidth;"
+        " document.title = over(e) + ' ' + [...d.querySelectorAll('.wide')].filter(over).length\"></iframe>"
+    )
+    shown = subprocess.run(
+        [chromium, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
+         "--dump-dom", frame.as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    ).stdout  # fmt: skip
+    found = re.search(r"<title>(\d+) (\d+)</title>", shown)
+    assert found is not None, shown[:300]
+    assert (found[1], found[2]) == ("0", "0"), "how much wider than the page, and tables to be scrolled sideways"
+
+
+def test_the_report_needs_no_width_and_no_light(evaluated: Ended) -> None:
+    """What the browser shows above, as far as the page itself tells: for machines without one."""
+    html = (evaluated.artifact / "report.html").read_text()
+    cells = re.findall(r"<td([^>]*)>", html)
+    assert cells and all("data-label" in attributes for attributes in cells if attributes)
+    assert html.count("<td>") == html.count("<tr><td>"), "every cell but a row's first names its column"
+    assert "@media (max-width: 50rem)" in html and "@media print" in html
+    assert "lower is better, 1 at best" in html and "higher is better, 0 to 1" in html
 
 
 def test_a_row_that_does_not_fit_into_the_context_is_refused() -> None:

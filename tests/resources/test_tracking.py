@@ -13,7 +13,7 @@ KEY = "k" * 64
 @pytest.fixture(scope="module")
 def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracking]:
     folder = tmp_path_factory.mktemp("mlflow")
-    yield Tracking(f"sqlite:///{folder / 'home' / 'mlflow.sqlite'}", "http://127.0.0.1:5000")
+    yield Tracking(f"sqlite:///{folder / 'home' / 'mlflow.sqlite'}", lambda: "http://127.0.0.1:5000")
 
 
 def start(tracking: Tracking, key: str = KEY, run: str = "dagster-1") -> str:
@@ -63,8 +63,15 @@ def test_an_alias_moves_to_the_version_that_serves(tracking: Tracking) -> None:
 
 def test_links_lead_to_the_run_and_the_version_if_there_is_a_ui(tracking: Tracking, tmp_path: Path) -> None:
     run = start(tracking)
-    assert (tracking.run_url("zoo", run) or "").endswith(f"/runs/{run}")
-    assert tracking.model_url("zoo", 3) == "http://127.0.0.1:5000/#/models/zoo/versions/3"
+    assert (tracking.run_url("zoo", run) or "").endswith(f"/runs/{run}?workflowType=machine_learning")
+    assert tracking.model_url("zoo", 3) == "http://127.0.0.1:5000/#/models/zoo/versions/3?workflowType=machine_learning"
     assert tracking.run_url("zoo", "") is None and tracking.run_url("never seen", run) is None
     silent = Tracking(f"sqlite:///{tmp_path / 'mlflow.sqlite'}")
     assert silent.run_url("zoo", run) is None and silent.model_url("zoo", 3) is None
+
+
+@pytest.mark.parametrize(
+    ("uri", "page"), [("https://me:secret@mlflow.example.com/", "https://mlflow.example.com"), ("sqlite:///x", None)]
+)
+def test_a_server_is_its_own_page_and_its_password_is_in_no_link(uri: str, page: str | None) -> None:
+    assert Tracking(uri).ui == page

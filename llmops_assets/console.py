@@ -1,0 +1,51 @@
+"""What a run prints where it runs: progress and outcomes in plain lines, for `llmops run --wait` and the logs of runs.
+
+Dagster's own pages keep every event; this leaves out its bookkeeping, and tracebacks of what is no fault of the code.
+"""
+
+import logging
+import sys
+from typing import Any
+
+import dagster as dg
+
+CONSOLE: dict[str, Any] = {"loggers": {"console": {}}}
+"""Run configuration: without it Dagster takes a console logger of its own, at level DEBUG."""
+
+
+class _Line(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        meta: Any = getattr(record, "dagster_meta", {})
+        stage = (meta.get("step_key") or "").split("__")[-1]
+        text = _told(meta.get("dagster_event")) or meta.get("orig_message") or record.getMessage()
+        mark = f"{record.levelname.lower()}: " if record.levelno > logging.INFO else ""
+        return f"{self.formatTime(record, '%H:%M:%S')}  {stage + ': ' if stage else ''}{mark}{text}"
+
+
+def _told(event: dg.DagsterEvent | None) -> str | None:
+    """What a failed step says: its reasons if it refused or names a remedy, else where it broke."""
+    if event is None or not event.is_step_failure:
+        return None
+    data = event.step_failure_data
+    if data.user_failure_data and data.user_failure_data.description:
+        return data.user_failure_data.description
+    return data.error.to_string() if data.error else None
+
+
+def _is_told(record: logging.LogRecord) -> bool:
+    """Left out: the engine's own events, and steps that were not executed because of one that failed."""
+    meta: Any = getattr(record, "dagster_meta", {})
+    event: dg.DagsterEvent | None = meta.get("dagster_event")
+    if event is not None:
+        return event.is_step_failure
+    return not (meta.get("orig_message") or "").startswith("Dependencies for step ")
+
+
+@dg.logger(None, description="Progress, outcomes and errors, a line each.")
+def console_logger(context: dg.InitLoggerContext) -> logging.Logger:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Line())
+    handler.addFilter(_is_told)
+    logger = logging.Logger("llmops", logging.INFO)
+    logger.addHandler(handler)
+    return logger

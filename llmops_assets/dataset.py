@@ -64,7 +64,6 @@ def make(run: StageRun) -> DatasetVersion:
     done = run.program("dataset", spec)
     result = done.read(DatasetResult)
     artifact = run.store.put(done.artifact)
-    run.compute.clean(Path(done.folder).name)
     return DatasetVersion(
         **run.header,
         uri=artifact.uri,

@@ -4,7 +4,6 @@ Before a comparison with the champion, the champion is measured on the same rows
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -87,7 +86,6 @@ def _evaluate(
     result = done.read(EvaluateResult)
     artifact = run.store.put(done.artifact)
     run.tracking.log_report(checkpoint.mlflow_run_id, done.artifact / "report.html", _report_name(key))
-    run.compute.clean(Path(done.folder).name)
     return EvaluationReport(
         **{**run.header, "key": key},
         metrics=result.metrics,
@@ -126,7 +124,7 @@ def _measure_champion(run: StageRun, stage: str) -> None:
         record, _ = _served(run, champion.artifact, champion.checkpoint, champion.at, key, title, {}, speed=False)
     else:
         return
-    run.ledger.commit(record)
+    run.commit(record)
 
 
 def _report_name(key: str) -> str:
@@ -230,7 +228,6 @@ def make_served(run: StageRun) -> ServedEvaluationReport:
     run.ledger.commit(
         ServedSpeed(**{**run.header, "key": _speed_key(run, run.key)}, hardware=hardware_class(), load=load)
     )
-    run.compute.clean(Path(done.folder).name)
     return report
 
 

@@ -1,7 +1,6 @@
 """quantized_artifact: the checkpoint merged and quantized into the file that the engine will serve."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -26,7 +25,6 @@ def make(run: StageRun) -> QuantizedArtifact:
     done = run.program("quantize", spec)
     result = done.read(QuantizeResult)
     artifact = run.store.put(done.artifact)
-    run.compute.clean(Path(done.folder).name)
     return QuantizedArtifact(
         **run.header,
         backend=quantization.backend,

@@ -8,13 +8,14 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, delete, event, insert, select, update
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import digest
@@ -24,9 +25,18 @@ from llmops_assets.domain.requests import ACTIVE, ROLLBACK, Request, Status
 from llmops_assets.domain.rollout import RolloutState
 from resources import ledger_schema as t
 from resources.ledger_decisions import Conflict, PeoplesDecisions
-from resources.ledger_migrations import LedgerError, migrate
+from resources.ledger_faults import LedgerError, is_locked, locked, unavailable
+from resources.ledger_migrations import migrate
 
 __all__ = ["Conflict", "Ledger", "LedgerError", "Serving"]
+
+
+PATIENCE_S = 20.0
+"""How long a sensor's tick and a person's command wait for another process to unlock the ledger. Dagster gives a tick
+60 s in all."""
+SAID_AFTER_S = 5.0
+_SLICE_MS, _WAIT_MS = 1_000, 30_000
+"""How long SQLite itself waits for a lock: a writer looks at its patience in between; who opens a new ledger, once."""
 
 
 class Serving:
@@ -43,6 +53,8 @@ class Ledger(PeoplesDecisions):
         self.url = url
         self.clock = clock
         self._engine: Engine | None = None
+        self._patience_s = PATIENCE_S
+        self._say: Callable[[str], None] = lambda text: None
 
     @property
     def engine(self) -> Engine:
@@ -50,13 +62,54 @@ class Ledger(PeoplesDecisions):
             self._engine = _open(self.url)
         return self._engine
 
+    def patient(self, seconds: float, say: Callable[[str], None] = lambda text: None) -> "Ledger":
+        """The same ledger for somebody who waits so long for another process to unlock it, and says so."""
+        with self._clear():
+            assert self.engine
+        other = copy(self)
+        other._patience_s, other._say = seconds, say
+        return other
+
+    def trouble(self) -> str | None:
+        """Why nothing can be written at this moment; None if it can."""
+        try:
+            with self.patient(1.0)._write():
+                return None
+        except LedgerError as error:
+            return str(error)
+
     @contextmanager
     def _write(self) -> Iterator[Connection]:
-        with self.engine.begin() as connection:
+        with self._clear(), ExitStack() as stack:
+            yield self._begin(stack)
+
+    def _begin(self, stack: ExitStack) -> Connection:
+        """A transaction that has the write lock. Nothing has happened in it, so it is tried as often as one likes."""
+        began = time.monotonic()
+        said = False
+        while True:
+            try:
+                return stack.enter_context(self.engine.execution_options(wait_ms=_SLICE_MS).begin())
+            except OperationalError as error:
+                waited = time.monotonic() - began
+                if not is_locked(error) or waited >= self._patience_s:
+                    raise
+                if waited >= SAID_AFTER_S and not said:
+                    self._say(f"waiting for the ledger: {locked(self.url)}")
+                    said = True
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        with self._clear(), self.engine.execution_options(writes=False).connect() as connection:
             yield connection
 
-    def _read(self) -> Connection:
-        return self.engine.execution_options(writes=False).connect()
+    @contextmanager
+    def _clear(self) -> Iterator[None]:
+        """What the database says of itself, in words of ours. Its own are a page of SQL."""
+        try:
+            yield
+        except OperationalError as error:
+            raise LedgerError(unavailable(error, self.url, self._patience_s)) from error
 
     # -- requests ---------------------------------------------------------------------------------------------------
 
@@ -233,6 +286,12 @@ class Ledger(PeoplesDecisions):
         with self._read() as c:
             body = c.execute(select(t.records.c.body).where(t.records.c.key == key)).scalar()
         return parse_record(body) if body else None
+
+    def has_record(self, prefix: str) -> bool:
+        """Whether a record is committed under a key that begins so."""
+        query = select(t.records.c.key).where(t.records.c.key.startswith(prefix)).limit(1)
+        with self._read() as c:
+            return c.execute(query).first() is not None
 
     def commit(self, record: Record) -> AnyRecord:
         """Conditional create: the first record under a key wins, and is what everyone gets back."""
@@ -480,7 +539,7 @@ def _open(url: str) -> Engine:
     sqlite = parsed.get_backend_name() == "sqlite"
     if sqlite and parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": 30} if sqlite else {})
+    engine = create_engine(url, connect_args={"timeout": _WAIT_MS / 1000} if sqlite else {})
     if sqlite:
         # pysqlite opens transactions lazily, so two readers could both decide to write; BEGIN IMMEDIATE takes the
         # write lock first and waits for it.
@@ -492,9 +551,9 @@ def _open(url: str) -> Engine:
 
         @event.listens_for(engine, "begin")
         def _begin(connection: Connection) -> None:
-            connection.exec_driver_sql(
-                "BEGIN IMMEDIATE" if connection.get_execution_options().get("writes", True) else "BEGIN"
-            )
+            options = connection.get_execution_options()
+            connection.exec_driver_sql(f"PRAGMA busy_timeout={options.get('wait_ms', _WAIT_MS)}")
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writes", True) else "BEGIN")
 
     migrate(engine)
     return engine

@@ -11,15 +11,17 @@ import json
 import os
 import posixpath
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from llmops_assets.domain.base import Frozen
 from llmops_assets.domain.keys import digest
+from llmops_assets.programs.space import DiskFull, full, is_full, place_of
 
 MANIFEST = ".manifest.json"
 _WORKERS = min(8, (os.cpu_count() or 2) * 2)
@@ -28,6 +30,9 @@ _PART = 8 * 2**20
 _MOST_PARTS = 9_000
 """S3 takes 10,000 parts of a file."""
 _BUCKETS = frozenset({"s3", "gs", "abfs"})
+_PARTIAL = ".part"
+_ABANDONED_S = 24 * 3600.0
+"""An upload to a folder that nobody has touched for so long was killed, and nobody took it up again."""
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
@@ -85,6 +90,11 @@ class ArtifactStore:
                 f"the store {self.url} refuses access ({error}). Remedy: check the credentials in the environment "
                 "(for S3 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) and what they may do"
             ) from error
+        except OSError as error:
+            if not is_full(error):
+                raise
+            here = Path(self._open()[1]) if self.is_local else self.cache
+            raise DiskFull(full("an artifact of the store", place_of(error, here))) from error
 
     @property
     def is_local(self) -> bool:
@@ -95,6 +105,7 @@ class ArtifactStore:
 
         Raises:
             StoreError: the folder is empty or holds a pickle.
+            DiskFull: there is no room for it; nothing that counts was stored.
         """
         paths = sorted(p for p in folder.rglob("*") if p.is_file())
         if not paths:
@@ -113,22 +124,27 @@ class ArtifactStore:
         target = posixpath.join(root, "artifacts", identity)
         artifact = Artifact(uri=f"{self.url}/artifacts/{identity}", digest=identity, files=files)
         with self._access():
-            if fs.exists(posixpath.join(target, MANIFEST)):
-                return artifact
-            with ThreadPoolExecutor(_WORKERS) as pool:
-                list(pool.map(lambda pair: self._upload(fs, pair[0], pair[1], target), zip(paths, files, strict=True)))
-            body = json.dumps({"digest": identity, "files": [f.model_dump() for f in files]}, indent=1).encode()
-            self._write_manifest(fs, posixpath.join(target, MANIFEST), body)
+            if not fs.exists(posixpath.join(target, MANIFEST)):
+                if self.is_local:
+                    Path(target).mkdir(parents=True, exist_ok=True)
+                    os.utime(target)  # it is not abandoned
+                with ThreadPoolExecutor(_WORKERS) as pool:
+                    pairs = zip(paths, files, strict=True)
+                    list(pool.map(lambda pair: self._upload(fs, pair[0], pair[1], target), pairs))
+                body = json.dumps({"digest": identity, "files": [f.model_dump() for f in files]}, indent=1).encode()
+                self._write_manifest(fs, posixpath.join(target, MANIFEST), body)
+        if self.is_local:
+            _sweep(Path(root) / "artifacts", identity)
         return artifact
 
     def _upload(self, fs: Any, path: Path, file: File, target: str) -> None:
         there = posixpath.join(target, file.path)
         if self.is_local:
-            # Renamed into place: a reader never sees half a file.
-            fs.makedirs(posixpath.dirname(there), exist_ok=True)
-            part = f"{there}.{uuid.uuid4().hex}.part"
-            shutil.copyfile(path, part)
-            Path(part).replace(there)
+            here = Path(there)
+            if here.is_file() and here.stat().st_size == file.size and sha256_file(here) == file.sha256:
+                return  # an upload that was cut goes on where it stopped, also where there is no room for a second one
+            with _renamed_into_place(here) as part:
+                shutil.copyfile(path, part)
             return
         if fs.exists(there) and fs.size(there) == file.size:
             return  # an upload that was cut goes on where it stopped: an object is there as a whole or not at all
@@ -140,9 +156,8 @@ class ArtifactStore:
     def _write_manifest(self, fs: Any, manifest: str, body: bytes) -> None:
         """Last, and only if it is not there: of two who store the same, one writes it and both have it."""
         if self.is_local:
-            part = Path(f"{manifest}.{uuid.uuid4().hex}.part")
-            part.write_bytes(body)
-            part.replace(manifest)
+            with _renamed_into_place(Path(manifest)) as part:
+                part.write_bytes(body)
             return
         try:
             fs.pipe_file(manifest, body, mode="create")
@@ -275,6 +290,34 @@ class ArtifactStore:
                 fs.rm_file(manifest)
             if fs.exists(folder):
                 fs.rm(folder, recursive=True)
+
+
+@contextmanager
+def _renamed_into_place(path: Path) -> Iterator[Path]:
+    """Where to write a file that nobody sees before it is whole. Of two who write the same, the last one stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}{_PARTIAL}")
+    try:
+        yield part
+        part.replace(path)
+    except FileNotFoundError:
+        if not path.is_file():
+            raise
+        # Somebody who stored the same was first, and swept up.
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _sweep(artifacts: Path, identity: str) -> None:
+    """Drops what uploads that were killed left: in this artifact, which is whole, and all that was never ended."""
+    for part in (artifacts / identity).rglob(f"*{_PARTIAL}"):
+        part.unlink(missing_ok=True)
+    for folder in artifacts.iterdir():
+        if (folder / MANIFEST).exists():
+            continue
+        with suppress(FileNotFoundError):  # somebody is at work there
+            if time.time() - max(p.stat().st_mtime for p in (folder, *folder.rglob("*"))) > _ABANDONED_S:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _damage(folder: Path, files: tuple[File, ...]) -> dict[str, str]:

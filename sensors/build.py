@@ -26,7 +26,7 @@ from resources.ledger import Conflict, Ledger
 from resources.planning import plan_revision
 from resources.source import Source
 from sensors.carry_on import build_carry_on_sensor
-from sensors.runs import end_work, run_request
+from sensors.runs import end_work, run_request, skips_in_words
 
 Owner = Literal["git", "dvc"]
 NEEDS = {"settings", "ledger", "sources", "serving", "compute"}
@@ -157,6 +157,7 @@ def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, ow
         description=f"Starts a run when a commit of {project.name} changes {what}.",
         required_resource_keys=NEEDS,
     )
+    @skips_in_words
     def _sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         ledger, source = context.resources.ledger, context.resources.sources(project)
         decision = _decide(ledger, source)

@@ -18,7 +18,7 @@ from resources.git import SourceError
 from resources.ledger import Conflict, Ledger
 from resources.planning import plan_revision
 from resources.source import Source
-from sensors.runs import run_request, state_of_run
+from sensors.runs import run_request, skips_in_words, state_of_run
 
 NEEDS = {"settings", "ledger", "sources", "serving"}
 
@@ -35,6 +35,7 @@ def build_carry_on_sensor(project: ProjectSource, job: Any, settings: Settings) 
         "endpoints up after a reboot.",
         required_resource_keys=NEEDS,
     )
+    @skips_in_words
     def _sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         ledger, source = context.resources.ledger, context.resources.sources(project)
         _keep_serving(context)

@@ -23,10 +23,10 @@ def make(run: StageRun) -> Checkpoint:
     data = run.record(DatasetVersion, "dataset_version")
     training = run.at.config.training
     folder, base = base_model(run)
-    base_artifact = run.store.put(folder)
+    base_artifact, kept = run.keep(folder)
     spec = TrainSpec(
-        base=str(run.fetch(base_artifact.uri, data)),
-        data=str(run.fetch(data.uri, data)),
+        base=str(kept),
+        data=str(run.fetch(data)),
         prompt=run.at.values["training.prompt"],
         checkpoint_every_s=run.settings.compute.checkpoint_every,
         lora=training.lora.model_dump(mode="json"),

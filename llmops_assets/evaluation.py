@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 
+from llmops_assets.dataset import base_of
 from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import digest, short, stage_key
 from llmops_assets.domain.records import (
@@ -55,7 +56,7 @@ def _champion_figures(run: StageRun, stage: str) -> dict[str, float]:
 def _common(run: StageRun, data: DatasetVersion) -> dict[str, Any]:
     evaluation = run.at.config.evaluation
     return {
-        "data": str(run.fetch(data.uri, data)),
+        "data": str(run.fetch(data)),
         "metrics": metric_specs(run),
         "max_rows": evaluation.max_rows,
         "max_new_tokens": evaluation.max_new_tokens,
@@ -75,8 +76,8 @@ def _evaluate(
     data = run.record(DatasetVersion, "dataset_version")
     spec = EvaluateSpec(
         method=checkpoint.method,
-        base=str(run.fetch(checkpoint.base_uri, checkpoint)),
-        checkpoint=str(run.fetch(checkpoint.uri, checkpoint)),
+        base=str(base_of(run, checkpoint)),
+        checkpoint=str(run.fetch(checkpoint)),
         prompt=prompt,
         title=title,
         champion=champion,
@@ -185,8 +186,8 @@ def _served(
     release = release_of(run.project.name, at.values, artifact)
     unquantized = run.demand.records.get("evaluation_report")
     spec = ServedEvaluateSpec(
-        model=str(run.fetch(artifact.uri, artifact) / artifact.file),
-        tokenizer=str(run.fetch(checkpoint.uri, checkpoint)),
+        model=str(run.fetch(artifact) / artifact.file),
+        tokenizer=str(run.fetch(checkpoint)),
         chat_template=release.chat_template,
         model_chat_template=artifact.chat_template,
         serving=release.serving,

@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from llmops_assets.dataset import base_of
 from llmops_assets.domain.records import Checkpoint, QuantizedArtifact
 from llmops_assets.evidence import verdict_on
 from llmops_assets.programs.specs import QuantizeResult, QuantizeSpec
@@ -17,8 +18,8 @@ def make(run: StageRun) -> QuantizedArtifact:
     quantization = run.at.config.quantization
     spec = QuantizeSpec(
         method=checkpoint.method,
-        base=str(run.fetch(checkpoint.base_uri, checkpoint)),
-        checkpoint=str(run.fetch(checkpoint.uri, checkpoint)),
+        base=str(base_of(run, checkpoint)),
+        checkpoint=str(run.fetch(checkpoint)),
         scheme=quantization.scheme,
         converter=run.settings.compute.llama_cpp,
     )

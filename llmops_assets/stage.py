@@ -30,7 +30,7 @@ from resources.compute import BadInput, Compute, Finished, Job, ProgramError, ha
 from resources.git import SourceError
 from resources.ledger import Conflict, Ledger, LedgerError
 from resources.source import DataNotPushed, ProjectRevision, Source
-from resources.store import ArtifactStore, StoreDenied, StoreError
+from resources.store import Artifact, ArtifactStore, StoreDenied, StoreError
 
 REVISION_TAG = "llmops/revision"
 REQUEST_TAG = "llmops/request"
@@ -213,16 +213,39 @@ class StageRun:
                 self.compute.clean(name)
         return committed
 
-    def fetch(self, uri: str, owner: Record) -> Path:
-        """A verified local folder of an artifact. A damaged one is dropped, so that the next run makes it again."""
+    def fetch(self, owner: Record) -> Path:
+        """A verified local folder of what a stage made.
+
+        Raises:
+            StoreError: it is damaged, and was dropped: the next generation of the request makes it again.
+        """
+        assert owner.made is not None
         try:
-            return self.store.fetch(uri)
+            return self.store.fetch(owner.made)
         except StoreError as error:
-            self.ledger.forget(owner.key)
-            self.store.discard(uri)
-            raise StoreError(
-                f"{error}. It was dropped with its record and will be made again by the next run"
-            ) from error
+            self.drop(owner, str(error))
+            raise StoreError(f"{error}. It was dropped with its record and is made again by the next run") from error
+
+    def keep(self, folder: Path) -> tuple[Artifact, Path]:
+        """A folder that can be had again, as an artifact, and its verified copy: a damaged one is replaced.
+
+        Raises:
+            StoreError: the store alters what it is given.
+        """
+        artifact = self.store.put(folder)
+        try:
+            return artifact, self.store.fetch(artifact.uri)
+        except StoreError as error:
+            self.log.warning(f"{error}; it is stored again")
+            self.store.discard(artifact.uri)
+            return artifact, self.store.fetch(self.store.put(folder).uri)
+
+    def drop(self, owner: Record, wrong: str) -> None:
+        """Nobody uses what is damaged, from now on: neither the record is found, nor the artifact."""
+        self.log.warning(f"{owner.stage}: {wrong}; it is made again")
+        self.ledger.forget(owner.key, wrong)
+        if owner.made:
+            self.store.discard(owner.made)
 
     def reject(self, verdict: Verdict) -> NoReturn:
         raise Rejected(verdict)
@@ -343,15 +366,13 @@ def stage_asset(
 def _reuse_or_make(run: StageRun, make: Make) -> tuple[AnyRecord, bool]:
     if run.stage.kind == "work":
         found = run.ledger.find(run.key)
-        if found is not None:
-            try:
-                for uri in found.artifacts:
-                    run.store.manifest(uri)
-                run.log.info(f"reused: made by {short(found.made_by.revision)}, nothing that it reads has changed")
-                return found, True
-            except StoreError as error:
-                run.log.warning(f"{error}; it is made again")
-                run.ledger.forget(found.key)
+        if found is not None and (wrong := run.store.look(found.made) if found.made else None):
+            run.drop(found, wrong)
+        elif found is not None:
+            run.log.info(f"reused: made by {short(found.made_by.revision)}, nothing that it reads has changed")
+            return found, True
+        elif unreadable := run.ledger.unreadable(run.key):
+            run.log.warning(f"{unreadable}; it is made again")
     record = make(run)
     committed = run.commit(record)
     return committed, committed.made_by.run_id != run.run_id

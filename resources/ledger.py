@@ -8,11 +8,12 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from copy import copy
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import Connection, Engine, create_engine, delete, event, insert, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, OperationalError
@@ -282,10 +283,18 @@ class Ledger(PeoplesDecisions):
     # -- records and edges ------------------------------------------------------------------------------------------
 
     def find(self, key: str) -> AnyRecord | None:
-        """The record committed under a key."""
+        """The record committed under a key; None also where this version of the code cannot read it."""
         with self._read() as c:
             body = c.execute(select(t.records.c.body).where(t.records.c.key == key)).scalar()
-        return parse_record(body) if body else None
+        return _parsed(body)[0] if body else None
+
+    def unreadable(self, key: str) -> str | None:
+        """Why the record under a key cannot be read by this version of the code; None if it can, or there is none."""
+        with self._read() as c:
+            row = c.execute(select(t.records.c.stage, t.records.c.body).where(t.records.c.key == key)).first()
+        if row is None or (why := _parsed(row.body)[1]) is None:
+            return None
+        return f"the record of {row.stage} in the ledger cannot be read by this version of the code ({why})"
 
     def has_record(self, prefix: str) -> bool:
         """Whether a record is committed under a key that begins so."""
@@ -295,21 +304,18 @@ class Ledger(PeoplesDecisions):
 
     def commit(self, record: Record) -> AnyRecord:
         """Conditional create: the first record under a key wins, and is what everyone gets back."""
-        try:
-            with self._write() as c:
-                c.execute(
-                    insert(t.records).values(
-                        key=record.key,
-                        stage=record.stage,
-                        body=record.model_dump_json(),
-                        created=self.clock(),
-                    )
-                )
-        except IntegrityError:
-            pass  # adopted below: somebody committed the same work first
-        found = self.find(record.key)
-        assert found is not None
-        return found
+        row = {"key": record.key, "stage": record.stage, "body": record.model_dump_json(), "created": self.clock()}
+        with suppress(IntegrityError), self._write() as c:
+            c.execute(insert(t.records).values(row))
+        found = self.find(record.key)  # somebody may have committed the same work first: then theirs is adopted
+        if found is not None:
+            return found
+        why = self.unreadable(record.key)
+        with self._write() as c:
+            c.execute(delete(t.records).where(t.records.c.key == record.key))
+            c.execute(insert(t.records).values(row))
+            self._audit(c, {"event": "replaced record", "key": record.key, "reason": why})
+        return record  # type: ignore[return-value]
 
     def salt_of(self, key: str) -> str | None:
         """The salt of the newest deliberate rebuild of what this (unsalted) key stands for."""
@@ -324,11 +330,11 @@ class Ledger(PeoplesDecisions):
             c.execute(insert(t.rebuilds).values(key=key, salt=salt))
             self._audit(c, {"event": "rebuild", "key": key, "reason": reason})
 
-    def forget(self, key: str) -> None:
+    def forget(self, key: str, why: str) -> None:
         """Drops a record whose artifact is gone or damaged, so that it is made again."""
         with self._write() as c:
             c.execute(delete(t.records).where(t.records.c.key == key))
-            self._audit(c, {"event": "forgot record", "key": key})
+            self._audit(c, {"event": "forgot record", "key": key, "reason": why})
 
     def demand(self, project: str, revision: str, record: Record, reused: bool) -> None:
         """Writes the lineage edge (project, revision, stage → record)."""
@@ -354,7 +360,8 @@ class Ledger(PeoplesDecisions):
         )
         with self._read() as c:
             rows = c.execute(query.where(t.edges.c.project == project, t.edges.c.revision == revision))
-            return {r.stage: parse_record(r.body) for r in rows}
+            read = {r.stage: _parsed(r.body)[0] for r in rows}
+        return {stage: record for stage, record in read.items() if record is not None}
 
     # -- verdicts, releases, servings -------------------------------------------------------------------------------
 
@@ -528,6 +535,15 @@ class Ledger(PeoplesDecisions):
                     raise LedgerError(f"audit event {row.id} was altered, or the one before it removed")
                 previous, count = row.hash, count + 1
         return count
+
+
+def _parsed(body: str) -> tuple[AnyRecord | None, str | None]:
+    """A record, or why it is none: newer code may have written it."""
+    try:
+        return parse_record(body), None
+    except ValidationError as error:
+        first = error.errors()[0]
+        return None, f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"
 
 
 _WHY_AGAIN = re.compile(r" \((?:generation |approved by )")

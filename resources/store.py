@@ -30,6 +30,8 @@ _PART = 8 * 2**20
 _MOST_PARTS = 9_000
 """S3 takes 10,000 parts of a file."""
 _BUCKETS = frozenset({"s3", "gs", "abfs"})
+_SMALL = 8 * 2**20
+"""Bytes that a look may read of a file: reports and rows, not weights."""
 _PARTIAL = ".part"
 _ABANDONED_S = 24 * 3600.0
 """An upload to a folder that nobody has touched for so long was killed, and nobody took it up again."""
@@ -124,7 +126,8 @@ class ArtifactStore:
         target = posixpath.join(root, "artifacts", identity)
         artifact = Artifact(uri=f"{self.url}/artifacts/{identity}", digest=identity, files=files)
         with self._access():
-            if not fs.exists(posixpath.join(target, MANIFEST)):
+            # On a folder also beside a manifest: each file is looked at, and one that was altered is replaced.
+            if self.is_local or not fs.exists(posixpath.join(target, MANIFEST)):
                 if self.is_local:
                     Path(target).mkdir(parents=True, exist_ok=True)
                     os.utime(target)  # it is not abandoned
@@ -231,6 +234,44 @@ class ArtifactStore:
             raise StoreError(f"artifact {artifact.digest[:12]} is damaged: {'; '.join(wrong.values())}")
         return folder
 
+    def look(self, uri: str) -> str | None:
+        """What is wrong with an artifact, as far as a look tells that reads no large file; None if nothing is.
+
+        Whoever uses an artifact fetches it, and then every byte is verified.
+        """
+        fs, root = self._open()
+        try:
+            artifact = self.manifest(uri)
+        except StoreError as error:
+            return str(error)
+        there = posixpath.join(root, "artifacts", artifact.digest)
+
+        def wrong(file: File) -> str | None:
+            path = posixpath.join(there, file.path)
+            try:
+                size = fs.size(path)
+            except FileNotFoundError:
+                return f"{file.path} is missing"
+            if size != file.size:
+                return f"{file.path} has {size} bytes, {file.size} were stored"
+            small = self.is_local and file.size <= _SMALL
+            return altered(Path(path), file.path, file.sha256) if small else None
+
+        with self._access(), ThreadPoolExecutor(_WORKERS) as pool:
+            found = [w for w in pool.map(wrong, artifact.files) if w]
+        return f"artifact {artifact.digest[:12]} is damaged: {'; '.join(found)}" if found else None
+
+    def sha256(self, uri: str, name: str) -> str:
+        """What a file of an artifact must be.
+
+        Raises:
+            StoreError: there is no such artifact, or no such file in it.
+        """
+        for file in self.manifest(uri).files:
+            if file.path == name:
+                return file.sha256
+        raise StoreError(f"artifact {uri.rsplit('/', 1)[-1][:12]} has no file {name}")
+
     @staticmethod
     def _is_whole(fs: Any, path: str, file: File) -> bool:
         try:
@@ -320,6 +361,11 @@ def _sweep(artifacts: Path, identity: str) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
+def altered(path: Path, name: str, expected: str) -> str | None:
+    found = sha256_file(path)
+    return None if found == expected else f"{name} was altered (sha256 {expected} was stored, {found} is there)"
+
+
 def _damage(folder: Path, files: tuple[File, ...]) -> dict[str, str]:
     """Path → what is wrong with it, for every file that is not as it was stored."""
 
@@ -329,7 +375,7 @@ def _damage(folder: Path, files: tuple[File, ...]) -> dict[str, str]:
             return f"{file.path} is missing"
         if path.stat().st_size != file.size:
             return f"{file.path} has {path.stat().st_size} bytes, {file.size} were stored"
-        return None if sha256_file(path) == file.sha256 else f"{file.path} was altered"
+        return altered(path, file.path, file.sha256)
 
     with ThreadPoolExecutor(_WORKERS) as pool:
         return {f.path: w for f, w in zip(files, pool.map(look, files), strict=True) if w}

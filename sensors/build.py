@@ -29,7 +29,7 @@ from sensors.carry_on import build_carry_on_sensor
 from sensors.runs import end_work, run_request, skips_in_words
 
 Owner = Literal["git", "dvc"]
-NEEDS = {"settings", "ledger", "sources", "serving", "compute"}
+NEEDS = {"settings", "ledger", "store", "sources", "serving", "compute"}
 
 
 def look(source: Source, requests: list[Request]) -> Head:
@@ -186,7 +186,7 @@ def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, ow
                     skip_reason=dg.SkipReason(f"{sha}: {decision.reason}"),
                     asset_events=source_events(source, owner, decision.revision),
                 )
-            plan = plan_revision(source, ledger, decision.revision, decision.base)
+            plan = plan_revision(source, ledger, context.resources.store, decision.revision, decision.base)
             request = ledger.open_request(
                 project.name, decision.revision, decision.generation, decision.reason, base=decision.base
             )

@@ -20,7 +20,7 @@ from resources.planning import plan_revision
 from resources.source import Source
 from sensors.runs import run_request, skips_in_words, state_of_run
 
-NEEDS = {"settings", "ledger", "sources", "serving"}
+NEEDS = {"settings", "ledger", "store", "sources", "serving"}
 
 
 def build_carry_on_sensor(project: ProjectSource, job: Any, settings: Settings) -> dg.SensorDefinition:
@@ -56,7 +56,7 @@ def build_carry_on_sensor(project: ProjectSource, job: Any, settings: Settings) 
         assert isinstance(decision, Again)
         try:
             again = ledger.next_generation(request, decision.generation, decision.reason)
-            plan = plan_revision(source, ledger, again.revision, again.base)
+            plan = plan_revision(source, ledger, context.resources.store, again.revision, again.base)
         except Conflict as error:
             return dg.SkipReason(f"somebody else carries on: {error}")
         except (ConfigError, SourceError) as error:

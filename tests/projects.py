@@ -184,6 +184,13 @@ class Outcome:
         self.skips: dict[str, str] = {}
         self.runs: list[dg.ExecuteInProcessResult] = []
 
+    @classmethod
+    def of(cls, run: dg.ExecuteInProcessResult) -> "Outcome":
+        """What one run of several brought."""
+        outcome = cls()
+        outcome.runs.append(run)
+        return outcome
+
     @property
     def materialized(self) -> set[str]:
         """Stages that ran, of all runs."""

@@ -5,7 +5,6 @@ The training loop is the program `llmops_assets.programs.train`; this module onl
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -17,17 +16,17 @@ from llmops_assets.evidence import verdict_on
 from llmops_assets.programs.specs import TrainResult, TrainSpec
 from llmops_assets.settings import ProjectSource, Settings
 from llmops_assets.stage import StageRun, figure_of, stage_asset
-from resources.compute import BadInput, ProgramError
+from resources.compute import BadInput, DiskFull, ProgramError
 
 
 def make(run: StageRun) -> Checkpoint:
     data = run.record(DatasetVersion, "dataset_version")
     training = run.at.config.training
     folder, base = base_model(run)
-    base_artifact = run.store.put(folder)
+    base_artifact, kept = run.keep(folder)
     spec = TrainSpec(
-        base=str(run.fetch(base_artifact.uri, data)),
-        data=str(run.fetch(data.uri, data)),
+        base=str(kept),
+        data=str(run.fetch(data)),
         prompt=run.at.values["training.prompt"],
         checkpoint_every_s=run.settings.compute.checkpoint_every,
         lora=training.lora.model_dump(mode="json"),
@@ -61,7 +60,7 @@ def make(run: StageRun) -> Checkpoint:
 
         try:
             done = run.program("train", spec, on_progress=progress)
-        except (BadInput, ProgramError):
+        except (BadInput, DiskFull, ProgramError):
             # The next generation opens the same MLflow run again.
             run.tracking.finish(opening.result(), "FAILED")
             raise
@@ -71,7 +70,6 @@ def make(run: StageRun) -> Checkpoint:
     if result.validation_loss is not None:
         run.tracking.log(mlflow_run, {"validation_loss": result.validation_loss}, result.steps)
     run.tracking.finish(mlflow_run)
-    run.compute.clean(Path(done.folder).name)
     return Checkpoint(
         **run.header,
         method=training.method,

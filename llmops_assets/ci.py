@@ -1,7 +1,6 @@
 """ci_report: the project's own code, configuration and prompts, checked before anything expensive happens."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -25,7 +24,6 @@ def make(run: StageRun) -> CiReport:
     )
     done = run.program("ci", spec)
     result = done.read(CiResult)
-    run.compute.clean(Path(done.folder).name)
     # The revision resolved, so its configuration is valid; rendering shows that the prompts can be served.
     own = [Check(name="configuration", passed=True, summary="llmops.yaml and the files that it names are valid")]
     for name in ("prompt", "training.prompt"):

@@ -238,6 +238,8 @@ def status(project: OptionalProject = None, as_json: AsJson = False) -> None:
                 )
             for hold in one["holds"]:
                 out.print(f"held: {hold['why']}", markup=False)
+        if trouble := next((one["trouble"] for one in found if one["trouble"]), None):
+            out.print(f"trouble: {trouble}", markup=False, soft_wrap=True)
 
 
 def _status(here: Here) -> dict[str, Any]:
@@ -250,7 +252,8 @@ def _status(here: Here) -> dict[str, Any]:
     holds = [
         {**hold.model_dump(exclude={"project"}), "why": str(hold)} for hold in here.ledger.holds(here.project.name)
     ]
-    return {"project": here.project.name, "requests": requests, "serving": serving, "holds": holds}
+    told = {"project": here.project.name, "requests": requests, "serving": serving, "holds": holds}
+    return told | {"trouble": here.ledger.trouble()}
 
 
 app.add_typer(decisions)

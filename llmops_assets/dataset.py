@@ -13,13 +13,14 @@ from llmops_assets.base_model import problem_of
 from llmops_assets.ci import checks_metadata
 from llmops_assets.domain.gate import Verdict, judge_checks
 from llmops_assets.domain.keys import short
-from llmops_assets.domain.records import DatasetVersion
+from llmops_assets.domain.records import Checkpoint, DatasetVersion
 from llmops_assets.programs.specs import DatasetResult, DatasetSpec
 from llmops_assets.project import BaseModelHub
 from llmops_assets.settings import ProjectSource, Settings
 from llmops_assets.stage import StageRun, figure_of, stage_asset
 from resources.compute import BadInput
 from resources.hub import download_base_model
+from resources.store import StoreError
 
 
 def base_model(run: StageRun) -> tuple[Path, str]:
@@ -39,6 +40,23 @@ def base_model(run: StageRun) -> tuple[Path, str]:
     if problem := problem_of(folder, run.settings.compute.llama_cpp):
         raise BadInput(f"model.base in llmops.yaml ({name}): {problem}")
     return folder, name
+
+
+def base_of(run: StageRun, checkpoint: Checkpoint) -> Path:
+    """The base model that a checkpoint stands on, verified; a damaged copy is replaced from where it came.
+
+    Raises:
+        StoreError: it is not this revision's base model, so it cannot be had again here.
+    """
+    try:
+        return run.store.fetch(checkpoint.base_uri)
+    except StoreError as error:
+        run.log.warning(f"base model {checkpoint.base}: {error}; it is stored again")
+        artifact, kept = run.keep(base_model(run)[0])
+        if artifact.digest != checkpoint.base_digest:
+            run.drop(checkpoint, f"the base model {checkpoint.base}, which it stands on, is lost")
+            raise
+        return kept
 
 
 def make(run: StageRun) -> DatasetVersion:
@@ -64,7 +82,6 @@ def make(run: StageRun) -> DatasetVersion:
     done = run.program("dataset", spec)
     result = done.read(DatasetResult)
     artifact = run.store.put(done.artifact)
-    run.compute.clean(Path(done.folder).name)
     return DatasetVersion(
         **run.header,
         uri=artifact.uri,

@@ -6,7 +6,6 @@ How traffic moves belongs in `resources.rollout`; what is judged before it may, 
 import itertools
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -38,9 +37,10 @@ CANARY_TOKENS = 64
 
 def _deploy(run: StageRun, environment: str, release: Release) -> None:
     artifact = run.record(QuantizedArtifact, "quantized_artifact")
-    file = run.fetch(release.artifact_uri, artifact) / release.file
+    file = run.fetch(artifact) / release.file
+    sha256 = run.store.sha256(artifact.uri, release.file)
     try:
-        run.serving.deploy(run.project.name, environment, release, Path(file), on_wait=run.log.info)
+        run.serving.deploy(run.project.name, environment, release, file, run.log.info, sha256)
     except ServingError as error:
         raise BadInput(str(error)) from error
 
@@ -163,7 +163,7 @@ def _inputs(run: StageRun) -> list[str]:
     """Smoke and test inputs: the project's own questions."""
     asked = [str(t["input"]) for t in run.at.smoke_tests if t.get("expect", {}).get("status", 200) == 200]
     data = run.record(DatasetVersion, "dataset_version")
-    with (run.fetch(data.uri, data) / "test.jsonl").open() as file:
+    with (run.fetch(data) / "test.jsonl").open() as file:
         rows = [json.loads(line) for line in itertools.islice(file, 64)]
     asked += [
         r["input"] if "input" in r else next(m["content"] for m in r["messages"] if m["role"] == "user") for r in rows

@@ -4,11 +4,11 @@ Before a comparison with the champion, the champion is measured on the same rows
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from llmops_assets.dataset import base_of
 from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import digest, short, stage_key
 from llmops_assets.domain.records import (
@@ -57,7 +57,7 @@ def _champion_figures(run: StageRun, stage: str) -> dict[str, float]:
 def _common(run: StageRun, data: DatasetVersion) -> dict[str, Any]:
     evaluation = run.at.config.evaluation
     return {
-        "data": str(run.fetch(data.uri, data)),
+        "data": str(run.fetch(data)),
         "metrics": metric_specs(run),
         "max_rows": evaluation.max_rows,
         "max_new_tokens": evaluation.max_new_tokens,
@@ -77,8 +77,8 @@ def _evaluate(
     data = run.record(DatasetVersion, "dataset_version")
     spec = EvaluateSpec(
         method=checkpoint.method,
-        base=str(run.fetch(checkpoint.base_uri, checkpoint)),
-        checkpoint=str(run.fetch(checkpoint.uri, checkpoint)),
+        base=str(base_of(run, checkpoint)),
+        checkpoint=str(run.fetch(checkpoint)),
         prompt=prompt,
         title=title,
         champion=champion,
@@ -88,7 +88,6 @@ def _evaluate(
     result = done.read(EvaluateResult)
     artifact = run.store.put(done.artifact)
     _show_report(run, "evaluation_report", key, checkpoint, done, result.metrics)
-    run.compute.clean(Path(done.folder).name)
     return EvaluationReport(
         **{**run.header, "key": key},
         metrics=result.metrics,
@@ -128,7 +127,7 @@ def _measure_champion(run: StageRun, stage: str) -> None:
         record, _ = _served(run, champion.artifact, champion.checkpoint, champion.at, key, title, {}, speed=False)
     else:
         return
-    run.ledger.commit(record)
+    run.commit(record)
 
 
 def _show_report(
@@ -199,8 +198,8 @@ def _served(
     release = release_of(run.project.name, at.values, artifact)
     unquantized = run.demand.records.get("evaluation_report")
     spec = ServedEvaluateSpec(
-        model=str(run.fetch(artifact.uri, artifact) / artifact.file),
-        tokenizer=str(run.fetch(checkpoint.uri, checkpoint)),
+        model=str(run.fetch(artifact) / artifact.file),
+        tokenizer=str(run.fetch(checkpoint)),
         chat_template=release.chat_template,
         model_chat_template=artifact.chat_template,
         serving=release.serving,
@@ -242,7 +241,6 @@ def make_served(run: StageRun) -> ServedEvaluationReport:
     run.ledger.commit(
         ServedSpeed(**{**run.header, "key": _speed_key(run, run.key)}, hardware=hardware_class(), load=load)
     )
-    run.compute.clean(Path(done.folder).name)
     return report
 
 

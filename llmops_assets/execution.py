@@ -23,6 +23,7 @@ from llmops_assets.domain.requests import PARTIAL, Request, ended_well
 from llmops_assets.local import dagster_home
 from llmops_assets.settings import ProjectSource, Settings
 from llmops_assets.stage import PROJECT_TAG
+from resources.assembly import build_resources
 from resources.ledger import Ledger
 from resources.planning import plan_revision
 from resources.run_launcher import worker_tags
@@ -57,7 +58,7 @@ def execute(
     """Runs a request here and now; True if it ended well. Its outcome stands in the ledger."""
     project = source.project
     home = dagster_home(settings)
-    plan = plan_revision(source, ledger, request.revision, request.base)
+    plan = plan_revision(source, ledger, build_resources(settings)["store"], request.revision, request.base)
     stages = only or plan.to_materialize
     with dg.DagsterInstance.from_config(str(home)) as instance:
         for event in seen_events(source, ledger, plan, Shown(instance, project.name)):

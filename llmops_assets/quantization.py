@@ -1,11 +1,11 @@
 """quantized_artifact: the checkpoint merged and quantized into the file that the engine will serve."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from llmops_assets.dataset import base_of
 from llmops_assets.domain.records import Checkpoint, QuantizedArtifact
 from llmops_assets.evidence import verdict_on
 from llmops_assets.programs.specs import QuantizeResult, QuantizeSpec
@@ -18,15 +18,14 @@ def make(run: StageRun) -> QuantizedArtifact:
     quantization = run.at.config.quantization
     spec = QuantizeSpec(
         method=checkpoint.method,
-        base=str(run.fetch(checkpoint.base_uri, checkpoint)),
-        checkpoint=str(run.fetch(checkpoint.uri, checkpoint)),
+        base=str(base_of(run, checkpoint)),
+        checkpoint=str(run.fetch(checkpoint)),
         scheme=quantization.scheme,
         converter=run.settings.compute.llama_cpp,
     )
     done = run.program("quantize", spec)
     result = done.read(QuantizeResult)
     artifact = run.store.put(done.artifact)
-    run.compute.clean(Path(done.folder).name)
     return QuantizedArtifact(
         **run.header,
         backend=quantization.backend,

@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 
+from llmops_assets.dataset import base_of
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import Checkpoint, RegisteredModel
 from llmops_assets.evidence import verdict_on
@@ -18,7 +19,7 @@ from resources.tracking import write_mlflow_model
 
 def make(run: StageRun) -> RegisteredModel:
     checkpoint = run.record(Checkpoint, "fine_tuned_checkpoint")
-    base, weights = run.fetch(checkpoint.base_uri, checkpoint), run.fetch(checkpoint.uri, checkpoint)
+    base, weights = base_of(run, checkpoint), run.fetch(checkpoint)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
         write_mlflow_model(

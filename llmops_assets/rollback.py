@@ -133,8 +133,9 @@ def _move(
 
 def _deployer(context: dg.OpExecutionContext, project: str, release: Release) -> Callable[[], None]:
     def deploy() -> None:
-        file = context.resources.store.fetch(release.artifact_uri) / release.file
-        context.resources.serving.deploy(project, "production", release, file, on_wait=context.log.info)
+        store, uri = context.resources.store, release.artifact_uri
+        file, sha256 = store.fetch(uri) / release.file, store.sha256(uri, release.file)
+        context.resources.serving.deploy(project, "production", release, file, context.log.info, sha256)
 
     return deploy
 

@@ -23,13 +23,14 @@ from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.records import AnyRecord, MadeBy, Record
 from llmops_assets.domain.requests import Request
 from llmops_assets.kubernetes import step_tags
+from llmops_assets.programs.space import DiskFull, full, is_full, place_of
 from llmops_assets.project import ConfigError
 from llmops_assets.settings import ProjectSource, Settings
 from resources.compute import BadInput, Compute, Finished, Job, ProgramError, hardware_class
 from resources.git import SourceError
-from resources.ledger import Conflict, Ledger
+from resources.ledger import Conflict, Ledger, LedgerError
 from resources.source import DataNotPushed, ProjectRevision, Source
-from resources.store import ArtifactStore, StoreDenied, StoreError
+from resources.store import Artifact, ArtifactStore, StoreDenied, StoreError
 
 REVISION_TAG = "llmops/revision"
 REQUEST_TAG = "llmops/request"
@@ -37,6 +38,8 @@ PROJECT_TAG = "llmops/project"
 COMMIT_TAG = "llmops/commit"
 WHY_TAG = "llmops/why"
 RESOURCES = frozenset({"settings", "ledger", "store", "compute", "serving", "tracking", "sources"})
+LEDGER_PATIENCE_S = 1800.0
+"""How long a run waits for a ledger that another process keeps locked: what it made took longer."""
 R = TypeVar("R", bound=Record)
 
 
@@ -103,7 +106,7 @@ class StageRun:
         self.context, self.project, self.stage, self.config = context, project, stage, config
         resources = context.resources
         self.settings: Settings = resources.settings
-        self.ledger: Ledger = resources.ledger
+        self.ledger: Ledger = resources.ledger.patient(LEDGER_PATIENCE_S, context.log.warning)
         self.store: ArtifactStore = resources.store
         self.compute: Compute = resources.compute
         self.serving: Any = resources.serving
@@ -114,6 +117,8 @@ class StageRun:
         self.root_run_id = context.run.root_run_id or context.run.run_id
         self.began = time.monotonic()
         self.program_seconds = 0.0
+        self.programs: list[str] = []
+        """Jobs whose results are in no record yet."""
         self.request = self._claim()
         self.revision = self._pin()
         self.at: ProjectRevision = self.source.at(self.revision)
@@ -232,20 +237,56 @@ class StageRun:
         )
         finished = self.compute.run(job, progress)
         self.program_seconds += finished.seconds
+        self.programs.append(job.name)
         if finished.adopted:
             self.log.info(f"{name}: adopted the work that an earlier run began")
         return finished
 
-    def fetch(self, uri: str, owner: Record) -> Path:
-        """A verified local folder of an artifact. A damaged one is dropped, so that the next run makes it again."""
+    def commit(self, record: Record) -> AnyRecord:
+        """Commits a record, and only then drops what the programs behind it left: who is killed before finds it."""
+        committed = self.ledger.commit(record)
+        for name in self.programs:
+            self.compute.clean(name)
+        self.programs.clear()
+        for name in self.compute.ended():
+            # A worker that was killed between the two left it.
+            if self.ledger.has_record(name.rsplit("-", 1)[-1]):
+                self.compute.clean(name)
+        return committed
+
+    def fetch(self, owner: Record) -> Path:
+        """A verified local folder of what a stage made.
+
+        Raises:
+            StoreError: it is damaged, and was dropped: the next generation of the request makes it again.
+        """
+        assert owner.made is not None
         try:
-            return self.store.fetch(uri)
+            return self.store.fetch(owner.made)
         except StoreError as error:
-            self.ledger.forget(owner.key)
-            self.store.discard(uri)
-            raise StoreError(
-                f"{error}. It was dropped with its record and will be made again by the next run"
-            ) from error
+            self.drop(owner, str(error))
+            raise StoreError(f"{error}. It was dropped with its record and is made again by the next run") from error
+
+    def keep(self, folder: Path) -> tuple[Artifact, Path]:
+        """A folder that can be had again, as an artifact, and its verified copy: a damaged one is replaced.
+
+        Raises:
+            StoreError: the store alters what it is given.
+        """
+        artifact = self.store.put(folder)
+        try:
+            return artifact, self.store.fetch(artifact.uri)
+        except StoreError as error:
+            self.log.warning(f"{error}; it is stored again")
+            self.store.discard(artifact.uri)
+            return artifact, self.store.fetch(self.store.put(folder).uri)
+
+    def drop(self, owner: Record, wrong: str) -> None:
+        """Nobody uses what is damaged, from now on: neither the record is found, nor the artifact."""
+        self.log.warning(f"{owner.stage}: {wrong}; it is made again")
+        self.ledger.forget(owner.key, wrong)
+        if owner.made:
+            self.store.discard(owner.made)
 
     def reject(self, verdict: Verdict) -> NoReturn:
         raise Rejected(verdict)
@@ -374,17 +415,15 @@ def stage_asset(
 def _reuse_or_make(run: StageRun, make: Make) -> tuple[AnyRecord, bool]:
     if run.stage.kind == "work":
         found = run.ledger.find(run.key)
-        if found is not None:
-            try:
-                for uri in found.artifacts:
-                    run.store.manifest(uri)
-                run.log.info(f"reused: made by {short(found.made_by.revision)}, nothing that it reads has changed")
-                return found, True
-            except StoreError as error:
-                run.log.warning(f"{error}; it is made again")
-                run.ledger.forget(found.key)
+        if found is not None and (wrong := run.store.look(found.made) if found.made else None):
+            run.drop(found, wrong)
+        elif found is not None:
+            run.log.info(f"reused: made by {short(found.made_by.revision)}, nothing that it reads has changed")
+            return found, True
+        elif unreadable := run.ledger.unreadable(run.key):
+            run.log.warning(f"{unreadable}; it is made again")
     record = make(run)
-    committed = run.ledger.commit(record)
+    committed = run.commit(record)
     return committed, committed.made_by.run_id != run.run_id
 
 
@@ -450,7 +489,7 @@ class faults:
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, ConfigError | SourceError | StoreDenied):
+        if isinstance(error, ConfigError | SourceError | StoreDenied | LedgerError):
             raise dg.Failure(str(error), allow_retries=False) from None
 
 
@@ -480,12 +519,27 @@ class outcomes:
         if isinstance(error, BadInput | DataNotPushed):
             self._close("failed", f"{run.stage.name}: {error}")
             raise dg.Failure(str(error), allow_retries=False) from None
+        if isinstance(error, Exception) and not isinstance(error, dg.Failure | LedgerError) and is_full(error):
+            # Trying again by itself would only fill what is freed; a person makes room and says so.
+            home = place_of(error, run.settings.home)
+            text = str(error) if isinstance(error, DiskFull) else full(f"{run.stage.name} ({_first(error)})", home)
+            self._close("failed", f"{run.stage.name}: {text}")
+            raise dg.Failure(text, allow_retries=False) from error
         if isinstance(error, ProgramError | StoreError):
             raise dg.Failure(str(error), allow_retries=False) from error
 
     def _close(self, status: Any, detail: str) -> None:
-        if self.run.request is not None:
+        if self.run.request is None:
+            return
+        try:
             self.run.ledger.close(self.run.request, status, detail)
+        except LedgerError as error:
+            # The outcome itself is what people must read first. The request stays open, and is carried on.
+            self.run.log.error(f"the outcome is not in the ledger: {error}")
+
+
+def _first(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
 
 
 def chain_keys(project: ProjectSource, names: Sequence[str] | None = None) -> list[dg.AssetKey]:

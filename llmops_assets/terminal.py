@@ -73,7 +73,7 @@ class Here:
         return before.revision if before else None
 
     def plan(self, revision: str, against: str | None = None) -> Plan:
-        return plan_revision(self.source, self.ledger, revision, self.base(revision, against))
+        return plan_revision(self.source, self.ledger, self.resources["store"], revision, self.base(revision, against))
 
 
 def emit(value: Any) -> None:

@@ -23,6 +23,8 @@ from pydantic import BaseModel
 
 from llmops_assets.domain.base import Frozen
 from llmops_assets.domain.keys import short
+from llmops_assets.programs.entry import DISK_FULL
+from llmops_assets.programs.space import DiskFull, full, has_no_room, says_full
 from resources.processes import POLITE_THREADS
 
 ALLOWED_ENVIRONMENT = (
@@ -88,6 +90,8 @@ class Compute(Protocol):
 
     def clean(self, name: str) -> None: ...
 
+    def ended(self) -> list[str]: ...
+
 
 class LocalCompute:
     """Subprocesses on this machine, or in this pod.
@@ -108,6 +112,7 @@ class LocalCompute:
 
         Raises:
             BadInput: the program named its input as the fault.
+            DiskFull: the program ran out of space, or there is none to start it.
             ProgramError: it ended without a result: killed, out of memory, or a fault of its own.
         """
         folder = self.folder(job.name)
@@ -198,6 +203,8 @@ class LocalCompute:
             raise BadInput(f"{where}{value['message']}")
         code = process.returncode if process is not None else None
         tail = _tail(folder / "log.txt")
+        if code == DISK_FULL or (code is None and (has_no_room(folder) or says_full(tail))):
+            raise DiskFull(full(f"what {job.program} writes", folder))
         if code is not None and code < 0:
             name = signal.Signals(-code).name
             hint = " (the kernel's out-of-memory killer uses it too)" if name == "SIGKILL" else ""
@@ -252,6 +259,10 @@ class LocalCompute:
         if not _locked(self.folder(name) / "alive"):
             shutil.rmtree(self.folder(name), ignore_errors=True)
 
+    def ended(self) -> list[str]:
+        """The names of all jobs that left a folder and are not at work."""
+        return [f.name for f in sorted(self.jobs.glob("*-*")) if f.is_dir() and not _locked(f / "alive")]
+
 
 def _process(folder: Path) -> psutil.Process | None:
     try:
@@ -304,4 +315,6 @@ def hardware_class() -> str:
     return f"cpu-{cpus}"
 
 
-__all__ = ["BadInput", "Compute", "Finished", "Job", "LocalCompute", "Mapping", "ProgramError", "hardware_class"]
+__all__ = [
+    "BadInput", "Compute", "DiskFull", "Finished", "Job", "LocalCompute", "Mapping", "ProgramError", "hardware_class",
+]  # fmt: skip

@@ -8,13 +8,15 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from copy import copy
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import Connection, Engine, create_engine, delete, event, insert, select, update
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import digest
@@ -24,9 +26,18 @@ from llmops_assets.domain.requests import ACTIVE, ROLLBACK, Request, Status
 from llmops_assets.domain.rollout import RolloutState
 from resources import ledger_schema as t
 from resources.ledger_decisions import Conflict, PeoplesDecisions
-from resources.ledger_migrations import LedgerError, migrate
+from resources.ledger_faults import LedgerError, is_locked, locked, unavailable
+from resources.ledger_migrations import migrate
 
 __all__ = ["Conflict", "Ledger", "LedgerError", "Serving"]
+
+
+PATIENCE_S = 20.0
+"""How long a sensor's tick and a person's command wait for another process to unlock the ledger. Dagster gives a tick
+60 s in all."""
+SAID_AFTER_S = 5.0
+_SLICE_MS, _WAIT_MS = 1_000, 30_000
+"""How long SQLite itself waits for a lock: a writer looks at its patience in between; who opens a new ledger, once."""
 
 
 class Serving:
@@ -43,6 +54,8 @@ class Ledger(PeoplesDecisions):
         self.url = url
         self.clock = clock
         self._engine: Engine | None = None
+        self._patience_s = PATIENCE_S
+        self._say: Callable[[str], None] = lambda text: None
 
     @property
     def engine(self) -> Engine:
@@ -50,13 +63,54 @@ class Ledger(PeoplesDecisions):
             self._engine = _open(self.url)
         return self._engine
 
+    def patient(self, seconds: float, say: Callable[[str], None] = lambda text: None) -> "Ledger":
+        """The same ledger for somebody who waits so long for another process to unlock it, and says so."""
+        with self._clear():
+            assert self.engine
+        other = copy(self)
+        other._patience_s, other._say = seconds, say
+        return other
+
+    def trouble(self) -> str | None:
+        """Why nothing can be written at this moment; None if it can."""
+        try:
+            with self.patient(1.0)._write():
+                return None
+        except LedgerError as error:
+            return str(error)
+
     @contextmanager
     def _write(self) -> Iterator[Connection]:
-        with self.engine.begin() as connection:
+        with self._clear(), ExitStack() as stack:
+            yield self._begin(stack)
+
+    def _begin(self, stack: ExitStack) -> Connection:
+        """A transaction that has the write lock. Nothing has happened in it, so it is tried as often as one likes."""
+        began = time.monotonic()
+        said = False
+        while True:
+            try:
+                return stack.enter_context(self.engine.execution_options(wait_ms=_SLICE_MS).begin())
+            except OperationalError as error:
+                waited = time.monotonic() - began
+                if not is_locked(error) or waited >= self._patience_s:
+                    raise
+                if waited >= SAID_AFTER_S and not said:
+                    self._say(f"waiting for the ledger: {locked(self.url)}")
+                    said = True
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        with self._clear(), self.engine.execution_options(writes=False).connect() as connection:
             yield connection
 
-    def _read(self) -> Connection:
-        return self.engine.execution_options(writes=False).connect()
+    @contextmanager
+    def _clear(self) -> Iterator[None]:
+        """What the database says of itself, in words of ours. Its own are a page of SQL."""
+        try:
+            yield
+        except OperationalError as error:
+            raise LedgerError(unavailable(error, self.url, self._patience_s)) from error
 
     # -- requests ---------------------------------------------------------------------------------------------------
 
@@ -229,28 +283,39 @@ class Ledger(PeoplesDecisions):
     # -- records and edges ------------------------------------------------------------------------------------------
 
     def find(self, key: str) -> AnyRecord | None:
-        """The record committed under a key."""
+        """The record committed under a key; None also where this version of the code cannot read it."""
         with self._read() as c:
             body = c.execute(select(t.records.c.body).where(t.records.c.key == key)).scalar()
-        return parse_record(body) if body else None
+        return _parsed(body)[0] if body else None
+
+    def unreadable(self, key: str) -> str | None:
+        """Why the record under a key cannot be read by this version of the code; None if it can, or there is none."""
+        with self._read() as c:
+            row = c.execute(select(t.records.c.stage, t.records.c.body).where(t.records.c.key == key)).first()
+        if row is None or (why := _parsed(row.body)[1]) is None:
+            return None
+        return f"the record of {row.stage} in the ledger cannot be read by this version of the code ({why})"
+
+    def has_record(self, prefix: str) -> bool:
+        """Whether a record is committed under a key that begins so."""
+        query = select(t.records.c.key).where(t.records.c.key.startswith(prefix)).limit(1)
+        with self._read() as c:
+            return c.execute(query).first() is not None
 
     def commit(self, record: Record) -> AnyRecord:
         """Conditional create: the first record under a key wins, and is what everyone gets back."""
-        try:
-            with self._write() as c:
-                c.execute(
-                    insert(t.records).values(
-                        key=record.key,
-                        stage=record.stage,
-                        body=record.model_dump_json(),
-                        created=self.clock(),
-                    )
-                )
-        except IntegrityError:
-            pass  # adopted below: somebody committed the same work first
-        found = self.find(record.key)
-        assert found is not None
-        return found
+        row = {"key": record.key, "stage": record.stage, "body": record.model_dump_json(), "created": self.clock()}
+        with suppress(IntegrityError), self._write() as c:
+            c.execute(insert(t.records).values(row))
+        found = self.find(record.key)  # somebody may have committed the same work first: then theirs is adopted
+        if found is not None:
+            return found
+        why = self.unreadable(record.key)
+        with self._write() as c:
+            c.execute(delete(t.records).where(t.records.c.key == record.key))
+            c.execute(insert(t.records).values(row))
+            self._audit(c, {"event": "replaced record", "key": record.key, "reason": why})
+        return record  # type: ignore[return-value]
 
     def salt_of(self, key: str) -> str | None:
         """The salt of the newest deliberate rebuild of what this (unsalted) key stands for."""
@@ -265,11 +330,11 @@ class Ledger(PeoplesDecisions):
             c.execute(insert(t.rebuilds).values(key=key, salt=salt))
             self._audit(c, {"event": "rebuild", "key": key, "reason": reason})
 
-    def forget(self, key: str) -> None:
+    def forget(self, key: str, why: str) -> None:
         """Drops a record whose artifact is gone or damaged, so that it is made again."""
         with self._write() as c:
             c.execute(delete(t.records).where(t.records.c.key == key))
-            self._audit(c, {"event": "forgot record", "key": key})
+            self._audit(c, {"event": "forgot record", "key": key, "reason": why})
 
     def demand(self, project: str, revision: str, record: Record, reused: bool) -> None:
         """Writes the lineage edge (project, revision, stage → record)."""
@@ -295,7 +360,8 @@ class Ledger(PeoplesDecisions):
         )
         with self._read() as c:
             rows = c.execute(query.where(t.edges.c.project == project, t.edges.c.revision == revision))
-            return {r.stage: parse_record(r.body) for r in rows}
+            read = {r.stage: _parsed(r.body)[0] for r in rows}
+        return {stage: record for stage, record in read.items() if record is not None}
 
     # -- verdicts, releases, servings -------------------------------------------------------------------------------
 
@@ -471,6 +537,15 @@ class Ledger(PeoplesDecisions):
         return count
 
 
+def _parsed(body: str) -> tuple[AnyRecord | None, str | None]:
+    """A record, or why it is none: newer code may have written it."""
+    try:
+        return parse_record(body), None
+    except ValidationError as error:
+        first = error.errors()[0]
+        return None, f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"
+
+
 _WHY_AGAIN = re.compile(r" \((?:generation |approved by )")
 """Where a request's reason ends and that of an earlier generation begins: they do not pile up."""
 
@@ -480,7 +555,7 @@ def _open(url: str) -> Engine:
     sqlite = parsed.get_backend_name() == "sqlite"
     if sqlite and parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": 30} if sqlite else {})
+    engine = create_engine(url, connect_args={"timeout": _WAIT_MS / 1000} if sqlite else {})
     if sqlite:
         # pysqlite opens transactions lazily, so two readers could both decide to write; BEGIN IMMEDIATE takes the
         # write lock first and waits for it.
@@ -492,9 +567,9 @@ def _open(url: str) -> Engine:
 
         @event.listens_for(engine, "begin")
         def _begin(connection: Connection) -> None:
-            connection.exec_driver_sql(
-                "BEGIN IMMEDIATE" if connection.get_execution_options().get("writes", True) else "BEGIN"
-            )
+            options = connection.get_execution_options()
+            connection.exec_driver_sql(f"PRAGMA busy_timeout={options.get('wait_ms', _WAIT_MS)}")
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writes", True) else "BEGIN")
 
     migrate(engine)
     return engine

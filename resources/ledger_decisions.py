@@ -24,7 +24,7 @@ class PeoplesDecisions:
 
     clock: Callable[[], float]
     _write: Callable[[], AbstractContextManager[Connection]]
-    _read: Callable[[], Connection]
+    _read: Callable[[], AbstractContextManager[Connection]]
     _audit: Callable[[Connection, Mapping[str, Any]], None]
     _is: Callable[[Request], Any]
 

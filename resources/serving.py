@@ -62,6 +62,7 @@ class LocalServing(Serving):
         release: Release,
         model_file: Path,
         on_wait: Callable[[str], None] | None = None,
+        sha256: str = "",
     ) -> None:
         if not model_file.is_file():
             raise ServingError(f"{model_file}: no such file; the release's weights must be here before it is deployed")
@@ -69,7 +70,7 @@ class LocalServing(Serving):
             state = self._files.read()
             known = state.replica(project, environment, release.digest)
             replica = known or self._new_replica(state, project, environment, release)
-            spec = replica.spec.model_copy(update={"model": str(model_file.absolute())})
+            spec = replica.spec.model_copy(update={"model": str(model_file.absolute()), "sha256": sha256})
             replica = replica.model_copy(update={"spec": spec, "draining": False})
             self._machine.to(state.having(replica))
         try:

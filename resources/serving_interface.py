@@ -44,8 +44,13 @@ class Serving(Protocol):
         release: Release,
         model_file: Path,
         on_wait: Callable[[str], None] | None = None,
+        sha256: str = "",
     ) -> None:
         """Has a healthy engine for this release; sends it no traffic. Blocks until it is healthy.
+
+        Args:
+            sha256: of the weights. Whenever the engine starts, now or after it died, it loads no others; "" is not
+                looked at.
 
         Raises:
             ServingError: it cannot start; with the end of its log.

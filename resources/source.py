@@ -46,11 +46,14 @@ class ProjectRevision:
         values: dict[str, Any],
         smoke_tests: list[dict[str, Any]],
         tracked: dict[str, str],
+        of_dvc_2: frozenset[str] = frozenset(),
     ):
         self.project, self.revision, self.config, self.values = project, revision, config, values
         self.smoke_tests = smoke_tests
         self.tracked = tracked
         """DVC-tracked paths that stages read → DVC md5."""
+        self.of_dvc_2 = of_dvc_2
+        """Those of them whose pointer DVC 2 wrote: DVC 3 keeps their bytes elsewhere in cache and remote."""
 
 
 class Source:
@@ -91,10 +94,11 @@ class Source:
             )
         problems: list[str] = []
         tracked: dict[str, str] = {}
+        of_dvc_2: set[str] = set()
         pointers: set[str] = set()
 
         def version(path: str, key: str) -> str:
-            found, pointer = self._data_version(revision, path)
+            found, pointer, legacy = self._data_version(revision, path)
             if found is None:
                 problems.append(
                     f"{CONFIG_FILE}: {key}: {path} is neither in Git nor tracked by DVC; "
@@ -104,6 +108,7 @@ class Source:
             if found.startswith("dvc:"):
                 tracked[path] = found.removeprefix("dvc:")
                 pointers.add(pointer)
+                of_dvc_2.update([path] if legacy else [])
             return found
 
         def text_of(path: str, key: str) -> str:
@@ -175,7 +180,7 @@ class Source:
         ci = config.ci.model_dump(mode="json", exclude_defaults=True)
         # Pointers of data that dataset_version reads are left out: new rows are no reason to lint the code again.
         values["tree"] = {"digest": tree_digest(files, config.ci.ignore, frozenset(pointers)), **ci}
-        return ProjectRevision(self.project, revision, config, values, smoke, tracked)
+        return ProjectRevision(self.project, revision, config, values, smoke, tracked, frozenset(of_dvc_2))
 
     @staticmethod
     def _evaluation(config: ProjectConfig, text_of: Any) -> dict[str, Any]:
@@ -191,27 +196,28 @@ class Source:
         value["metrics"] = metrics
         return value
 
-    def _data_version(self, revision: str, path: str) -> tuple[str | None, str]:
-        """('dvc:<md5>' or 'git:<blob>', the file that says so): PATH.dvc, dvc.lock, a tracked parent folder, or Git."""
-        if md5 := self._md5(revision, f"{path}.dvc"):
-            return f"dvc:{md5}", f"{path}.dvc"
+    def _data_version(self, revision: str, path: str) -> tuple[str | None, str, bool]:
+        """('dvc:<md5>' or 'git:<blob>', the file that says so, whether DVC 2 wrote it): PATH.dvc, dvc.lock, a tracked
+        parent folder, or Git."""
+        if out := self._out(revision, f"{path}.dvc"):
+            return f"dvc:{out['md5']}", f"{path}.dvc", _of_dvc_2(out)
         for stage in (self._yaml(revision, "dvc.lock").get("stages") or {}).values():
             for out in stage.get("outs") or []:
                 if out.get("path") == path and out.get("md5"):
-                    return f"dvc:{out['md5']}", "dvc.lock"
+                    return f"dvc:{out['md5']}", "dvc.lock", _of_dvc_2(out)
         parts = path.split("/")
         for depth in range(len(parts) - 1, 0, -1):
             pointer = "/".join(parts[:depth]) + ".dvc"
-            if md5 := self._md5(revision, pointer):
-                return f"dvc:{md5}", pointer
+            if out := self._out(revision, pointer):
+                return f"dvc:{out['md5']}", pointer, _of_dvc_2(out)
         try:
-            return f"git:{self.git.commit(revision).tree[path].id}", path
+            return f"git:{self.git.commit(revision).tree[path].id}", path, False
         except KeyError:
-            return None, path
+            return None, path, False
 
-    def _md5(self, revision: str, pointer: str) -> str | None:
+    def _out(self, revision: str, pointer: str) -> dict[str, Any] | None:
         outs = self._yaml(revision, pointer).get("outs") or []
-        return next((str(out["md5"]) for out in outs if out.get("md5")), None)
+        return next((out for out in outs if out.get("md5")), None)
 
     def _yaml(self, revision: str, path: str) -> dict[str, Any]:
         """A file of DVC's, empty if there is none.
@@ -286,7 +292,12 @@ class Source:
         try:
             with Repo(str(tree)) as repo:
                 here, remote = repo.cache.local, repo.cloud.get_remote_odb()
-                return [p for p, md5 in at.tracked.items() if not (here.exists(md5) or remote.exists(md5))]
+                of_dvc_2 = (repo.cache.legacy, repo.cloud.get_remote_odb(hash_name=_DVC_2)) if at.of_dvc_2 else ()
+                return [
+                    p
+                    for p, md5 in at.tracked.items()
+                    if not any(odb.exists(md5) for odb in (of_dvc_2 if p in at.of_dvc_2 else (here, remote)))
+                ]
         except (DvcException, OSError) as error:
             raise SourceError(f"the DVC remote cannot be asked: {error}") from error
 
@@ -327,3 +338,11 @@ class Source:
 
     def _is_here(self, at: ProjectRevision, path: str) -> bool:
         return self._marker(at, path).exists() and (self.work_tree(at.revision) / path).exists()
+
+
+_DVC_2 = "md5-dos2unix"
+"""What DVC 3 calls the hashes of DVC 2, whose pointers name none."""
+
+
+def _of_dvc_2(out: dict[str, Any]) -> bool:
+    return "hash" not in out

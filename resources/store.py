@@ -11,15 +11,17 @@ import json
 import os
 import posixpath
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from llmops_assets.domain.base import Frozen
 from llmops_assets.domain.keys import digest
+from llmops_assets.programs.space import DiskFull, full, is_full, place_of
 
 MANIFEST = ".manifest.json"
 _WORKERS = min(8, (os.cpu_count() or 2) * 2)
@@ -28,6 +30,11 @@ _PART = 8 * 2**20
 _MOST_PARTS = 9_000
 """S3 takes 10,000 parts of a file."""
 _BUCKETS = frozenset({"s3", "gs", "abfs"})
+_SMALL = 8 * 2**20
+"""Bytes that a look may read of a file: reports and rows, not weights."""
+_PARTIAL = ".part"
+_ABANDONED_S = 24 * 3600.0
+"""An upload to a folder that nobody has touched for so long was killed, and nobody took it up again."""
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
@@ -85,6 +92,11 @@ class ArtifactStore:
                 f"the store {self.url} refuses access ({error}). Remedy: check the credentials in the environment "
                 "(for S3 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) and what they may do"
             ) from error
+        except OSError as error:
+            if not is_full(error):
+                raise
+            here = Path(self._open()[1]) if self.is_local else self.cache
+            raise DiskFull(full("an artifact of the store", place_of(error, here))) from error
 
     @property
     def is_local(self) -> bool:
@@ -95,6 +107,7 @@ class ArtifactStore:
 
         Raises:
             StoreError: the folder is empty or holds a pickle.
+            DiskFull: there is no room for it; nothing that counts was stored.
         """
         paths = sorted(p for p in folder.rglob("*") if p.is_file())
         if not paths:
@@ -113,22 +126,28 @@ class ArtifactStore:
         target = posixpath.join(root, "artifacts", identity)
         artifact = Artifact(uri=f"{self.url}/artifacts/{identity}", digest=identity, files=files)
         with self._access():
-            if fs.exists(posixpath.join(target, MANIFEST)):
-                return artifact
-            with ThreadPoolExecutor(_WORKERS) as pool:
-                list(pool.map(lambda pair: self._upload(fs, pair[0], pair[1], target), zip(paths, files, strict=True)))
-            body = json.dumps({"digest": identity, "files": [f.model_dump() for f in files]}, indent=1).encode()
-            self._write_manifest(fs, posixpath.join(target, MANIFEST), body)
+            # On a folder also beside a manifest: each file is looked at, and one that was altered is replaced.
+            if self.is_local or not fs.exists(posixpath.join(target, MANIFEST)):
+                if self.is_local:
+                    Path(target).mkdir(parents=True, exist_ok=True)
+                    os.utime(target)  # it is not abandoned
+                with ThreadPoolExecutor(_WORKERS) as pool:
+                    pairs = zip(paths, files, strict=True)
+                    list(pool.map(lambda pair: self._upload(fs, pair[0], pair[1], target), pairs))
+                body = json.dumps({"digest": identity, "files": [f.model_dump() for f in files]}, indent=1).encode()
+                self._write_manifest(fs, posixpath.join(target, MANIFEST), body)
+        if self.is_local:
+            _sweep(Path(root) / "artifacts", identity)
         return artifact
 
     def _upload(self, fs: Any, path: Path, file: File, target: str) -> None:
         there = posixpath.join(target, file.path)
         if self.is_local:
-            # Renamed into place: a reader never sees half a file.
-            fs.makedirs(posixpath.dirname(there), exist_ok=True)
-            part = f"{there}.{uuid.uuid4().hex}.part"
-            shutil.copyfile(path, part)
-            Path(part).replace(there)
+            here = Path(there)
+            if here.is_file() and here.stat().st_size == file.size and sha256_file(here) == file.sha256:
+                return  # an upload that was cut goes on where it stopped, also where there is no room for a second one
+            with _renamed_into_place(here) as part:
+                shutil.copyfile(path, part)
             return
         if fs.exists(there) and fs.size(there) == file.size:
             return  # an upload that was cut goes on where it stopped: an object is there as a whole or not at all
@@ -140,9 +159,8 @@ class ArtifactStore:
     def _write_manifest(self, fs: Any, manifest: str, body: bytes) -> None:
         """Last, and only if it is not there: of two who store the same, one writes it and both have it."""
         if self.is_local:
-            part = Path(f"{manifest}.{uuid.uuid4().hex}.part")
-            part.write_bytes(body)
-            part.replace(manifest)
+            with _renamed_into_place(Path(manifest)) as part:
+                part.write_bytes(body)
             return
         try:
             fs.pipe_file(manifest, body, mode="create")
@@ -216,6 +234,44 @@ class ArtifactStore:
             raise StoreError(f"artifact {artifact.digest[:12]} is damaged: {'; '.join(wrong.values())}")
         return folder
 
+    def look(self, uri: str) -> str | None:
+        """What is wrong with an artifact, as far as a look tells that reads no large file; None if nothing is.
+
+        Whoever uses an artifact fetches it, and then every byte is verified.
+        """
+        fs, root = self._open()
+        try:
+            artifact = self.manifest(uri)
+        except StoreError as error:
+            return str(error)
+        there = posixpath.join(root, "artifacts", artifact.digest)
+
+        def wrong(file: File) -> str | None:
+            path = posixpath.join(there, file.path)
+            try:
+                size = fs.size(path)
+            except FileNotFoundError:
+                return f"{file.path} is missing"
+            if size != file.size:
+                return f"{file.path} has {size} bytes, {file.size} were stored"
+            small = self.is_local and file.size <= _SMALL
+            return altered(Path(path), file.path, file.sha256) if small else None
+
+        with self._access(), ThreadPoolExecutor(_WORKERS) as pool:
+            found = [w for w in pool.map(wrong, artifact.files) if w]
+        return f"artifact {artifact.digest[:12]} is damaged: {'; '.join(found)}" if found else None
+
+    def sha256(self, uri: str, name: str) -> str:
+        """What a file of an artifact must be.
+
+        Raises:
+            StoreError: there is no such artifact, or no such file in it.
+        """
+        for file in self.manifest(uri).files:
+            if file.path == name:
+                return file.sha256
+        raise StoreError(f"artifact {uri.rsplit('/', 1)[-1][:12]} has no file {name}")
+
     @staticmethod
     def _is_whole(fs: Any, path: str, file: File) -> bool:
         try:
@@ -277,6 +333,39 @@ class ArtifactStore:
                 fs.rm(folder, recursive=True)
 
 
+@contextmanager
+def _renamed_into_place(path: Path) -> Iterator[Path]:
+    """Where to write a file that nobody sees before it is whole. Of two who write the same, the last one stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}{_PARTIAL}")
+    try:
+        yield part
+        part.replace(path)
+    except FileNotFoundError:
+        if not path.is_file():
+            raise
+        # Somebody who stored the same was first, and swept up.
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _sweep(artifacts: Path, identity: str) -> None:
+    """Drops what uploads that were killed left: in this artifact, which is whole, and all that was never ended."""
+    for part in (artifacts / identity).rglob(f"*{_PARTIAL}"):
+        part.unlink(missing_ok=True)
+    for folder in artifacts.iterdir():
+        if (folder / MANIFEST).exists():
+            continue
+        with suppress(FileNotFoundError):  # somebody is at work there
+            if time.time() - max(p.stat().st_mtime for p in (folder, *folder.rglob("*"))) > _ABANDONED_S:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def altered(path: Path, name: str, expected: str) -> str | None:
+    found = sha256_file(path)
+    return None if found == expected else f"{name} was altered (sha256 {expected} was stored, {found} is there)"
+
+
 def _damage(folder: Path, files: tuple[File, ...]) -> dict[str, str]:
     """Path → what is wrong with it, for every file that is not as it was stored."""
 
@@ -286,7 +375,7 @@ def _damage(folder: Path, files: tuple[File, ...]) -> dict[str, str]:
             return f"{file.path} is missing"
         if path.stat().st_size != file.size:
             return f"{file.path} has {path.stat().st_size} bytes, {file.size} were stored"
-        return None if sha256_file(path) == file.sha256 else f"{file.path} was altered"
+        return altered(path, file.path, file.sha256)
 
     with ThreadPoolExecutor(_WORKERS) as pool:
         return {f.path: w for f, w in zip(files, pool.map(look, files), strict=True) if w}

@@ -27,6 +27,7 @@ class NoServing(Serving):
         release: Release,
         model_file: Path,
         on_wait: Callable[[str], None] | None = None,
+        sha256: str = "",
     ) -> None:
         raise ServingError(REFUSAL)
 

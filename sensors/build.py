@@ -25,11 +25,11 @@ from resources.ledger import Conflict, Ledger
 from resources.planning import plan_revision
 from resources.source import Source
 from sensors.carry_on import build_carry_on_sensor
-from sensors.runs import end_work, run_request
+from sensors.runs import end_work, run_request, skips_in_words
 from sensors.seen import Shown, seen_events
 
 Owner = Literal["git", "dvc"]
-NEEDS = {"settings", "ledger", "sources", "serving", "compute"}
+NEEDS = {"settings", "ledger", "store", "sources", "serving", "compute"}
 
 
 def look(source: Source, requests: list[Request]) -> Head:
@@ -79,6 +79,7 @@ def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, ow
         f"{what}. A tick that starts none says why.",
         required_resource_keys=NEEDS,
     )
+    @skips_in_words
     def _sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         ledger, source = context.resources.ledger, context.resources.sources(project)
         decision = _decide(ledger, source)
@@ -103,12 +104,12 @@ def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, ow
                 ledger.open_request(
                     project.name, decision.revision, decision.generation, decision.reason, status="skipped"
                 )
-                plan = plan_revision(source, ledger, decision.revision, None)
+                plan = plan_revision(source, ledger, context.resources.store, decision.revision, None)
                 return dg.SensorResult(
                     skip_reason=dg.SkipReason(f"{sha}: {decision.reason}"),
                     asset_events=seen_events(source, ledger, plan, Shown(context.instance, project.name)),
                 )
-            plan = plan_revision(source, ledger, decision.revision, decision.base)
+            plan = plan_revision(source, ledger, context.resources.store, decision.revision, decision.base)
             request = ledger.open_request(
                 project.name, decision.revision, decision.generation, decision.reason, base=decision.base
             )

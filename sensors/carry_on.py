@@ -18,9 +18,9 @@ from resources.git import SourceError
 from resources.ledger import Conflict, Ledger
 from resources.planning import plan_revision
 from resources.source import Source
-from sensors.runs import refused_in, run_request, state_of_run
+from sensors.runs import refused_in, run_request, skips_in_words, state_of_run
 
-NEEDS = {"settings", "ledger", "sources", "serving"}
+NEEDS = {"settings", "ledger", "store", "sources", "serving"}
 
 
 def build_carry_on_sensor(project: ProjectSource, job: Any, settings: Settings) -> dg.SensorDefinition:
@@ -35,6 +35,7 @@ def build_carry_on_sensor(project: ProjectSource, job: Any, settings: Settings) 
         "endpoints up after a reboot.",
         required_resource_keys=NEEDS,
     )
+    @skips_in_words
     def _sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         ledger, source = context.resources.ledger, context.resources.sources(project)
         _keep_serving(context)
@@ -57,7 +58,7 @@ def build_carry_on_sensor(project: ProjectSource, job: Any, settings: Settings) 
         assert isinstance(decision, Again)
         try:
             again = ledger.next_generation(request, decision.generation, decision.reason)
-            plan = plan_revision(source, ledger, again.revision, again.base)
+            plan = plan_revision(source, ledger, context.resources.store, again.revision, again.base)
         except Conflict as error:
             return dg.SkipReason(f"somebody else carries on: {error}")
         except (ConfigError, SourceError) as error:

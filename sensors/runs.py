@@ -1,6 +1,7 @@
 """The run of a request, as Dagster knows it: how it is asked for, how it is, and how it is ended."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import dagster as dg
@@ -9,13 +10,35 @@ from llmops_assets.console import CONSOLE
 from llmops_assets.domain.demand import demanded
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.requests import Request, RunState
+from llmops_assets.programs.space import full, is_full, place_of
 from llmops_assets.project import ConfigError
 from llmops_assets.settings import ProjectSource
 from llmops_assets.stage import REQUEST_TAG, run_tags
 from resources.ending import end_runs
 from resources.git import SourceError
+from resources.ledger import LedgerError
 from resources.rollout import abandon
 from resources.source import Source
+
+Tick = Callable[[Any], dg.SensorResult | dg.RunRequest | dg.SkipReason]
+
+
+def skips_in_words(tick: Tick) -> Tick:
+    """A tick that cannot reach the ledger, or has no room to work in, is skipped: it says why, and the next goes on."""
+
+    @functools.wraps(tick)
+    def _tick(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.RunRequest | dg.SkipReason:
+        try:
+            return tick(context)
+        except LedgerError as error:
+            return dg.SkipReason(str(error))
+        except OSError as error:
+            if not is_full(error):
+                raise
+            place = place_of(error, context.resources.settings.home)
+            return dg.SkipReason(full("a sensor", place, "; it then goes on"))
+
+    return _tick
 
 
 def run_request(source: Source, request: Request, stages: Sequence[str]) -> dg.RunRequest:

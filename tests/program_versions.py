@@ -18,7 +18,7 @@ from llmops_assets.project import Ci, Data, Evaluation, Quantization, Serving, T
 REPOSITORY = Path(__file__).parents[1]
 NOTED = Path(__file__).with_suffix(".json")
 PROGRAMS = "llmops_assets.programs."
-NO_RESULT = {"entry", "progress", "checkpoints", "load", "specs"}
+NO_RESULT = {"entry", "progress", "checkpoints", "load", "space", "specs"}
 """Modules of programs that decide how work is run, resumed and shown, never what it yields."""
 
 

@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import dagster as dg
 import yaml
 
 from llmops_assets.definitions import build_definitions, job_name
-from llmops_assets.settings import ComputeSettings, ProjectSource, ServingSettings, Settings
+from llmops_assets.settings import ComputeSettings, ProjectSource, ServingSettings, Settings, dump_settings
 from resources.assembly import build_resources
 from resources.ledger import Ledger
 from tests.tiny_model import make_tiny_model
@@ -183,6 +184,13 @@ class Outcome:
         self.skips: dict[str, str] = {}
         self.runs: list[dg.ExecuteInProcessResult] = []
 
+    @classmethod
+    def of(cls, run: dg.ExecuteInProcessResult) -> "Outcome":
+        """What one run of several brought."""
+        outcome = cls()
+        outcome.runs.append(run)
+        return outcome
+
     @property
     def materialized(self) -> set[str]:
         """Stages that ran, of all runs."""
@@ -286,6 +294,16 @@ class World:
             instance=self.instance, asset_selection=[dg.AssetKey([project, s]) for s in stages], tags=tags or {},
             run_config=config, raise_on_error=False,
         )  # fmt: skip
+
+    def llmops(self, *words: str) -> tuple[int, str]:
+        """What a person at a terminal gets: exit code, and all that was said."""
+        file = self.home / "settings.yaml"
+        file.write_text(dump_settings(self.settings))
+        own = {"LLMOPS_HOME": str(self.home), "LLMOPS_SETTINGS": str(file), "DAGSTER_HOME": str(self.home / "dagster")}
+        command = [sys.executable, "-m", "llmops_assets.cli", *words]
+        env = {**os.environ, **own, "COLUMNS": "200", "LLMOPS_USER": "eve@example.com"}
+        done = subprocess.run(command, env=env, capture_output=True, text=True)
+        return done.returncode, done.stdout + done.stderr
 
     def down(self) -> None:
         self.resources["compute"].cancel_all()

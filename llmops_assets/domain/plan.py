@@ -62,6 +62,7 @@ def make_plan(
     serving: str | None = None,
     salt_of: SaltOf = lambda key: None,
     held: Mapping[str, str] | None = None,
+    lost: Mapping[str, str] | None = None,
 ) -> Plan:
     """Walks the chain once.
 
@@ -72,6 +73,7 @@ def make_plan(
         serving: digest of the release that production serves.
         salt_of: the salt of a deliberate rebuild of an (unsalted) key, or None.
         held: releases that are not deployed by themselves, each with the words that say so.
+        lost: keys whose record `find` does not give, since it cannot be used any more, each with the words that say so.
     """
     outputs: dict[str, str] = {}
     plans: list[StagePlan] = []
@@ -104,6 +106,8 @@ def make_plan(
             plans.append(StagePlan(stage=stage.name, action="reuse", reasons=reasons, key=key, judge_again=again))
         else:
             reasons = _why(stage, head, outputs, base, salt)
+            if lost and key in lost:
+                reasons = (f"{lost[key]}; it is made again",)
             plans.append(StagePlan(stage=stage.name, action="run", reasons=reasons, key=key))
     return Plan(project=project, revision=head.revision, base=base.revision if base else None, stages=tuple(plans))
 

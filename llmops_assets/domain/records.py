@@ -39,10 +39,14 @@ class Record(Frozen):
         raise NotImplementedError(f"{type(self).__name__} declares no outputs")
 
     @property
+    def made(self) -> str | None:
+        """URI in the artifact store of what the stage made: if it is damaged, the stage must make it again."""
+        return getattr(self, "uri", None)
+
+    @property
     def artifacts(self) -> tuple[str, ...]:
         """URIs in the artifact store that this record keeps alive."""
-        uri = getattr(self, "uri", None)
-        return (uri,) if uri else ()
+        return (self.made,) if self.made else ()
 
 
 class Check(Frozen):

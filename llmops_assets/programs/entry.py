@@ -10,12 +10,16 @@ import os
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+
+from llmops_assets.programs.space import full, has_no_room, is_full
 
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -32,6 +36,8 @@ OFFLINE = {
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
 }
 BAD_INPUT = 2
+DISK_FULL = 3
+"""Exit code: where the disk is full, no file could say so."""
 
 
 class BadInput(Exception):
@@ -125,14 +131,26 @@ def run(
         for stale in ("result.json", "error.json", "spec_of_result.json"):
             (output / stale).unlink(missing_ok=True)
         result = work(spec, job)
+        write_atomically(output / "spec_of_result.json", text)
+        write_atomically(output / "result.json", result.model_dump_json(indent=2))
     except BadInput as error:
         write_atomically(output / "error.json", json.dumps({"message": error.message, "where": error.where}))
         print(f"{name}: {error}", file=sys.stderr, flush=True)
         sys.exit(BAD_INPUT)
-    write_atomically(output / "spec_of_result.json", text)
-    write_atomically(output / "result.json", result.model_dump_json(indent=2))
+    except Exception as error:
+        _exit_if_full(name, error, output)
+        raise
     if afterwards is not None:
         afterwards(job)
+
+
+def _exit_if_full(name: str, error: Exception, output: Path) -> None:
+    if not (is_full(error) or has_no_room(output)):
+        return
+    traceback.print_exc()
+    with suppress(OSError):  # its log lies on the same disk
+        print(f"{name}: {full(f'what {name} writes', output)}", file=sys.stderr, flush=True)
+    os._exit(DISK_FULL)  # what others would still write on their way out would fail, and change the code
 
 
 def load_spec(spec_type: type[S], path: Path) -> S:

@@ -5,6 +5,7 @@ restarts it and sends traffic to it belongs elsewhere.
 """
 
 import argparse
+import hashlib
 import os
 import signal
 import socket
@@ -25,14 +26,16 @@ def serve(spec: ServeSpec) -> Any:
     """A listening server.
 
     Raises:
-        BadInput: the model cannot be read, or the port is taken.
+        BadInput: the model cannot be read or was altered, a setting is wrong, or the port is taken.
     """
+    _refuse_altered(Path(spec.model), spec.sha256)
     context = context_per_request(Path(spec.model), spec.serving)
+    parallel = _count(spec.serving, "parallel") or PARALLEL
+    threads = _count(spec.serving, "threads") or int(os.environ.get("OMP_NUM_THREADS") or 0)
+    max_tokens = _count(spec.serving, "max_tokens")
     _refuse_taken_port(spec.host, spec.port)
     from xllamacpp import CommonParams, Server
 
-    parallel = int(spec.serving.get("parallel") or PARALLEL)
-    threads = int(spec.serving.get("threads") or os.environ.get("OMP_NUM_THREADS") or 0)
     params = CommonParams()
     params.model.path = spec.model
     params.model_alias = {spec.alias}
@@ -45,8 +48,8 @@ def serve(spec: ServeSpec) -> Any:
     params.endpoint_metrics = True
     params.ui = False
     params.verbosity = 1
-    if spec.serving.get("max_tokens"):
-        params.n_predict = int(spec.serving["max_tokens"])
+    if max_tokens:
+        params.n_predict = max_tokens
     if threads:
         params.cpuparams.n_threads = threads
         params.cpuparams_batch.n_threads = threads
@@ -60,11 +63,42 @@ def context_per_request(model: Path, serving: dict[str, Any]) -> int:
     """Tokens that one request may have, answer included.
 
     Raises:
-        BadInput: the model cannot be read.
+        BadInput: the model cannot be read, or the setting is no number.
     """
     header = read_header(model)
     trained = int(header.get(f"{header.get('general.architecture')}.context_length") or CONTEXT)
-    return int(serving.get("context_length") or min(CONTEXT, trained))
+    return _count(serving, "context_length") or min(CONTEXT, trained)
+
+
+def _count(serving: dict[str, Any], name: str) -> int:
+    """A setting that counts something; 0 if it is not set.
+
+    Raises:
+        BadInput: it is no whole number of 1 or more.
+    """
+    value = serving.get(name)
+    if value is None:
+        return 0
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise BadInput(f"it is {value!r}, and must be a whole number of 1 or more", f"serving.{name}")
+    return value
+
+
+def _refuse_altered(model: Path, sha256: str) -> None:
+    """About 1 s per GB at each start; what was measured and approved is served, or nothing."""
+    if not sha256:
+        return
+    try:
+        with model.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BadInput(f"cannot be read: {error.strerror}", str(model)) from error
+    if found != sha256:
+        raise BadInput(
+            f"was altered (sha256 {sha256} was released, {found} is there) and is not loaded. Remedy: `llmops run "
+            "--rebuild quantized_artifact --reason damaged` makes it again, and the endpoint comes back by itself",
+            str(model),
+        )
 
 
 def _refuse_taken_port(host: str, port: int) -> None:

@@ -165,6 +165,7 @@ class ServeSpec(Frozen):
     """Run by the supervisor; serves until it is told to stop. Prints one line when it listens."""
 
     model: str
+    sha256: str = Field(default="", description="What the model must be, or else it is not loaded; empty: unknown.")
     alias: str
     chat_template: str
     host: str = "127.0.0.1"

@@ -96,6 +96,8 @@ def _save(model: Any, tokenizer: Any, base: Path, method: str, artifact: Path) -
         (artifact / "README.md").unlink(missing_ok=True)  # a model card with the path of the base model
         file = artifact / "adapter_config.json"
         adapter = {**json.loads(file.read_text(encoding="utf-8")), "base_model_name_or_path": None}
+        # peft keeps module names in sets, whose order is another one in each process.
+        adapter = {k: sorted(v, key=str) if isinstance(v, list) else v for k, v in adapter.items()}
         file.write_text(json.dumps(adapter, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

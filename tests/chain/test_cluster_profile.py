@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from llmops_assets.domain.chain import WORK
+from llmops_assets.domain.records import QuantizedArtifact
 from llmops_assets.settings import FromEnvironment
 from tests.projects import Project, World
 from tests.resources.conftest import new_ledger_url, postgres
@@ -81,3 +82,11 @@ def test_a_local_location_on_the_same_ledger_and_store_serves_it_without_computi
     assert not list((world.home / "jobs").glob("train-*"))
     (endpoint,) = [e for e in world.resources["serving"].endpoints("zoo") if e.environment == "production"]
     assert endpoint.status == "serving"
+    artifact = world.ledger.records_of("zoo", project.head)["quantized_artifact"]
+    assert isinstance(artifact, QuantizedArtifact)
+    copy = world.home / "store-cache" / artifact.digest / artifact.file
+    whole = copy.read_bytes()
+    copy.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    result = world.materialize("zoo", "staging_endpoint")
+    assert result.success and copy.read_bytes() == whole, "a damaged copy here is brought again"
+    assert world.ledger.find(artifact.key) == artifact, "and not held against the store"

@@ -120,6 +120,25 @@ def test_an_endpoint_speaks_openai_under_its_name_and_stops_when_told(
         assert program.wait(20) == 0
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"serving": {"parallel": "many"}}, "serving.parallel: it is 'many', and must be a whole number of 1 or more"),
+        ({"serving": {"threads": 0}}, "serving.threads: it is 0, and must be"),
+        ({"serving": {"max_tokens": [1]}}, "serving.max_tokens: it is [1], and must be"),
+        ({"serving": {"context_length": 2.5}}, "serving.context_length: it is 2.5, and must be"),
+        ({"sha256": "0" * 64}, "was altered (sha256 " + "0" * 64 + " was released, "),
+    ],
+)
+def test_a_wrong_setting_or_another_model_than_was_released_is_said_in_one_line(
+    serve_spec: dict[str, Any], tmp_path: Path, change: dict[str, Any], told: str
+) -> None:
+    program = command("serve", serve_spec | change, tmp_path)
+    done = subprocess.run(program, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 2 and told in done.stderr, done.stderr
+    assert done.stderr.startswith("serve: ") and len(done.stderr.splitlines()) == 1
+
+
 def test_a_taken_port_is_said_in_one_line(serve_spec: dict[str, Any], tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", serve_spec["port"]))

@@ -255,7 +255,7 @@ def test_a_record_comes_back_as_it_was_committed(ledger: Ledger) -> None:
 def test_a_forgotten_record_is_made_again(ledger: Ledger) -> None:
     record = Memory().deliver(VALUES).records["ci_report"]
     ledger.commit(record)
-    ledger.forget(record.key)
+    ledger.forget(record.key, "it is damaged")
     assert ledger.find(record.key) is None
     again = record.model_copy(update={"made_by": made_by("r2")})
     assert ledger.commit(again).made_by.revision == "r2"

@@ -1,6 +1,7 @@
 """A watched repository, read as its team leaves it: moved, broken, half pushed. Real Git, real DVC."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from dvc.repo import Repo
 
 from llmops_assets.domain.changes import changes, only_data
 from llmops_assets.project import ConfigError
@@ -441,3 +444,46 @@ def test_a_relative_path_to_the_repository_is_made_whole(project: Project, tmp_p
     found.git.fetch()
     assert found.git.url == str(project.remote.resolve())
     assert found.missing_data(found.at(project.head)) == [], "its DVC remote is relative to it"
+
+
+def as_dvc_2_left_it(project: Project, *paths: str) -> None:
+    """Pointers that name no hash, and their bytes where DVC 2 kept them: in REMOTE/ab, not in REMOTE/files/md5/ab."""
+    remote, cache = project.root / "dvc-remote", project.folder / ".dvc" / "cache"
+    for path in paths:
+        pointer = project.folder / f"{path}.dvc"
+        value = yaml.safe_load(pointer.read_text())
+        for out in value["outs"]:
+            assert out.pop("hash") == "md5"
+        pointer.write_text(yaml.safe_dump(value))
+    shutil.copytree(remote / "files" / "md5", remote, dirs_exist_ok=True)
+    shutil.rmtree(remote / "files")
+    shutil.copytree(cache / "files" / "md5", cache, dirs_exist_ok=True)
+    shutil.rmtree(cache / "files")
+    with Repo(str(project.folder)) as repo:
+        changed = repo.status(targets=[str(project.folder / f"{p}.dvc") for p in paths])
+        assert changed == {}, f"DVC itself does not read it so: {changed}"
+
+
+def test_data_of_dvc_2_is_found_and_pulled(project: Project, tmp_path: Path) -> None:
+    """It waited for ever as data that nobody had pushed."""
+    as_dvc_2_left_it(project, "data/train.jsonl", "data/test.jsonl", "models/base")
+    sha = project.ship("As an older DVC left it")
+    source = source_of(project, tmp_path / "home")
+    source.git.fetch()
+    at = source.at(sha)
+    assert source.missing_data(at) == []
+    tree = source.pull(at, ["data/train.jsonl", "data/test.jsonl", "models/base"])
+    for path in ("data/train.jsonl", "data/test.jsonl", "models/base/config.json", "models/base/model.safetensors"):
+        assert (tree / path).read_bytes() == (project.folder / path).read_bytes()
+
+
+def test_data_of_dvc_2_that_nobody_pushed_is_still_missed(project: Project, tmp_path: Path) -> None:
+    as_dvc_2_left_it(project, "data/train.jsonl", "data/test.jsonl", "models/base")
+    sha = project.ship("As an older DVC left it")
+    (pointer,) = yaml.safe_load((project.folder / "data/train.jsonl.dvc").read_text())["outs"]
+    (project.root / "dvc-remote" / pointer["md5"][:2] / pointer["md5"][2:]).unlink()
+    source = source_of(project, tmp_path / "home")
+    source.git.fetch()
+    assert source.missing_data(source.at(sha)) == ["data/train.jsonl"]
+    with pytest.raises(DataNotPushed, match=r"data/train\.jsonl: not in the DVC remote; run `dvc push`"):
+        source.pull(source.at(sha), ["data/train.jsonl"])

@@ -1,8 +1,10 @@
 """Artifacts are whole or do not exist, and equal content is stored once: on a folder and on object storage alike."""
 
 import json
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -126,7 +128,7 @@ def test_without_its_manifest_an_artifact_does_not_exist(store: ArtifactStore, f
     ("data", "text"),
     [
         (b"weights", r"model\.safetensors has 7 bytes, 700 were stored"),
-        (b"WEIGHTS" * 100, r"model\.safetensors was altered"),
+        (b"WEIGHTS" * 100, r"model\.safetensors was altered \(sha256 a820\w{60} was stored, \w{64} is there\)"),
         (None, r"model\.safetensors is missing"),
     ],
 )
@@ -267,3 +269,19 @@ def test_a_process_killed_in_the_middle_leaves_nothing_that_anyone_would_read(
     artifact = store.put(source)
     assert artifact.digest == identity and len(store.manifest(artifact.uri).files) == 60
     store.fetch(artifact.uri)
+
+
+def test_what_killed_uploads_left_does_not_pile_up(tmp_path: Path, files: Path) -> None:
+    """Dropped by whoever stores something later; an upload that may still be at work is left alone."""
+    store = ArtifactStore(str(tmp_path / "store"), tmp_path / "cache")
+    artifacts = tmp_path / "store" / "artifacts"
+    own = artifacts / store.put(files).digest
+    day = 24 * 3600
+    for name, age in (("abandoned", 2 * day), ("at-work", 60)):
+        written(artifacts / name, {"model.safetensors.0.part": b"wei", "inner/config.json": b"{}"})
+        for path in (artifacts / name, *(artifacts / name).rglob("*")):
+            os.utime(path, (time.time() - age,) * 2)
+    written(own, {"tokenizer/vocab.json.1.part": b"{"})
+    store.put(files)
+    assert sorted(p.name for p in artifacts.iterdir()) == sorted([own.name, "at-work"])
+    assert read(own) == FILES

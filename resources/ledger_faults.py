@@ -1,0 +1,55 @@
+"""What keeps the ledger from being used as it is, in words: locked, full, unreachable, of another version."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
+
+from llmops_assets.programs.space import full, has_no_room, is_full
+
+_WRITE_LOCK = 120
+"""The byte of the file NAME-shm that a writer locks, by SQLite's file format."""
+
+
+class LedgerError(Exception):
+    """The ledger cannot be used as it is; the message names the remedy."""
+
+
+def is_locked(error: OperationalError) -> bool:
+    return "database is locked" in str(error.orig)
+
+
+def locked(url: str) -> str:
+    """Who keeps a ledger on SQLite locked."""
+    return f"{make_url(url).database} is locked by {_holder(Path(make_url(url).database or ''))}"
+
+
+def unavailable(error: OperationalError, url: str, waited_s: float) -> str:
+    """Why an operation failed, and what helps. It was one transaction, so nothing of it happened."""
+    place = make_url(url)
+    if is_locked(error):
+        return (
+            f"the ledger {locked(url)}, for more than {waited_s:g} s. Nothing was changed; whatever runs by itself "
+            "tries again. Remedy: end that process if it hangs"
+        )
+    if place.get_backend_name() == "sqlite" and (is_full(error) or has_no_room(Path(place.database or "/").parent)):
+        return full("the ledger", Path(place.database or "/").parent, "; what runs by itself then goes on")
+    said = str(error.orig).strip().splitlines()[0]
+    return (
+        f"the ledger {place.render_as_string(hide_password=True)} cannot be used now: {said}. Nothing was changed. "
+        "Remedy: see that it is there, and that this user may write to it"
+    )
+
+
+def _holder(database: Path) -> str:
+    """The process that has SQLite's write lock, as far as Linux tells."""
+    with suppress(OSError, ValueError, psutil.Error):
+        inode = database.with_name(f"{database.name}-shm").stat().st_ino
+        for line in Path("/proc/locks").read_text().splitlines():
+            # 5: POSIX  ADVISORY  WRITE 1234 fd:01:5678 120 120
+            _, _, _, kind, pid, where, first, *_ = line.replace("-> ", "").split()
+            if kind == "WRITE" and int(where.rsplit(":", 1)[1]) == inode and int(first) == _WRITE_LOCK:
+                return f"process {pid} ({psutil.Process(int(pid)).name()})"
+    return "another process"

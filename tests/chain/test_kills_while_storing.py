@@ -1,0 +1,152 @@
+"""A run killed while it keeps what a program made: between the program's end and the ledger, at every step of the way.
+
+The moment is exact and nothing of ours is replaced: Python's own audit events, heard by a `sitecustomize` on the run's
+path, say what the process is about to do, and the process is killed there as `kill -9` does.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from resources.store import MANIFEST
+from tests.chain.test_kills import Live, wait_for
+from tests.projects import Project
+
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("daemon")]
+
+LISTENER = '''
+import json, os, re, signal, sys, threading
+
+FOLDER = os.environ["TEST_AUDIT"]
+HEARD = ("open", "os.rename", "shutil.rmtree")
+left = []  # events until the end, once the moment has come
+here = threading.local()  # several threads upload at once; what one hears is no excuse for another
+
+
+def listen(event, args):
+    if left:
+        left[0] -= 1
+        if left[0] <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+    if getattr(here, "busy", False) or (event not in HEARD and event != "subprocess.Popen"):
+        return
+    here.busy = True
+    try:
+        if event == "subprocess.Popen":
+            if any("llmops_assets.programs." in str(a) for a in args[1]):
+                with open(FOLDER + "/programs", "a") as file:
+                    file.write(os.path.basename(str(args[1][-1])) + "\\n")
+            return
+        path = str(args[0])
+        if "/artifacts/" not in path and "/jobs/" not in path:
+            return
+        try:
+            with open(FOLDER + "/order") as file:
+                order = json.load(file)
+        except (OSError, ValueError):
+            return
+        if order["event"] == event and re.search(order["path"], path):
+            os.remove(FOLDER + "/order")
+            if not order["then"]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left.append(order["then"])
+    finally:
+        here.busy = False
+
+
+sys.addaudithook(listen)
+'''
+
+
+class Killer:
+    """Gives orders to whatever run is at work, and knows which programs were ever started."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.order = folder, folder / "order"
+
+    def kill(self, event: str, path: str, then: int = 0) -> None:
+        """At this audit event on this path, or so many events later."""
+        part = self.folder / "order.part"
+        part.write_text(json.dumps({"event": event, "path": path, "then": then}))
+        part.replace(self.order)
+
+    def started(self) -> Counter[str]:
+        return Counter((self.folder / "programs").read_text().split())
+
+
+@pytest.fixture(scope="module")
+def killer(tmp_path_factory: pytest.TempPathFactory) -> Killer:
+    folder = tmp_path_factory.mktemp("audit")
+    (folder / "sitecustomize.py").write_text(LISTENER)
+    return Killer(folder)
+
+
+@pytest.fixture(scope="module")
+def live(
+    killer: Killer, make_project: Callable[[], Project], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Live]:
+    world = Live(tmp_path_factory.mktemp("live"), make_project())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(killer.folder))
+        patch.setenv("TEST_AUDIT", str(killer.folder))
+        world.start(patch)
+        yield world
+        world.stop()
+
+
+def assert_nothing_half_stored_is_known(live: Live, sha: str) -> None:
+    for record in live.ledger.records_of("zoo", sha).values():
+        for uri in record.artifacts:
+            live.resources["store"].fetch(uri)
+
+
+def deliver(live: Live, killer: Killer, sha: str, *orders: tuple[str, str, int]) -> None:
+    """Kills the run of one generation after the other, and waits for the release that comes all the same."""
+    for generation, order in enumerate(orders, start=1):
+        killer.kill(*order)
+        wait_for(f"the end of generation {generation}: {order}", lambda: not killer.order.exists(), 120)
+        wait_for("the next generation", lambda n=generation: len(live.requests(sha)) > n or None, 60)
+        assert_nothing_half_stored_is_known(live, sha)
+    request = wait_for("the release", lambda: live.ended(sha))
+    assert (request.status, request.generation) == ("released", len(orders) + 1), request
+    assert_nothing_half_stored_is_known(live, sha)
+    assert live.ask().ok
+
+
+def assert_nothing_is_left(live: Live) -> None:
+    assert [p.name for p in (live.settings.home / "jobs").iterdir() if p.is_dir()] == []
+    artifacts = live.settings.home / "store" / "artifacts"
+    assert list(artifacts.rglob("*.part")) == []
+    assert [p.name for p in artifacts.iterdir() if not (p / MANIFEST).exists()] == []
+
+
+def test_a_run_killed_around_its_record_computes_nothing_twice_and_leaves_nothing(live: Live, killer: Killer) -> None:
+    """In the middle of an upload; all stored and in no record; in a record, and its program's folder half gone."""
+    deliver(
+        live,
+        killer,
+        live.project.push(),
+        ("os.rename", r"/artifacts/\w+/train\.jsonl\.\w+\.part$", 0),
+        ("os.rename", rf"/artifacts/\w+/{MANIFEST}\.\w+\.part$", 1),
+        ("shutil.rmtree", r"/jobs/quantize-\w+$", 5),
+    )
+    assert {name.split("-")[0] for name in killer.started()} >= {"dataset", "train", "evaluate", "quantize"}
+    assert set(killer.started().values()) == {1}, killer.started()
+    assert_nothing_is_left(live)
+
+
+def test_a_run_killed_before_the_manifest_goes_on_with_what_its_program_made(live: Live, killer: Killer) -> None:
+    """A file just opened; all files in place but the manifest."""
+    live.project.write("prompts/ask.jinja", "Tell me: {{ input }}\n")
+    deliver(
+        live,
+        killer,
+        live.project.ship("Another prompt"),
+        ("open", r"/artifacts/\w+/report\.html\.\w+\.part$", 1),
+        ("os.rename", rf"/artifacts/\w+/{MANIFEST}\.\w+\.part$", 0),
+    )
+    assert set(killer.started().values()) == {1}, killer.started()
+    assert_nothing_is_left(live)

@@ -21,7 +21,7 @@ from tests.live import Live, Users, wait_for
 from tests.projects import Project
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("daemon")]
-STEPS = 80
+STEPS = 120
 
 
 @pytest.fixture(scope="module")

@@ -59,6 +59,18 @@ def dagster_home(settings: Settings) -> Path:
     return folder
 
 
+def _make_history(home: Path) -> None:
+    """Dagster's databases, made by one process: three that start at once on an empty folder break them for good."""
+    if (home / "schedules" / "schedules.db").exists():
+        return
+    import dagster as dg
+
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        instance.get_runs(limit=1)
+        instance.all_instigator_state()
+        instance.get_latest_materialization_event(dg.AssetKey("none"))
+
+
 def start(settings: Settings, dagster_port: int, mlflow_port: int | None, say: Callable[[str], None]) -> None:
     """Starts what does not run yet and waits until it answers.
 
@@ -76,6 +88,7 @@ def start(settings: Settings, dagster_port: int, mlflow_port: int | None, say: C
         alive = supervisor.alive()
         if not alive:
             supervisor.end_left_behind()  # it may hold the ports
+            _make_history(dagster_home(settings))
         running = supervisor.processes()
         for service in services:
             if service.name not in running and service.port is not None and not port_is_free(service.port):
@@ -104,7 +117,7 @@ def _services(settings: Settings, sockets: Path, dagster_port: int, mlflow_port:
             "dagster-webserver", "dagster_webserver", "-w", "workspace.yaml", *here, "-p", str(dagster_port),
             port=dagster_port, path="/server_info",
         ),
-        Service("dagster-daemon", "dagster._daemon", "run", "-w", "workspace.yaml"),
+        Service("dagster-daemon", "resources.daemon", "run", "-w", "workspace.yaml"),
     ]  # fmt: skip
     if mlflow_port is not None:
         store = ("--backend-store-uri", settings.mlflow_uri, "--workers", "1")

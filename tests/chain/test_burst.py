@@ -94,7 +94,12 @@ def test_a_commit_that_cancels_in_mid_rollout_has_the_older_one_returned_first(l
         wait_for("the second step", lambda: at_the_second_step(live, older))
         newer = live.project.ship("Newer, and in a hurry", {**context(448), "on_newer": "cancel"})
         ended = wait_for("the older one's end", lambda: live.ended(older))
-        returned = wait_for("its return", lambda: s if (s := rollout_of(live, older)) and s.status == "returned" else None)
+
+        def returned_state() -> RolloutState | None:
+            state = rollout_of(live, older)
+            return state if state and state.status == "returned" else None
+
+        returned = wait_for("its return", returned_state)
         request = wait_for("the newer one's release", lambda: live.ended(newer))
     assert (ended.status, ended.generation) == ("superseded", 1)
     assert returned.replaces == before.release

@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 setup: $(STAMP) ## install everything into .venv
 
-demo: setup ## five pushes, each becoming what it should: about 12 minutes
+demo: setup ## seven pushes, each becoming what it should: about 15 minutes
 	$(BIN)/llmops demo
 
 down: setup ## end everything that the demo left running

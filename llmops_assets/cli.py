@@ -399,7 +399,7 @@ def down(forget: Annotated[bool, typer.Option(help="Also forget what was deploye
 def demo(
     fresh: Annotated[bool, typer.Option(help="Begin anew, dropping what an earlier demo left.")] = True,
 ) -> None:
-    """Play the demo: a project of its own, five pushes, and what becomes of each."""
+    """Play the demo: a project of its own, seven pushes, and what becomes of each."""
     from llmops_assets.demo import play
 
     with answers():

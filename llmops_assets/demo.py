@@ -1,4 +1,4 @@
-"""`llmops demo`: a project of its own, five pushes, and what becomes of each. It only commits, adds data and pushes:
+"""`llmops demo`: a project of its own, seven pushes, and what becomes of each. It only commits, adds data and pushes:
 everything else is done by the daemon's own sensors. What it prints it has read from the ledger and from Dagster.
 """
 
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,12 +21,13 @@ from rich.table import Table
 
 from llmops_assets import local
 from llmops_assets.demo_acts import Act, Ran, acts
+from llmops_assets.demo_users import Users
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import Measured
 from llmops_assets.domain.requests import Request
 from llmops_assets.project import ConfigError
 from llmops_assets.settings import ProjectSource, ServingSettings, Settings, default_home, dump_settings
-from llmops_assets.stage import REQUEST_TAG, progress_text
+from llmops_assets.stage import REQUEST_TAG, REVISION_TAG, progress_text
 from resources.assembly import build_resources
 from resources.ledger import Ledger
 
@@ -117,12 +119,13 @@ def play(fresh: bool) -> bool:
     stage.began = time.monotonic()
     results: list[Ran] = []
     with dg.DagsterInstance.from_config(str(local.dagster_home(stage.settings))) as instance:
-        for act in acts(builder, root / "work"):
+        played = acts(builder, root / "work")
+        for act in played:
             results.append(_play_act(stage, instance, act, results))
             if results[-1].problems and act.number == 1:
                 break  # nothing later can be judged without a first release
     _show(stage, results)
-    return all(not r.problems for r in results) and len(results) == 5
+    return all(not r.problems for r in results) and len(results) == len(played)
 
 
 def _clear(home: Path, ports: Ports, fresh: bool) -> None:
@@ -147,14 +150,18 @@ def _clear(home: Path, ports: Ports, fresh: bool) -> None:
 def _play_act(stage: Stage, instance: dg.DagsterInstance, act: Act, before: list[Ran]) -> Ran:
     out.print(f"[bold]Act {act.number}: {act.title}[/bold]")
     quality = stage.quality()
-    sha = act.push()
-    pushed = time.monotonic()
-    out.print(f"  pushed {short(sha)}")
-    request = _follow(stage, instance, sha, pushed)
+    users = Users(stage.base_url, NAME)
+    with users if before else nullcontext():  # before the first act there is nothing to ask
+        sha = act.push(before)
+        pushed = time.monotonic()
+        out.print(f"  pushed {short(sha)}")
+        request = _follow(stage, instance, sha, pushed)
+        seconds = time.monotonic() - pushed
+        time.sleep(act.watched_s)
     result = Ran(
         act=act,
         revision=sha,
-        seconds=time.monotonic() - pushed,
+        seconds=seconds,
         status=request.status if request else "nothing seen",
         why=(request.detail if request.status in ("rejected", "failed") else request.reason) if request else "",
         stages=_stages(instance, request) if request else (),
@@ -163,15 +170,21 @@ def _play_act(stage: Stage, instance: dg.DagsterInstance, act: Act, before: list
         before=quality,
         after=stage.quality(),
         tick=_tick(instance, sha) if request and request.status == "skipped" else "",
+        verdicts=tuple(v for _, v in stage.ledger.verdicts(NAME, sha) if not v.passed),
+        runs=instance.get_runs_count(dg.RunsFilter(tags={REVISION_TAG: sha})),
+        asked=users.asked,
+        unanswered=tuple(users.unanswered),
     )
     problems = act.check(result, before)
     if act.number == 1 and not problems:
-        answer = _ask(stage)
+        answer = users.ask()
         out.print(f"  asked production through the openai client: {answer!r}")
         problems += () if answer.strip() else ("production answered nothing",)
     result = result.model_copy(update={"problems": problems})
     for problem in result.problems:
         out.print(f"  [red]✗ {problem}[/red]")
+    if result.asked:
+        out.print(f"  production answered {result.asked - len(result.unanswered)} of {result.asked} users meanwhile")
     out.print(f"  [green]✓[/green] {result.status} after {result.seconds:.0f} s" if not problems else "", "\n")
     return result
 
@@ -230,17 +243,6 @@ def _tick(instance: dg.DagsterInstance, sha: str) -> str:
             if said:
                 return said[-1]
     return ""
-
-
-def _ask(stage: Stage) -> str:
-    from openai import OpenAI
-
-    client = OpenAI(base_url=stage.base_url, api_key="none")
-    code = "def mean(values):\n    return sum(values) / len(values)"
-    answer = client.chat.completions.create(
-        model=NAME, messages=[{"role": "user", "content": code}], temperature=0, max_tokens=32
-    )
-    return answer.choices[0].message.content or ""
 
 
 def _show(stage: Stage, results: list[Ran]) -> None:

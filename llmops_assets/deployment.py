@@ -25,12 +25,15 @@ from llmops_assets.domain.records import (
 from llmops_assets.domain.requests import newest_planned
 from llmops_assets.domain.rollout import begin
 from llmops_assets.evidence import verdict_on
+from llmops_assets.project import ProjectConfig
 from llmops_assets.settings import ProjectSource, Settings
 from llmops_assets.stage import StageRun, stage_asset
 from resources.compute import BadInput
 from resources.ledger import Conflict
 from resources.rollout import Rollout, retire_others
 from resources.serving import ServingError
+
+CANARY_TOKENS = 64
 
 
 def _deploy(run: StageRun, environment: str, release: Release) -> None:
@@ -140,8 +143,14 @@ def _rollout(run: StageRun, release: Release) -> Rollout:
         drain=run.settings.serving.drain,
         deploy=lambda: _deploy(run, "production", release),
         inputs=lambda: _inputs(run),
+        answer_tokens=canary_tokens(run.at.config),
         say=run.log.info,
     )
+
+
+def canary_tokens(config: ProjectConfig) -> int:
+    """How long an answer a rollout asks for: what was evaluated, but a canary need not wait for whole essays."""
+    return min(config.evaluation.max_new_tokens, CANARY_TOKENS)
 
 
 def _inputs(run: StageRun) -> list[str]:

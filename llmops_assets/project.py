@@ -176,7 +176,12 @@ class Serving(Strict):
 
     parallel: int = Field(default=8, ge=1, le=256, description="Requests answered at once.")
     context_length: int | None = Field(default=None, ge=64, description="Tokens per request; None: up to 2048.")
-    max_tokens: int | None = Field(default=None, ge=1, description="Upper limit of an answer; None: the engine's.")
+    max_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="Tokens of an answer to a client that does not say how many; None: until it ends or the context "
+        "is full.",
+    )
 
 
 class Approval(Strict):

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from llmops_assets.deployment import canary_tokens
 from llmops_assets.domain.chain import STAGES
 from llmops_assets.domain.hold import Hold, NoTarget
 from llmops_assets.domain.keys import digest, short
@@ -97,6 +98,7 @@ def _move(
         drain=context.resources.settings.serving.drain,
         deploy=_deployer(context, name, release),
         inputs=lambda: _inputs(ledger, context.resources.store, name, at),
+        answer_tokens=canary_tokens(at.config),
         say=context.log.info,
     )
     state = rollout.run(begin_rollback(target, present.release))

@@ -26,14 +26,15 @@ class Answer(Frozen):
     latency_s: float = Field(description="From the request to its end.")
     first_token_s: float | None = None
     tokens: int = Field(default=0, description="As the engine counts them, else the pieces of the stream.")
+    finish_reason: str | None = Field(default=None, description="Why it ended, in the engine's word: stop or length.")
     broken: bool = Field(default=False, description="It began and did not end properly.")
     release: str | None = Field(default=None, description="Digest of the release that answered.")
     error: str = Field(default="", description="What went wrong, in words.")
 
-    @property
-    def sample(self) -> Sample:
-        """As the rollout judges it."""
-        return Sample(ok=self.ok, empty=not self.text.strip(), latency_s=self.latency_s)
+    def sample(self, wanted_tokens: int) -> Sample:
+        """As the rollout judges it: cut is what ended at a limit before it had as many tokens as were wanted."""
+        cut = self.finish_reason == "length" and self.tokens < wanted_tokens
+        return Sample(ok=self.ok, empty=not self.text.strip(), cut=cut, latency_s=self.latency_s)
 
 
 def ask(
@@ -100,7 +101,14 @@ def _ask(
     body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": text}], "temperature": 0}
     body |= {"max_tokens": max_tokens} if max_tokens else {}
     body |= {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
-    seen: dict[str, Any] = {"status": 0, "text": "", "release": None, "first_token_s": None, "tokens": 0}
+    seen: dict[str, Any] = {
+        "status": 0,
+        "text": "",
+        "release": None,
+        "first_token_s": None,
+        "tokens": 0,
+        "finish_reason": None,
+    }
     began = time.monotonic()
     finished, error = False, ""
     try:
@@ -125,13 +133,13 @@ def _read_whole(body: bytes, seen: dict[str, Any]) -> tuple[bool, str]:
     seen |= {
         "text": choice["message"].get("content") or "",
         "tokens": answer.get("usage", {}).get("completion_tokens", 0),
+        "finish_reason": choice.get("finish_reason"),
     }
     return (True, "") if choice.get("finish_reason") else (False, "the answer has no finish_reason")
 
 
 def _read_stream(response: "httpx.Response", seen: dict[str, Any], began: float, timeout: float) -> tuple[bool, str]:
     """Whether the stream ended as it should: with a finish_reason and [DONE]; and if not, why."""
-    reason = None
     for line in response.iter_lines():
         if time.monotonic() - began > timeout:
             return False, f"the answer took longer than {timeout:g} s"
@@ -141,12 +149,12 @@ def _read_stream(response: "httpx.Response", seen: dict[str, Any], began: float,
             continue
         data = line.removeprefix("data:").strip()
         if data == "[DONE]":
-            return (True, "") if reason else (False, "the stream has no finish_reason")
+            return (True, "") if seen["finish_reason"] else (False, "the stream has no finish_reason")
         event = json.loads(data)
         if "error" in event:
             return False, json.dumps(event["error"])[:1000]
         for choice in event.get("choices", ()):
-            reason = choice.get("finish_reason") or reason
+            seen["finish_reason"] = choice.get("finish_reason") or seen["finish_reason"]
             if piece := choice.get("delta", {}).get("content"):
                 seen["first_token_s"] = seen["first_token_s"] or time.monotonic() - began
                 seen |= {"text": seen["text"] + piece, "tokens": seen["tokens"] + 1}

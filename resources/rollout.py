@@ -35,6 +35,8 @@ class Rollout:
     """Has a healthy engine for the release, without traffic."""
     inputs: Callable[[], Sequence[str]]
     """What the candidate is asked."""
+    answer_tokens: int
+    """What answers may have: as many as the release was evaluated with, if that is not too long to wait for."""
     say: Callable[[str], None]
 
     def run(self, first: RolloutState) -> RolloutState:
@@ -92,13 +94,19 @@ class Rollout:
         headers = self.serving.candidate_headers(self.release.digest)
         began = time.monotonic()
         longest = max(3 * hold, 60.0)
+        # Clients mostly leave the length to the endpoint. Where it has a shorter one of its own, so does this one.
+        own = self.release.serving.get("max_tokens")
+        tokens = None if own and own < self.answer_tokens else self.answer_tokens
         samples: list[Sample] = []
         while True:
             batch = list(itertools.islice(inputs, PROBES))
-            answers = ask_many(url, self.project, batch, concurrency=PROBES, headers=headers, max_tokens=32)
+            answers = ask_many(
+                url, self.project, batch, concurrency=PROBES, headers=headers, max_tokens=tokens
+            )
             for answer in answers:
+                sample = answer.sample(self.answer_tokens)
                 wrong = answer.release != self.release.digest
-                samples.append(answer.sample.model_copy(update={"ok": False}) if wrong else answer.sample)
+                samples.append(sample.model_copy(update={"ok": False}) if wrong else sample)
             waited = time.monotonic() - began
             if waited >= longest or (waited >= hold and len(samples) >= self.policy.min_samples):
                 return samples

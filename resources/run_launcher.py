@@ -2,13 +2,18 @@
 
 Dagster's default launcher asks the code server; when both die the run stays STARTED for ever and blocks its project.
 Here pid and start time stand in the run's tags, so that any daemon, also a later one, can tell.
+
+A fresh interpreter would spend more than a second on importing Dagster before each run. Workers are forked from
+Python's own fork server, which has imported it once. The location itself is always imported anew.
 """
 
+import multiprocessing
 import os
+import runpy
 import signal
-import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +26,7 @@ from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
 PID_TAG = "llmops/worker_pid"
 STARTED_TAG = "llmops/worker_started"
+_PRELOADED = ["dagster._cli", "dagster._cli.api", "dagster._core.execution.api", "sqlalchemy.orm", "alembic.command"]
 
 
 def worker_tags(process: psutil.Process) -> dict[str, str]:
@@ -40,12 +46,65 @@ def worker_of(run: DagsterRun) -> psutil.Process | None:
         return None
 
 
+def start_detached(module: str, arguments: Sequence[str], log: Path) -> int:
+    """Starts `python -m module …` as it would run from here, in a session of its own and nobody's child; its pid.
+
+    Raises:
+        RuntimeError: it could not be started; the log may say why.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    told, tell = context.Pipe(duplex=False)
+    target = (module, list(arguments), str(log), dict(os.environ), str(Path.cwd()), tell)
+    between = context.Process(target=_detach, args=target, name=f"start {module}")
+    between.start()
+    tell.close()
+    try:
+        return int(told.recv())
+    except EOFError:
+        raise RuntimeError(f"python -m {module} could not be started; {log} may say why") from None
+    finally:
+        told.close()
+        between.join()
+
+
+def _detach(
+    module: str, arguments: list[str], log: str, environment: dict[str, str], folder: str, tell: Connection
+) -> None:
+    pid = os.fork()
+    if pid:
+        tell.send(pid)
+        return  # this process ends here, so that its child is nobody's: no zombie, and it outlives the fork server
+    tell.close()
+    code: int | str | None = 1
+    try:
+        os.setsid()
+        for target, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY | os.O_CREAT | os.O_APPEND)):
+            source = os.open(log if target else os.devnull, flags, 0o644)
+            os.dup2(source, target)
+            os.close(source)
+        os.dup2(1, 2)
+        os.environ.clear()
+        os.environ.update(environment)
+        os.chdir(folder)
+        sys.argv = [module, *arguments]
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        code = 0
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else int(code is not None))
+
+
 class ProcessRunLauncher(RunLauncher, ConfigurableClass):
     """`run_launcher: {module: resources.run_launcher, class: ProcessRunLauncher}` in dagster.yaml."""
 
     def __init__(self, inst_data: ConfigurableClassData | None = None):
         self._inst_data = inst_data
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
         super().__init__()
 
     @property
@@ -69,19 +128,12 @@ class ProcessRunLauncher(RunLauncher, ConfigurableClass):
             job_origin=origin, run_id=run.run_id, instance_ref=self._instance.get_ref(), set_exit_code_on_failure=True
         )
         command = args.get_command_args()
+        arguments = command[command.index("dagster") + 1 :]
         folder = Path(self._instance.root_directory) / "run-logs"
         folder.mkdir(exist_ok=True)
-        with (folder / f"{run.run_id}.log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", *command[command.index("dagster") :]],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        self._children[run.run_id] = process
-        self._instance.add_run_tags(run.run_id, worker_tags(psutil.Process(process.pid)))
-        self._instance.report_engine_event(f"worker is process {process.pid}", run)
+        pid = start_detached("dagster", arguments, folder / f"{run.run_id}.log")
+        self._instance.add_run_tags(run.run_id, worker_tags(psutil.Process(pid)))
+        self._instance.report_engine_event(f"worker is process {pid}", run)
 
     def terminate(self, run_id: str) -> bool:
         run = self._instance.get_run_by_id(run_id)
@@ -97,15 +149,8 @@ class ProcessRunLauncher(RunLauncher, ConfigurableClass):
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        self._reap()
         if worker_of(run) is not None:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         if PID_TAG not in run.tags:
             return CheckRunHealthResult(WorkerStatus.UNKNOWN, "no worker is noted for this run")
         return CheckRunHealthResult(WorkerStatus.FAILED, f"its worker, process {run.tags[PID_TAG]}, is gone")
-
-    def _reap(self) -> None:
-        """Takes leave of dead children, which are zombies until then."""
-        for run_id, process in list(self._children.items()):
-            if process.poll() is not None:
-                del self._children[run_id]

@@ -23,6 +23,7 @@ CONTENT = (
     *("prompts", "tests"),
 )
 BRANCH = "main"
+CUT_TOKENS = 10
 FENCED_PROMPT = "Summarize this Python function in one line.\n\n```python\n{{ input }}\n```\n"
 
 
@@ -117,6 +118,27 @@ def add_training_data(folder: Path, packages: Sequence[str] = MORE_PACKAGES, cou
     return commit(folder, f"Train on {', '.join(packages)} as well")
 
 
+def ruin_learning_rate(folder: Path) -> str:
+    """A learning rate fifty times too high: the trained model is worse than the one it began with."""
+    _edit(folder / "llmops.yaml", "learning_rate: 4.0e-4", "learning_rate: 2.0e-2")
+    return commit(folder, "Learn faster")
+
+
+def cut_answers(folder: Path) -> str:
+    """Takes the last commit back, and limits answers to a length at which many of them break off in mid-sentence."""
+    revert_since(folder, "HEAD~1")
+    limited = f"engine: llama.cpp\n  serving: {{max_tokens: {CUT_TOKENS}}}"
+    _edit(folder / "llmops.yaml", "engine: llama.cpp", limited)
+    return commit(folder, "Answer in fewer tokens")
+
+
+def _edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text(encoding="utf-8")
+    if text.count(old) != 1:
+        raise ProjectError(f"{file}: {old!r} should stand there once, it stands there {text.count(old)} times")
+    file.write_text(text.replace(old, new), encoding="utf-8")
+
+
 def commit(folder: Path, message: str) -> str:
     """Commits everything that changed.
 
@@ -136,9 +158,9 @@ def push(folder: Path) -> str:
     return head(folder)
 
 
-def revert_last(folder: Path) -> str:
-    """Reverts the last commit by a new one, and brings the data back to what it names."""
-    _run(folder, "git", "revert", "--no-edit", "HEAD")
+def revert_since(folder: Path, revision: str) -> str:
+    """Reverts each commit after a revision by a new one, and brings the data back to what it named."""
+    _run(folder, "git", "revert", "--no-edit", f"{revision}..HEAD")
     _dvc(folder, "checkout", "--quiet")
     return head(folder)
 

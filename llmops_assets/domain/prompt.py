@@ -10,26 +10,30 @@ white space only (`trim`), and cannot read `{% raw %}` and `{%+`. So a prompt ma
 whatever else a prompt needs belongs in the data.
 """
 
-from jinja2 import StrictUndefined, TemplateSyntaxError, meta, nodes
-from jinja2.exceptions import TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # Jinja takes a tenth of the location's load, and loading it renders nothing
+    from jinja2 import nodes
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 ALLOWED = "text, {{ input }}, if/elif/else, ==, !=, in, not, and, or, ~, and the filters replace and default"
-_NODES = (
-    nodes.Template,
-    nodes.Output,
-    nodes.TemplateData,
-    nodes.Name,
-    nodes.Const,
-    nodes.If,
-    nodes.CondExpr,
-    nodes.Compare,
-    nodes.Operand,
-    nodes.And,
-    nodes.Or,
-    nodes.Not,
-    nodes.Concat,
-    nodes.Filter,
+_NODES = frozenset(
+    [
+        "Template",
+        "Output",
+        "TemplateData",
+        "Name",
+        "Const",
+        "If",
+        "CondExpr",
+        "Compare",
+        "Operand",
+        "And",
+        "Or",
+        "Not",
+        "Concat",
+        "Filter",
+    ]
 )
 _FILTERS = ("replace", "default")
 _COMPARISONS = ("eq", "ne", "in", "notin")
@@ -39,8 +43,11 @@ class PromptError(ValueError):
     """The template cannot be served: says what is wrong and how to mend it."""
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
+def _environment() -> "ImmutableSandboxedEnvironment":
     """As transformers renders chat templates, but that an undefined variable is an error."""
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
     return ImmutableSandboxedEnvironment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False
     )
@@ -57,6 +64,8 @@ def check_prompt(template: str) -> None:
         PromptError: a syntax error, an undefined variable, a construct that engines render differently, or a template
             that ignores its input.
     """
+    from jinja2 import TemplateSyntaxError, meta, nodes
+
     env = _environment()
     text = _stripped(template)
     first = template[: len(template) - len(template.lstrip())].count("\n")  # line numbers are the file's
@@ -87,15 +96,18 @@ def _is_strange(kind: str, value: str) -> bool:
     return kind == "raw_begin" or (kind.endswith(("_begin", "_end")) and "+" in value)
 
 
-def _refused(node: nodes.Node) -> str | None:
+def _refused(node: "nodes.Node") -> str | None:
     """What a person calls a node that a prompt may not hold; None if it may."""
+    from jinja2 import nodes
+
     if isinstance(node, nodes.Filter):
         return None if node.name in _FILTERS else f"the filter {node.name!r}"
     if isinstance(node, nodes.Operand):
         return None if node.op in _COMPARISONS else f"the comparison {node.op!r}"
     if isinstance(node, nodes.Const):
         return None if isinstance(node.value, str) else f"the constant {node.value!r}"
-    return None if isinstance(node, _NODES) else f"{type(node).__name__.lower()!r}"
+    kind = type(node).__name__
+    return None if kind in _NODES else f"{kind.lower()!r}"
 
 
 def render_prompt(template: str, text: str) -> str:
@@ -104,6 +116,8 @@ def render_prompt(template: str, text: str) -> str:
     Raises:
         PromptError: the template cannot be rendered.
     """
+    from jinja2.exceptions import TemplateError
+
     try:
         return _environment().from_string(_stripped(template)).render(input=text)
     except (TemplateError, TypeError, ValueError) as error:

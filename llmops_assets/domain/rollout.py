@@ -51,6 +51,9 @@ def _parse_bound(value: object) -> object:
     return value
 
 
+RATES = ("error_rate", "empty_rate", "cut_rate")
+
+
 class RolloutStep(Strict):
     weight: Share = Field(gt=0, description="Share of production's traffic, for example 10%.")
     hold: Duration = Field(default=5.0, description="How long it is watched at this weight, for example 5s.")
@@ -59,8 +62,9 @@ class RolloutStep(Strict):
 class Analysis(Strict):
     """One condition on what was seen during a hold."""
 
-    metric: Literal["error_rate", "empty_rate", "p95_latency"] = Field(
-        description="Share of failed answers, share of empty ones, or the time that 95% stay under."
+    metric: Literal["error_rate", "empty_rate", "cut_rate", "p95_latency"] = Field(
+        description="Share of failed answers, of empty ones, of answers that a limit of the endpoint ended before they "
+        "had evaluation.max_new_tokens (64 if that is less), or the time that 95% stay under."
     )
     at_most: Annotated[float, BeforeValidator(_parse_bound), Field(ge=0), WithJsonSchema(_A_BOUND)] = Field(
         description="Upper bound: a share (1%) for rates, a duration (5s) for latency."
@@ -74,7 +78,7 @@ class Analysis(Strict):
             share = bound.strip().endswith("%")
             if value.get("metric") == "p95_latency" and share:
                 raise ValueError(f"p95_latency is a duration, such as 5s, not {bound!r}")
-            if value.get("metric") in ("error_rate", "empty_rate") and not share:
+            if value.get("metric") in RATES and not share:
                 raise ValueError(f"{value['metric']} is a share, such as 1%, not {bound!r}")
         return value
 
@@ -94,7 +98,11 @@ class RolloutPolicy(Strict):
         description="Shares of traffic before all of it; they must not fall.",
     )
     analysis: tuple[Analysis, ...] = Field(
-        default=(Analysis(metric="error_rate", at_most=0.01), Analysis(metric="empty_rate", at_most=0.05)),
+        default=(
+            Analysis(metric="error_rate", at_most=0.01),
+            Analysis(metric="empty_rate", at_most=0.05),
+            Analysis(metric="cut_rate", at_most=0.05),
+        ),
         description="What must hold in each step; else the traffic returns to the champion.",
     )
     min_samples: int = Field(default=20, ge=1, description="Answers needed at each step; fewer never promote.")
@@ -107,11 +115,18 @@ class RolloutPolicy(Strict):
         return self
 
 
+CUT_HINT = (
+    "deployment.serving ends answers before evaluation.max_new_tokens, the length that was evaluated: raise its "
+    "max_tokens or context_length, or evaluate shorter answers"
+)
+
+
 class Sample(Frozen):
     """One answered (or broken) request to the candidate."""
 
     ok: bool = Field(description="Status 200 and, for a stream, a proper end.")
     empty: bool = False
+    cut: bool = Field(default=False, description="A limit of the endpoint ended it before it had the tokens wanted.")
     latency_s: float = Field(ge=0)
 
 
@@ -147,11 +162,11 @@ def begin_rollback(release: str, replaces: str) -> RolloutState:
 
 
 def rollback_policy(policy: RolloutPolicy) -> RolloutPolicy:
-    """Seconds, not holds; and slow is better than wrong: the release must answer, whatever its latency."""
+    """Seconds, not holds; and slow or short is better than wrong: the release must answer, as it did before."""
     return RolloutPolicy(
         strategy="all_at_once",
         steps=(RolloutStep(weight=1.0, hold=0.0),),
-        analysis=tuple(a for a in policy.analysis if a.metric != "p95_latency"),
+        analysis=tuple(a for a in policy.analysis if a.metric in ("error_rate", "empty_rate")),
         min_samples=min(policy.min_samples, 8),
     )
 
@@ -177,13 +192,15 @@ def analyse(policy: RolloutPolicy, samples: Sequence[Sample]) -> tuple[tuple[str
     seen = {
         "error_rate": sum(not s.ok for s in samples) / total,
         "empty_rate": sum(s.ok and s.empty for s in samples) / total,
+        "cut_rate": sum(s.ok and s.cut for s in samples) / total,
         "p95_latency": percentile([s.latency_s for s in samples], 0.95),
     }
     for rule in policy.analysis:
         value = seen[rule.metric]
         unit = "s" if rule.metric == "p95_latency" else ""
         text = f"{rule.metric} {value:.3g}{unit}, asked for at most {rule.at_most:g}{unit}"
-        (good if value <= rule.at_most else bad).append(text)
+        hint = f" ({CUT_HINT})" if rule.metric == "cut_rate" and value > rule.at_most else ""
+        (good if value <= rule.at_most else bad).append(text + hint)
     return tuple(bad), tuple(good)
 
 

@@ -201,6 +201,25 @@ def test_the_revert_of_a_commit_reuses_everything_and_brings_the_earlier_release
     story.releases.append(story.production)
 
 
+def test_a_release_that_passes_its_evaluation_but_cuts_answers_short_loses_its_traffic_again(story: Story) -> None:
+    story.project.configure({"deployment": {"serving": {"max_tokens": 2}}})
+    outcome = story.ship("Answer in two tokens")
+    assert {"served_evaluation_report", "staging_endpoint", "smoke_test_report"} <= outcome.computed
+    assert story.request.status == "rejected"
+    assert "production_endpoint" in story.request.detail and "cut_rate 1" in story.request.detail
+    assert "max_tokens" in story.request.detail, "it names the setting"
+    serving, champion = story.world.resources["serving"], story.releases[-1]
+    assert story.production == champion
+    assert serving.weights("zoo", "production") == {champion: 1.0}
+    assert serving.deployed("zoo", "production") == (champion,)
+    assert story.ask()[1] == champion
+    assert story.world.settle().runs == [], "what evidence refused is not tried again"
+    story.project.git("revert", "--no-edit", "HEAD")
+    story.project.push()
+    assert story.world.settle().failures == ""
+    assert story.production == champion
+
+
 def test_other_test_rows_have_the_champion_measured_on_them_first(story: Story) -> None:
     write_rows(story.project.folder / "data/test.jsonl", rows(8, start=2000))
     story.project.dvc_add("data/test.jsonl")

@@ -25,6 +25,7 @@ from llmops_assets.domain.rollout import (
 
 GOOD = Sample(ok=True, latency_s=0.1)
 BROKEN = Sample(ok=False, latency_s=0.1)
+CUT = Sample(ok=True, cut=True, latency_s=0.1)
 EMPTY = Sample(ok=True, empty=True, latency_s=0.1)
 
 
@@ -76,6 +77,13 @@ def test_broken_empty_and_slow_answers_return_it(samples: list[Sample], text: st
     strict = policy(analysis=tuple(Analysis(metric=m, at_most=b) for m, b in analysis))
     state = rolled(strict, samples)
     assert state.status == "returned" and state.reasons == (f"at 10%: {text}",)
+
+
+def test_answers_cut_short_return_it_and_name_the_setting() -> None:
+    assert rolled(policy(), [GOOD] * 95 + [CUT] * 5).status == "running"
+    state = rolled(policy(), [GOOD] * 90 + [CUT] * 10)
+    assert state.status == "returned"
+    assert "cut_rate 0.1, asked for at most 0.05" in state.reasons[0] and "max_tokens" in state.reasons[0]
 
 
 def test_what_is_allowed_is_promoted_at_the_bound_itself() -> None:

@@ -96,8 +96,9 @@ def test_nothing_is_published_until_it_is_pushed(work: Path, tmp_path: Path) -> 
         (builder.change_readme, ["README.md"]),
         (builder.change_serving_prompt, ["prompts/summarize.jinja"]),
         (lambda folder: builder.add_training_data(folder, ["numpy"], 5), ["data/train.jsonl.dvc"]),
+        (builder.ruin_learning_rate, ["llmops.yaml"]),
     ],
-    ids=["readme", "prompt", "data"],
+    ids=["readme", "prompt", "data", "rate"],
 )
 def test_an_edit_touches_what_it_says_and_can_be_reverted(
     work: Path, edit: Callable[[Path], str], files: list[str]
@@ -110,9 +111,21 @@ def test_an_edit_touches_what_it_says_and_can_be_reverted(
     assert run(work, "git", "status", "--porcelain") == ""
     assert "in sync" in run(work, sys.executable, "-m", "dvc", "status", "--cloud")
 
-    assert builder.revert_last(work) != sha
+    assert builder.revert_since(work, "HEAD~1") != sha
     assert run(work, "git", "rev-parse", "HEAD^{tree}") == tree
     assert {path.name: path.read_bytes() for path in (work / "data").glob("*.jsonl")} == before
+
+
+def test_the_bad_edits_change_what_they_say_and_nothing_else(work: Path) -> None:
+    before = parse_config((work / "llmops.yaml").read_text())
+    builder.ruin_learning_rate(work)
+    ruined = parse_config((work / "llmops.yaml").read_text())
+    assert ruined.training.learning_rate == 50 * before.training.learning_rate
+    builder.cut_answers(work)
+    cut = parse_config((work / "llmops.yaml").read_text())
+    assert cut.training == before.training and cut.evaluation == before.evaluation
+    assert 0 < (cut.deployment.serving.max_tokens or 0) < cut.evaluation.max_new_tokens
+    assert any(a.metric == "cut_rate" for a in cut.deployment.rollout.analysis)
 
 
 def test_the_changed_prompt_can_be_served(work: Path) -> None:

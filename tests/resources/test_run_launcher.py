@@ -1,5 +1,6 @@
 """Whether a run's worker still lives: a dead one that looks alive would block its project for ever."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,9 +14,16 @@ import pytest
 from dagster import DagsterRun
 from dagster._core.launcher.base import WorkerStatus
 
-from resources.run_launcher import PID_TAG, STARTED_TAG, ProcessRunLauncher, worker_of, worker_tags
+from resources.run_launcher import PID_TAG, STARTED_TAG, ProcessRunLauncher, start_detached, worker_of, worker_tags
 
 SLEEPER = "import time; time.sleep(600)"
+TELLER = """
+import json, os, sys
+said = {"pid": os.getpid(), "session": os.getsid(0), "cwd": os.getcwd()}
+said |= {"args": sys.argv[1:], "env": os.environ.get("SAID")}
+print(json.dumps(said), flush=True)
+raise ValueError("and then it broke")
+"""
 
 
 def run_with(tags: dict[str, str]) -> DagsterRun:
@@ -69,6 +77,42 @@ def test_the_launcher_tells_a_dead_worker_from_a_living_one_and_from_none(python
     health = launcher.check_run_worker_health(run)
     assert health.status == WorkerStatus.FAILED and str(process.pid) in (health.msg or "")
     assert launcher.check_run_worker_health(run_with({})).status == WorkerStatus.UNKNOWN
+
+
+def test_a_worker_runs_as_if_started_from_here_and_is_nobodys_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: Callable[[Callable[[], object]], None]
+) -> None:
+    """The fork server is as old as the daemon; what a worker sees is what its launcher sees now."""
+    (tmp_path / "teller.py").write_text(TELLER)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for word in ("first", "second"):
+        monkeypatch.setenv("SAID", word)
+        log = tmp_path / f"{word}.log"
+        pid = start_detached("teller", ["api", word], log)
+        until(lambda log=log: "and then it broke" in log.read_text())
+        assert json.loads(log.read_text().splitlines()[0]) == {
+            "pid": pid, "session": pid, "cwd": str(tmp_path), "args": ["api", word], "env": word,
+        }  # fmt: skip
+        assert pid not in [child.pid for child in psutil.Process().children(recursive=True)]
+
+
+def test_a_worker_outlives_its_launcher(tmp_path: Path, until: Callable[[Callable[[], object]], None]) -> None:
+    (tmp_path / "sleeper.py").write_text("print('asleep', flush=True)\n" + SLEEPER)
+    code = (
+        "import os, signal; from pathlib import Path; from resources.run_launcher import start_detached\n"
+        f"pid = start_detached('sleeper', [], Path({str(tmp_path / 'log')!r}))\n"
+        f"Path({str(tmp_path / 'pid')!r}).write_text(str(pid))\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])}
+    subprocess.run([sys.executable, "-c", code], env=env, stderr=subprocess.DEVNULL, timeout=60)
+    worker = psutil.Process(int((tmp_path / "pid").read_text()))
+    try:
+        until(lambda: "asleep" in (tmp_path / "log").read_text())
+        assert worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE
+    finally:
+        worker.kill()
 
 
 def test_an_instance_can_be_told_to_use_it(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_a_whole_stream_is_a_good_answer(endpoint: Callable[[int, str], str]) ->
     answer = ask(url, "demo", "Hi")
     assert (answer.ok, answer.broken, answer.text, answer.tokens, answer.release) == (True, False, "Hello", 2, "abc")
     assert answer.first_token_s is not None and answer.first_token_s <= answer.latency_s
-    assert (answer.sample.ok, answer.sample.empty) == (True, False)
+    assert (answer.sample(2).ok, answer.sample(2).empty, answer.sample(9).cut) == (True, False, False)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_stream_without_a_proper_end_is_broken(endpoint: Callable[[int, str], 
     answer = ask(endpoint(200, body), "demo", "Hi")
     assert (answer.ok, answer.broken, answer.status) == (False, True, 200)
     assert answer.error
-    assert not answer.sample.ok
+    assert not answer.sample(1).ok
 
 
 def test_a_plain_answer_needs_a_finish_reason_too(endpoint: Callable[[int, str], str]) -> None:
@@ -82,7 +82,16 @@ def test_a_plain_answer_needs_a_finish_reason_too(endpoint: Callable[[int, str],
 
 def test_an_empty_answer_is_said_to_be_empty(endpoint: Callable[[int, str], str]) -> None:
     url = endpoint(200, event(" \n") + event(finish="stop") + "data: [DONE]\n\n")
-    assert ask(url, "demo", "Hi").sample.empty
+    assert ask(url, "demo", "Hi").sample(1).empty
+
+
+def test_an_answer_that_ends_at_a_limit_is_cut_if_it_is_shorter_than_was_wanted(
+    endpoint: Callable[[int, str], str],
+) -> None:
+    url = endpoint(200, event("Hel") + event("lo") + event(finish="length") + "data: [DONE]\n\n")
+    answer = ask(url, "demo", "Hi")
+    assert answer.ok and answer.finish_reason == "length"
+    assert answer.sample(3).cut and not answer.sample(2).cut
 
 
 def test_a_refusal_is_told_with_its_words_and_is_no_broken_stream(endpoint: Callable[[int, str], str]) -> None:

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
@@ -44,6 +45,19 @@ def of_another_session(process: psutil.Process) -> bool:
 
 def is_supervisor(process: psutil.Process) -> bool:
     return "supervisor.supervisord" in command_line(process)
+
+
+def birth(pid: int) -> str:
+    """What tells a process from every other one that has its pid at another time, also after a reboot.
+
+    Counted from the boot by a clock that nobody sets. `psutil`'s creation time is one of the wall clock: when that is
+    set, a living process seems to be another.
+
+    Raises:
+        OSError: there is no such process.
+    """
+    ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}:{ticks}"
 
 
 def is_alive(process: psutil.Process) -> bool:

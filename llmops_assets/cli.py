@@ -248,7 +248,7 @@ def _status(here: Here) -> dict[str, Any]:
         now = here.ledger.serving(here.project.name, environment)
         since = datetime.fromtimestamp(now.since, UTC).isoformat(timespec="seconds") if now else None
         serving[environment] = {"release": now.release, "revision": now.revision, "since": since} if now else None
-    requests = [r.model_dump(exclude={"age_s", "project"}) for r in here.ledger.requests(here.project.name)]
+    requests = [r.model_dump(exclude={"project"}) for r in here.ledger.requests(here.project.name)]
     holds = [
         {**hold.model_dump(exclude={"project"}), "why": str(hold)} for hold in here.ledger.holds(here.project.name)
     ]

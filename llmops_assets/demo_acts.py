@@ -89,7 +89,7 @@ def _answered(r: Ran) -> str | None:
 
 def _rejected(r: Ran, *reasons: str) -> tuple[str, ...]:
     """An outcome with its reasons, and an end: nothing tries again what evidence refused."""
-    said = "; ".join(f for v in r.verdicts for f in v.failures)
+    said = "; ".join([r.why, *(f for v in r.verdicts for f in v.failures)])
     return _all(
         None if r.status == "rejected" else f"it should have been rejected, but is {r.status}: {r.why}",
         None if r.runs == 1 else f"one run should have judged it, {r.runs} did",

@@ -27,6 +27,7 @@ def end_runs(
     for run in runs:
         worker = worker_of(run)
         if worker is not None and worker.pid != os.getpid() and not run.is_finished:
+            instance.report_run_canceling(run)  # else Dagster takes the interrupt for a failure
             worker.send_signal(signal.SIGINT)
             psutil.wait_procs([worker], timeout=wait_s)
             if worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE:

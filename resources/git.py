@@ -157,6 +157,18 @@ class GitMirror:
         found = {a: None for commit in walker for a in _authors_of(commit)}
         return list(found or _authors_of(self.commit(revision)))
 
+    def between(self, before: str, after: str) -> list[str]:
+        """The branch's commits that lie between two revisions, oldest first; none if `before` is gone."""
+        import pygit2
+
+        walker = self.repo.walk(self.commit(after).id, pygit2.enums.SortMode.TOPOLOGICAL)
+        walker.simplify_first_parent()
+        try:
+            walker.hide(self.repo[before].id)
+        except (KeyError, ValueError, pygit2.GitError):
+            return []
+        return [str(commit.id) for commit in walker][:0:-1]
+
     def message(self, revision: str) -> str:
         return (str(self.commit(revision).message).strip().splitlines() or ["(no message)"])[0]
 

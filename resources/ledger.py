@@ -128,8 +128,7 @@ class Ledger(PeoplesDecisions):
             return self._request(row._mapping) if row else None
 
     def _request(self, row: Mapping[Any, Any]) -> Request:
-        fields = {k: row[k] for k in Request.model_fields if k not in ("age_s",)}
-        return Request(**fields, age_s=max(0.0, self.clock() - row["updated"]))
+        return Request(**{k: row[k] for k in Request.model_fields})
 
     def open_request(
         self,
@@ -156,6 +155,7 @@ class Ledger(PeoplesDecisions):
             "reason": reason,
             "asked_by": asked_by,
             "base": base,
+            "tries": 1,
             "detail": "",
             "created": now,
             "updated": now,
@@ -203,6 +203,7 @@ class Ledger(PeoplesDecisions):
                     "generation": generation,
                     "status": "queued",
                     "asked_by": request.asked_by,
+                    "tries": 1 if request.status == "waiting" else old["tries"] + 1,
                     "detail": "",
                     "reason": f"{_WHY_AGAIN.split(request.reason)[0]} ({reason})",
                     "created": now,
@@ -216,7 +217,7 @@ class Ledger(PeoplesDecisions):
         except IntegrityError as error:
             raise Conflict(f"generation {generation} of {request.name} is there already") from error
         return request.model_copy(
-            update={"generation": generation, "status": "queued", "reason": row["reason"], "run_id": None}
+            update={k: row[k] for k in ("generation", "status", "reason", "tries")} | {"run_id": None}
         )
 
     def claim(self, request: Request, run_id: str) -> None:

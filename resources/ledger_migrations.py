@@ -18,7 +18,12 @@ def _to_2(c: Connection) -> None:
     t.holds.create(c)
 
 
-STEPS: dict[int, Callable[[Connection], None]] = {2: _to_2}
+def _to_3(c: Connection) -> None:
+    """How often a request was tried since somebody asked; what died before this is not counted."""
+    c.exec_driver_sql("ALTER TABLE requests ADD COLUMN tries INTEGER DEFAULT 1 NOT NULL")
+
+
+STEPS: dict[int, Callable[[Connection], None]] = {2: _to_2, 3: _to_3}
 """Version → what makes it from the one before. A step that has shipped is never edited."""
 
 _OPENING = 0x11_40_95

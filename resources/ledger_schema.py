@@ -12,8 +12,9 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 2
-"""1: the first. 2: approvals and holds. `resources.ledger_migrations` brings older ledgers here."""
+SCHEMA_VERSION = 3
+"""1: the first. 2: approvals and holds. 3: how often a request was tried.
+`resources.ledger_migrations` brings older ledgers here."""
 metadata = MetaData()
 
 schema = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
@@ -30,6 +31,7 @@ requests = Table(
     Column("asked_by", String(32), nullable=False),
     Column("base", String(64)),
     Column("run_id", String(64)),
+    Column("tries", Integer, nullable=False, server_default="1"),
     Column("detail", Text, nullable=False, default=""),
     Column("created", Float, nullable=False),
     Column("updated", Float, nullable=False),

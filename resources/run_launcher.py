@@ -24,26 +24,32 @@ from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
 from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
+from resources.processes import birth
+
 # Dagster hides tags that begin so: they are for machines, and the list of runs shows five at most.
 PID_TAG = ".dagster/llmops_worker_pid"
 STARTED_TAG = ".dagster/llmops_worker_started"
+"""When, by the wall clock: for people. A process is known by its birth."""
+BIRTH_TAG = ".dagster/llmops_worker_birth"
 _PRELOADED = ["dagster._cli", "dagster._cli.api", "dagster._core.execution.api", "sqlalchemy.orm", "alembic.command"]
 
 
 def worker_tags(process: psutil.Process) -> dict[str, str]:
     """Tags by which a worker is known again; a pid alone may be somebody else's by then."""
-    return {PID_TAG: str(process.pid), STARTED_TAG: f"{process.create_time():.2f}"}
+    return {
+        PID_TAG: str(process.pid), STARTED_TAG: f"{process.create_time():.2f}", BIRTH_TAG: birth(process.pid),
+    }  # fmt: skip
 
 
 def worker_of(run: DagsterRun) -> psutil.Process | None:
     """The run's worker, if it lives."""
-    if PID_TAG not in run.tags or STARTED_TAG not in run.tags:
+    if PID_TAG not in run.tags or BIRTH_TAG not in run.tags:
         return None
     try:
         process = psutil.Process(int(run.tags[PID_TAG]))
-        same = abs(process.create_time() - float(run.tags[STARTED_TAG])) < 1.0
+        same = birth(process.pid) == run.tags[BIRTH_TAG]
         return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-    except (psutil.NoSuchProcess, ValueError):
+    except (psutil.NoSuchProcess, OSError, ValueError):
         return None
 
 

@@ -5,10 +5,8 @@ of it, written anew by whoever finds them different; nothing here starts or asks
 """
 
 import fcntl
-import hashlib
 import os
 import shutil
-import stat
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,9 +16,7 @@ from pydantic import Field, ValidationError
 from llmops_assets.domain.base import Frozen
 from llmops_assets.domain.keys import short
 from llmops_assets.programs.specs import ServeSpec
-
-# A Unix socket's path is limited to 108 bytes on Linux and 104 on macOS. supervisord binds to NAME.PID first.
-SOCKET_PATH_LIMIT = 104 - len("/supervisor.sock.4194304") - 1
+from resources.sockets import NotPrivate, make_socket_folder, socket_folder
 
 
 class ServingError(Exception):
@@ -87,27 +83,16 @@ class StateFiles:
         self.replicas = self.folder / "replicas"
         self.logs = self.folder / "logs"
         self.gateway = self.folder / "gateway"
+        self.sockets = socket_folder(self.folder)
 
     def create(self) -> None:
         """Makes the folders, readable by their owner only."""
         for folder in (self.folder, self.replicas, self.logs, self.gateway):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.sockets.mkdir(exist_ok=True, mode=0o700)
-        seen = self.sockets.lstat()
-        if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.getuid() or seen.st_mode & 0o077:
-            raise ServingError(f"{self.sockets} is not a private folder of this user; remove it and try again")
-
-    @property
-    def sockets(self) -> Path:
-        """Where Unix sockets lie: within the folder if its path is short enough, else in one named after it.
-
-        Both follow from the folder alone, so that every process finds them, also after the state was lost.
-        """
-        inside = self.folder / "run"
-        if len(os.fsencode(inside)) <= SOCKET_PATH_LIMIT:
-            return inside
-        name = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:16]
-        return Path(f"/tmp/llmops-{os.getuid()}-{name}")
+        try:
+            make_socket_folder(self.folder)
+        except NotPrivate as error:
+            raise ServingError(str(error)) from error
 
     def log(self, name: str) -> Path:
         return self.logs / f"{name}.log"

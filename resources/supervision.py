@@ -1,7 +1,8 @@
-"""The supervisor under everything that serves: supervisord, detached, so that it outlives whoever started it.
+"""The supervisor under everything that stays up: supervisord, detached, so that it outlives whoever started it.
 
-It restarts at once what dies. This module knows programs and processes, nothing of models or routes. supervisord's
-children outlive it when it is killed, so every process carries a mark in its environment by which it is found again.
+It restarts at once what dies. This module knows programs and processes, nothing of models, routes or Dagster.
+supervisord's children outlive it when it is killed, so every process carries a mark in its environment by which it is
+found again. A program may begin what is to outlive it, as Dagster's daemon does with runs: in a session of its own.
 """
 
 import http.client
@@ -11,17 +12,26 @@ import socket
 import subprocess
 import sys
 import xmlrpc.client
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from llmops_assets.domain.base import Frozen
-from resources.processes import POLITE_THREADS, CannotEnd, command_line, end, marked, wait_for
+from resources.processes import (
+    MARK,
+    POLITE_THREADS,
+    CannotEnd,
+    command_line,
+    end,
+    is_supervisor,
+    marked,
+    of_another_session,
+    wait_for,
+)  # fmt: skip
 from resources.serving_state import ServingError, write_atomically
 
-MARK = "LLMOPS_SERVING"
 PASSED_ON = (
     "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH",
     "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES",
@@ -101,11 +111,16 @@ class _UnixTransport(xmlrpc.client.Transport):
 
 
 class Supervisor:
-    """Keeps a set of programs running. Callers hold the lock of the folder."""
+    """Keeps a set of programs running. Callers hold the lock of the folder.
 
-    def __init__(self, folder: Path, socket_path: Path) -> None:
+    Args:
+        environment: what programs see; if left out, what is fit for engines: no secrets, and half of the cores.
+    """
+
+    def __init__(self, folder: Path, socket_path: Path, environment: Mapping[str, str] | None = None) -> None:
         self._folder = folder
         self._socket = socket_path
+        self._environment = environment
         self._configuration = folder / "supervisord.conf"
 
     def alive(self) -> bool:
@@ -120,15 +135,12 @@ class Supervisor:
         Raises:
             ServingError: it does not start; says why.
         """
-        self.stop()
+        self.end_left_behind()
         self._write(programs)
-        # Half of the cores for an engine that is not told otherwise: training works beside it.
-        threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 2) // 2)), **POLITE_THREADS}
-        environment = threads | {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         done = subprocess.run(  # it forks away by itself, into a session of its own
             [sys.executable, "-m", "supervisor.supervisord", "-c", str(self._configuration)],
             cwd=self._folder,
-            env=environment | {MARK: str(self._folder), "PYTHONUNBUFFERED": "1"},
+            env={**(self._environment or _for_engines()), MARK: str(self._folder), "PYTHONUNBUFFERED": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -174,16 +186,30 @@ class Supervisor:
             return {}
         return {info["name"]: Process(state=info["statename"], pid=info["pid"]) for info in found}
 
-    def stop(self) -> None:
-        """Ends supervisord and every process that it, or an earlier one, has started.
+    def stop(self, patience_s: float = 8.0) -> None:
+        """Ends supervisord and every process that it, or an earlier one, has started; and whatever those began.
 
         Raises:
             ServingError: a process cannot be ended.
         """
+        self._end_supervisors()
+        # By force: asked politely it would note that it was cancelled, and not that it was cut off and is to go on.
+        self._end((p for p in self._marked() if of_another_session(p)), patience_s=0)
+        self._end(self._marked(), patience_s)
+
+    def end_left_behind(self) -> None:
+        """Ends supervisord and its programs, however they lost each other, but nothing in a session of its own.
+
+        Raises:
+            ServingError: a process cannot be ended.
+        """
+        self._end_supervisors()
+        self._end(p for p in self._marked() if not of_another_session(p))
+
+    def _end_supervisors(self) -> None:
         # By force and first: it has nothing to save, can start nothing again then, and asked politely it takes a second
         # per program.
-        self._end((p for p in self._marked() if "supervisor.supervisord" in command_line(p)), patience_s=0)
-        self._end(self._marked())
+        self._end((p for p in self._marked() if is_supervisor(p)), patience_s=0)
 
     def runs(self, argument: str) -> bool:
         """Whether a process of this folder has this argument on its command line."""
@@ -197,7 +223,7 @@ class Supervisor:
         suspects = self._marked()  # first: what this supervisord forks in between is no suspect then
         root = psutil.Process(self._ask("getPID"))
         ours = {root.pid, *(child.pid for child in root.children(recursive=True))}
-        self._end([p for p in suspects if p.pid not in ours])
+        self._end([p for p in suspects if p.pid not in ours and not of_another_session(p)])
 
     def _end(self, processes: Iterable[psutil.Process], patience_s: float = 8.0) -> None:
         try:
@@ -228,6 +254,12 @@ class Supervisor:
             command = _literal(shlex.join(program.command))
             parts.append(_PROGRAM.format(name=program.name, command=command, stop_wait_s=program.stop_wait_s))
         write_atomically(self._configuration, "".join(parts))
+
+
+def _for_engines() -> dict[str, str]:
+    # Half of the cores for an engine that is not told otherwise: training works beside it.
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 2) // 2)), **POLITE_THREADS}
+    return threads | {name: os.environ[name] for name in PASSED_ON if name in os.environ}
 
 
 def _literal(text: str) -> str:

@@ -57,13 +57,17 @@ def look(source: Source, requests: list[Request]) -> Head:
         return Head(revision=revision, problem=str(error))
     found: tuple[Change, ...] | None = None
     files: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
     if base is not None:
+        seen = {r.revision for r in requests}
+        passed_over = tuple(c for c in source.git.between(base, revision) if c not in seen)
         files = tuple(source.git.changed_files(base, revision))
         try:
             found = changes(source.at(base).values, at.values)
         except (ConfigError, SourceError):
             found = changes({}, at.values)  # the base was taken over from another repository: everything is new
-    return Head(revision=revision, found=found, files=files, cancels=at.config.on_newer == "cancel")
+    cancels = at.config.on_newer == "cancel"
+    return Head(revision=revision, found=found, files=files, passed_over=passed_over, cancels=cancels)
 
 
 def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, owner: Owner) -> dg.SensorDefinition:

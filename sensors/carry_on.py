@@ -3,14 +3,15 @@
 A thin shell over `domain.requests`, as the others are.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import dagster as dg
 
 from llmops_assets.domain.chain import AFTER_APPROVAL
 from llmops_assets.domain.keys import short
-from llmops_assets.domain.requests import Again, Close, Leave, Request, after_waiting, carry_on
+from llmops_assets.domain.requests import Again, Close, Leave, Request, RunState, after_waiting, carry_on
 from llmops_assets.project import ConfigError
 from llmops_assets.settings import ProjectSource, Settings
 from resources.approving import weigh_now
@@ -23,8 +24,23 @@ from sensors.runs import refused_in, run_request, skips_in_words, state_of_run
 NEEDS = {"settings", "ledger", "store", "sources", "serving"}
 
 
+class Missing:
+    """For how long each request has been seen without its run.
+
+    By a clock that nobody sets, and so in this process only: a new code server begins to count anew.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock, self._since = clock, dict[str, float]()
+
+    def seconds(self, request: Request, run: RunState) -> float:
+        self._since = {request.name: self._since.get(request.name, self._clock())} if run == "missing" else {}
+        return self._clock() - self._since[request.name] if self._since else 0.0
+
+
 def build_carry_on_sensor(project: ProjectSource, job: Any, settings: Settings) -> dg.SensorDefinition:
     """Carries on what a person approved and requests whose run ended without an outcome; keeps the endpoints up."""
+    missing = Missing()
 
     @dg.sensor(
         name=f"{project.group}_carry_on",
@@ -47,9 +63,9 @@ def build_carry_on_sensor(project: ProjectSource, job: Any, settings: Settings) 
         if not active:
             return dg.SkipReason("; ".join(["no request is open", *map(str, ledger.holds(project.name))]))
         request = active[-1]
-        state = state_of_run(context.instance, request)
-        refused = refused_in(context.instance, request) if state == "succeeded" else ()
-        decision = carry_on(request, state, request == requests[-1], refused)
+        run = state_of_run(context.instance, request)
+        refused = refused_in(context.instance, request) if run == "succeeded" else ()
+        decision = carry_on(request, run, request == requests[-1], missing.seconds(request, run), refused)
         if isinstance(decision, Leave):
             return dg.SkipReason(decision.reason)
         if isinstance(decision, Close):

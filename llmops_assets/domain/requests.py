@@ -24,9 +24,12 @@ PARTIAL = "person, some stages"
 """Who asked for `llmops run --only`: it brings no commit to its end, so sensors look past it."""
 UNSETTLED: frozenset[str] = frozenset({"failed", "cancelled", "superseded"})
 """Ends that leave a change undone: what comes next is compared with what was planned before it."""
-MAX_GENERATIONS = 4
+MAX_TRIES = 4
+"""Runs of a request that may die before a person must look; who asks again gets as many anew."""
 LAUNCH_GRACE_S = 45.0
-"""How long a request may be without its Dagster run: a run is created 3 to 6 s after the tick that asked for it."""
+"""How long a request may be seen without its Dagster run: one is created 3 to 6 s after the tick that asked for it."""
+MOST_NAMED = 40
+"""Commits that a message names one by one."""
 
 
 class Request(Frozen):
@@ -40,7 +43,8 @@ class Request(Frozen):
     asked_by: str = "sensor"
     base: str | None = None
     run_id: str | None = None
-    age_s: float = 0.0
+    tries: int = 1
+    """Runs of it since somebody asked, this one among them. A person who asks again, or approves, begins anew."""
     detail: str = ""
 
     @property
@@ -81,6 +85,8 @@ class Head(Frozen):
     """What differs from the revision of the `settled` request; None if there is none."""
     files: tuple[str, ...] = ()
     """Paths that differ, for the message."""
+    passed_over: tuple[str, ...] = ()
+    """Commits that nobody has looked at and that came before it, oldest first: they go into production with it."""
     cancels: bool = False
     """Its llmops.yaml says `on_newer: cancel`."""
 
@@ -148,7 +154,8 @@ def _next_request(every: Sequence[Request], head: Head, owner: Literal["git", "d
         if head.cancels and unseen and not at_work.rollback and needs_a_run(head.found or ()):
             detail = f"{sha} is newer and says on_newer: cancel"
             return Supersede(request=at_work, by=head.revision, detail=detail)
-        return Skip(reason=f"{sha} waits for {short(at_work.revision)}, which is {at_work.status}")
+        waits = f"{sha} waits for {short(at_work.revision)}, which is {at_work.status}"
+        return Skip(reason=waits + _along(head.passed_over))
     generation = 1 + max((r.generation for r in every if r.revision == head.revision), default=0)
     if head.found is None:
         if owner == "dvc":
@@ -166,12 +173,13 @@ def _next_request(every: Sequence[Request], head: Head, owner: Literal["git", "d
             if files
             else "its files are those of the commit planned before it"
         )
-        return Note(revision=head.revision, generation=generation, reason=f"nothing to do: {what}")
+        reason = f"nothing to do: {what}{_along(head.passed_over)}"
+        return Note(revision=head.revision, generation=generation, reason=reason)
     mine = "dvc" if only_data(head.found) else "git"
     if mine != owner:
         what = "only data changed: the DVC sensor starts it" if mine == "dvc" else "the Git sensor starts it"
         return Skip(reason=f"{sha}: {what}")
-    reason = _few([c.text for c in head.found])
+    reason = _few([c.text for c in head.found]) + _along(head.passed_over)
     before = settled(requests)
     return Start(
         revision=head.revision, generation=generation, reason=reason, base=before.revision if before else None
@@ -181,6 +189,15 @@ def _next_request(every: Sequence[Request], head: Head, owner: Literal["git", "d
 def _few(items: Sequence[str], most: int = 4) -> str:
     shown = "; ".join(items[:most])
     return shown + (f" and {len(items) - most} more" if len(items) > most else "")
+
+
+def _along(commits: Sequence[str]) -> str:
+    """Names the commits that get no run of their own."""
+    if not commits:
+        return ""
+    named = _few([short(c) for c in commits], MOST_NAMED).replace("; ", ", ")
+    many = "commits" if len(commits) > 1 else "commit"
+    return f"; with {len(commits)} {many} before it, skipped for the newer one: {named}"
 
 
 RunState = Literal["missing", "active", "succeeded", "failed", "cancelled"]
@@ -225,19 +242,23 @@ def ended_well(refused: Sequence[str]) -> Close:
 
 
 def carry_on(
-    request: Request, run: RunState, is_newest: bool, refused: Sequence[str] = ()
+    request: Request, run: RunState, is_newest: bool, missing_s: float = 0.0, refused: Sequence[str] = ()
 ) -> Leave | Close | Again:
     """What becomes of an active request, seen from the state of its run and the checks that said no in it.
+
+    Args:
+        missing_s: for how long it has been seen without a run.
+        refused: asset checks that said no in it.
 
     A request that an outcome closed (released, rejected, failed) is not active any more and never comes here: so a
     run that failed while its request is still active died on the way, and goes on under the next generation.
     """
     if run == "active":
         return Leave(reason=f"{short(request.revision)} is at work")
-    if request.rollback and (run != "missing" or request.age_s >= LAUNCH_GRACE_S):
+    if request.rollback and (run != "missing" or missing_s >= LAUNCH_GRACE_S):
         # A person watches it. What it had decided stands in the ledger; nobody rolls back twice by itself.
         return Close(status="failed", detail="the rollback was cut off; `llmops rollback` does it again")
-    if run == "missing" and request.age_s < LAUNCH_GRACE_S:
+    if run == "missing" and missing_s < LAUNCH_GRACE_S:
         return Leave(reason=f"{short(request.revision)} is being launched")
     if run == "succeeded":
         return ended_well(refused)
@@ -246,9 +267,9 @@ def carry_on(
     if not is_newest:
         return Close(status="superseded", detail="its run ended early and a newer commit has been planned since")
     how = "was never launched" if run == "missing" else "ended without an outcome"
-    if request.generation >= MAX_GENERATIONS:
+    if request.tries >= MAX_TRIES:
         return Close(
             status="failed",
-            detail=f"{request.generation} runs {how}; mend the cause, then `llmops retry` starts afresh",
+            detail=f"{request.tries} runs {how}; mend the cause, then `llmops retry` starts afresh",
         )
     return Again(generation=request.generation + 1, reason=f"generation {request.generation} {how}")

@@ -130,8 +130,7 @@ def test_a_taken_port_is_named_and_nothing_is_started(llmops: Terminal) -> None:
         code, _, err = llmops("up", "--dagster-port", str(port), "--mlflow-port", str(free_port()))
     assert code == 2
     assert f"port {port} is taken" in err
-    assert not (llmops.home / "services" / "dagster.pid").exists()
-    assert not (llmops.home / "services" / "mlflow.pid").exists()
+    assert not (llmops.home / "services" / "supervisord.pid").exists()
 
 
 def test_one_stage_runs_without_a_daemon_and_status_and_trace_tell_of_it(llmops: Terminal) -> None:

@@ -10,7 +10,7 @@ from llmops_assets.domain.approval import Approved, Ask, Decision, Waiting
 from llmops_assets.domain.changes import Change, needs_a_run, only_data
 from llmops_assets.domain.requests import (
     LAUNCH_GRACE_S,
-    MAX_GENERATIONS,
+    MAX_TRIES,
     PARTIAL,
     ROLLBACK,
     Again,
@@ -285,19 +285,34 @@ def test_a_rollback_is_never_cancelled_by_a_commit() -> None:
     assert isinstance(next_request([request(A), at_work], newer(CODE), "git"), Skip)
 
 
+# -- commits that get no run of their own ----------------------------------------------------------------------------
+
+
+def test_commits_that_a_newer_one_takes_along_are_named_while_it_waits_and_when_it_starts() -> None:
+    """Thirty were pushed while a run was at work: what became of each must be said somewhere."""
+    along = tuple(f"{n:040x}" for n in range(1, 30))
+    burst = head(CODE, revision=B).model_copy(update={"passed_over": along})
+    waits = next_request([request(A, "running")], burst, "git")
+    starts = next_request([request(A)], burst, "git")
+    assert isinstance(waits, Skip) and isinstance(starts, Start)
+    for said in (waits.reason, starts.reason):
+        assert "with 29 commits before it" in said
+        assert all(c[:12] in said for c in along)
+
+
 # -- carrying on ----------------------------------------------------------------------------------------------------
 
 
 def test_a_run_at_work_is_left_alone_however_old_it_is() -> None:
-    assert isinstance(carry_on(request(status="running", age_s=1e6), "active", True), Leave)
+    assert isinstance(carry_on(request(status="running"), "active", True, 1e6), Leave)
 
 
 def test_a_request_is_given_time_to_be_launched_and_then_started_again() -> None:
     """A run is created some seconds after the tick that asked for it: too eager, and there would be two."""
-    young = request(status="queued", age_s=LAUNCH_GRACE_S - 1)
-    assert isinstance(carry_on(young, "missing", True), Leave)
-    old = request(status="queued", age_s=LAUNCH_GRACE_S)
-    assert carry_on(old, "missing", True) == Again(generation=2, reason="generation 1 was never launched")
+    queued = request(status="queued")
+    assert isinstance(carry_on(queued, "missing", True, LAUNCH_GRACE_S - 1), Leave)
+    again = Again(generation=2, reason="generation 1 was never launched")
+    assert carry_on(queued, "missing", True, LAUNCH_GRACE_S) == again
 
 
 def test_a_run_that_died_goes_on_under_the_next_generation() -> None:
@@ -308,17 +323,23 @@ def test_a_run_that_died_goes_on_under_the_next_generation() -> None:
 
 @pytest.mark.parametrize("run", ["failed", "missing"])
 def test_it_does_not_go_on_for_ever(run: Any) -> None:
-    last = request(status="running", generation=MAX_GENERATIONS, age_s=LAUNCH_GRACE_S)
-    found = carry_on(last, run, True)
+    last = request(status="running", generation=MAX_TRIES, tries=MAX_TRIES)
+    found = carry_on(last, run, True, LAUNCH_GRACE_S)
     assert isinstance(found, Close) and found.status == "failed" and "llmops retry" in found.detail
+
+
+def test_who_asks_again_gets_as_many_tries_as_at_first() -> None:
+    """Counted by generation, the first run of a retry that died was the last one."""
+    retried = request(status="running", generation=MAX_TRIES + 1, tries=1)
+    assert isinstance(carry_on(retried, "failed", True), Again)
 
 
 @pytest.mark.parametrize("run", ["failed", "cancelled", "missing", "succeeded"])
 def test_a_rollback_that_was_cut_off_is_not_repeated_by_itself(run: Any) -> None:
-    at_work = request(status="running", generation=2, asked_by=ROLLBACK, age_s=LAUNCH_GRACE_S)
-    found = carry_on(at_work, run, True)
+    at_work = request(status="running", generation=2, asked_by=ROLLBACK)
+    found = carry_on(at_work, run, True, LAUNCH_GRACE_S)
     assert isinstance(found, Close) and found.status == "failed" and "llmops rollback" in found.detail
-    assert isinstance(carry_on(at_work.model_copy(update={"age_s": 1.0}), "missing", True), Leave)
+    assert isinstance(carry_on(at_work, "missing", True, 1.0), Leave)
 
 
 def test_a_cancelled_run_stays_cancelled() -> None:
@@ -333,7 +354,7 @@ def test_a_run_that_succeeded_without_deploying_is_done() -> None:
 
 @pytest.mark.parametrize("run", ["failed", "missing"])
 def test_a_dead_run_gives_way_to_a_newer_commit(run: Any) -> None:
-    found = carry_on(request(status="running", age_s=LAUNCH_GRACE_S), run, False)
+    found = carry_on(request(status="running"), run, False, LAUNCH_GRACE_S)
     assert isinstance(found, Close) and found.status == "superseded"
 
 
@@ -341,6 +362,6 @@ def test_a_dead_run_gives_way_to_a_newer_commit(run: Any) -> None:
     st.integers(1, 9), st.sampled_from(["missing", "active", "succeeded", "failed", "cancelled"]), st.booleans(),
     st.floats(0, 1e5),
 )  # fmt: skip
-def test_the_number_of_generations_is_bounded(generation: int, run: Any, newest: bool, age: float) -> None:
-    found = carry_on(request(status="running", generation=generation, age_s=age), run, newest)
-    assert not isinstance(found, Again) or found.generation == generation + 1 <= MAX_GENERATIONS
+def test_the_number_of_tries_is_bounded(tries: int, run: Any, newest: bool, missing: float) -> None:
+    found = carry_on(request(status="running", generation=tries + 3, tries=tries), run, newest, missing)
+    assert not isinstance(found, Again) or tries < MAX_TRIES

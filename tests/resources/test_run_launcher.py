@@ -14,7 +14,8 @@ import pytest
 from dagster import DagsterRun
 from dagster._core.launcher.base import WorkerStatus
 
-from resources.run_launcher import PID_TAG, STARTED_TAG, ProcessRunLauncher, start_detached, worker_of, worker_tags
+from resources.processes import birth
+from resources.run_launcher import BIRTH_TAG, PID_TAG, ProcessRunLauncher, start_detached, worker_of, worker_tags
 
 SLEEPER = "import time; time.sleep(600)"
 TELLER = """
@@ -58,11 +59,31 @@ def test_a_worker_that_nobody_reaped_is_gone(
 def test_a_pid_that_is_somebody_elses_by_now_is_not_the_worker() -> None:
     """After a reboot low pids come again: the run looked alive for ever, and terminating it ended a stranger."""
     own = psutil.Process(os.getpid())
-    tags = {PID_TAG: str(own.pid), STARTED_TAG: f"{own.create_time() - 3600:.2f}"}
+    boot, _, ticks = birth(own.pid).partition(":")
+    tags = worker_tags(own) | {BIRTH_TAG: f"another-boot:{ticks}"}
+    assert worker_of(run_with(tags)) is None
+    tags = worker_tags(own) | {BIRTH_TAG: f"{boot}:{int(ticks) - 1}"}
     assert worker_of(run_with(tags)) is None
 
 
-@pytest.mark.parametrize("tags", [{}, {PID_TAG: "no number", STARTED_TAG: "1.0"}, {PID_TAG: "1"}])
+def test_a_worker_is_the_same_one_after_the_clock_was_set(
+    python: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Known by its creation time, every living worker looked dead from then on, and its run was started twice."""
+    process = python(SLEEPER)
+    run = run_with(worker_tags(psutil.Process(process.pid)))
+    before = psutil.Process(process.pid).create_time()
+    kernel = Path("/proc/stat").read_text()  # where the kernel tells when it booted, by the wall clock of now
+    booted = int(next(line.split()[1] for line in kernel.splitlines() if line.startswith("btime")))
+    (tmp_path / "stat").write_text(kernel.replace(f"btime {booted}", f"btime {booted + 86_400}"))
+    (tmp_path / str(process.pid)).symlink_to(f"/proc/{process.pid}")
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
+    assert psutil.Process(process.pid).create_time() == pytest.approx(before + 86_400, abs=2)
+    worker = worker_of(run)
+    assert worker is not None and worker.pid == process.pid
+
+
+@pytest.mark.parametrize("tags", [{}, {PID_TAG: "no number", BIRTH_TAG: "boot:1"}, {PID_TAG: "1"}])
 def test_tags_that_say_nothing_name_no_worker(tags: dict[str, str]) -> None:
     assert worker_of(run_with(tags)) is None
 

@@ -1,0 +1,100 @@
+"""The wall clock jumps while work is at it, under the real daemon: nothing is lost, nothing runs twice, nothing rests.
+
+Dagster's processes and the runs see a clock that this test sets; that of the machine stays as it is.
+"""
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from llmops_assets import local
+from tests.live import Live, wait_for
+from tests.projects import Project
+
+COMPILER = shutil.which("cc")
+pytestmark = [
+    pytest.mark.timeout(900), pytest.mark.xdist_group("daemon"),
+    pytest.mark.skipif(COMPILER is None, reason="no C compiler, which the clock that can be set needs"),
+]  # fmt: skip
+DAY, HOUR = 86_400, 3600
+
+
+class Clock:
+    """The wall clock of every process that is started in its environment."""
+
+    def __init__(self, folder: Path):
+        self.file, library = folder / "ahead", folder / "wall_clock.so"
+        source = Path(__file__).parent.parent / "wall_clock.c"
+        subprocess.run([str(COMPILER), "-shared", "-fPIC", "-O2", "-o", str(library), str(source)], check=True)
+        self.environment = {"LD_PRELOAD": str(library), "WALL_CLOCK_AHEAD": str(self.file)}
+        self.set(0)
+
+    def set(self, ahead: int) -> None:
+        """By so many seconds ahead of the machine's own."""
+        new = self.file.with_suffix(".new")
+        new.write_text(str(ahead))
+        new.replace(self.file)
+
+
+@pytest.fixture(scope="module")
+def clock(tmp_path_factory: pytest.TempPathFactory) -> Clock:
+    return Clock(tmp_path_factory.mktemp("clock"))
+
+
+@pytest.fixture(scope="module")
+def live(
+    make_project: Callable[[], Project], tmp_path_factory: pytest.TempPathFactory, clock: Clock
+) -> Iterator[Live]:
+    project = make_project()
+    project.configure({"training": {"max_steps": 100}})
+    project.commit("Train for a while")
+    world = Live(tmp_path_factory.mktemp("live"), project)
+    with pytest.MonkeyPatch.context() as patch:
+        with pytest.MonkeyPatch.context() as faked:
+            for name, value in clock.environment.items():
+                faked.setenv(name, value)
+            world.start(patch)
+        yield world
+        world.stop()
+
+
+def daemon(live: Live) -> int:
+    return local.processes(live.settings)["dagster-daemon"].pid
+
+
+def one_run(live: Live, sha: str) -> bool:
+    return [[r.status for r in live.runs(q)] for q in live.requests(sha)] == [[dg.DagsterRunStatus.SUCCESS]]
+
+
+def test_a_day_forward_in_mid_training_ends_and_doubles_nothing(live: Live, clock: Clock) -> None:
+    sha = live.project.push()
+    wait_for("training", lambda: live.training(at_least=5))
+    clock.set(DAY)
+    request = wait_for("the release", lambda: live.ended(sha))
+    assert (request.status, request.generation) == ("released", 1)
+    assert one_run(live, sha)
+    events = live.ledger.events()
+    assert events[-1]["at"] - events[0]["at"] > DAY, "the clock did jump for those at work"
+
+
+def test_an_hour_back_in_mid_run_puts_nothing_to_sleep(live: Live, clock: Clock) -> None:
+    """Dagster's loops measure by the wall clock: its queue, and every sensor, rested for the hour."""
+    before = daemon(live)
+    sha = live.project.ship("Another context", {"deployment": {"serving": {"context_length": 320}}})
+    wait_for("a run at work", lambda: live.worker(sha))
+    clock.set(DAY - HOUR)
+    wait_for("a daemon that knows the time", lambda: daemon(live) not in (0, before))
+    live.project.write("tests/test_nothing_is_broken.py", "def test_two_and_one_are_three():\n    assert 2 + 1 == 3\n")
+    live.project.commit("Another test")
+    newer = live.project.push()
+    request = wait_for("the release", lambda: live.ended(sha))
+    assert (request.status, request.generation) == ("released", 1)
+    assert one_run(live, sha)
+    done = wait_for("the newer one's end", lambda: live.ended(newer))
+    assert (done.status, done.generation) == ("done", 1)
+    assert one_run(live, newer)
+    assert live.ledger.verify_audit() > 0

@@ -1,0 +1,202 @@
+"""The services themselves die, one by one and all at once: each test stands on the one before.
+
+What is killed comes back by itself; after a reboot `llmops up` is all that a person says. Work goes on from its last
+complete point, production serves the same release, and nothing runs twice.
+"""
+
+import json
+import os
+import signal
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+
+import dagster as dg
+import psutil
+import pytest
+
+from llmops_assets import local
+from resources.processes import command_line
+from tests.live import Live, Users, wait_for
+from tests.projects import Project
+
+pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("daemon")]
+STEPS = 120
+
+
+@pytest.fixture(scope="module")
+def live(make_project: Callable[[], Project], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    project = make_project()
+    project.configure({"training": {"max_steps": STEPS}})
+    project.commit("Train for a while")
+    world = Live(tmp_path_factory.mktemp("live"), project)
+    with pytest.MonkeyPatch.context() as patch:
+        world.start(patch)
+        yield world
+        world.stop()
+
+
+def pids(live: Live) -> dict[str, int]:
+    """The services that run now."""
+    return {name: p.pid for name, p in local.processes(live.settings).items() if p.state == "RUNNING"}
+
+
+def shows_the_project(live: Live) -> bool:
+    """Whether Dagster's page has the location, with its job."""
+    location = "locationOrLoadError { ... on RepositoryLocation { repositories { jobs { name } } } }"
+    workspace = "workspaceOrError { ... on Workspace { locationEntries { " + location + " } } }"
+    question = json.dumps({"query": "{ " + workspace + " }"})
+    page = urllib.request.Request(
+        f"http://127.0.0.1:{live.ports[0]}/graphql", question.encode(), {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(page, timeout=5) as answer:
+            return "zoo" in answer.read().decode()
+    except OSError:
+        return False
+
+
+def running(live: Live, program: str) -> list[psutil.Process]:
+    return [p for p in live.processes() if program in command_line(p)]
+
+
+def cut_the_power(live: Live) -> None:
+    """Everything ends at once: stopped first, so that nothing sees another one die."""
+    while left := live.processes():
+        for process in left:
+            process.send_signal(signal.SIGSTOP)
+        for process in left:
+            process.kill()
+        psutil.wait_procs(left, timeout=5)
+
+
+def assert_one_engine_per_release(live: Live) -> None:
+    engines = running(live, "llmops_assets.programs.serve")
+    deployed = [r for e in ("staging", "production") for r in live.resources["serving"].deployed("zoo", e)]
+    assert len(engines) == len(deployed) > 0
+    assert len([p for p in live.processes() if p.name() == "envoy"]) == 1
+
+
+def test_killed_services_come_back_by_themselves_and_the_run_beneath_goes_on(live: Live) -> None:
+    sha = live.project.push()
+    wait_for("training", lambda: live.training(at_least=5))
+    before = pids(live)
+    assert set(before) == {"dagster-code", "dagster-webserver", "dagster-daemon"}
+    for pid in before.values():
+        os.kill(pid, signal.SIGKILL)
+    wait_for("their return", lambda: len(after := pids(live)) == 3 and not set(after.values()) & set(before.values()))
+    wait_for("the page", lambda: shows_the_project(live))
+    request = wait_for("the release", lambda: live.ended(sha))
+    assert (request.status, request.generation) == ("released", 1), "the run outlives who began it"
+    assert live.ask().ok
+
+
+def test_a_code_server_without_its_inner_process_is_started_anew(live: Live) -> None:
+    """Dagster's own lives on, and no sensor is evaluated any more."""
+    outer = psutil.Process(pids(live)["dagster-code"])
+    inner = next(p for p in outer.children() if "grpc" in p.cmdline())
+    inner.kill()
+    live.project.write("tests/test_nothing_is_broken.py", "def test_two_and_one_are_three():\n    assert 2 + 1 == 3\n")
+    live.project.commit("Another test")
+    request = wait_for("its end", lambda sha=live.project.push(): live.ended(sha))
+    assert (request.status, request.generation) == ("done", 1)
+    assert pids(live)["dagster-code"] != outer.pid
+    assert shows_the_project(live)
+
+
+def test_after_a_reboot_in_mid_training_llmops_up_is_all_that_is_said(live: Live) -> None:
+    before = live.ledger.serving("zoo", "production")
+    assert before is not None
+    sha = live.project.ship("Another rate", {"training": {"learning_rate": 0.0005}})
+    wait_for("training", lambda: live.training(at_least=30))
+    cut_the_power(live)
+    assert live.requests(sha)[-1].active and not live.ask().ok
+    live.llmops("up", "--dagster-port", str(live.ports[0]), "--mlflow-port", str(live.ports[1]))
+    answer = wait_for("production", lambda: answer if (answer := live.ask()).ok else None, 30)
+    assert answer.release == before.release
+    with Users(live) as users:
+        trainings = 0
+        while not (request := live.ended(sha)):
+            commands = [p.info["cmdline"] or [] for p in psutil.process_iter(["cmdline"])]
+            mine = [
+                c for c in commands if "llmops_assets.programs.train" in c and str(live.settings.home) in " ".join(c)
+            ]
+            trainings = max(trainings, len(mine))
+            time.sleep(0.2)
+    assert trainings <= 1
+    assert (request.status, request.generation) == ("released", 2), request
+    checkpoint = live.checkpoint(sha)
+    assert checkpoint.steps == STEPS
+    assert 0 < checkpoint.resumed_from_step < STEPS
+    users.assert_all_answered()
+    assert_one_engine_per_release(live)
+    first, second = live.requests(sha)
+    assert [r.status for r in live.runs(first)] == [dg.DagsterRunStatus.FAILURE]
+    assert [r.status for r in live.runs(second)] == [dg.DagsterRunStatus.SUCCESS]
+
+
+def test_a_killed_mlflow_comes_back_although_its_own_child_held_the_port(live: Live) -> None:
+    before = psutil.Process(pids(live)["mlflow"])
+    children = before.children(recursive=True)
+    before.kill()
+    wait_for("its return", lambda: pids(live).get("mlflow") not in (None, before.pid))
+
+    def answers() -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{live.ports[1]}/health", timeout=2) as answer:
+                return answer.status == 200 and not any(c.is_running() for c in children)
+        except OSError:
+            return False
+
+    wait_for("its answer", answers)
+    assert children
+
+
+def test_a_reboot_in_mid_rollout_ends_in_one_state(live: Live) -> None:
+    before = live.ledger.serving("zoo", "production")
+    assert before is not None
+    live.project.write("prompts/ask.jinja", "Tell me: {{ input }}\n")
+    steps = [{"weight": "20%", "hold": "2s"}, {"weight": "60%", "hold": "4s"}]
+    live.project.configure({"deployment": {"rollout": {"steps": steps}}})
+    live.project.commit("Another prompt, released in two steps")
+    sha = live.project.push()
+
+    def second_step() -> bool:
+        found = live.ledger.rollout("zoo")
+        return found is not None and found[2] == sha and found[3].step == 1
+
+    wait_for("the second step", second_step)
+    cut_the_power(live)
+    live.llmops("up", "--dagster-port", str(live.ports[0]), "--mlflow-port", str(live.ports[1]))
+    wait_for("production", lambda: live.ask().ok, 30)
+    with Users(live) as users:
+        request = wait_for("the release", lambda: live.ended(sha))
+    assert (request.status, request.generation) == ("released", 2), request
+    found = live.ledger.rollout("zoo")
+    assert found is not None and found[2] == sha
+    assert (found[3].status, found[3].replaces) == ("promoted", before.release)
+    assert live.resources["serving"].weights("zoo", "production") == {found[3].release: 1.0}
+    users.assert_all_answered()
+    assert_one_engine_per_release(live)
+
+
+def test_llmops_up_beside_what_runs_starts_nothing_twice(live: Live) -> None:
+    before = sorted(p.pid for p in live.processes())
+    live.llmops("up", "--dagster-port", str(live.ports[0]), "--mlflow-port", str(live.ports[1]))
+    assert set(before) <= {p.pid for p in live.processes()}
+    assert len(pids(live)) == 4
+
+
+def test_llmops_down_ends_everything_at_once_and_llmops_up_goes_on_with_it(live: Live) -> None:
+    sha = live.project.ship("A third rate", {"training": {"learning_rate": 0.0007}})
+    wait_for("training", lambda: live.training(at_least=30))
+    began = time.monotonic()
+    live.llmops("down")
+    took = time.monotonic() - began
+    assert live.processes() == []
+    assert took < 20, "a second or two, on a machine that does nothing else"
+    live.llmops("up", "--dagster-port", str(live.ports[0]), "--mlflow-port", str(live.ports[1]))
+    wait_for("its next generation", lambda: len(live.requests(sha)) == 2)
+    wait_for("its training", lambda: running(live, "llmops_assets.programs.train"))
+    live.llmops("down")
+    assert live.processes() == []

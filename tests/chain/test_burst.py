@@ -25,9 +25,11 @@ SLOW = {"rollout": {"steps": [{"weight": "20%", "hold": "2s"}, {"weight": "60%",
 def live(make_project: Callable[[], Project], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     world = Live(tmp_path_factory.mktemp("live"), make_project())
     with pytest.MonkeyPatch.context() as patch:
-        world.start(patch)
-        yield world
-        world.stop()
+        try:
+            world.start(patch)
+            yield world
+        finally:
+            world.stop()
 
 
 def context(tokens: int, **deployment: Any) -> dict[str, Any]:

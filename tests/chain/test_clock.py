@@ -54,12 +54,14 @@ def live(
     project.commit("Train for a while")
     world = Live(tmp_path_factory.mktemp("live"), project)
     with pytest.MonkeyPatch.context() as patch:
-        with pytest.MonkeyPatch.context() as faked:
-            for name, value in clock.environment.items():
-                faked.setenv(name, value)
-            world.start(patch)
-        yield world
-        world.stop()
+        try:
+            with pytest.MonkeyPatch.context() as faked:
+                for name, value in clock.environment.items():
+                    faked.setenv(name, value)
+                world.start(patch)
+            yield world
+        finally:
+            world.stop()
 
 
 def daemon(live: Live) -> int:

@@ -28,9 +28,11 @@ def live(make_project: Callable[[], Project], tmp_path_factory: pytest.TempPathF
     project.commit("Train for a while")
     world = Live(tmp_path_factory.mktemp("live"), project)
     with pytest.MonkeyPatch.context() as patch:
-        world.start(patch)
-        yield world
-        world.stop()
+        try:
+            world.start(patch)
+            yield world
+        finally:
+            world.stop()
 
 
 def test_a_killed_training_program_resumes_from_its_last_complete_checkpoint(live: Live) -> None:

@@ -31,9 +31,11 @@ def live(make_project: Callable[[], Project], tmp_path_factory: pytest.TempPathF
     project.commit("Train for a while")
     world = Live(tmp_path_factory.mktemp("live"), project)
     with pytest.MonkeyPatch.context() as patch:
-        world.start(patch)
-        yield world
-        world.stop()
+        try:
+            world.start(patch)
+            yield world
+        finally:
+            world.stop()
 
 
 def pids(live: Live) -> dict[str, int]:

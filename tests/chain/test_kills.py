@@ -98,7 +98,7 @@ def test_two_daemons_and_a_person_beside_them_start_one_run_for_one_request(live
     )  # fmt: skip
     try:
         for number in range(3):
-            live.project.write("tests/test_nothing_is_broken.py", f"def test_{number}():\n    assert {number} < 3\n")
+            live.project.write("tests/test_nothing_is_broken.py", f"def test_{number}():\n    assert str({number})\n")
             live.project.commit(f"Test {number}")
             sha = live.project.push()
             people = [

@@ -34,6 +34,7 @@ from resources.ledger import Ledger
 NAME = "docstring-summarizer"
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / NAME
 ACT_TIMEOUT_S = 900.0
+TICK_S = 15.0
 PROGRAMS = {
     "ci_report": "ci",
     "dataset_version": "dataset",
@@ -235,13 +236,16 @@ def _stages(instance: dg.DagsterInstance, request: Request) -> tuple[str, ...]:
 
 
 def _tick(instance: dg.DagsterInstance, sha: str) -> str:
-    """What the Git sensor's tick said about this commit, as Dagster shows it."""
-    for state in instance.all_instigator_state():
-        if state.name.endswith("_git"):
-            ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=30)
-            said = [t.skip_reason for t in ticks if t.skip_reason and short(sha) in t.skip_reason]
-            if said:
-                return said[-1]
+    """What the Git sensor's tick said about this commit, as Dagster shows it: soon after the ledger has it."""
+    deadline = time.monotonic() + TICK_S
+    while time.monotonic() < deadline:
+        for state in instance.all_instigator_state():
+            if state.name.endswith("_git"):
+                ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=30)
+                said = [t.skip_reason for t in ticks if t.skip_reason and short(sha) in t.skip_reason]
+                if said:
+                    return said[-1]
+        time.sleep(0.5)
     return ""
 
 

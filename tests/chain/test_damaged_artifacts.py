@@ -50,7 +50,7 @@ class Bench:
         outcome = Outcome()
         if not plan.nothing_to_do:
             request = open_by_person(source, ledger, sha, plan, "asked once more")
-            asked = run_request(world.settings.project("zoo"), request, plan.to_materialize)
+            asked = run_request(source, request, plan.to_materialize)
             outcome.runs.append(world.execute("zoo", asked))
             world.tick("zoo_carry_on")
         return plan, outcome

@@ -96,7 +96,7 @@ def ask_for(world: World, sha: str, *stages: str) -> tuple[Plan, Outcome]:
     source, ledger = world.source(), world.ledger
     plan = plan_revision(source, ledger, world.resources["store"], sha, sha)
     request = open_by_person(source, ledger, sha, plan, "asked for", partial=True)
-    outcome = Outcome.of(world.execute("zoo", run_request(world.settings.project("zoo"), request, stages)))
+    outcome = Outcome.of(world.execute("zoo", run_request(source, request, stages)))
     world.tick("zoo_carry_on")
     return plan, outcome
 

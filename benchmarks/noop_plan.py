@@ -96,7 +96,13 @@ def _compute_all(settings: Settings, sha: str) -> None:
         found = demanded(values, ledger.find, ledger.salt_of)
         if stage.name in found.keys:
             reads = {r: found.outputs[r] for r in stage.records}
-            ledger.commit(make_record(stage, found.keys[stage.name], reads, values, sha))
+            record = make_record(stage, found.keys[stage.name], reads, values, sha)
+            if record.made:  # a plan looks at what it would reuse
+                made = settings.home / "made" / stage.name
+                made.mkdir(parents=True)
+                (made / "content.txt").write_text(stage.name)
+                record = record.model_copy(update={"uri": resources["store"].put(made).uri})
+            ledger.commit(record)
     artifact = demanded(values, ledger.find, ledger.salt_of).records["quantized_artifact"]
     assert isinstance(artifact, QuantizedArtifact)
     release = release_of("zoo", values, artifact)

@@ -176,7 +176,7 @@ def _start(here: Here, sha: str, found: Plan, reason: str, only: list[str] | Non
         start_detached(here.settings, request, only)
         out.print(f"started; `llmops status {here.project.name}` shows how it goes")
         return
-    execute(here.settings, here.source, here.ledger, request, only, out.print)
+    execute(here.settings, here.resources, here.source, request, only, out.print)
     _answer(here, request)
 
 
@@ -207,7 +207,7 @@ def execute(request: str, only: Annotated[list[str] | None, typer.Option()] = No
         found = next((r for r in here.ledger.requests(here.project.name) if r.name == request), None)
         if found is None:
             raise ConfigError([f"the ledger knows no request {request}"])
-        if not work(here.settings, here.source, here.ledger, found, only, out.print):
+        if not work(here.settings, here.resources, here.source, found, only, out.print):
             raise No(f"{request} did not succeed")
 
 

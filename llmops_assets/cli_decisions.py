@@ -77,7 +77,7 @@ def approve(
                 request = go_on(here.ledger, done.request, done.decision)
             except Conflict as error:
                 raise No(f"approved, but not released here: {error}") from error
-            execute(here.settings, here.source, here.ledger, request, AFTER_APPROVAL, out.print)
+            execute(here.settings, here.resources, here.source, request, AFTER_APPROVAL, out.print)
             now = next(r for r in here.ledger.requests(name) if r.name == request.name)
             if now.status != "released":
                 raise No(f"{short(now.revision)} is {now.status}: {now.detail}")

@@ -30,6 +30,7 @@ from llmops_assets.settings import ProjectSource, ServingSettings, Settings, def
 from llmops_assets.stage import REQUEST_TAG, REVISION_TAG, progress_text
 from resources.assembly import build_resources
 from resources.ledger import Ledger
+from resources.processes import wait_for
 
 NAME = "docstring-summarizer"
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / NAME
@@ -237,16 +238,17 @@ def _stages(instance: dg.DagsterInstance, request: Request) -> tuple[str, ...]:
 
 def _tick(instance: dg.DagsterInstance, sha: str) -> str:
     """What the Git sensor's tick said about this commit, as Dagster shows it: soon after the ledger has it."""
-    deadline = time.monotonic() + TICK_S
-    while time.monotonic() < deadline:
+    found: list[str] = []
+
+    def said() -> bool:
         for state in instance.all_instigator_state():
             if state.name.endswith("_git"):
                 ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=30)
-                said = [t.skip_reason for t in ticks if t.skip_reason and short(sha) in t.skip_reason]
-                if said:
-                    return said[-1]
-        time.sleep(0.5)
-    return ""
+                found.extend(t.skip_reason for t in ticks if t.skip_reason and short(sha) in t.skip_reason)
+        return bool(found)
+
+    wait_for(said, TICK_S, every_s=0.5)
+    return found[-1] if found else ""
 
 
 def _show(stage: Stage, results: list[Ran]) -> None:

@@ -6,6 +6,7 @@ How traffic moves belongs in `resources.rollout`; what is judged before it may, 
 import itertools
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -31,8 +32,10 @@ from resources.compute import BadInput
 from resources.ledger import Conflict
 from resources.rollout import Rollout, retire_others
 from resources.serving import ServingError
+from resources.source import ProjectRevision
 
 CANARY_TOKENS = 64
+HELD_OUT_ROWS = 64
 
 
 def _deploy(run: StageRun, environment: str, release: Release) -> None:
@@ -148,7 +151,7 @@ def _rollout(run: StageRun, release: Release) -> Rollout:
         serving=run.serving,
         drain=run.settings.serving.drain,
         deploy=lambda: _deploy(run, "production", release),
-        inputs=lambda: _inputs(run),
+        inputs=lambda: questions(run.at, run.fetch(run.record(DatasetVersion, "dataset_version"))),
         answer_tokens=canary_tokens(run.at.config),
         say=run.log.info,
     )
@@ -159,16 +162,16 @@ def canary_tokens(config: ProjectConfig) -> int:
     return min(config.evaluation.max_new_tokens, CANARY_TOKENS)
 
 
-def _inputs(run: StageRun) -> list[str]:
-    """Smoke and test inputs: the project's own questions."""
-    asked = [str(t["input"]) for t in run.at.smoke_tests if t.get("expect", {}).get("status", 200) == 200]
-    data = run.record(DatasetVersion, "dataset_version")
-    with (run.fetch(data) / "test.jsonl").open() as file:
-        rows = [json.loads(line) for line in itertools.islice(file, 64)]
-    asked += [
+def questions(at: ProjectRevision, data: Path | None) -> list[str]:
+    """The project's own: the inputs of its smoke tests, and of held-out rows, if there is a folder with them."""
+    asked = [str(t["input"]) for t in at.smoke_tests if t.get("expect", {}).get("status", 200) == 200]
+    if data is None:
+        return asked
+    with (data / "test.jsonl").open() as file:
+        rows = [json.loads(line) for line in itertools.islice(file, HELD_OUT_ROWS)]
+    return asked + [
         r["input"] if "input" in r else next(m["content"] for m in r["messages"] if m["role"] == "user") for r in rows
     ]
-    return asked
 
 
 def _settle(run: StageRun, rollout: Rollout) -> None:

@@ -19,11 +19,10 @@ from llmops_assets.definitions import build_definitions, job_name
 from llmops_assets.domain.approval import Decision
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.plan import Plan
-from llmops_assets.domain.requests import PARTIAL, Request, ended_well
+from llmops_assets.domain.requests import PARTIAL, Request, another_generation, ended_well
 from llmops_assets.local import dagster_home
 from llmops_assets.settings import ProjectSource, Settings
 from llmops_assets.stage import PROJECT_TAG
-from resources.assembly import build_resources
 from resources.ledger import Ledger
 from resources.planning import plan_revision
 from resources.run_launcher import worker_tags
@@ -40,25 +39,26 @@ def open_by_person(
     Raises:
         resources.ledger.Conflict: another request of the project is at work.
     """
-    known = [r.generation for r in ledger.requests(source.project.name) if r.revision == revision]
+    generation = another_generation(ledger.requests(source.project.name), revision)
     by = PARTIAL if partial else "person"
     return ledger.open_request(
-        source.project.name, revision, max(known, default=0) + 1, reason, asked_by=by, base=plan.base
+        source.project.name, revision, generation, reason, asked_by=by, base=plan.base
     )
 
 
 def execute(
     settings: Settings,
+    resources: dict[str, Any],
     source: Source,
-    ledger: Ledger,
     request: Request,
     only: Sequence[str] | None,
     say: Callable[[str], None],
 ) -> bool:
     """Runs a request here and now; True if it ended well. Its outcome stands in the ledger."""
     project = source.project
+    ledger: Ledger = resources["ledger"]
     home = dagster_home(settings)
-    plan = plan_revision(source, ledger, build_resources(settings)["store"], request.revision, request.base)
+    plan = plan_revision(source, ledger, resources["store"], request.revision, request.base)
     stages = only or plan.to_materialize
     with dg.DagsterInstance.from_config(str(home)) as instance:
         for event in seen_events(source, ledger, plan, Shown(instance, project.name)):
@@ -131,8 +131,8 @@ def go_on(ledger: Ledger, request: Request, decision: Decision) -> Request:
     Raises:
         resources.ledger.Conflict: a sensor was first, or another run of the project is at work.
     """
-    known = [r.generation for r in ledger.requests(request.project) if r.revision == request.revision]
-    return ledger.next_generation(request, max(known) + 1, f"approved by {decision.by}: {decision.reason}")
+    generation = another_generation(ledger.requests(request.project), request.revision)
+    return ledger.next_generation(request, generation, f"approved by {decision.by}: {decision.reason}")
 
 
 def roll_back(settings: Settings, project: ProjectSource, to: str, reason: str, by: str) -> tuple[bool, str]:

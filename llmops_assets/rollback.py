@@ -4,20 +4,18 @@ The same rollout as on the way forward (`resources.rollout`), without gates and 
 it came. The one that is left behind is held.
 """
 
-import itertools
-import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 import dagster as dg
 
-from llmops_assets.deployment import canary_tokens, reached_at
+from llmops_assets.deployment import canary_tokens, questions, reached_at
 from llmops_assets.domain.chain import STAGES
 from llmops_assets.domain.hold import Hold, NoTarget
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.records import DatasetVersion, MadeBy, ProductionEndpoint, RegisteredModel, Release
-from llmops_assets.domain.requests import ROLLBACK, Request
+from llmops_assets.domain.requests import ROLLBACK, Request, another_generation
 from llmops_assets.domain.rollout import begin_rollback, rollback_policy
 from llmops_assets.settings import ProjectSource
 from llmops_assets.stage import REQUEST_TAG, about_commit, run_tags
@@ -27,9 +25,6 @@ from resources.rollout import Rollout
 from resources.serving import ServingError
 from resources.source import ProjectRevision
 from resources.store import ArtifactStore, StoreError
-
-LATEST = 64
-"""Rows of the held-out data that the release is asked, at most."""
 
 
 class CannotRollBack(Exception):
@@ -45,7 +40,7 @@ def open_rollback(ledger: Ledger, project: str, release: str, reason: str, by: s
     requests = ledger.requests(project)
     serving = ledger.serving(project, "production")
     revision = requests[-1].revision if requests else serving.revision if serving else ""
-    generation = 1 + max((r.generation for r in requests if r.revision == revision), default=0)
+    generation = another_generation(requests, revision)
     why = f"rollback to {short(release)} by {by}: {reason}"
     return ledger.open_request(project, revision, generation, why, asked_by=ROLLBACK)
 
@@ -142,13 +137,8 @@ def _deployer(context: dg.OpExecutionContext, project: str, release: Release) ->
 
 def _inputs(ledger: Ledger, store: ArtifactStore, project: str, at: ProjectRevision) -> list[str]:
     """The project's own questions: smoke tests, and held-out rows where they are still there."""
-    asked = [str(t["input"]) for t in at.smoke_tests if t.get("expect", {}).get("status", 200) == 200]
     data = ledger.records_of(project, at.revision).get("dataset_version")
-    if isinstance(data, DatasetVersion):
-        with (store.fetch(data.uri) / "test.jsonl").open() as file:
-            rows = [json.loads(line) for line in itertools.islice(file, LATEST)]
-        asked += [r["input"] for r in rows if "input" in r]
-    return asked or ["Hello"]
+    return questions(at, store.fetch(data.uri) if isinstance(data, DatasetVersion) else None) or ["Hello"]
 
 
 def _show(

@@ -9,6 +9,7 @@ import psutil
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 
 from resources.compute import Compute
+from resources.processes import is_alive
 from resources.run_launcher import worker_of
 
 
@@ -30,7 +31,7 @@ def end_runs(
             instance.report_run_canceling(run)  # else Dagster takes the interrupt for a failure
             worker.send_signal(signal.SIGINT)
             psutil.wait_procs([worker], timeout=wait_s)
-            if worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE:
+            if is_alive(worker):
                 worker.kill()
         elif worker is None and run.status in IN_PROGRESS_RUN_STATUSES:
             instance.run_launcher.terminate(run.run_id)  # it works on another machine, if it still does

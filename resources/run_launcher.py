@@ -24,7 +24,7 @@ from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
 from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
-from resources.processes import birth
+from resources.processes import birth, is_alive
 
 # Dagster hides tags that begin so: they are for machines, and the list of runs shows five at most.
 PID_TAG = ".dagster/llmops_worker_pid"
@@ -48,7 +48,7 @@ def worker_of(run: DagsterRun) -> psutil.Process | None:
     try:
         process = psutil.Process(int(run.tags[PID_TAG]))
         same = birth(process.pid) == run.tags[BIRTH_TAG]
-        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        return process if same and is_alive(process) else None
     except (psutil.NoSuchProcess, OSError, ValueError):
         return None
 

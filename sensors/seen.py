@@ -4,7 +4,7 @@ All of it as materializations with their provenance, so that Dagster calls out o
 or finds made it tells itself (`llmops_assets.stage`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
@@ -37,25 +37,17 @@ class Shown:
 
     def metadata(self, stage: str, key: str) -> dict[str, Any]:
         """What was said of the record when it was computed: its figures go on in the asset's plots."""
-        asset = dg.AssetKey([self.project, stage])
-        for record in self.instance.fetch_materializations(asset, limit=200).records:
-            materialization = record.asset_materialization
-            if materialization and (materialization.tags or {}).get(VERSION) == key:
-                return {k: v for k, v in materialization.metadata.items() if k != "commit_page"}
-        return {}
+        told = next(self._told(stage, key), None)
+        of_it = told.asset_materialization if told else None
+        return {k: v for k, v in of_it.metadata.items() if k != "commit_page"} if of_it else {}
 
     def verdicts(self, stage: str, key: str) -> list[dg.AssetCheckEvaluation]:
         """What the checks said of the record in its newest run: Dagster asks for them anew for each materialization."""
         asset = dg.AssetKey([self.project, stage])
-        runs = [
-            record.run_id
-            for record in self.instance.fetch_materializations(asset, limit=200).records
-            if record.run_id and record.asset_materialization
-            and (record.asset_materialization.tags or {}).get(VERSION) == key
-        ]  # fmt: skip
-        if not runs:
+        run_id = next((told.run_id for told in self._told(stage, key) if told.run_id), None)
+        if run_id is None:
             return []
-        entries = self.instance.all_logs(runs[0], of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+        entries = self.instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
         said = [e.dagster_event.event_specific_data for e in entries if e.dagster_event]
         return [
             dg.AssetCheckEvaluation(
@@ -70,17 +62,22 @@ class Shown:
             if isinstance(one, dg.AssetCheckEvaluation) and one.asset_key == asset
         ]
 
+    def _told(self, stage: str, key: str) -> Iterator[dg.EventLogRecord]:
+        """The materializations of one record, the newest first."""
+        for told in self.instance.fetch_materializations(dg.AssetKey([self.project, stage]), limit=200).records:
+            materialization = told.asset_materialization
+            if materialization and (materialization.tags or {}).get(VERSION) == key:
+                yield told
+
     def failed_since(self, stage: str) -> bool:
         """Whether the last run that was to make it failed, so that Dagster shows it red."""
         records = self.instance.get_asset_records([dg.AssetKey([self.project, stage])])
         entry = records[0].asset_entry if records else None
-        run = self.instance.get_run_by_id(entry.last_run_id) if entry and entry.last_run_id else None
-        if entry is None or run is None or run.status != dg.DagsterRunStatus.FAILURE:
+        run = self.instance.get_run_record_by_id(entry.last_run_id) if entry and entry.last_run_id else None
+        if entry is None or run is None or run.dagster_run.status != dg.DagsterRunStatus.FAILURE:
             return False
-        last, of_run = entry.last_materialization_record, self.instance.get_run_record_by_id(run.run_id)
-        if last is None or of_run is None:
-            return True
-        return last.run_id != run.run_id and last.timestamp < (of_run.end_time or 0.0)
+        last = entry.last_materialization_record
+        return last is None or (last.run_id != run.dagster_run.run_id and last.timestamp < (run.end_time or 0.0))
 
 
 def seen_events(

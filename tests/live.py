@@ -6,7 +6,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,19 @@ class Live:
         self.ports = free_port(), free_port()
         self.resources = build_resources(self.settings)
         self.ledger: Ledger = self.resources["ledger"]
+
+    @contextmanager
+    def running(self, **variables: str) -> Iterator["Live"]:
+        """Up with its services, which see these variables, and down again however the block ends."""
+        with pytest.MonkeyPatch.context() as patch:
+            try:
+                with pytest.MonkeyPatch.context() as passing:
+                    for name, value in variables.items():
+                        passing.setenv(name, value)
+                    self.start(patch)
+                yield self
+            finally:
+                self.stop()
 
     def start(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("LLMOPS_HOME", "LLMOPS_SETTINGS", "DAGSTER_HOME"):

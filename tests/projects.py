@@ -18,6 +18,7 @@ import dagster as dg
 import yaml
 
 from llmops_assets.definitions import build_definitions, job_name
+from llmops_assets.domain.requests import Request
 from llmops_assets.settings import ComputeSettings, ProjectSource, ServingSettings, Settings, dump_settings
 from resources.assembly import build_resources
 from resources.ledger import Ledger
@@ -308,6 +309,23 @@ class World:
     def down(self) -> None:
         self.resources["compute"].cancel_all()
         self.resources["serving"].down(forget=True)
+
+
+class Watched:
+    """The project zoo and the world that watches it: its newest request, and what production serves."""
+
+    def __init__(self, project: Project, world: World):
+        self.project, self.world = project, world
+
+    @property
+    def request(self) -> Request:
+        return self.world.ledger.requests("zoo")[-1]
+
+    @property
+    def production(self) -> str:
+        serving = self.world.ledger.serving("zoo", "production")
+        assert serving is not None
+        return serving.release
 
 
 def tiny_base(cache: Path, hidden: int = 32, seed: int = 0) -> Path:

@@ -156,7 +156,7 @@ def _next_request(every: Sequence[Request], head: Head, owner: Literal["git", "d
             return Supersede(request=at_work, by=head.revision, detail=detail)
         waits = f"{sha} waits for {short(at_work.revision)}, which is {at_work.status}"
         return Skip(reason=waits + _along(head.passed_over))
-    generation = 1 + max((r.generation for r in every if r.revision == head.revision), default=0)
+    generation = another_generation(every, head.revision)
     if head.found is None:
         if owner == "dvc":
             return Skip(reason=f"{sha}: the first run of a project is started by the Git sensor")
@@ -212,6 +212,11 @@ class Close(Frozen):
     detail: str
 
 
+def another_generation(requests: Sequence[Request], revision: str) -> int:
+    """The number of a revision's next request."""
+    return 1 + max((r.generation for r in requests if r.revision == revision), default=0)
+
+
 class Again(Frozen):
     generation: int
     reason: str
@@ -224,7 +229,7 @@ def after_waiting(requests: Sequence[Request], request: Request, found: Approved
         return Close(status="superseded", detail=f"{short(newest.revision)} has been planned since")
     if isinstance(found, Waiting):
         return Leave(reason=f"{short(request.revision)} is waiting: {request.detail}")
-    generation = 1 + max(r.generation for r in requests if r.revision == request.revision)
+    generation = another_generation(requests, request.revision)
     decision = found.decision
     return Again(generation=generation, reason=f"approved by {decision.by}: {decision.reason}")
 

@@ -16,21 +16,21 @@ import dagster as dg
 import pytest
 
 from llmops_assets.domain.approval import Decision
-from llmops_assets.domain.requests import Request
 from llmops_assets.settings import dump_settings
 from resources.approving import ask_now
 from resources.probe import ask
-from tests.projects import Outcome, Project, World
+from tests.projects import Outcome, Project, Watched, World
 
 ADA, EVE = "ada@example.com", "eve@example.com"
 AFTER = {"release_approval", "production_endpoint", "endpoint_health"}
 
 
-class Case:
+class Case(Watched):
     """A project whose releases need a person, the world that watches it, and a terminal beside it."""
 
     def __init__(self, project: Project, world: World, reopen: Callable[[], World]):
-        self.project, self.world, self._reopen = project, world, reopen
+        super().__init__(project, world)
+        self._reopen = reopen
         (world.home / "settings.yaml").write_text(dump_settings(world.settings))
         self.releases: list[str] = []
 
@@ -58,16 +58,6 @@ class Case:
         code, said = self.llmops("approve", "--reason", "I looked at it")
         assert code == 0, said
         return self.world.settle()
-
-    @property
-    def request(self) -> Request:
-        return self.world.ledger.requests("zoo")[-1]
-
-    @property
-    def production(self) -> str:
-        serving = self.world.ledger.serving("zoo", "production")
-        assert serving is not None
-        return serving.release
 
     def answered(self) -> str:
         answer = ask(self.world.resources["serving"].base_url("zoo", "production"), "zoo", "cat", max_tokens=4)

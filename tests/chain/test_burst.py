@@ -23,13 +23,8 @@ SLOW = {"rollout": {"steps": [{"weight": "20%", "hold": "2s"}, {"weight": "60%",
 
 @pytest.fixture(scope="module")
 def live(make_project: Callable[[], Project], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    world = Live(tmp_path_factory.mktemp("live"), make_project())
-    with pytest.MonkeyPatch.context() as patch:
-        try:
-            world.start(patch)
-            yield world
-        finally:
-            world.stop()
+    with Live(tmp_path_factory.mktemp("live"), make_project()).running() as world:
+        yield world
 
 
 def context(tokens: int, **deployment: Any) -> dict[str, Any]:

@@ -52,16 +52,8 @@ def live(
     project = make_project()
     project.configure({"training": {"max_steps": 100}})
     project.commit("Train for a while")
-    world = Live(tmp_path_factory.mktemp("live"), project)
-    with pytest.MonkeyPatch.context() as patch:
-        try:
-            with pytest.MonkeyPatch.context() as faked:
-                for name, value in clock.environment.items():
-                    faked.setenv(name, value)
-                world.start(patch)
-            yield world
-        finally:
-            world.stop()
+    with Live(tmp_path_factory.mktemp("live"), project).running(**clock.environment) as world:
+        yield world
 
 
 def daemon(live: Live) -> int:

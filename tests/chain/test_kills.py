@@ -26,13 +26,8 @@ def live(make_project: Callable[[], Project], tmp_path_factory: pytest.TempPathF
     project = make_project()
     project.configure({"training": {"max_steps": STEPS}})
     project.commit("Train for a while")
-    world = Live(tmp_path_factory.mktemp("live"), project)
-    with pytest.MonkeyPatch.context() as patch:
-        try:
-            world.start(patch)
-            yield world
-        finally:
-            world.stop()
+    with Live(tmp_path_factory.mktemp("live"), project).running() as world:
+        yield world
 
 
 def test_a_killed_training_program_resumes_from_its_last_complete_checkpoint(live: Live) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from resources.store import MANIFEST
-from tests.chain.test_kills import Live, wait_for
+from tests.live import Live, wait_for
 from tests.projects import Project
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("daemon")]
@@ -88,13 +88,9 @@ def killer(tmp_path_factory: pytest.TempPathFactory) -> Killer:
 def live(
     killer: Killer, make_project: Callable[[], Project], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Live]:
-    world = Live(tmp_path_factory.mktemp("live"), make_project())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(killer.folder))
-        patch.setenv("TEST_AUDIT", str(killer.folder))
-        world.start(patch)
+    heard = {"PYTHONPATH": str(killer.folder), "TEST_AUDIT": str(killer.folder)}
+    with Live(tmp_path_factory.mktemp("live"), make_project()).running(**heard) as world:
         yield world
-        world.stop()
 
 
 def assert_nothing_half_stored_is_known(live: Live, sha: str) -> None:

@@ -29,13 +29,8 @@ def live(make_project: Callable[[], Project], tmp_path_factory: pytest.TempPathF
     project = make_project()
     project.configure({"training": {"max_steps": STEPS}})
     project.commit("Train for a while")
-    world = Live(tmp_path_factory.mktemp("live"), project)
-    with pytest.MonkeyPatch.context() as patch:
-        try:
-            world.start(patch)
-            yield world
-        finally:
-            world.stop()
+    with Live(tmp_path_factory.mktemp("live"), project).running() as world:
+        yield world
 
 
 def pids(live: Live) -> dict[str, int]:

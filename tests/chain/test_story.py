@@ -11,10 +11,9 @@ import pytest
 from dagster import AssetKey, RunsFilter
 
 from llmops_assets.domain.records import Checkpoint, EvaluationReport, RegisteredModel
-from llmops_assets.domain.requests import Request
 from llmops_assets.execution import execute
 from llmops_assets.stage import REQUEST_TAG
-from tests.projects import Outcome, Project, World, rows, write_rows
+from tests.projects import Outcome, Project, Watched, World, rows, write_rows
 
 ALL = {
     "ci_report", "dataset_version", "fine_tuned_checkpoint", "evaluation_report", "registered_model",
@@ -25,27 +24,17 @@ RELEASING = {"staging_endpoint", "smoke_test_report", "release_approval", "produ
 EVALUATING = {"evaluation_report", "served_evaluation_report"}
 
 
-class Story:
+class Story(Watched):
     """A project, the world that watches it, and what production served after each chapter."""
 
     def __init__(self, project: Project, world: World):
-        self.project, self.world = project, world
+        super().__init__(project, world)
         self.releases: list[str] = []
 
     def ship(self, message: str) -> Outcome:
         self.project.commit(message)
         self.project.push()
         return self.world.settle()
-
-    @property
-    def request(self) -> Request:
-        return self.world.ledger.requests("zoo")[-1]
-
-    @property
-    def production(self) -> str:
-        serving = self.world.ledger.serving("zoo", "production")
-        assert serving is not None
-        return serving.release
 
     def ask(self, text: str = "cat number 3 says") -> tuple[str, str]:
         """(answer, release that gave it) of production."""
@@ -244,6 +233,6 @@ def test_a_person_who_asks_when_all_is_done_runs_nothing(story: Story, monkeypat
     world, sha = story.world, story.project.head
     monkeypatch.setenv("DAGSTER_HOME", str(world.home / "dagster"))
     request = world.ledger.open_request("zoo", sha, 2, "asked for again", asked_by="person")
-    assert execute(world.settings, world.source(), world.ledger, request, None, lambda text: None)
+    assert execute(world.settings, world.resources, world.source(), request, None, lambda text: None)
     assert story.request.status == "done"
     assert list(world.instance.get_runs(filters=RunsFilter(tags={REQUEST_TAG: request.name}))) == []

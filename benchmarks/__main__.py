@@ -49,6 +49,7 @@ def main() -> int:
         parser.error(f"no such benchmark: {', '.join(unknown)} (known: {', '.join(NAMES)})")
     say = partial(print, file=sys.stdout, flush=True)
     say(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}{'; quick: no figures to report' * arguments.quick}")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each interpreter compiles the project anew, as none need
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that daemon and endpoints end with it
     with redirect_stdout(sys.stderr), Place(arguments.quick) as place:  # what DVC and others say is no figure
         wanted = [load(name) for name in NAMES if not arguments.names or name in arguments.names]

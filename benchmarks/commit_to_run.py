@@ -14,7 +14,7 @@ from benchmarks.harness import Benchmark, Goal, Measured, Unmeasured, command, s
 from benchmarks.location_load import LOAD
 from benchmarks.place import Place
 from benchmarks.watched import Delivered, Watched, watched
-from resources.run_launcher import STARTED_TAG
+from resources.workers import STARTED_TAG
 
 LOOP_S = 5.0
 

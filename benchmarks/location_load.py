@@ -1,6 +1,5 @@
 """location_load: the code location, as Dagster loads it in a fresh interpreter, over `import dagster` alone."""
 
-import statistics
 import sys
 
 from benchmarks.harness import Benchmark, Goal, Measured, command, interleaved, seconds_of
@@ -23,10 +22,7 @@ def measure(place: Place) -> Measured:
     for code in (LOAD, "import dagster"):
         fresh(code)  # the first one compiles and brings files into memory
     value, baseline, _ = interleaved(lambda: fresh(LOAD), lambda: fresh("import dagster"), 2 if place.quick else 9)
-    # Whatever opens a Dagster instance (code server, daemon, run worker) imports SQLAlchemy for its storage.
-    storage = statistics.median(fresh("import dagster, sqlalchemy") for _ in range(1 if place.quick else 5))
-    told = f"import dagster, sqlalchemy alone takes {storage:.3g} s, and every process that loads it needs both"
-    return Measured(value, baseline, told)
+    return Measured(value, baseline)
 
 
 BENCHMARK = Benchmark(

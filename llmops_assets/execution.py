@@ -25,8 +25,8 @@ from llmops_assets.settings import ProjectSource, Settings
 from llmops_assets.stage import PROJECT_TAG
 from resources.ledger import Ledger
 from resources.planning import plan_revision
-from resources.run_launcher import worker_tags
 from resources.source import Source
+from resources.workers import worker_tags
 from sensors.runs import end_work, refused_in, request_tags
 from sensors.seen import Shown, seen_events
 

@@ -10,7 +10,7 @@ from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 
 from resources.compute import Compute
 from resources.processes import is_alive
-from resources.run_launcher import worker_of
+from resources.workers import worker_of
 
 
 def end_runs(

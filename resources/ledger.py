@@ -10,13 +10,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from copy import copy
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, Engine, create_engine, delete, event, insert, select, update
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import IntegrityError, OperationalError
 
 from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import digest
@@ -24,10 +20,9 @@ from llmops_assets.domain.provenance import Edge
 from llmops_assets.domain.records import AnyRecord, Record, Release, parse_record
 from llmops_assets.domain.requests import ACTIVE, ROLLBACK, Request, Status
 from llmops_assets.domain.rollout import RolloutState
-from resources import ledger_schema as t
+from resources import sql
 from resources.ledger_decisions import Conflict, PeoplesDecisions
 from resources.ledger_faults import LedgerError, is_locked, locked, unavailable
-from resources.ledger_migrations import migrate
 
 __all__ = ["Conflict", "Ledger", "LedgerError", "Serving"]
 
@@ -36,8 +31,8 @@ PATIENCE_S = 20.0
 """How long a sensor's tick and a person's command wait for another process to unlock the ledger. Dagster gives a tick
 60 s in all."""
 SAID_AFTER_S = 5.0
-_SLICE_MS, _WAIT_MS = 1_000, 30_000
-"""How long SQLite itself waits for a lock: a writer looks at its patience in between; who opens a new ledger, once."""
+_SLICE_MS = 1_000
+"""How long SQLite itself waits for a lock: a writer looks at its patience in between."""
 
 
 class Serving:
@@ -53,14 +48,16 @@ class Ledger(PeoplesDecisions):
     def __init__(self, url: str, clock: Callable[[], float] = time.time):
         self.url = url
         self.clock = clock
-        self._engine: Engine | None = None
+        self._engine: sql.Engine | None = None
         self._patience_s = PATIENCE_S
         self._say: Callable[[str], None] = lambda text: None
 
     @property
-    def engine(self) -> Engine:
+    def engine(self) -> "sql.Engine":
         if self._engine is None:
-            self._engine = _open(self.url)
+            from resources.ledger_engine import open_engine  # with SQLAlchemy, see `resources.sql`
+
+            self._engine = open_engine(self.url)
         return self._engine
 
     def patient(self, seconds: float, say: Callable[[str], None] = lambda text: None) -> "Ledger":
@@ -80,18 +77,18 @@ class Ledger(PeoplesDecisions):
             return str(error)
 
     @contextmanager
-    def _write(self) -> Iterator[Connection]:
+    def _write(self) -> "Iterator[sql.Connection]":
         with self._clear(), ExitStack() as stack:
             yield self._begin(stack)
 
-    def _begin(self, stack: ExitStack) -> Connection:
+    def _begin(self, stack: ExitStack) -> "sql.Connection":
         """A transaction that has the write lock. Nothing has happened in it, so it is tried as often as one likes."""
         began = time.monotonic()
         said = False
         while True:
             try:
                 return stack.enter_context(self.engine.execution_options(wait_ms=_SLICE_MS).begin())
-            except OperationalError as error:
+            except sql.OperationalError as error:
                 waited = time.monotonic() - began
                 if not is_locked(error) or waited >= self._patience_s:
                     raise
@@ -100,7 +97,7 @@ class Ledger(PeoplesDecisions):
                     said = True
 
     @contextmanager
-    def _read(self) -> Iterator[Connection]:
+    def _read(self) -> "Iterator[sql.Connection]":
         with self._clear(), self.engine.execution_options(writes=False).connect() as connection:
             yield connection
 
@@ -109,7 +106,7 @@ class Ledger(PeoplesDecisions):
         """What the database says of itself, in words of ours. Its own are a page of SQL."""
         try:
             yield
-        except OperationalError as error:
+        except sql.OperationalError as error:
             raise LedgerError(unavailable(error, self.url, self._patience_s)) from error
 
     # -- requests ---------------------------------------------------------------------------------------------------
@@ -117,13 +114,15 @@ class Ledger(PeoplesDecisions):
     def requests(self, project: str) -> list[Request]:
         """The project's requests, oldest first."""
         with self._read() as c:
-            rows = c.execute(select(t.requests).where(t.requests.c.project == project).order_by(t.requests.c.id))
+            rows = c.execute(
+                sql.select(sql.requests).where(sql.requests.c.project == project).order_by(sql.requests.c.id)
+            )
             return [self._request(r._mapping) for r in rows]
 
     def request_of_run(self, run_id: str) -> Request | None:
         with self._read() as c:
             row = c.execute(
-                select(t.requests).where(t.requests.c.run_id == run_id).order_by(t.requests.c.id.desc())
+                sql.select(sql.requests).where(sql.requests.c.run_id == run_id).order_by(sql.requests.c.id.desc())
             ).first()
             return self._request(row._mapping) if row else None
 
@@ -162,11 +161,11 @@ class Ledger(PeoplesDecisions):
         }
         try:
             with self._write() as c:
-                identity = c.execute(insert(t.requests).values(row)).inserted_primary_key
+                identity = c.execute(sql.insert(sql.requests).values(row)).inserted_primary_key
                 if status in ACTIVE:
                     if asked_by != ROLLBACK:
                         self._supersede_waiting(c, project, revision)
-                    c.execute(insert(t.active_requests).values(project=project, request=identity[0]))  # type: ignore[index]
+                    c.execute(sql.insert(sql.active_requests).values(project=project, request=identity[0]))  # type: ignore[index]
                 self._audit(
                     c,
                     {
@@ -174,7 +173,7 @@ class Ledger(PeoplesDecisions):
                         **{k: row[k] for k in ("project", "revision", "generation", "status", "reason", "asked_by")},
                     },
                 )
-        except IntegrityError as error:
+        except sql.IntegrityError as error:
             raise Conflict(
                 f"{project}:{revision}:{generation} or another request of {project} is there already"
             ) from error
@@ -198,7 +197,7 @@ class Ledger(PeoplesDecisions):
         try:
             with self._write() as c:
                 self._leave(c, request, "done" if request.status == "waiting" else "failed", reason)
-                old = c.execute(select(t.requests).where(self._is(request))).one()._mapping
+                old = c.execute(sql.select(sql.requests).where(self._is(request))).one()._mapping
                 row = {k: old[k] for k in ("project", "revision", "base")} | {
                     "generation": generation,
                     "status": "queued",
@@ -209,12 +208,12 @@ class Ledger(PeoplesDecisions):
                     "created": now,
                     "updated": now,
                 }
-                identity = c.execute(insert(t.requests).values(row)).inserted_primary_key
-                c.execute(insert(t.active_requests).values(project=request.project, request=identity[0]))  # type: ignore[index]
+                identity = c.execute(sql.insert(sql.requests).values(row)).inserted_primary_key
+                c.execute(sql.insert(sql.active_requests).values(project=request.project, request=identity[0]))  # type: ignore[index]
                 self._audit(
                     c, {"event": "next generation", "request": request.name, "generation": generation, "reason": reason}
                 )
-        except IntegrityError as error:
+        except sql.IntegrityError as error:
             raise Conflict(f"generation {generation} of {request.name} is there already") from error
         return request.model_copy(
             update={k: row[k] for k in ("generation", "status", "reason", "tries")} | {"run_id": None}
@@ -226,15 +225,15 @@ class Ledger(PeoplesDecisions):
         Raises:
             Conflict: another run has it, or it is closed.
         """
-        free = self._is(request) & t.requests.c.run_id.is_(None) & t.requests.c.status.in_(ACTIVE)
+        free = self._is(request) & sql.requests.c.run_id.is_(None) & sql.requests.c.status.in_(ACTIVE)
         with self._write() as c:
             # The condition stands in the update itself: between a look and a write, PostgreSQL lets others in.
             taken = c.execute(
-                update(t.requests).where(free).values(status="running", run_id=run_id, updated=self.clock())
+                sql.update(sql.requests).where(free).values(status="running", run_id=run_id, updated=self.clock())
             )
             if taken.rowcount == 1:
                 return
-            row = c.execute(select(t.requests.c.run_id, t.requests.c.status).where(self._is(request))).first()
+            row = c.execute(sql.select(sql.requests.c.run_id, sql.requests.c.status).where(self._is(request))).first()
             if row is not None and row.run_id == run_id and row.status not in ("cancelled", "superseded"):
                 return  # also after its outcome: health is asked once production is settled
             held = f"run {row.run_id}, {row.status}" if row else "nobody"
@@ -248,107 +247,113 @@ class Ledger(PeoplesDecisions):
         """
         with self._write() as c:
             done = c.execute(
-                update(t.requests)
-                .where(self._is(request), t.requests.c.status.in_(ACTIVE))
+                sql.update(sql.requests)
+                .where(self._is(request), sql.requests.c.status.in_(ACTIVE))
                 .values(status=status, detail=detail, updated=self.clock())
             )
             if done.rowcount != 1:
                 return False
-            c.execute(delete(t.active_requests).where(t.active_requests.c.project == request.project))
+            c.execute(sql.delete(sql.active_requests).where(sql.active_requests.c.project == request.project))
             self._audit(c, {"event": "closed", "request": request.name, "status": status, "detail": detail})
             return True
 
     @staticmethod
     def _is(request: Request) -> Any:
-        r = t.requests.c
+        r = sql.requests.c
         return (r.project == request.project) & (r.revision == request.revision) & (r.generation == request.generation)
 
     # -- pins -------------------------------------------------------------------------------------------------------
 
     def pin(self, run_id: str, project: str, revision: str) -> str:
         """The revision of a root run: the first one that was put there."""
-        where = (t.pins.c.run_id == run_id) & (t.pins.c.project == project)
+        where = (sql.pins.c.run_id == run_id) & (sql.pins.c.project == project)
         try:
             with self._write() as c:
-                c.execute(insert(t.pins).values(run_id=run_id, project=project, revision=revision))
+                c.execute(sql.insert(sql.pins).values(run_id=run_id, project=project, revision=revision))
             return revision
-        except IntegrityError:
+        except sql.IntegrityError:
             with self._read() as c:
-                return str(c.execute(select(t.pins.c.revision).where(where)).scalar_one())
+                return str(c.execute(sql.select(sql.pins.c.revision).where(where)).scalar_one())
 
     def pinned(self, run_id: str, project: str) -> str | None:
-        where = (t.pins.c.run_id == run_id) & (t.pins.c.project == project)
+        where = (sql.pins.c.run_id == run_id) & (sql.pins.c.project == project)
         with self._read() as c:
-            return c.execute(select(t.pins.c.revision).where(where)).scalar()
+            return c.execute(sql.select(sql.pins.c.revision).where(where)).scalar()
 
     # -- records and edges ------------------------------------------------------------------------------------------
 
     def find(self, key: str) -> AnyRecord | None:
         """The record committed under a key; None also where this version of the code cannot read it."""
         with self._read() as c:
-            body = c.execute(select(t.records.c.body).where(t.records.c.key == key)).scalar()
+            body = c.execute(sql.select(sql.records.c.body).where(sql.records.c.key == key)).scalar()
         return _parsed(body)[0] if body else None
 
     def unreadable(self, key: str) -> str | None:
         """Why the record under a key cannot be read by this version of the code; None if it can, or there is none."""
         with self._read() as c:
-            row = c.execute(select(t.records.c.stage, t.records.c.body).where(t.records.c.key == key)).first()
+            row = c.execute(sql.select(sql.records.c.stage, sql.records.c.body).where(sql.records.c.key == key)).first()
         if row is None or (why := _parsed(row.body)[1]) is None:
             return None
         return f"the record of {row.stage} in the ledger cannot be read by this version of the code ({why})"
 
     def has_record(self, prefix: str) -> bool:
         """Whether a record is committed under a key that begins so."""
-        query = select(t.records.c.key).where(t.records.c.key.startswith(prefix)).limit(1)
+        query = sql.select(sql.records.c.key).where(sql.records.c.key.startswith(prefix)).limit(1)
         with self._read() as c:
             return c.execute(query).first() is not None
 
     def commit(self, record: Record) -> AnyRecord:
         """Conditional create: the first record under a key wins, and is what everyone gets back."""
         row = {"key": record.key, "stage": record.stage, "body": record.model_dump_json(), "created": self.clock()}
-        with suppress(IntegrityError), self._write() as c:
-            c.execute(insert(t.records).values(row))
+        with suppress(sql.IntegrityError), self._write() as c:
+            c.execute(sql.insert(sql.records).values(row))
         found = self.find(record.key)  # somebody may have committed the same work first: then theirs is adopted
         if found is not None:
             return found
         why = self.unreadable(record.key)
         with self._write() as c:
-            c.execute(delete(t.records).where(t.records.c.key == record.key))
-            c.execute(insert(t.records).values(row))
+            c.execute(sql.delete(sql.records).where(sql.records.c.key == record.key))
+            c.execute(sql.insert(sql.records).values(row))
             self._audit(c, {"event": "replaced record", "key": record.key, "reason": why})
         return record  # type: ignore[return-value]
 
     def salt_of(self, key: str) -> str | None:
         """The salt of the newest deliberate rebuild of what this (unsalted) key stands for."""
         with self._read() as c:
-            return c.execute(select(t.rebuilds.c.salt).where(t.rebuilds.c.key == key)).scalar()
+            return c.execute(sql.select(sql.rebuilds.c.salt).where(sql.rebuilds.c.key == key)).scalar()
 
     def rebuild(self, key: str, reason: str) -> None:
         """From now on, what stands under this (unsalted) key is to be made anew."""
         salt = f"{reason} ({self.clock():.3f})"
         with self._write() as c:
-            c.execute(delete(t.rebuilds).where(t.rebuilds.c.key == key))
-            c.execute(insert(t.rebuilds).values(key=key, salt=salt))
+            c.execute(sql.delete(sql.rebuilds).where(sql.rebuilds.c.key == key))
+            c.execute(sql.insert(sql.rebuilds).values(key=key, salt=salt))
             self._audit(c, {"event": "rebuild", "key": key, "reason": reason})
 
     def forget(self, key: str, why: str) -> None:
         """Drops a record whose artifact is gone or damaged, so that it is made again."""
         with self._write() as c:
-            c.execute(delete(t.records).where(t.records.c.key == key))
+            c.execute(sql.delete(sql.records).where(sql.records.c.key == key))
             self._audit(c, {"event": "forgot record", "key": key, "reason": why})
 
     def demand(self, project: str, revision: str, record: Record, reused: bool) -> None:
         """Writes the lineage edge (project, revision, stage → record)."""
-        where = (t.edges.c.project == project) & (t.edges.c.revision == revision) & (t.edges.c.stage == record.stage)
+        where = (
+            (sql.edges.c.project == project) & (sql.edges.c.revision == revision) & (sql.edges.c.stage == record.stage)
+        )
         values = {"key": record.key, "reused": reused, "updated": self.clock()}
         with self._write() as c:
-            if c.execute(update(t.edges).where(where).values(values)).rowcount == 0:
-                c.execute(insert(t.edges).values(project=project, revision=revision, stage=record.stage, **values))
+            if c.execute(sql.update(sql.edges).where(where).values(values)).rowcount == 0:
+                c.execute(
+                    sql.insert(sql.edges).values(project=project, revision=revision, stage=record.stage, **values)
+                )
 
     def edges(self, project: str, revision: str) -> dict[str, Edge]:
         """Edges of a revision by stage."""
         with self._read() as c:
-            rows = c.execute(select(t.edges).where(t.edges.c.project == project, t.edges.c.revision == revision))
+            rows = c.execute(
+                sql.select(sql.edges).where(sql.edges.c.project == project, sql.edges.c.revision == revision)
+            )
             return {
                 r.stage: Edge(project=r.project, revision=r.revision, stage=r.stage, key=r.key, reused=r.reused)
                 for r in rows
@@ -356,11 +361,11 @@ class Ledger(PeoplesDecisions):
 
     def records_of(self, project: str, revision: str) -> dict[str, AnyRecord]:
         """The records that a revision demanded, by stage."""
-        query = select(t.edges.c.stage, t.records.c.body).join_from(
-            t.edges, t.records, t.edges.c.key == t.records.c.key
+        query = sql.select(sql.edges.c.stage, sql.records.c.body).join_from(
+            sql.edges, sql.records, sql.edges.c.key == sql.records.c.key
         )
         with self._read() as c:
-            rows = c.execute(query.where(t.edges.c.project == project, t.edges.c.revision == revision))
+            rows = c.execute(query.where(sql.edges.c.project == project, sql.edges.c.revision == revision))
             read = {r.stage: _parsed(r.body)[0] for r in rows}
         return {stage: record for stage, record in read.items() if record is not None}
 
@@ -369,7 +374,7 @@ class Ledger(PeoplesDecisions):
     def add_verdict(self, project: str, revision: str, stage: str, verdict: Verdict) -> None:
         with self._write() as c:
             c.execute(
-                insert(t.verdicts).values(
+                sql.insert(sql.verdicts).values(
                     project=project,
                     revision=revision,
                     stage=stage,
@@ -383,9 +388,9 @@ class Ledger(PeoplesDecisions):
         """(stage, verdict), oldest first."""
         with self._read() as c:
             rows = c.execute(
-                select(t.verdicts)
-                .where(t.verdicts.c.project == project, t.verdicts.c.revision == revision)
-                .order_by(t.verdicts.c.id)
+                sql.select(sql.verdicts)
+                .where(sql.verdicts.c.project == project, sql.verdicts.c.revision == revision)
+                .order_by(sql.verdicts.c.id)
             )
             return [(r.stage, Verdict.model_validate_json(r.body)) for r in rows]
 
@@ -394,7 +399,7 @@ class Ledger(PeoplesDecisions):
         try:
             with self._write() as c:
                 c.execute(
-                    insert(t.releases).values(
+                    sql.insert(sql.releases).values(
                         digest=release.digest,
                         project=release.project,
                         revision=revision,
@@ -402,13 +407,13 @@ class Ledger(PeoplesDecisions):
                         created=self.clock(),
                     )
                 )
-        except IntegrityError:
+        except sql.IntegrityError:
             return  # known already: a revert makes a release that exists
 
     def release(self, digest_or_prefix: str) -> Release | None:
         with self._read() as c:
             bodies = c.execute(
-                select(t.releases.c.body).where(t.releases.c.digest.startswith(digest_or_prefix))
+                sql.select(sql.releases.c.body).where(sql.releases.c.digest.startswith(digest_or_prefix))
             ).scalars()
             found = [Release.model_validate_json(b) for b in bodies]
         return found[0] if len(found) == 1 else None
@@ -417,9 +422,9 @@ class Ledger(PeoplesDecisions):
         """(revision, digest) of a release that a person named; None if there is none, or several."""
         if len(digest_or_prefix) < 6:
             return None
-        where = (t.releases.c.project == project) & t.releases.c.digest.startswith(digest_or_prefix)
+        where = (sql.releases.c.project == project) & sql.releases.c.digest.startswith(digest_or_prefix)
         with self._read() as c:
-            found = c.execute(select(t.releases.c.revision, t.releases.c.digest).where(where)).all()
+            found = c.execute(sql.select(sql.releases.c.revision, sql.releases.c.digest).where(where)).all()
         return (found[0].revision, found[0].digest) if len(found) == 1 else None
 
     def serve(self, project: str, environment: str, release: str, revision: str) -> None:
@@ -429,7 +434,7 @@ class Ledger(PeoplesDecisions):
             return
         with self._write() as c:
             c.execute(
-                insert(t.servings).values(
+                sql.insert(sql.servings).values(
                     project=project, environment=environment, release=release, revision=revision, since=self.clock()
                 )
             )
@@ -445,16 +450,18 @@ class Ledger(PeoplesDecisions):
             )
 
     def serving(self, project: str, environment: str) -> Serving | None:
-        where = (t.servings.c.project == project) & (t.servings.c.environment == environment)
+        where = (sql.servings.c.project == project) & (sql.servings.c.environment == environment)
         with self._read() as c:
-            row = c.execute(select(t.servings).where(where).order_by(t.servings.c.id.desc()).limit(1)).first()
+            row = c.execute(sql.select(sql.servings).where(where).order_by(sql.servings.c.id.desc()).limit(1)).first()
         return Serving(row.release, row.revision, row.since) if row else None
 
     def has_served(self, project: str, release: str, environment: str = "production") -> bool:
-        where = (t.servings.c.project == project) & (t.servings.c.environment == environment)
+        where = (sql.servings.c.project == project) & (sql.servings.c.environment == environment)
         with self._read() as c:
             return (
-                c.execute(select(t.servings.c.id).where(where, t.servings.c.release == release).limit(1)).first()
+                c.execute(
+                    sql.select(sql.servings.c.id).where(where, sql.servings.c.release == release).limit(1)
+                ).first()
                 is not None
             )
 
@@ -464,7 +471,10 @@ class Ledger(PeoplesDecisions):
         """The project's newest rollout: (id, version, revision, state)."""
         with self._read() as c:
             row = c.execute(
-                select(t.rollouts).where(t.rollouts.c.project == project).order_by(t.rollouts.c.id.desc()).limit(1)
+                sql.select(sql.rollouts)
+                .where(sql.rollouts.c.project == project)
+                .order_by(sql.rollouts.c.id.desc())
+                .limit(1)
             ).first()
         return (row.id, row.version, row.revision, RolloutState.model_validate_json(row.body)) if row else None
 
@@ -472,7 +482,7 @@ class Ledger(PeoplesDecisions):
         """Stores the first state; returns (id, version)."""
         with self._write() as c:
             done = c.execute(
-                insert(t.rollouts).values(
+                sql.insert(sql.rollouts).values(
                     project=project,
                     release=state.release,
                     revision=revision,
@@ -495,8 +505,8 @@ class Ledger(PeoplesDecisions):
         """
         with self._write() as c:
             done = c.execute(
-                update(t.rollouts)
-                .where(t.rollouts.c.id == identity, t.rollouts.c.version == version)
+                sql.update(sql.rollouts)
+                .where(sql.rollouts.c.id == identity, sql.rollouts.c.version == version)
                 .values(version=version + 1, status=state.status, body=state.model_dump_json(), updated=self.clock())
             )
             if done.rowcount != 1:
@@ -509,18 +519,18 @@ class Ledger(PeoplesDecisions):
 
     # -- audit ------------------------------------------------------------------------------------------------------
 
-    def _audit(self, c: Connection, what: Mapping[str, Any]) -> None:
+    def _audit(self, c: "sql.Connection", what: Mapping[str, Any]) -> None:
         if c.dialect.name == "postgresql":
             # SQLite has one writer at a time. Here two would both follow the same event, and break the chain.
             c.exec_driver_sql("LOCK TABLE audit IN SHARE ROW EXCLUSIVE MODE")
-        previous = c.execute(select(t.audit.c.hash).order_by(t.audit.c.id.desc()).limit(1)).scalar() or ""
+        previous = c.execute(sql.select(sql.audit.c.hash).order_by(sql.audit.c.id.desc()).limit(1)).scalar() or ""
         text, at = json.dumps(dict(what), sort_keys=True), self.clock()
-        c.execute(insert(t.audit).values(at=at, event=text, previous=previous, hash=digest([previous, at, text])))
+        c.execute(sql.insert(sql.audit).values(at=at, event=text, previous=previous, hash=digest([previous, at, text])))
 
     def events(self) -> list[dict[str, Any]]:
         """Every audited event, oldest first: id, at (epoch seconds), hash, and what happened."""
         with self._read() as c:
-            rows = c.execute(select(t.audit).order_by(t.audit.c.id))
+            rows = c.execute(sql.select(sql.audit).order_by(sql.audit.c.id))
             return [{"id": r.id, "at": r.at, **json.loads(r.event), "hash": r.hash} for r in rows]
 
     def verify_audit(self) -> int:
@@ -531,7 +541,7 @@ class Ledger(PeoplesDecisions):
         """
         previous, count = "", 0
         with self._read() as c:
-            for row in c.execute(select(t.audit).order_by(t.audit.c.id)):
+            for row in c.execute(sql.select(sql.audit).order_by(sql.audit.c.id)):
                 if row.previous != previous or row.hash != digest([row.previous, row.at, row.event]):
                     raise LedgerError(f"audit event {row.id} was altered, or the one before it removed")
                 previous, count = row.hash, count + 1
@@ -549,28 +559,3 @@ def _parsed(body: str) -> tuple[AnyRecord | None, str | None]:
 
 _WHY_AGAIN = re.compile(r" \((?:generation |approved by )")
 """Where a request's reason ends and that of an earlier generation begins: they do not pile up."""
-
-
-def _open(url: str) -> Engine:
-    parsed = make_url(url)
-    sqlite = parsed.get_backend_name() == "sqlite"
-    if sqlite and parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": _WAIT_MS / 1000} if sqlite else {})
-    if sqlite:
-        # pysqlite opens transactions lazily, so two readers could both decide to write; BEGIN IMMEDIATE takes the
-        # write lock first and waits for it.
-        @event.listens_for(engine, "connect")
-        def _connect(connection: Any, _: Any) -> None:
-            connection.isolation_level = None
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-
-        @event.listens_for(engine, "begin")
-        def _begin(connection: Connection) -> None:
-            options = connection.get_execution_options()
-            connection.exec_driver_sql(f"PRAGMA busy_timeout={options.get('wait_ms', _WAIT_MS)}")
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writes", True) else "BEGIN")
-
-    migrate(engine)
-    return engine

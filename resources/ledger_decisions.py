@@ -7,12 +7,10 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
-
 from llmops_assets.domain.approval import Decision
 from llmops_assets.domain.hold import Hold, rollback_target
 from llmops_assets.domain.requests import ACTIVE, Request, Status
-from resources import ledger_schema as t
+from resources import sql
 
 
 class Conflict(Exception):
@@ -23,9 +21,9 @@ class PeoplesDecisions:
     """The tables `approvals` and `holds`."""
 
     clock: Callable[[], float]
-    _write: Callable[[], AbstractContextManager[Connection]]
-    _read: Callable[[], AbstractContextManager[Connection]]
-    _audit: Callable[[Connection, Mapping[str, Any]], None]
+    _write: "Callable[[], AbstractContextManager[sql.Connection]]"
+    _read: "Callable[[], AbstractContextManager[sql.Connection]]"
+    _audit: "Callable[[sql.Connection, Mapping[str, Any]], None]"
     _is: Callable[[Request], Any]
 
     # -- approvals --------------------------------------------------------------------------------------------------
@@ -39,7 +37,7 @@ class PeoplesDecisions:
         ask = decision.ask
         with self._write() as c:
             c.execute(
-                insert(t.approvals).values(
+                sql.insert(sql.approvals).values(
                     project=ask.project,
                     release=ask.release,
                     choice=decision.choice,
@@ -52,24 +50,28 @@ class PeoplesDecisions:
             self._audit(c, {"event": decision.choice, **said, **ask.model_dump()})
             if request is not None and decision.choice == "rejected":
                 detail = f"rejected by {decision.by}: {decision.reason}"
-                waits = self._is(request) & (t.requests.c.status == "waiting")
+                waits = self._is(request) & (sql.requests.c.status == "waiting")
                 values = {"status": "rejected", "detail": detail, "updated": self.clock()}
-                if c.execute(update(t.requests).where(waits).values(values)).rowcount != 1:
+                if c.execute(sql.update(sql.requests).where(waits).values(values)).rowcount != 1:
                     raise Conflict(f"{request.name} does not wait any more")
                 self._audit(c, {"event": "closed", "request": request.name, "status": "rejected", "detail": detail})
 
     def decisions(self, project: str, release: str) -> list[Decision]:
         """What people said of a release, oldest first."""
-        where = (t.approvals.c.project == project) & (t.approvals.c.release == release)
+        where = (sql.approvals.c.project == project) & (sql.approvals.c.release == release)
         with self._read() as c:
-            bodies = c.execute(select(t.approvals.c.body).where(where).order_by(t.approvals.c.id)).scalars()
+            bodies = c.execute(sql.select(sql.approvals.c.body).where(where).order_by(sql.approvals.c.id)).scalars()
             return [Decision.model_validate_json(b) for b in bodies]
 
     # -- holds and rollbacks ----------------------------------------------------------------------------------------
 
     def holds(self, project: str) -> list[Hold]:
         """The releases of a project that are held now, oldest first."""
-        query = select(t.holds).where(t.holds.c.project == project, t.holds.c.lifted.is_(None)).order_by(t.holds.c.id)
+        query = (
+            sql.select(sql.holds)
+            .where(sql.holds.c.project == project, sql.holds.c.lifted.is_(None))
+            .order_by(sql.holds.c.id)
+        )
         with self._read() as c:
             return [
                 Hold(project=r.project, release=r.release, reason=r.reason, by=r.held_by, since=r.since)
@@ -81,9 +83,9 @@ class PeoplesDecisions:
 
     def served(self, project: str) -> list[tuple[str, str, float]]:
         """(release, revision, since) that production served, oldest first; the last one is what it serves now."""
-        where = (t.servings.c.project == project) & (t.servings.c.environment == "production")
+        where = (sql.servings.c.project == project) & (sql.servings.c.environment == "production")
         with self._read() as c:
-            rows = c.execute(select(t.servings).where(where).order_by(t.servings.c.id))
+            rows = c.execute(sql.select(sql.servings).where(where).order_by(sql.servings.c.id))
             return [(r.release, r.revision, r.since) for r in rows]
 
     def champion_since(self, project: str) -> tuple[str | None, float | None]:
@@ -112,17 +114,17 @@ class PeoplesDecisions:
         row = {"project": project, "environment": "production", "release": release, "revision": revision, "since": now}
         kept = {"project": project, "release": hold.release, "reason": hold.reason}
         with self._write() as c:
-            c.execute(insert(t.servings).values(row))
-            c.execute(insert(t.holds).values(**kept, held_by=hold.by, since=now))
+            c.execute(sql.insert(sql.servings).values(row))
+            c.execute(sql.insert(sql.holds).values(**kept, held_by=hold.by, since=now))
             self._audit(c, {"event": "rolled back", "to": release, "revision": revision, "by": hold.by, **kept})
 
     def lift(self, project: str, releases: list[str], by: str, reason: str) -> list[str]:
         """Lifts the holds on these releases; those that were held."""
-        held = (t.holds.c.project == project) & t.holds.c.release.in_(releases) & t.holds.c.lifted.is_(None)
+        held = (sql.holds.c.project == project) & sql.holds.c.release.in_(releases) & sql.holds.c.lifted.is_(None)
         with self._write() as c:
-            found = list(dict.fromkeys(c.execute(select(t.holds.c.release).where(held)).scalars()))
+            found = list(dict.fromkeys(c.execute(sql.select(sql.holds.c.release).where(held)).scalars()))
             if found:
-                c.execute(update(t.holds).where(held).values(lifted=self.clock()))
+                c.execute(sql.update(sql.holds).where(held).values(lifted=self.clock()))
                 what = {"event": "lifted", "project": project, "releases": found, "by": by, "reason": reason}
                 self._audit(c, what)
             return found
@@ -139,24 +141,26 @@ class PeoplesDecisions:
             self._audit(c, {"event": "closed", "request": request.name, "status": status, "detail": detail})
             return True
 
-    def _supersede_waiting(self, c: Connection, project: str, revision: str) -> None:
+    def _supersede_waiting(self, c: "sql.Connection", project: str, revision: str) -> None:
         """A newer run takes the place of what waits for a person: there is one release to decide on, not a queue."""
-        waits = (t.requests.c.project == project) & (t.requests.c.status == "waiting")
-        for row in c.execute(select(t.requests.c.revision, t.requests.c.generation).where(waits)).all():
+        waits = (sql.requests.c.project == project) & (sql.requests.c.status == "waiting")
+        for row in c.execute(sql.select(sql.requests.c.revision, sql.requests.c.generation).where(waits)).all():
             name, detail = f"{project}:{row.revision}:{row.generation}", f"{revision[:12]} has been planned since"
             self._audit(c, {"event": "closed", "request": name, "status": "superseded", "detail": detail})
         values = {"status": "superseded", "detail": f"{revision[:12]} has been planned since", "updated": self.clock()}
-        c.execute(update(t.requests).where(waits).values(values))
+        c.execute(sql.update(sql.requests).where(waits).values(values))
 
-    def _leave(self, c: Connection, request: Request, status: str, detail: str) -> None:
+    def _leave(self, c: "sql.Connection", request: Request, status: str, detail: str) -> None:
         """Ends a request that another generation takes up.
 
         Raises:
             Conflict: it is neither at work nor waiting any more.
         """
-        still = t.requests.c.status.in_([*ACTIVE]) if request.status != "waiting" else t.requests.c.status == "waiting"
+        still = (
+            sql.requests.c.status.in_([*ACTIVE]) if request.status != "waiting" else sql.requests.c.status == "waiting"
+        )
         values = {"status": status, "detail": detail, "updated": self.clock()}
-        if c.execute(update(t.requests).where(self._is(request), still).values(values)).rowcount != 1:
+        if c.execute(sql.update(sql.requests).where(self._is(request), still).values(values)).rowcount != 1:
             raise Conflict(f"{request.name} is not {request.status} any more")
         if request.status != "waiting":
-            c.execute(delete(t.active_requests).where(t.active_requests.c.project == request.project))
+            c.execute(sql.delete(sql.active_requests).where(sql.active_requests.c.project == request.project))

@@ -4,10 +4,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
 
 from llmops_assets.programs.space import full, has_no_room, is_full
+from resources import sql
 
 _WRITE_LOCK = 120
 """The byte of the file NAME-shm that a writer locks, by SQLite's file format."""
@@ -17,18 +16,18 @@ class LedgerError(Exception):
     """The ledger cannot be used as it is; the message names the remedy."""
 
 
-def is_locked(error: OperationalError) -> bool:
+def is_locked(error: "sql.OperationalError") -> bool:
     return "database is locked" in str(error.orig)
 
 
 def locked(url: str) -> str:
     """Who keeps a ledger on SQLite locked."""
-    return f"{make_url(url).database} is locked by {_holder(Path(make_url(url).database or ''))}"
+    return f"{sql.make_url(url).database} is locked by {_holder(Path(sql.make_url(url).database or ''))}"
 
 
-def unavailable(error: OperationalError, url: str, waited_s: float) -> str:
+def unavailable(error: "sql.OperationalError", url: str, waited_s: float) -> str:
     """Why an operation failed, and what helps. It was one transaction, so nothing of it happened."""
-    place = make_url(url)
+    place = sql.make_url(url)
     if is_locked(error):
         return (
             f"the ledger {locked(url)}, for more than {waited_s:g} s. Nothing was changed; whatever runs by itself "

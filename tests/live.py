@@ -23,7 +23,7 @@ from llmops_assets.stage import REQUEST_TAG
 from resources.assembly import build_resources
 from resources.ledger import Ledger
 from resources.probe import Answer, ask
-from resources.run_launcher import worker_of
+from resources.workers import worker_of
 from tests.projects import Project, free_port
 
 

@@ -17,7 +17,7 @@ from llmops_assets.settings import ProjectSource, Settings
 REPOSITORY = Path(__file__).parents[1]
 HEAVY = (
     "torch", "transformers", "peft", "datasets", "evaluate", "mlflow", "dagster_mlflow", "dagster_k8s", "dagster_aws",
-    "dagster_postgres", "dvc", "pygit2", "boto3", "s3fs", "numpy", "pandas", "xllamacpp", "openai",
+    "dagster_postgres", "dvc", "pygit2", "boto3", "s3fs", "numpy", "pandas", "xllamacpp", "openai", "sqlalchemy",
 )  # fmt: skip
 
 LOAD = """

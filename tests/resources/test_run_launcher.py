@@ -15,7 +15,8 @@ from dagster import DagsterRun
 from dagster._core.launcher.base import WorkerStatus
 
 from resources.processes import birth
-from resources.run_launcher import BIRTH_TAG, PID_TAG, ProcessRunLauncher, start_detached, worker_of, worker_tags
+from resources.run_launcher import ProcessRunLauncher
+from resources.workers import BIRTH_TAG, PID_TAG, start_detached, worker_of, worker_tags
 
 SLEEPER = "import time; time.sleep(600)"
 TELLER = """
@@ -121,7 +122,7 @@ def test_a_worker_runs_as_if_started_from_here_and_is_nobodys_child(
 def test_a_worker_outlives_its_launcher(tmp_path: Path, until: Callable[[Callable[[], object]], None]) -> None:
     (tmp_path / "sleeper.py").write_text("print('asleep', flush=True)\n" + SLEEPER)
     code = (
-        "import os, signal; from pathlib import Path; from resources.run_launcher import start_detached\n"
+        "import os, signal; from pathlib import Path; from resources.workers import start_detached\n"
         f"pid = start_detached('sleeper', [], Path({str(tmp_path / 'log')!r}))\n"
         f"Path({str(tmp_path / 'pid')!r}).write_text(str(pid))\n"
         "os.kill(os.getpid(), signal.SIGKILL)"

@@ -1,0 +1,66 @@
+"""SQLAlchemy's statements and the ledger's tables under one name, imported when the first of them is used.
+
+For `resources.ledger` and its parts. Loading the code location opens no ledger, and importing SQLAlchemy would be the
+largest part of that load after Dagster itself.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine, delete, insert, select, update
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import IntegrityError, OperationalError
+
+    from resources.ledger_schema import (
+        active_requests,
+        approvals,
+        audit,
+        edges,
+        holds,
+        pins,
+        rebuilds,
+        records,
+        releases,
+        requests,
+        rollouts,
+        servings,
+        verdicts,
+    )
+
+    __all__ = [
+        "Connection",
+        "Engine",
+        "IntegrityError",
+        "OperationalError",
+        "active_requests",
+        "approvals",
+        "audit",
+        "delete",
+        "edges",
+        "holds",
+        "insert",
+        "make_url",
+        "pins",
+        "rebuilds",
+        "records",
+        "releases",
+        "requests",
+        "rollouts",
+        "select",
+        "servings",
+        "update",
+        "verdicts",
+    ]
+
+
+def __getattr__(name: str) -> Any:
+    import sqlalchemy.engine
+    import sqlalchemy.exc
+
+    from resources import ledger_schema
+
+    for place in (ledger_schema, sqlalchemy, sqlalchemy.engine, sqlalchemy.exc):
+        if hasattr(place, name):
+            globals()[name] = getattr(place, name)  # found at once from now on
+            return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -21,6 +21,7 @@ from llmops_assets.project import ConfigError
 from llmops_assets.settings import Settings
 from resources.sockets import NotPrivate, make_socket_folder, socket_folder
 from resources.supervision import Process, Program, Supervisor
+from resources.tracking import Tracking
 
 LOCATION = "llmops_assets.definitions"
 STARTS = 3
@@ -71,6 +72,12 @@ def _make_history(home: Path) -> None:
         instance.get_latest_materialization_event(dg.AssetKey("none"))
 
 
+def _make_tracking(tracking: Tracking) -> None:
+    """MLflow's database too, before its server and a run's worker both find none and make it."""
+    if tracking.database is not None and not tracking.database.exists():
+        assert tracking.client
+
+
 def start(settings: Settings, dagster_port: int, mlflow_port: int | None, say: Callable[[str], None]) -> None:
     """Starts what does not run yet and waits until it answers.
 
@@ -89,6 +96,8 @@ def start(settings: Settings, dagster_port: int, mlflow_port: int | None, say: C
         if not alive:
             supervisor.end_left_behind()  # it may hold the ports
             _make_history(dagster_home(settings))
+            if mlflow_port is not None:
+                _make_tracking(Tracking(settings.mlflow_uri))
         running = supervisor.processes()
         for service in services:
             if service.name not in running and service.port is not None and not port_is_free(service.port):

@@ -5,9 +5,11 @@ job (a click on Materialize has none) and gives each retry a run of its own. Her
 training goes on in the MLflow run that it began. Its tag `dagster_run_id` is dagster-mlflow's, so both find each other.
 """
 
+import fcntl
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +42,25 @@ class Tracking:
             os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
             from mlflow import MlflowClient
 
-            if self.uri.startswith("sqlite:///"):
-                Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-            self._client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+            with self._one_at_a_time():
+                self._client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
         return self._client
+
+    @property
+    def database(self) -> Path | None:
+        """The file that MLflow keeps everything in, if it is on SQLite."""
+        return Path(self.uri.removeprefix("sqlite:///")) if self.uri.startswith("sqlite:///") else None
+
+    @contextmanager
+    def _one_at_a_time(self) -> Iterator[None]:
+        """Whoever opens MLflow's database first makes its tables; two that do so at once break it."""
+        if self.database is None:
+            yield
+            return
+        self.database.parent.mkdir(parents=True, exist_ok=True)
+        with self.database.with_name(f"{self.database.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def _experiment(self, project: str, artifacts: str) -> str:
         from mlflow.exceptions import MlflowException

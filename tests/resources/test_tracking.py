@@ -1,5 +1,7 @@
 """MLflow shows what the ledger knows: repeating a step repeats nothing there. On MLflow's own SQLite store."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,3 +77,14 @@ def test_links_lead_to_the_run_and_the_version_if_there_is_a_ui(tracking: Tracki
 )
 def test_a_server_is_its_own_page_and_its_password_is_in_no_link(uri: str, page: str | None) -> None:
     assert Tracking(uri).ui == page
+
+
+def test_processes_that_meet_over_a_new_database_all_find_it_whole(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/new/mlflow.db"
+    code = f"from resources.tracking import Tracking; Tracking({uri!r}).client.search_experiments()"
+    at_once = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(3)
+    ]
+    said = [process.communicate()[0] for process in at_once]
+    assert [text for process, text in zip(at_once, said, strict=True) if process.returncode] == []

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from resources.ledger import PATIENCE_S
+from resources.ledger.transactions import PATIENCE_S
 from tests.projects import Project, World
 
 pytestmark = pytest.mark.timeout(300)

@@ -16,7 +16,7 @@ import pytest
 
 from llmops_assets.domain.plan import Plan
 from llmops_assets.execution import open_by_person
-from resources import ledger_schema as tables
+from resources.ledger import schema as tables
 from resources.planning import plan_revision
 from sensors.runs import run_request
 from tests.projects import Outcome, Project, World

@@ -16,8 +16,8 @@ from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.records import CiReport, Release
 from llmops_assets.domain.requests import Request
 from llmops_assets.domain.rollout import RolloutPolicy, Sample, advance, begin
-from resources import ledger_schema as tables
 from resources.ledger import Conflict, Ledger, LedgerError
+from resources.ledger import schema as tables
 from tests.domain.made import VALUES, Memory, made_by
 
 PROCESSES, ROUNDS = 6, 20
@@ -434,7 +434,7 @@ def test_what_a_killed_process_had_not_committed_never_happened(
     ledger = Ledger(f"sqlite:///{path}")
     request = opened(ledger)
     code = (
-        "import sys, time, pathlib\nfrom sqlalchemy import update\nfrom resources import ledger_schema as t\n"
+        "import sys, time, pathlib\nfrom sqlalchemy import update\nfrom resources.ledger import schema as t\n"
         "from resources.ledger import Ledger\n"
         "with Ledger(sys.argv[1]).engine.begin() as c:\n"
         "    c.execute(update(t.requests).values(status='released'))\n"

@@ -12,8 +12,8 @@ from sqlalchemy import create_engine, insert, inspect, select, update
 from llmops_assets.domain.approval import Ask, Choice, Decision
 from llmops_assets.domain.hold import Hold, NoTarget
 from llmops_assets.domain.requests import ROLLBACK, Request
-from resources import ledger_schema as tables
 from resources.ledger import Conflict, Ledger, LedgerError
+from resources.ledger import schema as tables
 
 A, B, C = "a" * 40, "b" * 40, "c" * 40
 ONE, TWO = "1" * 64, "2" * 64

@@ -6,10 +6,14 @@ from pathlib import Path
 import psutil
 
 from llmops_assets.programs.space import full, has_no_room, is_full
-from resources import sql
+from resources.ledger import sql
 
 _WRITE_LOCK = 120
 """The byte of the file NAME-shm that a writer locks, by SQLite's file format."""
+
+
+class Conflict(Exception):
+    """Somebody else was first: the row exists, or changed since it was read."""
 
 
 class LedgerError(Exception):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, insert, inspect, select, update
 
-from resources import ledger_schema as t
-from resources.ledger_faults import LedgerError
+from resources.ledger import schema as t
+from resources.ledger.faults import LedgerError
 
 
 def _to_2(c: Connection) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import (
 
 SCHEMA_VERSION = 3
 """1: the first. 2: approvals and holds. 3: how often a request was tried.
-`resources.ledger_migrations` brings older ledgers here."""
+`resources.ledger.migrations` brings older ledgers here."""
 metadata = MetaData()
 
 schema = Table("schema_version", metadata, Column("version", Integer, primary_key=True))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import IntegrityError, OperationalError
 
-    from resources.ledger_schema import (
+    from resources.ledger.schema import (
         active_requests,
         approvals,
         audit,
@@ -57,9 +57,9 @@ def __getattr__(name: str) -> Any:
     import sqlalchemy.engine
     import sqlalchemy.exc
 
-    from resources import ledger_schema
+    from resources.ledger import schema
 
-    for place in (ledger_schema, sqlalchemy, sqlalchemy.engine, sqlalchemy.exc):
+    for place in (schema, sqlalchemy, sqlalchemy.engine, sqlalchemy.exc):
         if hasattr(place, name):
             globals()[name] = getattr(place, name)  # found at once from now on
             return globals()[name]

@@ -1,6 +1,6 @@
 """Opens a ledger: its connections with the locks that its transactions rely on, and its schema as this code needs it.
 
-Queries belong in `resources.ledger`, steps from schema to schema in `resources.ledger_migrations`.
+Queries belong in `resources.ledger`, steps from schema to schema in `resources.ledger.migrations`.
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 
-from resources.ledger_migrations import migrate
+from resources.ledger.migrations import migrate
 
 WAIT_MS = 30_000
 """How long SQLite itself waits for a lock where nothing else is said: who opens a new ledger, once."""

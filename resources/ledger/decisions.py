@@ -1,32 +1,19 @@
-"""What people decided, in the ledger: approvals, holds and rollbacks, each with its audit event in one transaction.
+"""What people decided: approvals, holds and rollbacks, each with its audit event in one transaction.
 
-Part of `resources.ledger.Ledger`. What a decision is worth is judged in `llmops_assets.domain.approval`.
+What a decision is worth is judged in `llmops_assets.domain.approval`.
 """
-
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from typing import Any
 
 from llmops_assets.domain.approval import Decision
 from llmops_assets.domain.hold import Hold, rollback_target
-from llmops_assets.domain.requests import ACTIVE, Request, Status
-from resources import sql
+from llmops_assets.domain.requests import Request
+from resources.ledger import sql
+from resources.ledger.faults import Conflict
+from resources.ledger.releases import Releases
+from resources.ledger.requests import Requests
 
 
-class Conflict(Exception):
-    """Somebody else was first: the row exists, or changed since it was read."""
-
-
-class PeoplesDecisions:
+class Decisions(Requests, Releases):
     """The tables `approvals` and `holds`."""
-
-    clock: Callable[[], float]
-    _write: "Callable[[], AbstractContextManager[sql.Connection]]"
-    _read: "Callable[[], AbstractContextManager[sql.Connection]]"
-    _audit: "Callable[[sql.Connection, Mapping[str, Any]], None]"
-    _is: Callable[[Request], Any]
-
-    # -- approvals --------------------------------------------------------------------------------------------------
 
     def decide(self, decision: Decision, request: Request | None = None) -> None:
         """Adds a person's decision. A rejection also closes the request that waits for it.
@@ -63,8 +50,6 @@ class PeoplesDecisions:
             bodies = c.execute(sql.select(sql.approvals.c.body).where(where).order_by(sql.approvals.c.id)).scalars()
             return [Decision.model_validate_json(b) for b in bodies]
 
-    # -- holds and rollbacks ----------------------------------------------------------------------------------------
-
     def holds(self, project: str) -> list[Hold]:
         """The releases of a project that are held now, oldest first."""
         query = (
@@ -80,22 +65,6 @@ class PeoplesDecisions:
 
     def hold_on(self, project: str, release: str) -> Hold | None:
         return next((h for h in self.holds(project) if h.release == release), None)
-
-    def served(self, project: str) -> list[tuple[str, str, float]]:
-        """(release, revision, since) that production served, oldest first; the last one is what it serves now."""
-        where = (sql.servings.c.project == project) & (sql.servings.c.environment == "production")
-        with self._read() as c:
-            rows = c.execute(sql.select(sql.servings).where(where).order_by(sql.servings.c.id))
-            return [(r.release, r.revision, r.since) for r in rows]
-
-    def champion_since(self, project: str) -> tuple[str | None, float | None]:
-        """What production serves, and since when: for whatever revisions, without another release in between."""
-        champion, came = None, None
-        for release, _, since in reversed(self.served(project)):
-            if champion not in (None, release):
-                break
-            champion, came = release, since
-        return champion, came
 
     def rollback_target(self, project: str, named: str | None) -> tuple[str, str]:
         """(release, revision) to go back to.
@@ -128,39 +97,3 @@ class PeoplesDecisions:
                 what = {"event": "lifted", "project": project, "releases": found, "by": by, "reason": reason}
                 self._audit(c, what)
             return found
-
-    # -- requests that people hold up or end ------------------------------------------------------------------------
-
-    def settle_waiting(self, request: Request, status: Status, detail: str) -> bool:
-        """Ends a request that waits, without a decision. False if it does not wait any more."""
-        with self._write() as c:
-            try:
-                self._leave(c, request, status, detail)
-            except Conflict:
-                return False
-            self._audit(c, {"event": "closed", "request": request.name, "status": status, "detail": detail})
-            return True
-
-    def _supersede_waiting(self, c: "sql.Connection", project: str, revision: str) -> None:
-        """A newer run takes the place of what waits for a person: there is one release to decide on, not a queue."""
-        waits = (sql.requests.c.project == project) & (sql.requests.c.status == "waiting")
-        for row in c.execute(sql.select(sql.requests.c.revision, sql.requests.c.generation).where(waits)).all():
-            name, detail = f"{project}:{row.revision}:{row.generation}", f"{revision[:12]} has been planned since"
-            self._audit(c, {"event": "closed", "request": name, "status": "superseded", "detail": detail})
-        values = {"status": "superseded", "detail": f"{revision[:12]} has been planned since", "updated": self.clock()}
-        c.execute(sql.update(sql.requests).where(waits).values(values))
-
-    def _leave(self, c: "sql.Connection", request: Request, status: str, detail: str) -> None:
-        """Ends a request that another generation takes up.
-
-        Raises:
-            Conflict: it is neither at work nor waiting any more.
-        """
-        still = (
-            sql.requests.c.status.in_([*ACTIVE]) if request.status != "waiting" else sql.requests.c.status == "waiting"
-        )
-        values = {"status": status, "detail": detail, "updated": self.clock()}
-        if c.execute(sql.update(sql.requests).where(self._is(request), still).values(values)).rowcount != 1:
-            raise Conflict(f"{request.name} is not {request.status} any more")
-        if request.status != "waiting":
-            c.execute(sql.delete(sql.active_requests).where(sql.active_requests.c.project == request.project))

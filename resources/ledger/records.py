@@ -1,0 +1,110 @@
+"""Records, which stages commit once for all under their key, and the edges by which revisions demand them."""
+
+from contextlib import suppress
+
+from pydantic import ValidationError
+
+from llmops_assets.domain.provenance import Edge
+from llmops_assets.domain.records import AnyRecord, Record, parse_record
+from resources.ledger import sql
+from resources.ledger.transactions import Transactions
+
+
+class Records(Transactions):
+    """The tables `records`, `edges` and `rebuilds`."""
+
+    def find(self, key: str) -> AnyRecord | None:
+        """The record committed under a key; None also where this version of the code cannot read it."""
+        with self._read() as c:
+            body = c.execute(sql.select(sql.records.c.body).where(sql.records.c.key == key)).scalar()
+        return _parsed(body)[0] if body else None
+
+    def unreadable(self, key: str) -> str | None:
+        """Why the record under a key cannot be read by this version of the code; None if it can, or there is none."""
+        with self._read() as c:
+            row = c.execute(sql.select(sql.records.c.stage, sql.records.c.body).where(sql.records.c.key == key)).first()
+        if row is None or (why := _parsed(row.body)[1]) is None:
+            return None
+        return f"the record of {row.stage} in the ledger cannot be read by this version of the code ({why})"
+
+    def has_record(self, prefix: str) -> bool:
+        """Whether a record is committed under a key that begins so."""
+        query = sql.select(sql.records.c.key).where(sql.records.c.key.startswith(prefix)).limit(1)
+        with self._read() as c:
+            return c.execute(query).first() is not None
+
+    def commit(self, record: Record) -> AnyRecord:
+        """Conditional create: the first record under a key wins, and is what everyone gets back."""
+        row = {"key": record.key, "stage": record.stage, "body": record.model_dump_json(), "created": self.clock()}
+        with suppress(sql.IntegrityError), self._write() as c:
+            c.execute(sql.insert(sql.records).values(row))
+        found = self.find(record.key)  # somebody may have committed the same work first: then theirs is adopted
+        if found is not None:
+            return found
+        why = self.unreadable(record.key)
+        with self._write() as c:
+            c.execute(sql.delete(sql.records).where(sql.records.c.key == record.key))
+            c.execute(sql.insert(sql.records).values(row))
+            self._audit(c, {"event": "replaced record", "key": record.key, "reason": why})
+        return record  # type: ignore[return-value]
+
+    def salt_of(self, key: str) -> str | None:
+        """The salt of the newest deliberate rebuild of what this (unsalted) key stands for."""
+        with self._read() as c:
+            return c.execute(sql.select(sql.rebuilds.c.salt).where(sql.rebuilds.c.key == key)).scalar()
+
+    def rebuild(self, key: str, reason: str) -> None:
+        """From now on, what stands under this (unsalted) key is to be made anew."""
+        salt = f"{reason} ({self.clock():.3f})"
+        with self._write() as c:
+            c.execute(sql.delete(sql.rebuilds).where(sql.rebuilds.c.key == key))
+            c.execute(sql.insert(sql.rebuilds).values(key=key, salt=salt))
+            self._audit(c, {"event": "rebuild", "key": key, "reason": reason})
+
+    def forget(self, key: str, why: str) -> None:
+        """Drops a record whose artifact is gone or damaged, so that it is made again."""
+        with self._write() as c:
+            c.execute(sql.delete(sql.records).where(sql.records.c.key == key))
+            self._audit(c, {"event": "forgot record", "key": key, "reason": why})
+
+    def demand(self, project: str, revision: str, record: Record, reused: bool) -> None:
+        """Writes the lineage edge (project, revision, stage → record)."""
+        where = (
+            (sql.edges.c.project == project) & (sql.edges.c.revision == revision) & (sql.edges.c.stage == record.stage)
+        )
+        values = {"key": record.key, "reused": reused, "updated": self.clock()}
+        with self._write() as c:
+            if c.execute(sql.update(sql.edges).where(where).values(values)).rowcount == 0:
+                c.execute(
+                    sql.insert(sql.edges).values(project=project, revision=revision, stage=record.stage, **values)
+                )
+
+    def edges(self, project: str, revision: str) -> dict[str, Edge]:
+        """Edges of a revision by stage."""
+        with self._read() as c:
+            rows = c.execute(
+                sql.select(sql.edges).where(sql.edges.c.project == project, sql.edges.c.revision == revision)
+            )
+            return {
+                r.stage: Edge(project=r.project, revision=r.revision, stage=r.stage, key=r.key, reused=r.reused)
+                for r in rows
+            }
+
+    def records_of(self, project: str, revision: str) -> dict[str, AnyRecord]:
+        """The records that a revision demanded, by stage."""
+        query = sql.select(sql.edges.c.stage, sql.records.c.body).join_from(
+            sql.edges, sql.records, sql.edges.c.key == sql.records.c.key
+        )
+        with self._read() as c:
+            rows = c.execute(query.where(sql.edges.c.project == project, sql.edges.c.revision == revision))
+            read = {r.stage: _parsed(r.body)[0] for r in rows}
+        return {stage: record for stage, record in read.items() if record is not None}
+
+
+def _parsed(body: str) -> tuple[AnyRecord | None, str | None]:
+    """A record, or why it is none: newer code may have written it."""
+    try:
+        return parse_record(body), None
+    except ValidationError as error:
+        first = error.errors()[0]
+        return None, f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"

@@ -1,0 +1,184 @@
+"""Verdicts on what was made, the releases that came of it, what environments served when, and rollouts in between.
+
+Whether a release may go on is decided in `llmops_assets.domain`, by `gate` and `rollout`.
+"""
+
+from llmops_assets.domain.gate import Verdict
+from llmops_assets.domain.records import Release
+from llmops_assets.domain.rollout import RolloutState
+from resources.ledger import sql
+from resources.ledger.faults import Conflict
+from resources.ledger.transactions import Transactions
+
+
+class Serving:
+    """What an environment serves: release digest, the revision it was deployed for, since when (epoch seconds)."""
+
+    def __init__(self, release: str, revision: str, since: float):
+        self.release, self.revision, self.since = release, revision, since
+
+
+class Releases(Transactions):
+    """The tables `verdicts`, `releases`, `servings` and `rollouts`."""
+
+    def add_verdict(self, project: str, revision: str, stage: str, verdict: Verdict) -> None:
+        with self._write() as c:
+            c.execute(
+                sql.insert(sql.verdicts).values(
+                    project=project,
+                    revision=revision,
+                    stage=stage,
+                    passed=verdict.passed,
+                    body=verdict.model_dump_json(),
+                    created=self.clock(),
+                )
+            )
+
+    def verdicts(self, project: str, revision: str) -> list[tuple[str, Verdict]]:
+        """(stage, verdict), oldest first."""
+        with self._read() as c:
+            rows = c.execute(
+                sql.select(sql.verdicts)
+                .where(sql.verdicts.c.project == project, sql.verdicts.c.revision == revision)
+                .order_by(sql.verdicts.c.id)
+            )
+            return [(r.stage, Verdict.model_validate_json(r.body)) for r in rows]
+
+    def add_release(self, release: Release, revision: str) -> None:
+        """Remembers a release; the first revision that made it stays its author."""
+        try:
+            with self._write() as c:
+                c.execute(
+                    sql.insert(sql.releases).values(
+                        digest=release.digest,
+                        project=release.project,
+                        revision=revision,
+                        body=release.model_dump_json(),
+                        created=self.clock(),
+                    )
+                )
+        except sql.IntegrityError:
+            return  # known already: a revert makes a release that exists
+
+    def release(self, digest_or_prefix: str) -> Release | None:
+        with self._read() as c:
+            bodies = c.execute(
+                sql.select(sql.releases.c.body).where(sql.releases.c.digest.startswith(digest_or_prefix))
+            ).scalars()
+            found = [Release.model_validate_json(b) for b in bodies]
+        return found[0] if len(found) == 1 else None
+
+    def revision_of_release(self, project: str, digest_or_prefix: str) -> tuple[str, str] | None:
+        """(revision, digest) of a release that a person named; None if there is none, or several."""
+        if len(digest_or_prefix) < 6:
+            return None
+        where = (sql.releases.c.project == project) & sql.releases.c.digest.startswith(digest_or_prefix)
+        with self._read() as c:
+            found = c.execute(sql.select(sql.releases.c.revision, sql.releases.c.digest).where(where)).all()
+        return (found[0].revision, found[0].digest) if len(found) == 1 else None
+
+    def serve(self, project: str, environment: str, release: str, revision: str) -> None:
+        """Notes that an environment serves a release from now on; nothing if it is the same revision and release."""
+        now = self.serving(project, environment)
+        if now and (now.release, now.revision) == (release, revision):
+            return
+        with self._write() as c:
+            c.execute(
+                sql.insert(sql.servings).values(
+                    project=project, environment=environment, release=release, revision=revision, since=self.clock()
+                )
+            )
+            self._audit(
+                c,
+                {
+                    "event": "serves",
+                    "project": project,
+                    "environment": environment,
+                    "release": release,
+                    "revision": revision,
+                },
+            )
+
+    def serving(self, project: str, environment: str) -> Serving | None:
+        where = (sql.servings.c.project == project) & (sql.servings.c.environment == environment)
+        with self._read() as c:
+            row = c.execute(sql.select(sql.servings).where(where).order_by(sql.servings.c.id.desc()).limit(1)).first()
+        return Serving(row.release, row.revision, row.since) if row else None
+
+    def has_served(self, project: str, release: str, environment: str = "production") -> bool:
+        where = (sql.servings.c.project == project) & (sql.servings.c.environment == environment)
+        with self._read() as c:
+            return (
+                c.execute(
+                    sql.select(sql.servings.c.id).where(where, sql.servings.c.release == release).limit(1)
+                ).first()
+                is not None
+            )
+
+    def served(self, project: str) -> list[tuple[str, str, float]]:
+        """(release, revision, since) that production served, oldest first; the last one is what it serves now."""
+        where = (sql.servings.c.project == project) & (sql.servings.c.environment == "production")
+        with self._read() as c:
+            rows = c.execute(sql.select(sql.servings).where(where).order_by(sql.servings.c.id))
+            return [(r.release, r.revision, r.since) for r in rows]
+
+    def champion_since(self, project: str) -> tuple[str | None, float | None]:
+        """What production serves, and since when: for whatever revisions, without another release in between."""
+        champion, came = None, None
+        for release, _, since in reversed(self.served(project)):
+            if champion not in (None, release):
+                break
+            champion, came = release, since
+        return champion, came
+
+    # -- rollouts ---------------------------------------------------------------------------------------------------
+
+    def rollout(self, project: str) -> tuple[int, int, str, RolloutState] | None:
+        """The project's newest rollout: (id, version, revision, state)."""
+        with self._read() as c:
+            row = c.execute(
+                sql.select(sql.rollouts)
+                .where(sql.rollouts.c.project == project)
+                .order_by(sql.rollouts.c.id.desc())
+                .limit(1)
+            ).first()
+        return (row.id, row.version, row.revision, RolloutState.model_validate_json(row.body)) if row else None
+
+    def begin_rollout(self, project: str, revision: str, state: RolloutState) -> tuple[int, int]:
+        """Stores the first state; returns (id, version)."""
+        with self._write() as c:
+            done = c.execute(
+                sql.insert(sql.rollouts).values(
+                    project=project,
+                    release=state.release,
+                    revision=revision,
+                    version=1,
+                    status=state.status,
+                    body=state.model_dump_json(),
+                    updated=self.clock(),
+                )
+            )
+            self._audit(
+                c, {"event": "rollout", "project": project, "release": state.release, "replaces": state.replaces}
+            )
+            return int(done.inserted_primary_key[0]), 1  # type: ignore[index]
+
+    def save_rollout(self, identity: int, version: int, state: RolloutState) -> int:
+        """Compare and set: stores the next state and returns its version.
+
+        Raises:
+            Conflict: another run moved the rollout since `version` was read.
+        """
+        with self._write() as c:
+            done = c.execute(
+                sql.update(sql.rollouts)
+                .where(sql.rollouts.c.id == identity, sql.rollouts.c.version == version)
+                .values(version=version + 1, status=state.status, body=state.model_dump_json(), updated=self.clock())
+            )
+            if done.rowcount != 1:
+                raise Conflict(f"rollout {identity} was moved by somebody else since version {version}")
+            if state.status != "running":
+                self._audit(
+                    c, {"event": f"rollout {state.status}", "release": state.release, "reasons": list(state.reasons)}
+                )
+        return version + 1

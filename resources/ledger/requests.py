@@ -1,0 +1,223 @@
+"""Requests, by which one change is one run, and the revision that a run is pinned to.
+
+When one is made, or left to wait, is decided in `llmops_assets.domain.requests`.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from llmops_assets.domain.requests import ACTIVE, ROLLBACK, Request, Status
+from resources.ledger import sql
+from resources.ledger.faults import Conflict
+from resources.ledger.transactions import Transactions
+
+_WHY_AGAIN = re.compile(r" \((?:generation |approved by )")
+"""Where a request's reason ends and that of an earlier generation begins: they do not pile up."""
+
+
+class Requests(Transactions):
+    """The tables `requests`, `active_requests` and `pins`."""
+
+    def requests(self, project: str) -> list[Request]:
+        """The project's requests, oldest first."""
+        with self._read() as c:
+            rows = c.execute(
+                sql.select(sql.requests).where(sql.requests.c.project == project).order_by(sql.requests.c.id)
+            )
+            return [self._request(r._mapping) for r in rows]
+
+    def request_of_run(self, run_id: str) -> Request | None:
+        with self._read() as c:
+            row = c.execute(
+                sql.select(sql.requests).where(sql.requests.c.run_id == run_id).order_by(sql.requests.c.id.desc())
+            ).first()
+            return self._request(row._mapping) if row else None
+
+    def _request(self, row: Mapping[Any, Any]) -> Request:
+        return Request(**{k: row[k] for k in Request.model_fields})
+
+    def open_request(
+        self,
+        project: str,
+        revision: str,
+        generation: int,
+        reason: str,
+        *,
+        status: Status = "queued",
+        asked_by: str = "sensor",
+        base: str | None = None,
+    ) -> Request:
+        """Inserts the row that is the lock of this change.
+
+        Raises:
+            Conflict: this generation exists already, or another request of the project is at work.
+        """
+        now = self.clock()
+        row = {
+            "project": project,
+            "revision": revision,
+            "generation": generation,
+            "status": status,
+            "reason": reason,
+            "asked_by": asked_by,
+            "base": base,
+            "tries": 1,
+            "detail": "",
+            "created": now,
+            "updated": now,
+        }
+        try:
+            with self._write() as c:
+                identity = c.execute(sql.insert(sql.requests).values(row)).inserted_primary_key
+                if status in ACTIVE:
+                    if asked_by != ROLLBACK:
+                        self._supersede_waiting(c, project, revision)
+                    c.execute(sql.insert(sql.active_requests).values(project=project, request=identity[0]))  # type: ignore[index]
+                self._audit(
+                    c,
+                    {
+                        "event": "request",
+                        **{k: row[k] for k in ("project", "revision", "generation", "status", "reason", "asked_by")},
+                    },
+                )
+        except sql.IntegrityError as error:
+            raise Conflict(
+                f"{project}:{revision}:{generation} or another request of {project} is there already"
+            ) from error
+        return Request(
+            project=project,
+            revision=revision,
+            generation=generation,
+            status=status,
+            reason=reason,
+            asked_by=asked_by,
+            base=base,
+        )
+
+    def next_generation(self, request: Request, generation: int, reason: str) -> Request:
+        """Closes a request whose run died, or that a person approved, and opens the next generation of it at once.
+
+        Raises:
+            Conflict: somebody else did so already.
+        """
+        now = self.clock()
+        try:
+            with self._write() as c:
+                self._leave(c, request, "done" if request.status == "waiting" else "failed", reason)
+                old = c.execute(sql.select(sql.requests).where(self._is(request))).one()._mapping
+                row = {k: old[k] for k in ("project", "revision", "base")} | {
+                    "generation": generation,
+                    "status": "queued",
+                    "asked_by": request.asked_by,
+                    "tries": 1 if request.status == "waiting" else old["tries"] + 1,
+                    "detail": "",
+                    "reason": f"{_WHY_AGAIN.split(request.reason)[0]} ({reason})",
+                    "created": now,
+                    "updated": now,
+                }
+                identity = c.execute(sql.insert(sql.requests).values(row)).inserted_primary_key
+                c.execute(sql.insert(sql.active_requests).values(project=request.project, request=identity[0]))  # type: ignore[index]
+                self._audit(
+                    c, {"event": "next generation", "request": request.name, "generation": generation, "reason": reason}
+                )
+        except sql.IntegrityError as error:
+            raise Conflict(f"generation {generation} of {request.name} is there already") from error
+        return request.model_copy(
+            update={k: row[k] for k in ("generation", "status", "reason", "tries")} | {"run_id": None}
+        )
+
+    def claim(self, request: Request, run_id: str) -> None:
+        """Binds a queued request to the run that works on it; repeating it for the same run does nothing.
+
+        Raises:
+            Conflict: another run has it, or it is closed.
+        """
+        free = self._is(request) & sql.requests.c.run_id.is_(None) & sql.requests.c.status.in_(ACTIVE)
+        with self._write() as c:
+            # The condition stands in the update itself: between a look and a write, PostgreSQL lets others in.
+            taken = c.execute(
+                sql.update(sql.requests).where(free).values(status="running", run_id=run_id, updated=self.clock())
+            )
+            if taken.rowcount == 1:
+                return
+            row = c.execute(sql.select(sql.requests.c.run_id, sql.requests.c.status).where(self._is(request))).first()
+            if row is not None and row.run_id == run_id and row.status not in ("cancelled", "superseded"):
+                return  # also after its outcome: health is asked once production is settled
+            held = f"run {row.run_id}, {row.status}" if row else "nobody"
+            raise Conflict(f"{request.name} belongs to {held}")
+
+    def close(self, request: Request, status: Status, detail: str) -> bool:
+        """Ends an active request with its outcome, or has it wait for a person.
+
+        Returns:
+            False if it was closed already: the first outcome stays.
+        """
+        with self._write() as c:
+            done = c.execute(
+                sql.update(sql.requests)
+                .where(self._is(request), sql.requests.c.status.in_(ACTIVE))
+                .values(status=status, detail=detail, updated=self.clock())
+            )
+            if done.rowcount != 1:
+                return False
+            c.execute(sql.delete(sql.active_requests).where(sql.active_requests.c.project == request.project))
+            self._audit(c, {"event": "closed", "request": request.name, "status": status, "detail": detail})
+            return True
+
+    @staticmethod
+    def _is(request: Request) -> Any:
+        r = sql.requests.c
+        return (r.project == request.project) & (r.revision == request.revision) & (r.generation == request.generation)
+
+    def settle_waiting(self, request: Request, status: Status, detail: str) -> bool:
+        """Ends a request that waits, without a decision. False if it does not wait any more."""
+        with self._write() as c:
+            try:
+                self._leave(c, request, status, detail)
+            except Conflict:
+                return False
+            self._audit(c, {"event": "closed", "request": request.name, "status": status, "detail": detail})
+            return True
+
+    def _supersede_waiting(self, c: "sql.Connection", project: str, revision: str) -> None:
+        """A newer run takes the place of what waits for a person: there is one release to decide on, not a queue."""
+        waits = (sql.requests.c.project == project) & (sql.requests.c.status == "waiting")
+        for row in c.execute(sql.select(sql.requests.c.revision, sql.requests.c.generation).where(waits)).all():
+            name, detail = f"{project}:{row.revision}:{row.generation}", f"{revision[:12]} has been planned since"
+            self._audit(c, {"event": "closed", "request": name, "status": "superseded", "detail": detail})
+        values = {"status": "superseded", "detail": f"{revision[:12]} has been planned since", "updated": self.clock()}
+        c.execute(sql.update(sql.requests).where(waits).values(values))
+
+    def _leave(self, c: "sql.Connection", request: Request, status: str, detail: str) -> None:
+        """Ends a request that another generation takes up.
+
+        Raises:
+            Conflict: it is neither at work nor waiting any more.
+        """
+        still = (
+            sql.requests.c.status.in_([*ACTIVE]) if request.status != "waiting" else sql.requests.c.status == "waiting"
+        )
+        values = {"status": status, "detail": detail, "updated": self.clock()}
+        if c.execute(sql.update(sql.requests).where(self._is(request), still).values(values)).rowcount != 1:
+            raise Conflict(f"{request.name} is not {request.status} any more")
+        if request.status != "waiting":
+            c.execute(sql.delete(sql.active_requests).where(sql.active_requests.c.project == request.project))
+
+    # -- pins -------------------------------------------------------------------------------------------------------
+
+    def pin(self, run_id: str, project: str, revision: str) -> str:
+        """The revision of a root run: the first one that was put there."""
+        where = (sql.pins.c.run_id == run_id) & (sql.pins.c.project == project)
+        try:
+            with self._write() as c:
+                c.execute(sql.insert(sql.pins).values(run_id=run_id, project=project, revision=revision))
+            return revision
+        except sql.IntegrityError:
+            with self._read() as c:
+                return str(c.execute(sql.select(sql.pins.c.revision).where(where)).scalar_one())
+
+    def pinned(self, run_id: str, project: str) -> str | None:
+        where = (sql.pins.c.run_id == run_id) & (sql.pins.c.project == project)
+        with self._read() as c:
+            return c.execute(sql.select(sql.pins.c.revision).where(where)).scalar()

@@ -19,7 +19,7 @@ from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import AnyRecord
 from llmops_assets.domain.requests import Request
 from llmops_assets.settings import ProjectSource, ServingSettings, Settings, dump_settings
-from llmops_assets.stage import REQUEST_TAG
+from llmops_assets.tags import REQUEST_TAG
 from resources.assembly import build_resources
 from resources.ledger import Ledger
 from tests.projects import Project, free_port

@@ -17,7 +17,8 @@ from llmops_assets.domain.records import Check, EndpointHealth, Release, Release
 from llmops_assets.evidence import current_release, verdict_on
 from llmops_assets.project import SmokeTest
 from llmops_assets.settings import ProjectSource, Settings
-from llmops_assets.stage import AwaitsPerson, StageRun, stage_asset
+from llmops_assets.stage import stage_asset
+from llmops_assets.stage_run import AwaitsPerson, StageRun
 from resources.approving import ask_now, call_for, weigh_now
 from resources.probe import Answer, ask
 

@@ -15,7 +15,8 @@ from llmops_assets.domain.records import Checkpoint, DatasetVersion
 from llmops_assets.evidence import verdict_on
 from llmops_assets.programs.specs import TrainResult, TrainSpec
 from llmops_assets.settings import ProjectSource, Settings
-from llmops_assets.stage import StageRun, figure_of, stage_asset
+from llmops_assets.stage import stage_asset
+from llmops_assets.stage_run import StageRun, figure_of
 from resources.compute import BadInput, DiskFull, ProgramError
 
 

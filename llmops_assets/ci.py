@@ -11,7 +11,8 @@ from llmops_assets.domain.prompt import render_prompt
 from llmops_assets.domain.records import Check, CiReport
 from llmops_assets.programs.specs import CiResult, CiSpec
 from llmops_assets.settings import ProjectSource, Settings
-from llmops_assets.stage import StageRun, stage_asset
+from llmops_assets.stage import stage_asset
+from llmops_assets.stage_run import StageRun
 
 
 def make(run: StageRun) -> CiReport:

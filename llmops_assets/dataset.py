@@ -17,7 +17,8 @@ from llmops_assets.domain.records import Checkpoint, DatasetVersion
 from llmops_assets.programs.specs import DatasetResult, DatasetSpec
 from llmops_assets.project import BaseModelHub
 from llmops_assets.settings import ProjectSource, Settings
-from llmops_assets.stage import StageRun, figure_of, stage_asset
+from llmops_assets.stage import stage_asset
+from llmops_assets.stage_run import StageRun, figure_of
 from resources.compute import BadInput
 from resources.hub import download_base_model
 from resources.store import StoreError

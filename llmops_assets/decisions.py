@@ -12,7 +12,7 @@ from pydantic import Field
 from llmops_assets.domain.keys import short
 from llmops_assets.rollback import CannotRollBack, roll_back
 from llmops_assets.settings import ProjectSource
-from llmops_assets.stage import PROJECT_TAG, run_tags
+from llmops_assets.tags import PROJECT_TAG, run_tags
 from resources.approving import Refused, decide
 from resources.git import local_identity
 from resources.ledger import Conflict

@@ -22,7 +22,7 @@ from llmops_assets.decisions import build_approve_job, build_rollback_job
 from llmops_assets.kubernetes import executor_config
 from llmops_assets.project import ConfigError
 from llmops_assets.settings import ProjectSource, Settings, load_settings
-from llmops_assets.stage import PROJECT_TAG
+from llmops_assets.tags import PROJECT_TAG
 from resources.assembly import build_resources
 from resources.git import without_credentials
 from sensors.build import build_sensors

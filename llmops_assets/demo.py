@@ -27,7 +27,8 @@ from llmops_assets.domain.records import Measured
 from llmops_assets.domain.requests import Request
 from llmops_assets.project import ConfigError
 from llmops_assets.settings import ProjectSource, ServingSettings, Settings, default_home, dump_settings
-from llmops_assets.stage import REQUEST_TAG, REVISION_TAG, progress_text
+from llmops_assets.stage_run import progress_text
+from llmops_assets.tags import REQUEST_TAG, REVISION_TAG
 from resources.assembly import build_resources
 from resources.ledger import Ledger
 from resources.processes import wait_for

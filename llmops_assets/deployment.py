@@ -27,7 +27,8 @@ from llmops_assets.domain.rollout import begin
 from llmops_assets.evidence import verdict_on
 from llmops_assets.project import ProjectConfig
 from llmops_assets.settings import ProjectSource, Settings
-from llmops_assets.stage import DeployConfig, StageRun, stage_asset
+from llmops_assets.stage import stage_asset
+from llmops_assets.stage_run import DeployConfig, StageRun
 from resources.compute import BadInput
 from resources.ledger import Conflict
 from resources.rollout import Rollout, retire_others

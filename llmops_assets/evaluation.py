@@ -31,7 +31,8 @@ from llmops_assets.programs.specs import (
     ServedEvaluateSpec,
 )
 from llmops_assets.settings import ProjectSource, Settings
-from llmops_assets.stage import StageRun, figure_of, stage_asset
+from llmops_assets.stage import stage_asset
+from llmops_assets.stage_run import StageRun, figure_of
 from resources.compute import Finished, hardware_class
 from resources.source import ProjectRevision
 

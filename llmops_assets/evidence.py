@@ -21,7 +21,7 @@ from llmops_assets.domain.records import (
     SmokeTestReport,
 )
 from llmops_assets.domain.release import release_of
-from llmops_assets.stage import StageRun
+from llmops_assets.stage_run import StageRun
 from resources.approving import weigh_now
 from resources.ledger import Serving
 from resources.source import ProjectRevision

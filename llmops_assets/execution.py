@@ -22,7 +22,7 @@ from llmops_assets.domain.plan import Plan
 from llmops_assets.domain.requests import PARTIAL, Request, another_generation, ended_well
 from llmops_assets.local import dagster_home
 from llmops_assets.settings import ProjectSource, Settings
-from llmops_assets.stage import PROJECT_TAG
+from llmops_assets.tags import PROJECT_TAG
 from resources.ledger import Ledger
 from resources.planning import plan_revision
 from resources.source import Source

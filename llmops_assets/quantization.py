@@ -10,7 +10,8 @@ from llmops_assets.domain.records import Checkpoint, QuantizedArtifact
 from llmops_assets.evidence import verdict_on
 from llmops_assets.programs.specs import QuantizeResult, QuantizeSpec
 from llmops_assets.settings import ProjectSource, Settings
-from llmops_assets.stage import StageRun, stage_asset
+from llmops_assets.stage import stage_asset
+from llmops_assets.stage_run import StageRun
 
 
 def make(run: StageRun) -> QuantizedArtifact:

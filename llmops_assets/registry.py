@@ -13,7 +13,8 @@ from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import Checkpoint, RegisteredModel
 from llmops_assets.evidence import verdict_on
 from llmops_assets.settings import ProjectSource, Settings
-from llmops_assets.stage import StageRun, stage_asset
+from llmops_assets.stage import stage_asset
+from llmops_assets.stage_run import StageRun
 from resources.tracking import write_mlflow_model
 
 

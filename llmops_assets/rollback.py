@@ -18,7 +18,7 @@ from llmops_assets.domain.records import DatasetVersion, MadeBy, ProductionEndpo
 from llmops_assets.domain.requests import ROLLBACK, Request, another_generation
 from llmops_assets.domain.rollout import begin_rollback, rollback_policy
 from llmops_assets.settings import ProjectSource
-from llmops_assets.stage import REQUEST_TAG, about_commit, run_tags
+from llmops_assets.tags import REQUEST_TAG, about_commit, run_tags
 from resources.compute import hardware_class
 from resources.ledger import Conflict, Ledger
 from resources.rollout import Rollout

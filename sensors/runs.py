@@ -13,7 +13,7 @@ from llmops_assets.domain.requests import Request, RunState
 from llmops_assets.programs.space import full, is_full, place_of
 from llmops_assets.project import ConfigError
 from llmops_assets.settings import ProjectSource
-from llmops_assets.stage import REQUEST_TAG, run_tags
+from llmops_assets.tags import REQUEST_TAG, run_tags
 from resources.ending import end_runs
 from resources.git import SourceError
 from resources.ledger import LedgerError

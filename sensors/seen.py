@@ -14,7 +14,8 @@ from llmops_assets.domain.keys import digest
 from llmops_assets.domain.plan import Plan
 from llmops_assets.domain.records import Event, QuantizedArtifact, Record
 from llmops_assets.domain.release import release_of
-from llmops_assets.stage import about_commit, reused_from
+from llmops_assets.stage import reused_from
+from llmops_assets.tags import about_commit
 from resources.ledger import Ledger
 from resources.source import Source
 

@@ -12,7 +12,7 @@ from dagster import AssetKey, RunsFilter
 
 from llmops_assets.domain.records import Checkpoint, EvaluationReport, RegisteredModel
 from llmops_assets.execution import execute
-from llmops_assets.stage import REQUEST_TAG
+from llmops_assets.tags import REQUEST_TAG
 from tests.projects import Outcome, Project, Watched, World, rows, write_rows
 
 ALL = {

@@ -6,8 +6,6 @@ from typing import Any
 from llmops_assets.domain.base import Frozen
 from llmops_assets.domain.chain import CHAIN
 
-POLICY = frozenset({"gates", "policy"})
-"""Values that are read when acting, never in a key. Changed gates ask for a new verdict; changed policy for nothing."""
 DATA = frozenset({"data"})
 
 

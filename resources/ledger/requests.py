@@ -27,13 +27,6 @@ class Requests(Transactions):
             )
             return [self._request(r._mapping) for r in rows]
 
-    def request_of_run(self, run_id: str) -> Request | None:
-        with self._read() as c:
-            row = c.execute(
-                sql.select(sql.requests).where(sql.requests.c.run_id == run_id).order_by(sql.requests.c.id.desc())
-            ).first()
-            return self._request(row._mapping) if row else None
-
     def _request(self, row: Mapping[Any, Any]) -> Request:
         return Request(**{k: row[k] for k in Request.model_fields})
 

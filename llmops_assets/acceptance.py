@@ -1,4 +1,4 @@
-"""smoke_test_report, release_approval and endpoint_health: what is asked of a release that is already served.
+"""smoke_test_report and endpoint_health: what is asked of a release that is already served.
 
 Each is an event: it happens anew for every release that a run brings, and is never reused.
 """
@@ -10,36 +10,20 @@ from typing import Any
 import dagster as dg
 
 from llmops_assets.ci import checks_metadata
-from llmops_assets.domain.approval import Waiting
 from llmops_assets.domain.gate import Verdict, judge_checks
 from llmops_assets.domain.keys import short
-from llmops_assets.domain.records import Check, EndpointHealth, Release, ReleaseApproval, SmokeTestReport
-from llmops_assets.evidence import current_release, verdict_on
+from llmops_assets.domain.records import Check, EndpointHealth, SmokeTestReport
+from llmops_assets.evidence import release_now
 from llmops_assets.project import SmokeTest
 from llmops_assets.settings import ProjectSource, Settings
 from llmops_assets.stage import stage_asset
-from llmops_assets.stage_run import AwaitsPerson, StageRun
-from resources.approving import ask_now, call_for, weigh_now
+from llmops_assets.stage_run import StageRun
 from resources.probe import Answer, ask
 
 ANSWER_TOKENS = 128
 """Upper limit of a smoke test's answer; a model that never stops would hold the run for minutes."""
 DEFAULT_TESTS = (SmokeTest(name="answers", input="Hello"),)
 """Asked when a project names no smoke tests of its own: an endpoint that cannot say anything is never released."""
-
-
-def release_now(run: StageRun) -> Release:
-    """The release of this revision.
-
-    Raises:
-        dg.Failure: its artifact does not exist yet.
-    """
-    found = current_release(run)
-    if found is None:
-        raise dg.Failure(
-            f"there is no quantized artifact of {short(run.revision)} yet; materialize it first", allow_retries=False
-        )
-    return found
 
 
 # -- smoke tests ----------------------------------------------------------------------------------------------------
@@ -99,67 +83,6 @@ def build_smoke(project: ProjectSource, settings: Settings) -> dg.AssetsDefiniti
         describe_checks,
         kinds={"openai"},
         checks={"answers": verdict_smoke},
-    )
-
-
-# -- approval -------------------------------------------------------------------------------------------------------
-
-
-def make_approval(run: StageRun) -> ReleaseApproval:
-    """Says who released this, or waits for somebody who does.
-
-    Raises:
-        AwaitsPerson: a person must approve, and no decision counts at this moment.
-    """
-    release = release_now(run)
-    ask = ask_now(run.source, run.ledger, run.revision)
-    if ask is None:
-        raise dg.Failure(f"the reports on release {short(release.digest)} do not exist yet", allow_retries=False)
-    serves = ask.replaces == ask.release
-    reason = "production serves this release already" if serves else "deployment.approval is not required"
-    said: dict[str, Any] = {"decision": "automatic", "by": "llmops.yaml", "reason": reason}
-    if run.at.config.deployment.approval.needed and not serves:
-        found = weigh_now(run.source, run.ledger, run.revision)
-        if isinstance(found, Waiting):
-            raise AwaitsPerson(call_for(ask, found))
-        said = {"decision": "approved", "by": found.decision.by, "reason": found.decision.reason}
-    return ReleaseApproval(
-        **run.header,
-        **said,
-        release=ask.release,
-        environment=ask.environment,
-        replaces=ask.replaces,
-        reports=ask.reports,
-    )
-
-
-def describe_approval(run: StageRun, record: ReleaseApproval) -> Mapping[str, Any]:
-    return {
-        "release": short(record.release),
-        "decision": record.decision,
-        "by": record.by,
-        "reason": record.reason,
-        "replaces": short(record.replaces) if record.replaces else "nothing",
-    }
-
-
-def verdict_approval(run: StageRun, record: ReleaseApproval) -> Verdict:
-    reason = f"{record.decision} by {record.by}: {record.reason}"
-    subject = f"release {short(record.release)}"
-    return Verdict(subject=subject, report=record.key, champion=record.replaces, reasons=(reason,))
-
-
-def build_approval(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
-    return stage_asset(
-        project,
-        settings,
-        "release_approval",
-        make_approval,
-        describe_approval,
-        kinds={"policy"},
-        checks={"decided": verdict_approval},
-        require=verdict_on,
-        waits="decided",
     )
 
 

@@ -9,6 +9,7 @@ import dagster as dg
 
 from llmops_assets import (
     acceptance,
+    approval,
     checkpoint,
     ci,
     dataset,
@@ -18,7 +19,7 @@ from llmops_assets import (
     registry,
 )
 from llmops_assets.console import console_logger
-from llmops_assets.decisions import build_approve_job, build_rollback_job
+from llmops_assets.decisions import build_rollback_job
 from llmops_assets.kubernetes import executor_config
 from llmops_assets.project import ConfigError
 from llmops_assets.settings import ProjectSource, Settings, load_settings
@@ -37,7 +38,7 @@ STAGE_BUILDERS = (
     evaluation.build_served,
     deployment.build_staging,
     acceptance.build_smoke,
-    acceptance.build_approval,
+    approval.build,
     deployment.build_production,
     acceptance.build_health,
 )
@@ -100,11 +101,7 @@ def build_definitions(settings: Settings | None = None, **resource_overrides: An
     ]
     return dg.Definitions(
         assets=[a for project in settings.projects for a in project_assets(project, settings)],
-        jobs=[
-            *jobs,
-            *(build_approve_job(project) for project in settings.projects),
-            *(build_rollback_job(project) for project in settings.projects),
-        ],
+        jobs=[*jobs, *(build_rollback_job(project) for project in settings.projects)],
         sensors=[
             s
             for project, job in zip(settings.projects, jobs, strict=True)

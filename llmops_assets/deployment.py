@@ -11,7 +11,6 @@ from typing import Any
 
 import dagster as dg
 
-from llmops_assets.acceptance import release_now
 from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import (
@@ -24,7 +23,7 @@ from llmops_assets.domain.records import (
 )
 from llmops_assets.domain.requests import newest_planned
 from llmops_assets.domain.rollout import begin
-from llmops_assets.evidence import verdict_on
+from llmops_assets.evidence import release_now, verdict_on
 from llmops_assets.project import ProjectConfig
 from llmops_assets.settings import ProjectSource, Settings
 from llmops_assets.stage import stage_asset

@@ -3,6 +3,8 @@
 The judging itself is pure and stands in `domain.gate`.
 """
 
+import dagster as dg
+
 from llmops_assets.domain.approval import Waiting
 from llmops_assets.domain.chain import STAGES
 from llmops_assets.domain.gate import Champion, Judged, Verdict, judge, judge_checks
@@ -64,6 +66,20 @@ def current_release(run: StageRun) -> Release | None:
     """The release of this revision, as far as its artifact exists."""
     artifact = run.demand.records.get("quantized_artifact")
     return release_of(run.project.name, run.at.values, artifact) if isinstance(artifact, QuantizedArtifact) else None
+
+
+def release_now(run: StageRun) -> Release:
+    """The release of this revision.
+
+    Raises:
+        dg.Failure: its artifact does not exist yet.
+    """
+    found = current_release(run)
+    if found is None:
+        raise dg.Failure(
+            f"there is no quantized artifact of {short(run.revision)} yet; materialize it first", allow_retries=False
+        )
+    return found
 
 
 def compares_with_champion(run: StageRun, of: str) -> bool:

@@ -42,6 +42,10 @@ class StageConfig(dg.Config):
         "branch, pinned once for the whole run.",
     )
 
+    def default_revision(self, source: Source, ledger: Ledger) -> str:
+        """What an empty `revision` stands for, if not for the head of the branch."""
+        return ""
+
 
 class DeployConfig(StageConfig):
     """What may be said to the one stage that moves production's traffic."""
@@ -101,7 +105,8 @@ class StageRun:
 
     def _pin(self) -> str:
         tagged = self.context.run.tags.get(REVISION_TAG)
-        asked = self.source.git.resolve(self.config.revision) if self.config.revision else None
+        named = self.config.revision or self.config.default_revision(self.source, self.ledger)
+        asked = self.source.git.resolve(named) if named else None
         pinned = tagged or self.ledger.pinned(self.root_run_id, self.project.name)
         if pinned is None:
             if asked is None:

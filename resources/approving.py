@@ -73,7 +73,7 @@ def call_for(ask: Ask, found: Waiting) -> str:
     said = "; ".join(found.reasons)
     return (
         f"waiting for a person: llmops approve {ask.project} --release {short(ask.release)} --reason … (or reject), or "
-        f"the job {ask.project.replace('-', '_')}_approve in Dagster; "
+        "in Dagster's launchpad release_approval with this release and a decision; "
         f"it would serve {ask.environment} {instead}" + (f". {said}" if said else "")
     )
 
@@ -109,7 +109,9 @@ def decide(source: Source, ledger: Ledger, choice: Choice, by: str, reason: str,
     ask = ask_now(source, ledger, revision)
     if ask is None:
         raise Refused(f"the reports on {short(revision)} do not exist, so there is nothing to decide on")
-    if release is not None and (len(release) < 6 or not ask.release.startswith(release)):
+    if release is not None and len(release) < 6:
+        raise Refused(f"{short(ask.release)} waits for a person: name it so, or by its first 6 characters or more")
+    if release is not None and not ask.release.startswith(release):
         raise Refused(f"release {short(release)} does not wait for a person; {short(ask.release)} does")
     if request is None and choice == "rejected":
         raise Refused(f"{short(ask.release)} does not wait yet; `llmops cancel` ends the run that is at work on it")

@@ -113,7 +113,7 @@ def test_two_projects_have_two_chains_and_six_sensors_that_run(two: tuple[Path, 
     assert set(found["stages"]) == {f"{p}/{s.name}" for p in ("zoo", "big-farm") for s in CHAIN}
     assert found["sources"] == ["big-farm/data", "big-farm/repository", "zoo/data", "zoo/repository"]
     assert found["sensors"] == {f"{p}_{s}": "RUNNING" for p in ("zoo", "big_farm") for s in ("git", "dvc", "carry_on")}
-    assert found["jobs"] == [f"{p}_{job}" for p in ("big_farm", "zoo") for job in ("approve", "deliver", "rollback")]
+    assert found["jobs"] == [f"{p}_{job}" for p in ("big_farm", "zoo") for job in ("deliver", "rollback")]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 MORE_PACKAGES = ("numpy", "pandas", "sklearn")
-TRAIN_ROWS, TEST_ROWS, MORE_ROWS, SEED = 112, 48, 40, 7
+TRAIN_ROWS, TEST_ROWS, MORE_ROWS, SEED = 96, 40, 40, 7
 CODE_CHARACTERS = range(60, 401)
 SUMMARY_CHARACTERS = range(20, 101)
 SKIPPED_FOLDERS = {"__pycache__", "_bundled", "_vendor", "dist-packages", "idle_test", "site-packages", "test", "tests"}

@@ -69,6 +69,19 @@ class Case(Watched):
         assert requests == []
         return skip or ""
 
+    def decide(self, *also: str, **config: str) -> dg.ExecuteInProcessResult:
+        """Materialize release_approval, and what else is selected, as Dagster's launchpad does with this config."""
+        run_config = {"ops": {"zoo__release_approval": {"config": config}}}
+        return self.world.materialize("zoo", "release_approval", *also, config=run_config)
+
+    def refused(self, **config: str) -> str:
+        """What the launchpad says to a decision that is not taken."""
+        result = self.decide(**config)
+        assert not result.success
+        said = result.failure_data_for_node("zoo__release_approval").user_failure_data
+        assert said is not None and said.description is not None
+        return said.description
+
     def job(self, name: str, **config: Any) -> dg.ExecuteInProcessResult:
         """A click in Dagster's launchpad."""
         job = self.world.defs.resolve_job_def(name)
@@ -177,9 +190,14 @@ def test_production_alone_does_not_take_an_approval_for_granted(case: Case) -> N
 
 def test_an_approval_in_dagsters_launchpad_counts_as_one_at_a_terminal(case: Case) -> None:
     release = case.world.ledger.serving("zoo", "staging").release  # type: ignore[union-attr]
-    mine = case.job("zoo_approve", release=release[:12], decision="approve", reason="fine", by=ADA)
-    assert not mine.success and "is an author" in mine.failure_data_for_node("zoo_decide").user_failure_data.description
-    assert case.job("zoo_approve", release=release[:12], decision="approve", reason="fine", by=EVE).success
+    assert "is an author" in case.refused(decision="approve", release=release[:12], reason="fine", by=ADA)
+    assert "needs a reason" in case.refused(decision="approve", release=release[:12], by=EVE)
+    assert f"{release[:12]} waits" in case.refused(decision="approve", reason="fine", by=EVE)
+    assert f"{release[:12]} does" in case.refused(decision="approve", release="abcdef", reason="fine", by=EVE)
+    other = {"revision": case.world.ledger.requests("zoo")[0].revision, "decision": "approve", "reason": "fine"}
+    assert "leave `revision` empty" in case.refused(**other, release=release[:12], by=EVE)
+    approved = case.decide(decision="approve", release=release[:12], reason="fine", by=EVE)
+    assert approved.success and approved.asset_materializations_for_node("zoo__release_approval")
     outcome = case.world.settle()
     assert outcome.materialized == AFTER and case.production == release
     case.releases.append(release)
@@ -193,6 +211,18 @@ def test_a_rejection_closes_the_request_with_its_reason(case: Case) -> None:
     outcome = case.world.settle()
     assert outcome.runs == [] and "too terse" in outcome.skips["zoo:git"]
     assert case.production == case.releases[-1]
+
+
+def test_a_rejection_in_dagsters_launchpad_ends_it_likewise_and_production_is_left_alone(case: Case) -> None:
+    case.release(9)
+    waits = case.world.ledger.serving("zoo", "staging").release  # type: ignore[union-attr]
+    click = case.decide("production_endpoint", decision="reject", release=waits[:12], reason="too bold", by=EVE)
+    assert click.success and not click.get_asset_materialization_events()
+    (check,) = click.get_asset_check_evaluations()
+    assert check.check_name == "decided" and not check.passed
+    assert check.description == "rejected by eve@example.com: too bold"
+    assert (case.request.status, case.request.detail) == ("rejected", check.description)
+    assert case.world.settle().runs == [] and case.production == case.releases[-1]
 
 
 def test_a_rollback_takes_seconds_and_holds_what_it_left(case: Case) -> None:

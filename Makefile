@@ -29,9 +29,9 @@ down: setup ## end everything that the demo left running
 	$(BIN)/llmops down
 
 # A file's tests stay in one process, for a story is told in order; and the long files, of the chain, come first.
-# Three processes keep two cores busy, for many tests wait for programs; `-n auto` counts physical cores, which may be one.
+# Four processes keep two cores busy, for many tests wait for programs; `-n auto` counts physical cores, perhaps one.
 test: setup ## all tests: real Git, DVC, MLflow, Envoy and llama.cpp
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 lint: setup ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

@@ -3,9 +3,11 @@
 Dagster's own pages keep every event; this leaves out its bookkeeping, and tracebacks of what is no fault of the code.
 """
 
+import io
 import logging
+import os
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import dagster as dg
 
@@ -41,9 +43,22 @@ def _is_told(record: logging.LogRecord) -> bool:
     return not (meta.get("orig_message") or "").startswith("Dependencies for step ")
 
 
+def _terminal() -> TextIO:
+    """The process's stderr as it is before steps run.
+
+    During a step Dagster leads stderr into a file, which a `tail` copies to the terminal. It is ended with the step,
+    and on a busy machine before it has copied the last lines: those that say what went wrong
+    (github.com/dagster-io/dagster/issues/23336).
+    """
+    try:
+        return os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1)
+    except (io.UnsupportedOperation, OSError):
+        return sys.stderr  # somebody has put something else in its place
+
+
 @dg.logger(None, description="Progress, outcomes and errors, a line each.")
 def console_logger(context: dg.InitLoggerContext) -> logging.Logger:
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(_terminal())
     handler.setFormatter(_Line())
     handler.addFilter(_is_told)
     logger = logging.Logger("llmops", logging.INFO)

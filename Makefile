@@ -8,6 +8,9 @@ STAMP  := $(VENV)/.installed
 # UV_TORCH_BACKEND=cpu make setup saves several GB of CUDA on machines without a GPU.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
+# Compiled modules are kept, whatever the shell says: demo and tests start hundreds of interpreters.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup demo down test lint bench clean help
 .DEFAULT_GOAL := help
 
@@ -29,9 +32,9 @@ down: setup ## end everything that the demo left running
 	$(BIN)/llmops down
 
 # A file's tests stay in one process, for a story is told in order; and the long files, of the chain, come first.
-# Four processes keep two cores busy, for many tests wait for programs; `-n auto` counts physical cores, perhaps one.
+# Three processes keep two cores busy, for many tests wait for programs; `-n auto` counts physical cores, perhaps one.
 test: setup ## all tests: real Git, DVC, MLflow, Envoy and llama.cpp
-	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: setup ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from llmops_assets.programs.encoding import Encoded, Encoder
-from llmops_assets.programs.entry import Job, prepare_environment
-from llmops_assets.programs.fitting import Collator, fit, with_lora
-from llmops_assets.programs.models import device, load_model, load_tokenizer, prepare_torch, seed_everything
-from llmops_assets.programs.rows import load_split
-from llmops_assets.programs.specs import TrainSpec
+from llmops_assets.programs.data.encoding import Encoded, Encoder
+from llmops_assets.programs.data.rows import load_split
+from llmops_assets.programs.models.loading import device, load_model, load_tokenizer, prepare_torch, seed_everything
+from llmops_assets.programs.runtime.entry import Job, prepare_environment
+from llmops_assets.programs.runtime.specs import TrainSpec
+from llmops_assets.programs.training.trainer import Collator, fit, with_lora
 
 
 def bare(model: Any, rows: list[Encoded], pad: int, spec: TrainSpec, job: Job) -> None:

@@ -7,8 +7,8 @@ smaller the ratio.
 from benchmarks.harness import Benchmark, Goal, Measured, Unmeasured
 from benchmarks.place import Place
 from benchmarks.watched import Delivered, Watched, watched
-from llmops_assets.project import ProjectConfig
-from resources.source import Source
+from llmops_assets.config.project import ProjectConfig
+from resources.project_source.revisions import Source
 
 FULL = {"ci_report", "dataset_version", "fine_tuned_checkpoint", "evaluation_report", "registered_model",
         "quantized_artifact", "served_evaluation_report", "production_endpoint"}  # fmt: skip

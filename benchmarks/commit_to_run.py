@@ -14,7 +14,7 @@ from benchmarks.harness import Benchmark, Goal, Measured, Unmeasured, command, s
 from benchmarks.location_load import LOAD
 from benchmarks.place import Place
 from benchmarks.watched import Delivered, Watched, watched
-from resources.workers import STARTED_TAG
+from resources.run_launching.run_workers import STARTED_TAG
 
 LOOP_S = 5.0
 

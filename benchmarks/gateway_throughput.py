@@ -11,13 +11,13 @@ from pathlib import Path
 from benchmarks.harness import Benchmark, Goal, Measured, Unmeasured, command, interleaved
 from benchmarks.inputs import random_model
 from benchmarks.place import Place
+from llmops_assets.config.settings import ServingSettings
 from llmops_assets.domain.records import Release
-from llmops_assets.programs.engine import Engine
-from llmops_assets.programs.load import put_under_load
-from llmops_assets.programs.specs import QuantizeSpec
-from llmops_assets.settings import ServingSettings
-from resources.serving import LocalServing
-from resources.serving_state import StateFiles
+from llmops_assets.programs.engines.client import Engine
+from llmops_assets.programs.evaluation.load_test import put_under_load
+from llmops_assets.programs.runtime.specs import QuantizeSpec
+from resources.serving.local.serving import LocalServing
+from resources.serving.local.state import StateFiles
 from tests.projects import free_port
 
 CLIENTS = 8

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from benchmarks.harness import Benchmark, Goal, Measured, Unmeasured, command, interleaved, seconds_of
 from benchmarks.place import Place
+from llmops_assets.config.settings import ProjectSource, Settings, dump_settings
 from llmops_assets.domain.chain import CHAIN
-from llmops_assets.domain.demand import demanded
 from llmops_assets.domain.records import QuantizedArtifact
 from llmops_assets.domain.release import release_of
-from llmops_assets.settings import ProjectSource, Settings, dump_settings
+from llmops_assets.domain.resolution import demanded
 from resources.assembly import build_resources
 from tests.domain.made import make_record
 from tests.projects import BASE_CONFIG, Project, rows

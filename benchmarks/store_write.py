@@ -5,7 +5,7 @@ import shutil
 from benchmarks.harness import Benchmark, Goal, Measured, Unmeasured, interleaved, seconds_of
 from benchmarks.inputs import big_folder, copy_and_sum, settle
 from benchmarks.place import Place
-from resources.store import ArtifactStore
+from resources.artifact_store.store import ArtifactStore
 
 
 def measure(place: Place) -> Measured:

@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.harness import Benchmark, Goal, Measured, Unmeasured, command, interleaved
 from benchmarks.inputs import random_model
 from benchmarks.place import Place
-from llmops_assets.programs.specs import TrainSpec
+from llmops_assets.programs.runtime.specs import TrainSpec
 from tests.projects import rows, write_rows
 
 SHAPE = {"hidden": 384, "layers": 8}

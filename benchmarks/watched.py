@@ -14,14 +14,14 @@ import dagster as dg
 from benchmarks.harness import Unmeasured
 from benchmarks.inputs import random_model
 from benchmarks.place import Place
-from llmops_assets import local
+from llmops_assets.config.settings import ProjectSource, ServingSettings, Settings, dump_settings
+from llmops_assets.delivery.run_tags import REQUEST_TAG
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import AnyRecord
 from llmops_assets.domain.requests import Request
-from llmops_assets.settings import ProjectSource, ServingSettings, Settings, dump_settings
-from llmops_assets.tags import REQUEST_TAG
 from resources.assembly import build_resources
 from resources.ledger import Ledger
+from resources.local_services import services
 from tests.projects import Project, free_port
 
 NAME = "zoo"
@@ -63,8 +63,8 @@ class Watched:
         self.ledger: Ledger = resources["ledger"]
         place.at_end(lambda: resources["serving"].down(forget=True))
         place.at_end(resources["compute"].cancel_all)
-        place.at_end(lambda: local.stop(self.settings))
-        local.start(self.settings, free_port(), None, lambda text: None)
+        place.at_end(lambda: services.stop(self.settings))
+        services.start(self.settings, free_port(), None, lambda text: None)
         self.instance = dg.DagsterInstance.from_config(self.environment["DAGSTER_HOME"])
         self.first = self.deliver()
         """The whole chain, from nothing to production."""

@@ -7,40 +7,40 @@ from typing import Any
 
 import dagster as dg
 
-from llmops_assets import (
-    acceptance,
-    approval,
-    checkpoint,
-    ci,
-    dataset,
-    deployment,
-    evaluation,
-    quantization,
-    registry,
+from llmops_assets.assets import (
+    ci_report,
+    dataset_version,
+    evaluation_report,
+    fine_tuned_checkpoint,
+    production_endpoint,
+    quantized_artifact,
+    registered_model,
+    release_approval,
+    smoke_test_report,
 )
-from llmops_assets.console import console_logger
-from llmops_assets.decisions import build_rollback_job
-from llmops_assets.kubernetes import executor_config
-from llmops_assets.project import ConfigError
-from llmops_assets.settings import ProjectSource, Settings, load_settings
-from llmops_assets.tags import PROJECT_TAG
+from llmops_assets.config.kubernetes import executor_config
+from llmops_assets.config.project import ConfigError
+from llmops_assets.config.settings import ProjectSource, Settings, load_settings
+from llmops_assets.delivery.console_logger import console_logger
+from llmops_assets.delivery.run_tags import PROJECT_TAG
+from llmops_assets.jobs.rollback_job import build_rollback_job
 from resources.assembly import build_resources
-from resources.git import without_credentials
-from sensors.build import build_sensors
+from resources.project_source.git_mirror import without_credentials
+from sensors.source_changes import build_sensors
 
 STAGE_BUILDERS = (
-    ci.build,
-    dataset.build,
-    checkpoint.build,
-    evaluation.build,
-    registry.build,
-    quantization.build,
-    evaluation.build_served,
-    deployment.build_staging,
-    acceptance.build_smoke,
-    approval.build,
-    deployment.build_production,
-    acceptance.build_health,
+    ci_report.build,
+    dataset_version.build,
+    fine_tuned_checkpoint.build,
+    evaluation_report.build,
+    registered_model.build,
+    quantized_artifact.build,
+    evaluation_report.build_served,
+    production_endpoint.build_staging,
+    smoke_test_report.build_smoke,
+    release_approval.build,
+    production_endpoint.build_production,
+    smoke_test_report.build_health,
 )
 
 

@@ -4,14 +4,14 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from llmops_assets.settings import ProjectSource, Settings
-from resources.compute import LocalCompute
+from llmops_assets.config.settings import ProjectSource, Settings
+from resources.artifact_store.store import ArtifactStore
+from resources.compute.local import LocalCompute
 from resources.ledger import Ledger
-from resources.serving import LocalServing
-from resources.source import Source
-from resources.store import ArtifactStore
-from resources.tracking import Tracking
-from resources.unserved import NoServing
+from resources.project_source.revisions import Source
+from resources.serving.local.serving import LocalServing
+from resources.serving.unavailable import NoServing
+from resources.tracking.mlflow import Tracking
 
 
 def build_resources(settings: Settings, **overrides: Any) -> dict[str, Any]:

@@ -15,15 +15,15 @@ import dagster as dg
 import psutil
 import pytest
 
-from llmops_assets import local
+from llmops_assets.config.settings import ComputeSettings, ProjectSource, ServingSettings, Settings, dump_settings
+from llmops_assets.delivery.run_tags import REQUEST_TAG
 from llmops_assets.domain.records import Checkpoint
 from llmops_assets.domain.requests import Request
-from llmops_assets.settings import ComputeSettings, ProjectSource, ServingSettings, Settings, dump_settings
-from llmops_assets.tags import REQUEST_TAG
 from resources.assembly import build_resources
 from resources.ledger import Ledger
-from resources.probe import Answer, ask
-from resources.workers import worker_of
+from resources.local_services import services
+from resources.run_launching.run_workers import worker_of
+from resources.serving.client import Answer, ask
 from tests.projects import Project, free_port
 
 
@@ -72,11 +72,11 @@ class Live:
     def start(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("LLMOPS_HOME", "LLMOPS_SETTINGS", "DAGSTER_HOME"):
             monkeypatch.setenv(name, self.env[name])
-        local.start(self.settings, self.ports[0], None, lambda text: None)
+        services.start(self.settings, self.ports[0], None, lambda text: None)
         self.instance = dg.DagsterInstance.from_config(self.env["DAGSTER_HOME"])
 
     def stop(self) -> None:
-        local.stop(self.settings)
+        services.stop(self.settings)
         self.resources["compute"].cancel_all()
         self.resources["serving"].down(forget=True)
 

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmops_assets.config.project import Ci, Data, Evaluation, Quantization, Serving, Training
 from llmops_assets.domain.chain import WORK
-from llmops_assets.project import Ci, Data, Evaluation, Quantization, Serving, Training
 
 REPOSITORY = Path(__file__).parents[1]
 NOTED = Path(__file__).with_suffix(".json")
 PROGRAMS = "llmops_assets.programs."
-NO_RESULT = {"entry", "progress", "checkpoints", "load", "space", "specs"}
+SPECS = PROGRAMS + "runtime.specs"
+NO_RESULT = {"runtime.entry", "runtime.specs", "training.progress", "training.checkpoints", "evaluation.load_test"}
 """Modules of programs that decide how work is run, resumed and shown, never what it yields."""
 
 
@@ -35,19 +36,30 @@ class Decides:
     modules: tuple[str, ...] = ()
 
 
-_EVALUATION = ("llmops_assets.evaluation:metric_specs", "llmops_assets.evaluation:_common")
+_EVALUATION = ("llmops_assets.assets.evaluation_report:metric_specs", "llmops_assets.assets.evaluation_report:_common")
 _PROMPT = ("llmops_assets.domain.prompt",)
 DECIDES: dict[str, Decides] = {
-    "ci_report": Decides(("llmops_assets.ci:make",), Ci().model_dump(), "ci", _PROMPT),
-    "dataset_version": Decides(("llmops_assets.dataset:make",), Data(test="-", train="-").model_dump(), "dataset"),
-    "fine_tuned_checkpoint": Decides(("llmops_assets.checkpoint:make",), Training().model_dump(), "train", _PROMPT),
-    "evaluation_report": Decides(
-        (*_EVALUATION, "llmops_assets.evaluation:_evaluate"), Evaluation().model_dump(), "evaluate", _PROMPT
+    "ci_report": Decides(("llmops_assets.assets.ci_report:make",), Ci().model_dump(), "ci", _PROMPT),
+    "dataset_version": Decides(
+        ("llmops_assets.assets.dataset_version:make",), Data(test="-", train="-").model_dump(), "dataset"
     ),
-    "registered_model": Decides(("llmops_assets.registry:make", "resources.tracking:write_mlflow_model"), {}),
-    "quantized_artifact": Decides(("llmops_assets.quantization:make",), Quantization().model_dump(), "quantize"),
+    "fine_tuned_checkpoint": Decides(
+        ("llmops_assets.assets.fine_tuned_checkpoint:make",), Training().model_dump(), "train", _PROMPT
+    ),
+    "evaluation_report": Decides(
+        (*_EVALUATION, "llmops_assets.assets.evaluation_report:_evaluate"),
+        Evaluation().model_dump(),
+        "evaluate",
+        _PROMPT,
+    ),
+    "registered_model": Decides(
+        ("llmops_assets.assets.registered_model:make", "resources.tracking.mlflow:write_mlflow_model"), {}
+    ),
+    "quantized_artifact": Decides(
+        ("llmops_assets.assets.quantized_artifact:make",), Quantization().model_dump(), "quantize"
+    ),
     "served_evaluation_report": Decides(
-        (*_EVALUATION, "llmops_assets.evaluation:_served"),
+        (*_EVALUATION, "llmops_assets.assets.evaluation_report:_served"),
         Evaluation().model_dump() | Serving().model_dump(),
         "served_evaluate",
         (*_PROMPT, "llmops_assets.domain.release"),
@@ -108,8 +120,8 @@ def sources(decides: Decides) -> dict[str, str]:
         found[module] = code_digest(_code(module))
         left += _imports(module)
     if decides.program:
-        for name in _imports(PROGRAMS + decides.program).get(PROGRAMS + "specs", ()):
-            found[f"{PROGRAMS}specs:{name}"] = code_digest(_part(PROGRAMS + "specs", name))
+        for name in _imports(PROGRAMS + decides.program).get(SPECS, ()):
+            found[f"{SPECS}:{name}"] = code_digest(_part(SPECS, name))
     found["defaults in llmops.yaml"] = code_digest(repr(decides.defaults))
     return dict(sorted(found.items()))
 

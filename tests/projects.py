@@ -17,9 +17,9 @@ from typing import Any
 import dagster as dg
 import yaml
 
+from llmops_assets.config.settings import ComputeSettings, ProjectSource, ServingSettings, Settings, dump_settings
 from llmops_assets.definitions import build_definitions, job_name
 from llmops_assets.domain.requests import Request
-from llmops_assets.settings import ComputeSettings, ProjectSource, ServingSettings, Settings, dump_settings
 from resources.assembly import build_resources
 from resources.ledger import Ledger
 from tests.tiny_model import make_tiny_model

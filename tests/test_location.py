@@ -10,9 +10,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.definitions import STAGE_BUILDERS, build_definitions
 from llmops_assets.domain.chain import CHAIN, STAGES
-from llmops_assets.settings import ProjectSource, Settings
 
 REPOSITORY = Path(__file__).parents[1]
 HEAVY = (

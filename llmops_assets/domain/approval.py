@@ -10,8 +10,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from llmops_assets.domain.base import Frozen
 from llmops_assets.domain.keys import short
+from llmops_assets.domain.models import Frozen
 
 CLOCK_SKEW_S = 300.0
 """How far another machine's clock may be ahead. Beyond that nobody can say when a decision expires."""

@@ -1,8 +1,8 @@
 """The chain as a table: each stage's name, program version, and what it reads and requires.
 
-`values` name entries of a revision's resolved values (`llmops_assets.project` makes them); `records` name outputs of
-earlier stages. Together they make the stage's key. `requires` names verdicts that must hold when the stage acts and
-is never part of a key. How a stage does its work belongs in the module of its name, not here.
+`values` name entries of a revision's resolved values (`resources.project_source.revisions` makes them); `records` name
+outputs of earlier stages. Together they make the stage's key. `requires` names verdicts that must hold when the stage
+acts and is never part of a key. How a stage does its work belongs in `llmops_assets.assets`.
 """
 
 from collections.abc import Mapping

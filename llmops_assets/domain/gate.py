@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, WithJsonSchema, model_validator
 
-from llmops_assets.domain.base import Frozen, Strict, number_or_text
-from llmops_assets.domain.figures import figure
+from llmops_assets.domain.formatting import figure
+from llmops_assets.domain.models import Frozen, Strict, number_or_text
 from llmops_assets.domain.records import Check, Measured
 
 Of = Literal["checkpoint", "served"]

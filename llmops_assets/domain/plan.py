@@ -5,10 +5,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from llmops_assets.domain.base import Frozen
 from llmops_assets.domain.chain import CHAIN, Stage, downstream_of
-from llmops_assets.domain.changes import describe
+from llmops_assets.domain.config_diff import describe
 from llmops_assets.domain.keys import short
+from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.records import Measured, QuantizedArtifact, Record, named_outputs
 from llmops_assets.domain.release import release_of
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from llmops_assets.domain.base import Frozen
+from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.records import (
     Checkpoint,
     DatasetVersion,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from llmops_assets.domain.base import Frozen
+from llmops_assets.domain.models import Frozen
 
 
 class MadeBy(Frozen):

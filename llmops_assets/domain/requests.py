@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 from llmops_assets.domain.approval import Approved, Waiting
-from llmops_assets.domain.base import Frozen
-from llmops_assets.domain.changes import Change, needs_a_run, only_data
+from llmops_assets.domain.config_diff import Change, needs_a_run, only_data
 from llmops_assets.domain.keys import short
+from llmops_assets.domain.models import Frozen
 
 Status = Literal[
     "queued", "running", "waiting", "released", "done", "rejected", "failed", "cancelled", "superseded", "skipped"

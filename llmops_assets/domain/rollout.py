@@ -1,7 +1,7 @@
 """The rollout of a release by weights, as a pure state machine: state and measurements in, the next state out.
 
-The thin shell in `llmops_assets.deployment` moves the traffic, waits, measures and stores every state before it acts
-on the next, so that a rollout resumes where it was cut.
+The shell in `llmops_assets.delivery.rollout` moves the traffic, waits, measures and stores every state before it acts
+on the next, so that an interrupted rollout resumes where it stopped.
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from llmops_assets.domain.base import Frozen, Strict, number_or_text
+from llmops_assets.domain.models import Frozen, Strict, number_or_text
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 

@@ -17,8 +17,8 @@ from types import FrameType
 from xml.etree import ElementTree
 
 from llmops_assets.domain.records import Check
-from llmops_assets.programs.entry import BadInput, Job, run
-from llmops_assets.programs.specs import CiResult, CiSpec
+from llmops_assets.programs.runtime.entry import BadInput, Job, run
+from llmops_assets.programs.runtime.specs import CiResult, CiSpec
 
 TAIL_LINES, TAIL_CHARACTERS = 60, 6000
 PYTEST_FILES = ("pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "tox.ini", "setup.cfg")

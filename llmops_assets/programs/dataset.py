@@ -11,10 +11,10 @@ from collections import Counter
 from pathlib import Path
 
 from llmops_assets.domain.records import Check, Split
-from llmops_assets.programs.entry import BadInput, Job, run
-from llmops_assets.programs.lengths import measure_lengths, nearest_rank
-from llmops_assets.programs.rows import Row, canonical, digest_of, messages_of, read_rows, reference, write_rows
-from llmops_assets.programs.specs import DatasetResult, DatasetSpec
+from llmops_assets.programs.data.lengths import measure_lengths, nearest_rank
+from llmops_assets.programs.data.rows import Row, canonical, digest_of, messages_of, read_rows, reference, write_rows
+from llmops_assets.programs.runtime.entry import BadInput, Job, run
+from llmops_assets.programs.runtime.specs import DatasetResult, DatasetSpec
 
 Splits = dict[str, list[Row]]
 

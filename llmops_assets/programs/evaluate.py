@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 
 from llmops_assets.domain.records import Sample
-from llmops_assets.programs.encoding import Encoder
-from llmops_assets.programs.entry import BadInput, Job, run
-from llmops_assets.programs.models import (
+from llmops_assets.programs.data.encoding import Encoder
+from llmops_assets.programs.data.rows import Row, load_split, question, reference
+from llmops_assets.programs.evaluation.report import write_report
+from llmops_assets.programs.models.loading import (
     context_length,
     device,
     load_model,
@@ -20,9 +21,8 @@ from llmops_assets.programs.models import (
     seed_everything,
     versions,
 )
-from llmops_assets.programs.report import write_report
-from llmops_assets.programs.rows import Row, load_split, question, reference
-from llmops_assets.programs.specs import EvaluateResult, EvaluateSpec
+from llmops_assets.programs.runtime.entry import BadInput, Job, run
+from llmops_assets.programs.runtime.specs import EvaluateResult, EvaluateSpec
 
 METRIC_LIBRARIES = ("evaluate", "sacrebleu", "rouge-score", "alt-profanity-check")
 
@@ -35,8 +35,8 @@ def evaluate_checkpoint(spec: EvaluateSpec, job: Job) -> EvaluateResult:
     """
     import torch
 
-    from llmops_assets.programs.inference import answers, likelihoods
-    from llmops_assets.programs.metrics import PERPLEXITY, check_metrics, score
+    from llmops_assets.programs.evaluation.inference import answers, likelihoods
+    from llmops_assets.programs.evaluation.scoring import PERPLEXITY, check_metrics, score
 
     prepare_torch()
     check_metrics(spec.metrics)

@@ -10,9 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from llmops_assets.programs.architectures import REMEDY, convertible
-from llmops_assets.programs.entry import BadInput, Job, run
-from llmops_assets.programs.models import (
+from llmops_assets.programs.models.loading import (
     load_model,
     load_tokenizer,
     prepare_torch,
@@ -20,7 +18,9 @@ from llmops_assets.programs.models import (
     save_tokenizer,
     versions,
 )
-from llmops_assets.programs.specs import QuantizeResult, QuantizeSpec
+from llmops_assets.programs.quantization.gguf_architectures import REMEDY, convertible
+from llmops_assets.programs.runtime.entry import BadInput, Job, run
+from llmops_assets.programs.runtime.specs import QuantizeResult, QuantizeSpec
 
 MERGED_IN_FLOAT32_BELOW = 8 << 30  # bytes of weights; larger models are merged in their own precision to fit
 

@@ -14,9 +14,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from llmops_assets.programs.entry import BAD_INPUT, BadInput, load_spec, prepare_environment
-from llmops_assets.programs.gguf_header import read_header
-from llmops_assets.programs.specs import ServeSpec
+from llmops_assets.programs.quantization.gguf_header import read_header
+from llmops_assets.programs.runtime.entry import BAD_INPUT, BadInput, load_spec, prepare_environment
+from llmops_assets.programs.runtime.specs import ServeSpec
 
 PARALLEL = 8
 CONTEXT = 2048  # tokens per request where neither the release nor the model asks for less

@@ -11,16 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from llmops_assets.programs.encoding import Encoded, Encoder
-from llmops_assets.programs.engine import Engine, running_engine
-from llmops_assets.programs.entry import BadInput, Job, run
+from llmops_assets.programs.data.encoding import Encoded, Encoder
+from llmops_assets.programs.data.rows import Row, messages_of, reference
+from llmops_assets.programs.engines.client import Engine, running_engine
 from llmops_assets.programs.evaluate import METRIC_LIBRARIES, load_test, refuse_too_long, samples
-from llmops_assets.programs.load import put_under_load
-from llmops_assets.programs.models import device, load_tokenizer, prepare_torch, seed_everything, versions
-from llmops_assets.programs.report import write_report
-from llmops_assets.programs.rows import Row, messages_of, reference
+from llmops_assets.programs.evaluation.load_test import put_under_load
+from llmops_assets.programs.evaluation.report import write_report
+from llmops_assets.programs.models.loading import device, load_tokenizer, prepare_torch, seed_everything, versions
+from llmops_assets.programs.runtime.entry import BadInput, Job, run
+from llmops_assets.programs.runtime.specs import ServedEvaluateResult, ServedEvaluateSpec, ServeSpec
 from llmops_assets.programs.serve import context_per_request
-from llmops_assets.programs.specs import ServedEvaluateResult, ServedEvaluateSpec, ServeSpec
 
 PARITY_ROWS = 16
 CLIENTS = 8
@@ -32,7 +32,7 @@ def evaluate_served(spec: ServedEvaluateSpec, job: Job) -> ServedEvaluateResult:
     Raises:
         BadInput: the model, the rows or a metric cannot be used.
     """
-    from llmops_assets.programs.metrics import PERPLEXITY, check_metrics, score
+    from llmops_assets.programs.evaluation.scoring import PERPLEXITY, check_metrics, score
 
     prepare_torch()
     check_metrics(spec.metrics)
@@ -149,7 +149,7 @@ def likelihoods_of_gguf(file: Path, rows: list[Encoded], pad: int, job: Job) -> 
     import torch
     from transformers import AutoModelForCausalLM, GgufConfig
 
-    from llmops_assets.programs.inference import likelihoods
+    from llmops_assets.programs.evaluation.inference import likelihoods
 
     seed_everything(0)
     job.progress("load", file.name)

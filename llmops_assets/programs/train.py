@@ -10,10 +10,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from llmops_assets.programs.encoding import Encoded, Encoder
-from llmops_assets.programs.entry import Job, run
-from llmops_assets.programs.fitting import Fitted, finite, fit, with_lora
-from llmops_assets.programs.models import (
+from llmops_assets.programs.data.encoding import Encoded, Encoder
+from llmops_assets.programs.data.rows import load_split
+from llmops_assets.programs.models.loading import (
     check_weights,
     context_length,
     device,
@@ -25,8 +24,9 @@ from llmops_assets.programs.models import (
     seed_everything,
     versions,
 )
-from llmops_assets.programs.rows import load_split
-from llmops_assets.programs.specs import TrainResult, TrainSpec
+from llmops_assets.programs.runtime.entry import Job, run
+from llmops_assets.programs.runtime.specs import TrainResult, TrainSpec
+from llmops_assets.programs.training.trainer import Fitted, finite, fit, with_lora
 
 
 def train(spec: TrainSpec, job: Job) -> TrainResult:
@@ -73,7 +73,7 @@ def train(spec: TrainSpec, job: Job) -> TrainResult:
 
 
 def _validation_loss(model: Any, rows: list[Encoded], tokenizer: Any, job: Job) -> float | None:
-    from llmops_assets.programs.inference import likelihoods
+    from llmops_assets.programs.evaluation.inference import likelihoods
 
     scored = likelihoods(model, [r for r in rows if r.learned], tokenizer.pad_token_id, job, "validate")
     tokens = sum(n for _, n in scored)

@@ -4,8 +4,8 @@ What a decision is worth is judged in `llmops_assets.domain.approval`.
 """
 
 from llmops_assets.domain.approval import Decision
-from llmops_assets.domain.hold import Hold, rollback_target
 from llmops_assets.domain.requests import Request
+from llmops_assets.domain.rollback import Hold, rollback_target
 from resources.ledger import sql
 from resources.ledger.faults import Conflict
 from resources.ledger.releases import Releases

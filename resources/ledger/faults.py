@@ -5,7 +5,7 @@ from pathlib import Path
 
 import psutil
 
-from llmops_assets.programs.space import full, has_no_room, is_full
+from llmops_assets.machine.disk_space import full, has_no_room, is_full
 from resources.ledger import sql
 
 _WRITE_LOCK = 120

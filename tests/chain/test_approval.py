@@ -15,10 +15,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from llmops_assets.config.settings import dump_settings
+from llmops_assets.delivery.approvals import ask_now
 from llmops_assets.domain.approval import Decision
-from llmops_assets.settings import dump_settings
-from resources.approving import ask_now
-from resources.probe import ask
+from resources.serving.client import ask
 from tests.projects import Outcome, Project, Watched, World
 
 ADA, EVE = "ada@example.com", "eve@example.com"

@@ -11,7 +11,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from llmops_assets import local
+from resources.local_services import services
 from tests.live import Live, wait_for
 from tests.projects import Project
 
@@ -57,7 +57,7 @@ def live(
 
 
 def daemon(live: Live) -> int:
-    return local.processes(live.settings)["dagster-daemon"].pid
+    return services.processes(live.settings)["dagster-daemon"].pid
 
 
 def one_run(live: Live, sha: str) -> bool:

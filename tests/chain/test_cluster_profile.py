@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from llmops_assets.config.settings import FromEnvironment
 from llmops_assets.domain.chain import WORK
 from llmops_assets.domain.records import QuantizedArtifact
-from llmops_assets.settings import FromEnvironment
 from tests.projects import Project, World
 from tests.resources.conftest import new_ledger_url, postgres
 from tests.resources.seaweed import Seaweed

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from llmops_assets.settings import ProjectSource, ServingSettings, Settings, dump_settings
+from llmops_assets.config.settings import ProjectSource, ServingSettings, Settings, dump_settings
 from tests.projects import Project, free_port
 
 

@@ -11,14 +11,14 @@ import dagster as dg
 import psutil
 import pytest
 
+from llmops_assets.cli.execution import open_by_person
+from llmops_assets.delivery.planning import plan_revision
+from llmops_assets.delivery.request_runs import run_request
 from llmops_assets.domain.chain import WORK
 from llmops_assets.domain.plan import Plan
 from llmops_assets.domain.records import AnyRecord, Checkpoint
-from llmops_assets.execution import open_by_person
-from resources.planning import plan_revision
-from resources.probe import Answer, ask
-from resources.store import MANIFEST, sha256_file
-from sensors.runs import run_request
+from resources.artifact_store.store import MANIFEST, sha256_file
+from resources.serving.client import Answer, ask
 from tests.projects import Outcome, Project, World
 
 pytestmark = pytest.mark.timeout(600)

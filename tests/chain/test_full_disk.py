@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from llmops_assets.domain.requests import Request
-from resources.store import MANIFEST
+from resources.artifact_store.store import MANIFEST
 from tests.projects import Project, World
 
 pytestmark = pytest.mark.timeout(600)

@@ -13,7 +13,7 @@ import dagster as dg
 import psutil
 import pytest
 
-from llmops_assets import local
+from resources.local_services import services
 from tests.live import Live, Users, wait_for
 from tests.projects import Project
 
@@ -117,7 +117,7 @@ def test_two_daemons_and_a_person_beside_them_start_one_run_for_one_request(live
 
 
 def test_when_all_is_ended_no_process_stays(live: Live) -> None:
-    local.stop(live.settings)
+    services.stop(live.settings)
     live.resources["compute"].cancel_all()
     live.resources["serving"].down()
     wait_for("the end of every process", lambda: not live.processes(), 20)

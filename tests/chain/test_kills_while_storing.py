@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from resources.store import MANIFEST
+from resources.artifact_store.store import MANIFEST
 from tests.live import Live, wait_for
 from tests.projects import Project
 

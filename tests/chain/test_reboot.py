@@ -15,8 +15,8 @@ import dagster as dg
 import psutil
 import pytest
 
-from llmops_assets import local
-from resources.processes import command_line
+from llmops_assets.machine.processes import command_line
+from resources.local_services import services
 from tests.live import Live, Users, wait_for
 from tests.projects import Project
 
@@ -35,7 +35,7 @@ def live(make_project: Callable[[], Project], tmp_path_factory: pytest.TempPathF
 
 def pids(live: Live) -> dict[str, int]:
     """The services that run now."""
-    return {name: p.pid for name, p in local.processes(live.settings).items() if p.state == "RUNNING"}
+    return {name: p.pid for name, p in services.processes(live.settings).items() if p.state == "RUNNING"}
 
 
 def shows_the_project(live: Live) -> bool:

@@ -10,9 +10,9 @@ import httpx
 import pytest
 from dagster import AssetKey, RunsFilter
 
+from llmops_assets.cli.execution import execute
+from llmops_assets.delivery.run_tags import REQUEST_TAG
 from llmops_assets.domain.records import Checkpoint, EvaluationReport, RegisteredModel
-from llmops_assets.execution import execute
-from llmops_assets.tags import REQUEST_TAG
 from tests.projects import Outcome, Project, Watched, World, rows, write_rows
 
 ALL = {

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from llmops_assets.domain.records import Checkpoint, EvaluationReport
-from resources.probe import ask
+from resources.serving.client import ask
 from tests.projects import Project, World, tiny_base
 
 METRIC = """\

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
+from llmops_assets.cli.execution import open_by_person
+from llmops_assets.delivery.planning import plan_revision
+from llmops_assets.delivery.request_runs import run_request
 from llmops_assets.domain.plan import Plan
-from llmops_assets.execution import open_by_person
 from resources.ledger import schema as tables
-from resources.planning import plan_revision
-from sensors.runs import run_request
 from tests.projects import Outcome, Project, World
 
 pytestmark = pytest.mark.timeout(300)

@@ -27,13 +27,13 @@ from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._core.system_config.objects import ResolvedRunConfig
 from dagster._grpc.types import ExecuteStepArgs
 
+from llmops_assets.config.kubernetes import StagePods
+from llmops_assets.config.project import validate_yaml
+from llmops_assets.config.settings import Settings
 from llmops_assets.definitions import build_definitions, job_name
 from llmops_assets.domain.chain import CHAIN, HEAVY
-from llmops_assets.kubernetes import StagePods
-from llmops_assets.project import validate_yaml
-from llmops_assets.settings import Settings
 from resources.assembly import build_resources
-from resources.serving import ServingError
+from resources.serving.local.serving import ServingError
 
 pytest.importorskip("dagster_k8s")
 kubernetes_validate = pytest.importorskip("kubernetes_validate")
@@ -294,7 +294,7 @@ def test_the_location_loads_under_the_profile_in_a_fresh_interpreter() -> None:
 def test_the_local_profile_pays_for_none_of_it() -> None:
     code = (
         "import sys\nfrom llmops_assets.definitions import build_definitions\n"
-        "from llmops_assets.settings import ProjectSource, Settings\n"
+        "from llmops_assets.config.settings import ProjectSource, Settings\n"
         "defs = build_definitions(Settings(projects=(ProjectSource(name='zoo', repository='x'),)))\n"
         "assets = [a for a in defs.resolve_asset_graph().assets_defs if a.is_executable]\n"
         "assert assets and not any('dagster-k8s/config' in a.op.tags for a in assets)\n"

@@ -10,11 +10,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmops_assets.config.json_schema import project_schema, settings_schema, smoke_tests_schema
+from llmops_assets.config.project import ConfigError, parse_config
+from llmops_assets.config.reference_docs import documents
+from llmops_assets.config.settings import Settings, dump_settings
 from llmops_assets.domain.rollout import parse_duration, parse_share
-from llmops_assets.project import ConfigError, parse_config
-from llmops_assets.reference import documents
-from llmops_assets.schema import project_schema, settings_schema, smoke_tests_schema
-from llmops_assets.settings import Settings, dump_settings
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLE = REPOSITORY / "examples" / "docstring-summarizer"
@@ -28,7 +28,7 @@ def found_by(schema: dict[str, Any], value: Any) -> list[str]:
 @pytest.mark.parametrize("name", list(documents()))
 def test_what_is_generated_is_committed_as_it_would_be_generated_now(name: str) -> None:
     committed = (REPOSITORY / "docs" / name).read_text()
-    assert committed == documents()[name], "run `python -m llmops_assets.reference` and commit docs/"
+    assert committed == documents()[name], "run `python -m llmops_assets.config.reference_docs` and commit docs/"
 
 
 @pytest.mark.parametrize(

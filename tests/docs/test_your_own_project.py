@@ -68,7 +68,7 @@ def test_every_command_on_the_page_exists() -> None:
     """Also those that are told in prose or start servers, which are not run here."""
     from typer.main import get_command
 
-    from llmops_assets.cli import app
+    from llmops_assets.cli.app import app
 
     known = set(get_command(app).commands)  # type: ignore[attr-defined]
     pages = [*PAGE.parent.glob("*.md"), PAGE.parents[1] / "README.md"]

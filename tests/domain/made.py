@@ -3,7 +3,6 @@
 from typing import Any
 
 from llmops_assets.domain.chain import CHAIN, Stage
-from llmops_assets.domain.demand import Demanded, demanded
 from llmops_assets.domain.keys import digest
 from llmops_assets.domain.plan import Plan, Side, make_plan
 from llmops_assets.domain.records import (
@@ -21,6 +20,7 @@ from llmops_assets.domain.records import (
     Split,
 )
 from llmops_assets.domain.release import release_of
+from llmops_assets.domain.resolution import Demanded, demanded
 
 TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
 VALUES: dict[str, Any] = {

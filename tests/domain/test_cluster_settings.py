@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from llmops_assets.kubernetes import Pod, step_config
-from llmops_assets.project import ConfigError, validate_yaml
-from llmops_assets.settings import Settings, dump_settings, load_settings
+from llmops_assets.config.kubernetes import Pod, step_config
+from llmops_assets.config.project import ConfigError, validate_yaml
+from llmops_assets.config.settings import Settings, dump_settings, load_settings
 
 SECRET = "hunter2-and-more"
 URL = f"postgresql+psycopg2://llmops:{SECRET}@postgres.example.com/llmops"

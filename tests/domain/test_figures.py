@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmops_assets.domain.figures import duration, figure
+from llmops_assets.domain.formatting import duration, figure
 
 
 @pytest.mark.parametrize(

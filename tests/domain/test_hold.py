@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmops_assets.domain.hold import Hold, NoTarget, rollback_target
+from llmops_assets.domain.rollback import Hold, NoTarget, rollback_target
 
 A, B, C = ("a" * 64, "b" * 64, "c" * 64)
 

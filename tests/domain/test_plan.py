@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmops_assets.domain.chain import CHAIN, STAGES, WORK, downstream_of
-from llmops_assets.domain.changes import changes, describe, flatten
+from llmops_assets.domain.config_diff import changes, describe, flatten
 from llmops_assets.domain.plan import Plan, prompt_retrains
 from llmops_assets.domain.records import Checkpoint
 from tests.domain.made import VALUES, Memory, changed

@@ -32,9 +32,9 @@ def test_every_work_stage_says_what_decides_its_result() -> None:
 
 def test_a_module_that_a_program_imports_is_found_also_inside_a_function() -> None:
     found = sources(DECIDES["served_evaluation_report"])
-    assert {"llmops_assets.programs.metrics", "llmops_assets.programs.encoding"} <= set(found)
-    assert "llmops_assets.programs.specs:ServedEvaluateSpec" in found
-    assert "llmops_assets.programs.entry" not in found
+    assert {"llmops_assets.programs.evaluation.scoring", "llmops_assets.programs.data.encoding"} <= set(found)
+    assert "llmops_assets.programs.runtime.specs:ServedEvaluateSpec" in found
+    assert "llmops_assets.programs.runtime.entry" not in found
 
 
 def test_words_and_formatting_are_no_edit_but_code_is() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmops_assets.domain.approval import Approved, Ask, Decision, Waiting
-from llmops_assets.domain.changes import Change, needs_a_run, only_data
+from llmops_assets.domain.config_diff import Change, needs_a_run, only_data
 from llmops_assets.domain.requests import (
     LAUNCH_GRACE_S,
     MAX_TRIES,

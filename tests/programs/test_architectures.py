@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from llmops_assets.programs.architectures import convertible
+from llmops_assets.programs.quantization.gguf_architectures import convertible
 
 
 def test_a_llama_is_convertible() -> None:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from llmops_assets.programs.encoding import IGNORED, Encoder
-from llmops_assets.programs.entry import BadInput
-from llmops_assets.programs.models import load_tokenizer
+from llmops_assets.programs.data.encoding import IGNORED, Encoder
+from llmops_assets.programs.models.loading import load_tokenizer
+from llmops_assets.programs.runtime.entry import BadInput
 from tests.programs.conftest import PROMPT
 
 ROW = {"input": "def f(): pass", "output": "Do nothing."}

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from llmops_assets.domain.records import LoadFigures, Metric, Sample
-from llmops_assets.programs.entry import BadInput
 from llmops_assets.programs.evaluate import refuse_too_long
-from llmops_assets.programs.metrics import check_metrics, score
-from llmops_assets.programs.report import write_report
-from llmops_assets.programs.specs import MetricSpec
+from llmops_assets.programs.evaluation.report import write_report
+from llmops_assets.programs.evaluation.scoring import check_metrics, score
+from llmops_assets.programs.runtime.entry import BadInput
+from llmops_assets.programs.runtime.specs import MetricSpec
 from tests.programs.conftest import Ended, Make, run_program, write_jsonl
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from llmops_assets.programs.entry import BadInput
-from llmops_assets.programs.gguf_header import read_header
+from llmops_assets.programs.quantization.gguf_header import read_header
+from llmops_assets.programs.runtime.entry import BadInput
 from tests.programs.conftest import Ended, Make, run_program
 
 

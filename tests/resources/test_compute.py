@@ -16,8 +16,8 @@ from typing import Any
 import psutil
 import pytest
 
-from llmops_assets.programs.specs import CiResult, CiSpec
-from resources.compute import BadInput, Finished, Job, LocalCompute, ProgramError, hardware_class
+from llmops_assets.programs.runtime.specs import CiResult, CiSpec
+from resources.compute.local import BadInput, Finished, Job, LocalCompute, ProgramError, hardware_class
 
 Until = Callable[[Callable[[], object]], None]
 
@@ -75,7 +75,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 
 SUBMIT = (
-    "import sys, pathlib\nfrom resources.compute import Job, LocalCompute\n"
+    "import sys, pathlib\nfrom resources.compute.local import Job, LocalCompute\n"
     "compute = LocalCompute(pathlib.Path(sys.argv[1]), poll_s=0.02)\n"
     "print(compute.run(Job.model_validate_json(sys.argv[2])).model_dump_json())\n"
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 from dagster_mlflow import mlflow_tracking
 
-from resources.tracking import Tracking
+from resources.tracking.mlflow import Tracking
 
 
 def test_dagster_mlflow_goes_on_in_the_mlflow_run_that_the_stage_opened(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import create_engine, insert, inspect, select, update
 
 from llmops_assets.domain.approval import Ask, Choice, Decision
-from llmops_assets.domain.hold import Hold, NoTarget
 from llmops_assets.domain.requests import ROLLBACK, Request
+from llmops_assets.domain.rollback import Hold, NoTarget
 from resources.ledger import Conflict, Ledger, LedgerError
 from resources.ledger import schema as tables
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from llmops_assets.delivery.rollout import abandon
 from llmops_assets.domain.rollout import RolloutPolicy, begin
 from resources.ledger import Ledger
-from resources.rollout import abandon
 
 
 class MemoryServing:

@@ -14,9 +14,9 @@ import pytest
 from dagster import DagsterRun
 from dagster._core.launcher.base import WorkerStatus
 
-from resources.processes import birth
-from resources.run_launcher import ProcessRunLauncher
-from resources.workers import BIRTH_TAG, PID_TAG, start_detached, worker_of, worker_tags
+from llmops_assets.machine.processes import birth
+from resources.run_launching.process_launcher import ProcessRunLauncher
+from resources.run_launching.run_workers import BIRTH_TAG, PID_TAG, start_detached, worker_of, worker_tags
 
 SLEEPER = "import time; time.sleep(600)"
 TELLER = """
@@ -122,7 +122,7 @@ def test_a_worker_runs_as_if_started_from_here_and_is_nobodys_child(
 def test_a_worker_outlives_its_launcher(tmp_path: Path, until: Callable[[Callable[[], object]], None]) -> None:
     (tmp_path / "sleeper.py").write_text("print('asleep', flush=True)\n" + SLEEPER)
     code = (
-        "import os, signal; from pathlib import Path; from resources.workers import start_detached\n"
+        "import os, signal; from pathlib import Path; from resources.run_launching.run_workers import start_detached\n"
         f"pid = start_detached('sleeper', [], Path({str(tmp_path / 'log')!r}))\n"
         f"Path({str(tmp_path / 'pid')!r}).write_text(str(pid))\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
@@ -139,7 +139,7 @@ def test_a_worker_outlives_its_launcher(tmp_path: Path, until: Callable[[Callabl
 
 def test_an_instance_can_be_told_to_use_it(tmp_path: Path) -> None:
     """By name, as dagster.yaml does: a later daemon makes one of its own."""
-    config = "run_launcher: {module: resources.run_launcher, class: ProcessRunLauncher}\n"
+    config = "run_launcher: {module: resources.run_launching.process_launcher, class: ProcessRunLauncher}\n"
     (tmp_path / "dagster.yaml").write_text(config)
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         assert isinstance(instance.run_launcher, ProcessRunLauncher)

@@ -12,11 +12,11 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
-from llmops_assets.domain.changes import changes, only_data
-from llmops_assets.project import ConfigError
-from llmops_assets.settings import ProjectSource, Settings
-from resources.git import GitMirror, SourceError
-from resources.source import DataNotPushed, Source
+from llmops_assets.config.project import ConfigError
+from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.domain.config_diff import changes, only_data
+from resources.project_source.git_mirror import GitMirror, SourceError
+from resources.project_source.revisions import DataNotPushed, Source
 from tests.projects import Project, rows, write_rows
 
 
@@ -150,7 +150,7 @@ def test_it_works_from_within_a_hook_of_another_repository(
 
 
 FETCH = (
-    "import sys, pathlib\nfrom resources.git import GitMirror\n"
+    "import sys, pathlib\nfrom resources.project_source.git_mirror import GitMirror\n"
     "mirror = GitMirror(sys.argv[1], 'main', pathlib.Path(sys.argv[2]))\n"
     "for _ in range(4):\n    mirror.fetch()\n"
     "print(mirror.export(sys.argv[3], pathlib.Path(sys.argv[4])) / 'llmops.yaml')\n"

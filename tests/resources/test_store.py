@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from resources.store import MANIFEST, Artifact, ArtifactStore, StoreError
+from resources.artifact_store.store import MANIFEST, Artifact, ArtifactStore, StoreError
 
 FILES = {"model.safetensors": b"weights" * 100, "tokenizer/vocab.json": b"{}", "empty.txt": b""}
 
@@ -226,7 +226,7 @@ def test_a_copy_of_what_the_store_has_damaged_does_not_outlive_it(memory: Artifa
 # -- several at once ------------------------------------------------------------------------------------------------
 
 PUT = (
-    "import sys, pathlib\nfrom resources.store import ArtifactStore\n"
+    "import sys, pathlib\nfrom resources.artifact_store.store import ArtifactStore\n"
     "store = ArtifactStore(sys.argv[1], pathlib.Path(sys.argv[2]))\n"
     "sys.stdin.readline()\n"
     "print(store.put(pathlib.Path(sys.argv[3])).digest)\n"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from resources.store import MANIFEST, ArtifactStore, StoreDenied, StoreError
+from resources.artifact_store.store import MANIFEST, ArtifactStore, StoreDenied, StoreError
 from tests.resources.seaweed import SECRET, Seaweed
 
 pytest.importorskip("s3fs")
@@ -117,7 +117,7 @@ def test_an_upload_that_was_cut_goes_on_where_it_stopped(
     """SIGKILL once the first file is up: no manifest, so nobody takes half for a whole; the next one sends the rest."""
     for number in range(12):
         (folder / f"shard-{number:02}.safetensors").write_bytes(os.urandom(BIG // 2))
-    code = "import sys\nfrom pathlib import Path\nfrom resources.store import ArtifactStore\n"
+    code = "import sys\nfrom pathlib import Path\nfrom resources.artifact_store.store import ArtifactStore\n"
     code += "ArtifactStore(sys.argv[1], Path(sys.argv[2])).put(Path(sys.argv[3]))"
     process = python(code, store.url, str(tmp_path / "c"), str(folder))
     fs, root = store._open()

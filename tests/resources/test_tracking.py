@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from resources.tracking import Tracking
+from resources.tracking.mlflow import Tracking
 
 KEY = "k" * 64
 
@@ -81,7 +81,7 @@ def test_a_server_is_its_own_page_and_its_password_is_in_no_link(uri: str, page:
 
 def test_processes_that_meet_over_a_new_database_all_find_it_whole(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/new/mlflow.db"
-    code = f"from resources.tracking import Tracking; Tracking({uri!r}).client.search_experiments()"
+    code = f"from resources.tracking.mlflow import Tracking; Tracking({uri!r}).client.search_experiments()"
     at_once = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for _ in range(3)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from llmops_assets.cli import app
+from llmops_assets.cli.app import app
 
 Llmops = Callable[..., Result]
 

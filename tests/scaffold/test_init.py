@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from llmops_assets.config.json_schema import project_schema
 from llmops_assets.programs.ci import check as check_code
 from llmops_assets.programs.dataset import make_dataset
-from llmops_assets.programs.entry import Job
-from llmops_assets.programs.specs import CiSpec, DatasetSpec
-from llmops_assets.scaffold import facts
-from llmops_assets.schema import project_schema
+from llmops_assets.programs.runtime.entry import Job
+from llmops_assets.programs.runtime.specs import CiSpec, DatasetSpec
+from llmops_assets.scaffold.project import facts
 from tests.scaffold.conftest import Llmops
 
 

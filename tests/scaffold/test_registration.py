@@ -7,9 +7,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmops_assets.project import ConfigError
-from llmops_assets.registration import register
-from llmops_assets.settings import load_settings
+from llmops_assets.config.project import ConfigError
+from llmops_assets.config.settings import load_settings
+from llmops_assets.scaffold.settings_entry import register
 from tests.scaffold.conftest import Llmops
 
 NEW = "- {name: zoo, repository: /a/zoo, branch: main}"

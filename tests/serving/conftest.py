@@ -9,10 +9,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from llmops_assets.config.settings import ServingSettings
 from llmops_assets.domain.records import Release
-from llmops_assets.programs.specs import QuantizeSpec
-from llmops_assets.settings import ServingSettings
-from resources.serving import LocalServing
+from llmops_assets.programs.runtime.specs import QuantizeSpec
+from resources.serving.local.serving import LocalServing
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmops_assets.programs.specs import ServeSpec
-from resources.gateway_config import TOTAL_WEIGHT, clusters, integer_weights, routes
-from resources.serving_state import Replica, State
+from llmops_assets.programs.runtime.specs import ServeSpec
+from resources.serving.local.envoy_config import TOTAL_WEIGHT, clusters, integer_weights, routes
+from resources.serving.local.state import Replica, State
 
 
 def replica(release: str, port: int, environment: str = "production", draining: bool = False) -> Replica:

@@ -17,10 +17,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from llmops_assets.config.settings import ServingSettings
 from llmops_assets.domain.records import Release
-from llmops_assets.settings import ServingSettings
-from resources.probe import Answer, ask, ask_many
-from resources.serving import LocalServing, ServingError
+from resources.serving.client import Answer, ask, ask_many
+from resources.serving.local.serving import LocalServing, ServingError
 
 MakeRelease = Callable[[str], Release]
 Find = Callable[[Path], list[psutil.Process]]

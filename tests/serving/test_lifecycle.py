@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from llmops_assets.config.settings import ServingSettings
 from llmops_assets.domain.records import Release
-from llmops_assets.settings import ServingSettings
-from resources.probe import ask
-from resources.serving import LocalServing, ServingError
+from resources.serving.client import ask
+from resources.serving.local.serving import LocalServing, ServingError
 
 MakeRelease = Callable[[str], Release]
 Find = Callable[[Path], list[psutil.Process]]
@@ -25,8 +25,8 @@ DEPLOY = """
 import sys
 from pathlib import Path
 from llmops_assets.domain.records import Release
-from llmops_assets.settings import ServingSettings
-from resources.serving import LocalServing
+from llmops_assets.config.settings import ServingSettings
+from resources.serving.local.serving import LocalServing
 
 home, port, model, release = sys.argv[1:]
 release = Release.model_validate_json(release)

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from resources.probe import ask, ask_many
+from resources.serving.client import ask, ask_many
 
 
 def event(text: str | None = None, finish: str | None = None) -> str:
@@ -107,6 +107,7 @@ def test_no_answer_at_all_is_an_answer_of_status_0() -> None:
 
 def test_the_clients_of_serving_are_light_to_import() -> None:
     """Every process of the code location imports them, also the ones that never serve."""
-    script = "import sys, resources.serving, resources.probe; print([m for m in sys.modules if '.' not in m])"
+    script = "import sys, resources.serving.local.serving, resources.serving.client\n"
+    script += "print([m for m in sys.modules if '.' not in m])"
     modules = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
     assert not [heavy for heavy in ("dagster", "httpx", "torch", "supervisor", "envoy") if f"'{heavy}'" in modules]

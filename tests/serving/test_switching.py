@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from llmops_assets.domain.records import Release
-from resources.probe import Answer, ask, ask_many
-from resources.serving import RELEASE_HEADER, LocalServing, ServingError
+from resources.serving.client import Answer, ask, ask_many
+from resources.serving.local.serving import RELEASE_HEADER, LocalServing, ServingError
 
 pytestmark = pytest.mark.usefixtures("home")
 MakeRelease = Callable[[str], Release]

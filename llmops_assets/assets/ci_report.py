@@ -1,0 +1,71 @@
+"""ci_report: the project's own code, configuration and prompts, checked before anything expensive happens."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.domain.gate import Verdict, judge_checks
+from llmops_assets.domain.keys import short
+from llmops_assets.domain.prompt import render_prompt
+from llmops_assets.domain.records import Check, CiReport
+from llmops_assets.programs.runtime.specs import CiResult, CiSpec
+from llmops_assets.stage.asset import stage_asset
+from llmops_assets.stage.execution import StageRun
+
+
+def make(run: StageRun) -> CiReport:
+    config = run.at.config
+    spec = CiSpec(
+        work_tree=str(run.source.work_tree(run.revision)),
+        ruff=config.ci.ruff,
+        tests=config.ci.tests,
+        timeout_s=run.settings.compute.ci_timeout,
+    )
+    done = run.program("ci", spec)
+    result = done.read(CiResult)
+    # The revision resolved, so its configuration is valid; rendering shows that the prompts can be served.
+    own = [Check(name="configuration", passed=True, summary="llmops.yaml and the files that it names are valid")]
+    for name in ("prompt", "training.prompt"):
+        if template := run.at.values[name]:
+            text = render_prompt(template, "example input")
+            own.append(Check(name=name, passed=True, summary=f"renders to {len(text)} characters", detail=text))
+    return CiReport(**run.header, checks=(*own, *result.checks))
+
+
+def checks_metadata(checks: tuple[Check, ...]) -> dict[str, Any]:
+    """Checks as metadata: how many passed, and a table of all."""
+    rows = [
+        dg.TableRecord(
+            {"check": c.name, "passed": c.passed, "summary": c.summary[:300], "seconds": round(c.seconds, 1)}
+        )
+        for c in checks
+    ]
+    failed = [f"**{c.name}**: {c.summary}\n\n```\n{c.detail[-3000:]}\n```" for c in checks if not c.passed]
+    found: dict[str, Any] = {
+        "passed_checks": sum(c.passed for c in checks),
+        "failed_checks": sum(not c.passed for c in checks),
+        "checks": dg.MetadataValue.table(records=rows) if rows else "none",
+    }
+    return found | ({"failures": dg.MetadataValue.md("\n\n".join(failed))} if failed else {})
+
+
+def describe(run: StageRun, record: CiReport) -> Mapping[str, Any]:
+    return checks_metadata(record.checks)
+
+
+def verdict(run: StageRun, record: CiReport) -> Verdict:
+    return judge_checks(f"the code of {short(run.revision)}", record.key, record.checks)
+
+
+def build(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
+    return stage_asset(
+        project,
+        settings,
+        "ci_report",
+        make,
+        describe,
+        kinds={"python", "pytest"},
+        checks={"passes": verdict},
+    )

@@ -1,0 +1,71 @@
+"""registered_model: one MLflow model version per checkpoint, judged before it is made. Weights stay in the store."""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from llmops_assets.assets.dataset_version import base_of
+from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.domain.keys import short
+from llmops_assets.domain.records import Checkpoint, RegisteredModel
+from llmops_assets.stage.asset import stage_asset
+from llmops_assets.stage.execution import StageRun
+from llmops_assets.stage.gate_evidence import verdict_on
+from resources.tracking.mlflow import write_mlflow_model
+
+
+def make(run: StageRun) -> RegisteredModel:
+    checkpoint = run.record(Checkpoint, "fine_tuned_checkpoint")
+    base, weights = base_of(run, checkpoint), run.fetch(checkpoint)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "model"
+        write_mlflow_model(
+            folder,
+            base=base,
+            checkpoint=weights,
+            method=checkpoint.method,
+            architecture=json.loads((base / "config.json").read_text())["architectures"][0],
+            tokenizer_class=_tokenizer_class(weights),
+            run_id=checkpoint.mlflow_run_id,
+            metadata={"checkpoint": checkpoint.digest, "base": checkpoint.base, "commit": run.revision},
+        )
+        artifact = run.store.put(folder)
+    name = run.project.name
+    version = run.tracking.register(
+        name,
+        artifact.uri,
+        checkpoint.mlflow_run_id,
+        {"llmops.checkpoint": checkpoint.digest, "llmops.commit": run.revision},
+        run.note,
+    )
+    return RegisteredModel(
+        **run.header,
+        name=name,
+        version=version,
+        model_uri=f"models:/{name}/{version}",
+        uri=artifact.uri,
+        checkpoint_digest=checkpoint.digest,
+    )
+
+
+def _tokenizer_class(folder: Path) -> str:
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    return str(config.get("tokenizer_class", "PreTrainedTokenizerFast"))
+
+
+def describe(run: StageRun, record: RegisteredModel) -> Mapping[str, Any]:
+    url = run.tracking.model_url(record.name, record.version)
+    return {
+        "version": record.version,
+        "model_uri": record.model_uri,
+        "checkpoint": short(record.checkpoint_digest),
+        **({"mlflow_model": dg.MetadataValue.url(url)} if url else {}),
+    }
+
+
+def build(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
+    return stage_asset(project, settings, "registered_model", make, describe, kinds={"mlflow"}, require=verdict_on)

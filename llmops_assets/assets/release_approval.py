@@ -1,0 +1,147 @@
+"""release_approval: who releases this. A rule does, or a person, whose decision may be said in Dagster's launchpad.
+
+What a decision is worth is judged in `domain.approval`; how a release waits in between, in `stage` and by the sensors.
+Who decides is what they say: Dagster's open source webserver knows no users, so this is no authentication.
+"""
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.delivery.approvals import Refused, ask_now, call_for, decide, subject, weigh_now
+from llmops_assets.delivery.run_tags import run_tags
+from llmops_assets.domain.approval import Waiting
+from llmops_assets.domain.gate import Verdict
+from llmops_assets.domain.keys import short
+from llmops_assets.domain.records import ReleaseApproval
+from llmops_assets.stage.asset import stage_asset
+from llmops_assets.stage.execution import AwaitsPerson, StageConfig, StageRun
+from llmops_assets.stage.gate_evidence import release_now, verdict_on
+from resources.ledger import Conflict, Ledger
+from resources.project_source.git_mirror import local_identity
+from resources.project_source.revisions import Source
+
+BY = Field(
+    default="",
+    description="Your e-mail address, for the audit trail. Empty: LLMOPS_USER, else Git's user.email, of the machine "
+    "that runs Dagster. Nobody verifies it.",
+)
+
+
+class Choice(Enum):
+    approve = "approved"
+    reject = "rejected"
+
+
+class ApprovalConfig(StageConfig):
+    """What may be said to the stage that asks who releases this: a person's decision on the release that waits."""
+
+    decision: Choice | None = Field(
+        default=None,
+        description="On the release that waits for a person. approve: it goes on into production. reject: its "
+        "request is closed, and it stays out. Left out: nothing is decided here; what was decided elsewhere counts.",
+    )
+    release: str = Field(
+        default="",
+        description="Digest of the release that is decided on, or its first 6 characters or more, as the check "
+        "`decided` says it. A decision must name it.",
+    )
+    reason: str = Field(default="", description="Why; kept in the ledger's audit trail. A decision must have one.")
+    by: str = BY
+
+    def default_revision(self, source: Source, ledger: Ledger) -> str:
+        """A decision is on what waits, which need not be the head of the branch."""
+        if self.decision is None:
+            return ""
+        try:
+            return subject(source, ledger)[0]
+        except Refused as error:
+            raise dg.Failure(f"not decided: {error}", allow_retries=False) from None
+
+
+def _decide(run: StageRun, config: ApprovalConfig, choice: Choice) -> None:
+    """Takes a person's decision, as `llmops approve` and `reject` do.
+
+    Raises:
+        AwaitsPerson: they said no, so there is nothing that production may go by.
+    """
+    by = config.by.strip() or local_identity()
+    try:
+        if run.context.run.parent_run_id:
+            raise Refused("what stands behind it may have changed, so no decision is repeated; say it in the launchpad")
+        waits, _ = subject(run.source, run.ledger)
+        if waits != run.revision:
+            raise Refused(f"{short(waits)} waits for a person, not {short(run.revision)}; leave `revision` empty")
+        done = decide(run.source, run.ledger, choice.value, by, config.reason, config.release)
+    except (Refused, Conflict) as error:
+        raise dg.Failure(f"not decided: {error}", allow_retries=False) from None
+    said = f"{done.decision.choice} by {done.decision.by}: {done.decision.reason}"
+    run.context.instance.add_run_tags(run.run_id, run_tags(run.source, run.revision, said))
+    run.log.info(f"release {short(done.decision.ask.release)} is {said}")
+    if choice is Choice.reject:
+        raise AwaitsPerson(said)
+
+
+def make_approval(run: StageRun) -> ReleaseApproval:
+    """Says who released this, or waits for somebody who does.
+
+    Raises:
+        AwaitsPerson: a person must approve, and no decision counts at this moment.
+    """
+    if isinstance(run.config, ApprovalConfig) and run.config.decision is not None:
+        _decide(run, run.config, run.config.decision)
+    release = release_now(run)
+    ask = ask_now(run.source, run.ledger, run.revision)
+    if ask is None:
+        raise dg.Failure(f"the reports on release {short(release.digest)} do not exist yet", allow_retries=False)
+    serves = ask.replaces == ask.release
+    reason = "production serves this release already" if serves else "deployment.approval is not required"
+    said: dict[str, Any] = {"decision": "automatic", "by": "llmops.yaml", "reason": reason}
+    if run.at.config.deployment.approval.needed and not serves:
+        found = weigh_now(run.source, run.ledger, run.revision)
+        if isinstance(found, Waiting):
+            raise AwaitsPerson(call_for(ask, found))
+        said = {"decision": "approved", "by": found.decision.by, "reason": found.decision.reason}
+    return ReleaseApproval(
+        **run.header,
+        **said,
+        release=ask.release,
+        environment=ask.environment,
+        replaces=ask.replaces,
+        reports=ask.reports,
+    )
+
+
+def describe_approval(run: StageRun, record: ReleaseApproval) -> Mapping[str, Any]:
+    return {
+        "release": short(record.release),
+        "decision": record.decision,
+        "by": record.by,
+        "reason": record.reason,
+        "replaces": short(record.replaces) if record.replaces else "nothing",
+    }
+
+
+def verdict_approval(run: StageRun, record: ReleaseApproval) -> Verdict:
+    reason = f"{record.decision} by {record.by}: {record.reason}"
+    subject = f"release {short(record.release)}"
+    return Verdict(subject=subject, report=record.key, champion=record.replaces, reasons=(reason,))
+
+
+def build(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
+    return stage_asset(
+        project,
+        settings,
+        "release_approval",
+        make_approval,
+        describe_approval,
+        kinds={"policy"},
+        checks={"decided": verdict_approval},
+        require=verdict_on,
+        waits="decided",
+        config_type=ApprovalConfig,
+    )

@@ -1,0 +1,80 @@
+"""What every command of `llmops` shares: how it answers, and what it works on. Commands belong in `cli` and `cli_*`."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from llmops_assets.config.project import ConfigError
+from llmops_assets.config.settings import ProjectSource, Settings, load_settings
+from llmops_assets.delivery.planning import plan_revision
+from llmops_assets.domain.plan import Plan
+from llmops_assets.domain.provenance import ProvenanceError
+from llmops_assets.domain.requests import settled
+from resources.ledger import Ledger, LedgerError
+from resources.project_source.git_mirror import SourceError
+from resources.project_source.revisions import Source
+
+out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+OptionalProject = Annotated[str | None, typer.Argument(help="Name of the project; not needed if there is only one.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Revision = Annotated[str | None, typer.Option(help="Commit, tag or branch; the watched branch's head if left out.")]
+
+
+class No(Exception):
+    """The answer is no: exit code 1."""
+
+
+@contextmanager
+def answers() -> Iterator[None]:
+    """Turns what people can mend into one message and an exit code."""
+    from resources.serving.local.serving import ServingError
+
+    try:
+        yield
+    except No as error:
+        err.print(str(error), markup=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+    except (ConfigError, SourceError, LedgerError, ProvenanceError, ServingError) as error:
+        err.print(f"error: {error}", markup=False, soft_wrap=True)
+        raise typer.Exit(2) from error
+
+
+class Here:
+    """The settings, one project and its clients."""
+
+    def __init__(self, project: str | None, fetch: bool = True):
+        from resources.assembly import build_resources
+
+        self.settings: Settings = load_settings()
+        self.project: ProjectSource = self.settings.project(project)
+        self.resources: dict[str, Any] = build_resources(self.settings)
+        self.ledger: Ledger = self.resources["ledger"]
+        self.source: Source = self.resources["sources"](self.project)
+        if fetch:
+            self.source.git.fetch()
+
+    def revision(self, name: str | None) -> str:
+        if name:
+            return self.source.git.resolve(name)
+        head = self.source.git.head()
+        if head is None:
+            raise SourceError(f"{self.project.repository} has no branch {self.project.branch!r}")
+        return head
+
+    def base(self, revision: str, against: str | None = None) -> str | None:
+        """What a plan is explained against: the last commit, not this one, whose request left no change undone."""
+        if against:
+            return self.source.git.resolve(against)
+        before = settled([r for r in self.ledger.requests(self.project.name) if r.revision != revision])
+        return before.revision if before else None
+
+    def plan(self, revision: str, against: str | None = None) -> Plan:
+        return plan_revision(self.source, self.ledger, self.resources["store"], revision, self.base(revision, against))
+
+
+def emit(value: Any) -> None:
+    print(json.dumps(value, indent=2, default=str))

@@ -1,0 +1,173 @@
+"""What people decide at a terminal: `llmops approve`, `reject`, `rollback`, `unhold`; and `audit`: who did."""
+
+import time
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from llmops_assets.cli.context import AsJson, Here, No, OptionalProject, answers, emit, out
+from llmops_assets.config.project import ConfigError
+from llmops_assets.config.settings import load_settings
+from llmops_assets.delivery.approvals import Decided, Refused, decide
+from llmops_assets.domain.approval import Choice
+from llmops_assets.domain.chain import AFTER_APPROVAL
+from llmops_assets.domain.keys import short
+from llmops_assets.domain.rollback import NoTarget
+from resources.ledger import Conflict
+from resources.project_source.git_mirror import local_identity
+
+app = typer.Typer(rich_markup_mode=None)
+Reason = Annotated[str, typer.Option(help="Why; kept in the ledger's audit trail.")]
+Release = Annotated[str | None, typer.Option(help="Its digest, or at least 6 characters of it; not needed.")]
+WHO = (
+    "You are LLMOPS_USER, else Git's user.email. That is a name, not authentication: whoever may write to the ledger "
+    "may use any. An author of the change cannot approve it."
+)
+
+
+def _me() -> str:
+    """Who decides.
+
+    Raises:
+        ConfigError: nobody says so.
+    """
+    if not (me := local_identity()):
+        raise ConfigError(["nobody says who decides: set LLMOPS_USER, or `git config --global user.email`"])
+    return me
+
+
+def _decide(project: str | None, choice: Choice, release: str | None, reason: str) -> tuple[Here, Decided]:
+    me = _me()
+    here = Here(project, fetch=False)  # its commits are here since its run; an unreachable remote is no reason to wait
+    try:
+        return here, decide(here.source, here.ledger, choice, me, reason, release)
+    except (Refused, Conflict) as error:
+        raise No(f"not decided: {error}") from error
+
+
+@app.command(help=f"Approve the release that waits for a person; it goes on into production. {WHO}")
+def approve(
+    reason: Reason,
+    project: OptionalProject = None,
+    release: Release = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Release it here and now, and stay; without a daemon nobody else does.")
+    ] = False,
+) -> None:
+    with answers():
+        here, done = _decide(project, "approved", release, reason)
+        ask, name = done.decision.ask, here.project.name
+        instead = f"instead of {short(ask.replaces)}" if ask.replaces else "as the first one"
+        out.print(
+            f"{short(ask.release)} of {short(done.decision.revision)} is approved {instead} by {done.decision.by}"
+        )
+        if done.request is None:
+            out.print(
+                f"no run waits for it; `llmops run {name} --revision {short(done.decision.revision)}` releases it"
+            )
+        elif not wait:
+            out.print(
+                f"the daemon goes on with it; `llmops status {name}` shows how, `--wait` does it without a daemon"
+            )
+        else:
+            from llmops_assets.cli.execution import execute, go_on
+
+            try:
+                request = go_on(here.ledger, done.request, done.decision)
+            except Conflict as error:
+                raise No(f"approved, but not released here: {error}") from error
+            execute(here.settings, here.resources, here.source, request, AFTER_APPROVAL, out.print)
+            now = next(r for r in here.ledger.requests(name) if r.name == request.name)
+            if now.status != "released":
+                raise No(f"{short(now.revision)} is {now.status}: {now.detail}")
+            out.print(f"{short(now.revision)} is released: {now.detail}")
+
+
+@app.command(help=f"Reject the release that waits for a person; production stays as it is. {WHO}")
+def reject(reason: Reason, project: OptionalProject = None, release: Release = None) -> None:
+    with answers():
+        _, done = _decide(project, "rejected", release, reason)
+        out.print(f"{short(done.decision.ask.release)} is rejected by {done.decision.by}; production stays as it is")
+
+
+@app.command()
+def rollback(
+    reason: Reason,
+    project: OptionalProject = None,
+    to: Annotated[
+        str | None,
+        typer.Option(help="A release that production served before; the one before the present if left out."),
+    ] = None,
+) -> None:
+    """Take production back to an earlier release within seconds; the present one is held until it is lifted."""
+    from llmops_assets.cli.execution import roll_back
+
+    with answers():
+        me = _me()
+        if not reason.strip():
+            raise ConfigError(["a rollback needs a reason: it is kept in the ledger"])
+        here = Here(project, fetch=False)
+        name = here.project.name
+        try:
+            target, revision = here.ledger.rollback_target(name, to)
+        except NoTarget as error:
+            raise No(str(error)) from error
+        out.print(f"production of {name} goes back to {short(target)} of {short(revision)}")
+        began = time.monotonic()
+        succeeded, said = roll_back(here.settings, here.project, target, reason.strip(), me)
+        if not succeeded:
+            raise No(f"not rolled back: {said}")
+        for hold in here.ledger.holds(name):
+            out.print(f"held: {hold}", markup=False)
+        out.print(f"production serves {short(target)}; that took {time.monotonic() - began:.1f} s")
+
+
+@app.command()
+def unhold(reason: Reason, project: OptionalProject = None, release: Release = None) -> None:
+    """Lift the hold on releases that were rolled back: they may be deployed again."""
+    with answers():
+        me = _me()
+        here = Here(project, fetch=False)
+        name = here.project.name
+        held = [h.release for h in here.ledger.holds(name)]
+        chosen = [r for r in held if release is None or (len(release) >= 6 and r.startswith(release))]
+        lifted = here.ledger.lift(name, chosen, me, reason)
+        if not lifted:
+            known = ", ".join(short(r) for r in held) or "none"
+            raise No(f"no such release of {name} is held (held: {known})")
+        out.print(
+            f"lifted: {', '.join(short(r) for r in lifted)}; `llmops retry {name}` or the next commit deploys again"
+        )
+
+
+@app.command()
+def audit(
+    as_json: AsJson = False,
+    last: Annotated[int, typer.Option(help="How many events to print; 0: all of them.")] = 50,
+) -> None:
+    """Verify the ledger's hash-chained audit trail, and print its events.
+
+    The chain shows that no event was altered or taken out of its middle. To notice a cut-off end as well, keep the
+    last hash somewhere else.
+    """
+    from resources.assembly import build_resources
+
+    with answers():
+        ledger = build_resources(load_settings())["ledger"]
+        count, events = ledger.verify_audit(), ledger.events()
+        head = events[-1]["hash"] if events else ""
+        shown = events[-last:] if last else events
+        if as_json:
+            emit({"verified": True, "events_total": count, "head": head, "events": shown})
+            return
+        for event in shown:
+            at = datetime.fromtimestamp(event["at"], UTC).isoformat(timespec="seconds")
+            rest = {
+                k: v for k, v in event.items() if k not in ("id", "at", "event", "hash") and v not in (None, "", [])
+            }
+            said = ", ".join(
+                f"{k} {short(v) if k in ('release', 'replaces', 'revision') else v}" for k, v in rest.items()
+            )
+            out.print(f"{event['id']:>5}  {at}  {event['event']}: {said}", markup=False, soft_wrap=True)
+        out.print(f"the chain of {count} events is whole; its last hash is {head or 'none yet'}")

@@ -1,0 +1,47 @@
+"""The JSON Schemas of what people write, with which editors complete and check it: `llmops schema`.
+
+They are made from the models themselves, so they cannot say anything else than the parser. Pages that are made from
+them belong in `llmops_assets.config.reference_docs`.
+"""
+
+import json
+from typing import Any
+
+from pydantic import BaseModel
+
+from llmops_assets.config.project import CONFIG_FILE, ProjectConfig, SmokeTests
+from llmops_assets.config.settings import Settings
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+SCHEMA_FILE = "llmops.schema.json"
+"""Where `llmops init` puts a project's copy: editors need no network for it."""
+
+
+def project_schema() -> dict[str, Any]:
+    """The schema of llmops.yaml."""
+    return _schema(ProjectConfig, CONFIG_FILE, "llmops.yaml")
+
+
+def settings_schema() -> dict[str, Any]:
+    """The schema of the file that LLMOPS_SETTINGS names."""
+    schema = _schema(Settings, "llmops settings", "settings")
+    return schema | {"description": "What a code location is pointed at: the file that LLMOPS_SETTINGS names."}
+
+
+def smoke_tests_schema() -> dict[str, Any]:
+    """The schema of the file that deployment.smoke_tests names, in its form as a mapping."""
+    return _schema(SmokeTests, "smoke tests", "smoke-tests")
+
+
+def _schema(model: type[BaseModel], title: str, name: str) -> dict[str, Any]:
+    """What a person may write, which is more than what the model holds: 10% as well as 0.1."""
+    made = model.model_json_schema(mode="validation")
+    for definition in (made, *made.get("$defs", {}).values()):
+        for value in definition.get("properties", {}).values():
+            value.pop("title", None)  # pydantic's title only repeats the key
+    head = {"$schema": DIALECT, "$id": f"urn:llmops-assets:schema:{name}", "title": title}
+    return head | {key: value for key, value in made.items() if key != "title"}
+
+
+def as_text(schema: dict[str, Any]) -> str:
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"

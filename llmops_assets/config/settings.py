@@ -1,0 +1,286 @@
+"""What this code location is pointed at: projects, stores, compute, serving. Read once, when the location loads.
+
+`LLMOPS_SETTINGS` names a YAML file; `LLMOPS_HOME` the folder that holds all state of the local profile. What a
+project itself decides stands in its own `llmops.yaml` (`llmops_assets.config.project`), not here.
+"""
+
+import os
+import re
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
+
+from llmops_assets.config.kubernetes import KubernetesSettings
+from llmops_assets.config.project import ConfigError, validate_yaml
+from llmops_assets.domain.models import Strict
+
+
+def default_home() -> Path:
+    """`LLMOPS_HOME`, or a folder in the user's data directory."""
+    if home := os.environ.get("LLMOPS_HOME"):
+        return Path(home).expanduser().resolve()
+    if sys.platform == "darwin":
+        return Path.home() / "Library/Application Support/llmops"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "llmops"
+
+
+Owner = Annotated[str, Field(pattern=r"^(team:[\w-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$")]
+"""As Dagster takes them: another one would keep the whole location from loading."""
+
+
+_HOSTED = re.compile(
+    r"^(?:https://|ssh://)?(?:[^@/\s]+@)?(?P<host>github\.com|gitlab\.com|codeberg\.org)[:/](?P<path>[\w./-]+?)(?:\.git)?/?$"
+)
+
+
+class ProjectSource(Strict):
+    """A watched project."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$", description="As in its llmops.yaml; prefixes its assets.")
+    repository: str = Field(description="URL or local path of the Git repository.")
+    branch: str = Field(default="main", description="The branch that is watched.")
+    owners: tuple[Owner, ...] = Field(default=(), description="E-mail addresses or team:names, shown in Dagster.")
+    web: str | None = Field(
+        default=None,
+        pattern=r"^https?://\S+$",
+        description="Address of the repository's page, for links: its commits are at WEB/commit/SHA. None: taken from "
+        "`repository` on github.com, gitlab.com and codeberg.org, else no links.",
+    )
+
+    @property
+    def group(self) -> str:
+        """The name as Dagster allows it in groups, pools and job names."""
+        return self.name.replace("-", "_")
+
+    def commit_page(self, revision: str) -> str | None:
+        """Where a commit can be looked at, if that is known."""
+        web = self.web
+        if web is None and (found := _HOSTED.match(self.repository)):
+            web = f"https://{found['host']}/{found['path']}"
+        return f"{web.rstrip('/')}/commit/{revision}" if web else None
+
+
+class ServingSettings(Strict):
+    port: int = Field(default=8300, ge=1, le=65535, description="The gateway's port: every endpoint's stable address.")
+    host: str = Field(default="127.0.0.1", description="Address that the gateway listens on.")
+    drain: float = Field(default=30.0, ge=0, description="Seconds that a replaced engine may finish its streams.")
+
+
+class ComputeSettings(Strict):
+    threads: int | None = Field(default=None, ge=1, description="CPU threads of one program; None: all cores.")
+    llama_cpp: str | None = Field(default=None, description="A llama.cpp checkout that converts further architectures.")
+    checkpoint_every: float = Field(default=15.0, gt=0, description="Seconds between resumable training checkpoints.")
+    ci_timeout: float = Field(default=900.0, gt=0, description="Seconds that a project's own tests may take.")
+
+
+class FromEnvironment(Strict):
+    """A value that holds a secret: only the variable's name is ever written, shown or handed on."""
+
+    env: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="The environment variable that holds the value.")
+
+    def read(self) -> str:
+        """The value now.
+
+        Raises:
+            ConfigError: the variable is not set, or empty.
+        """
+        if value := os.environ.get(self.env):
+            return value
+        raise ConfigError([f"the environment variable {self.env}, which the settings name, is not set"])
+
+
+Address = Annotated[
+    Annotated[FromEnvironment, Tag("FromEnvironment")] | Annotated[str, Tag("str")],
+    Discriminator(lambda value: "FromEnvironment" if isinstance(value, dict | FromEnvironment) else "str"),
+]
+"""A URL, or where in the environment it stands."""
+
+
+_SHARED = {
+    "ledger": "a PostgreSQL address or {env: NAME}",
+    "store": "object storage, such as s3://bucket/prefix,",
+    "mlflow": "the address of an MLflow server",
+}
+
+
+class Settings(Strict):
+    projects: tuple[ProjectSource, ...] = Field(default=(), description="The watched projects.")
+    profile: Literal["local", "cluster"] = Field(
+        default="local", description="Where work runs: on this machine, or on Kubernetes."
+    )
+    executor: Literal["in_process", "k8s_job"] | None = Field(
+        default=None,
+        description="in_process: all steps in the run's own process or pod. k8s_job: each step in a pod of its own, as "
+        "`kubernetes` says. None: in_process in the local profile, k8s_job in the cluster profile.",
+    )
+    home: Path = Field(default_factory=default_home, description="State of the local profile; scratch space of a pod.")
+    ledger: Address | None = Field(
+        default=None, validate_default=True, description="SQLAlchemy URL, or {env: NAME}; None: SQLite under home."
+    )
+    store: str | None = Field(
+        default=None,
+        validate_default=True,
+        description="fsspec URL of the artifact store, for example s3://bucket/prefix; None: a folder under home.",
+    )
+    mlflow: Address | None = Field(
+        default=None, validate_default=True, description="MLflow tracking URI, or {env: NAME}; None: SQLite under home."
+    )
+    mlflow_ui: str | None = Field(
+        default=None, description="Address of MLflow's UI, for links; None: where `llmops up` starts it."
+    )
+    dagster_ui: str | None = Field(
+        default=None, description="Address of Dagster's UI, for links; None: where `llmops up` starts it."
+    )
+    poll: int = Field(default=2, ge=1, description="Seconds between looks at Git and DVC.")
+    serving: ServingSettings = Field(default=ServingSettings(), description="The gateway of all endpoints.")
+    compute: ComputeSettings = Field(default=ComputeSettings(), description="What programs may use.")
+    kubernetes: KubernetesSettings = Field(default=KubernetesSettings(), description="Pods; profile cluster only.")
+    hint: str | None = Field(default=None, description="Shown when the location is empty.")
+
+    @field_validator("projects")
+    @classmethod
+    def _names_differ(cls, projects: tuple[ProjectSource, ...]) -> tuple[ProjectSource, ...]:
+        names = [p.name for p in projects]
+        if twice := sorted({n for n in names if names.count(n) > 1}):
+            raise ValueError(f"two projects are called {', '.join(twice)}; names must differ")
+        return projects
+
+    @field_validator("ledger", "store", "mlflow")
+    @classmethod
+    def _holds_no_password(cls, value: FromEnvironment | str | None) -> FromEnvironment | str | None:
+        if isinstance(value, str) and _has_password(value):
+            # The value stays out of the message: it would end in logs and on Dagster's page.
+            raise ValueError("it holds a password; put that into the environment and name it here: {env: NAME}")
+        return value
+
+    @field_validator("ledger", "store", "mlflow")
+    @classmethod
+    def _all_pods_reach_it(
+        cls, value: FromEnvironment | str | None, info: ValidationInfo
+    ) -> FromEnvironment | str | None:
+        if info.data.get("profile") != "cluster" or isinstance(value, FromEnvironment):
+            return value
+        if value is None or "://" not in value or value.startswith(("sqlite:", "file:")):
+            raise ValueError(f"pods share no disk: profile cluster needs {_SHARED[info.field_name or '']} here")
+        return value
+
+    @model_validator(mode="after")
+    def _pods_are_used(self) -> Self:
+        if self.profile == "local" and self.executor == "k8s_job":
+            raise ValueError("executor k8s_job belongs to profile cluster; leave it out, or set profile: cluster")
+        if not self.steps_have_pods and self.kubernetes != KubernetesSettings():
+            raise ValueError(
+                "kubernetes shapes the pods of steps, and here they have none; set profile: cluster, executor: k8s_job"
+            )
+        return self
+
+    @property
+    def steps_have_pods(self) -> bool:
+        return self.profile == "cluster" and self.executor != "in_process"
+
+    @property
+    def ledger_url(self) -> str:
+        """Never cached: it may hold a password.
+
+        Raises:
+            ConfigError: it is to come from the environment, and is not there.
+        """
+        return _read(self.ledger) or f"sqlite:///{self.home}/ledger.sqlite"
+
+    @cached_property
+    def store_url(self) -> str:
+        return self.store or str(self.home / "store")
+
+    @property
+    def mlflow_uri(self) -> str:
+        return _read(self.mlflow) or f"sqlite:///{self.home}/mlflow.sqlite"
+
+    def ui(self, service: Literal["dagster", "mlflow"]) -> str | None:
+        """Address of a UI, for links: what the settings say, else where `llmops up` has started it."""
+        if said := self.dagster_ui if service == "dagster" else self.mlflow_ui:
+            return said.rstrip("/")
+        try:
+            return (self.home / "services" / f"{service}.url").read_text().strip() or None
+        except OSError:
+            return None
+
+    def project(self, name: str | None) -> ProjectSource:
+        """The project of that name, or the only one.
+
+        Raises:
+            ConfigError: there is none of that name, or no name was given and there are several.
+        """
+        known = ", ".join(p.name for p in self.projects) or "none"
+        if name is None:
+            if len(self.projects) == 1:
+                return self.projects[0]
+            raise ConfigError([f"say which project (known: {known})"])
+        for project in self.projects:
+            if project.name == name:
+                return project
+        raise ConfigError([f"there is no project {name!r} (known: {known}); projects are listed in LLMOPS_SETTINGS"])
+
+
+def _read(value: FromEnvironment | str | None) -> str | None:
+    return value.read() if isinstance(value, FromEnvironment) else value
+
+
+def _has_password(url: str) -> bool:
+    try:
+        return bool(urlsplit(url).password)
+    except ValueError:
+        return False  # no URL: what it is for will say so
+
+
+def settings_file() -> Path:
+    """What `LLMOPS_SETTINGS` names, else `settings.yaml` in the home folder. It need not exist."""
+    named = os.environ.get("LLMOPS_SETTINGS")
+    return Path(named).expanduser() if named else default_home() / "settings.yaml"
+
+
+def load_settings() -> Settings:
+    """The settings that `LLMOPS_SETTINGS` names, else `settings.yaml` in the home folder (`make demo` writes one),
+    else none at all, with a hint.
+
+    Raises:
+        ConfigError: the file is missing or wrong, or a variable that it names is not set; says file, line, key and
+            remedy.
+    """
+    path = settings_file()
+    if not path.is_file():
+        if os.environ.get("LLMOPS_SETTINGS"):
+            raise ConfigError([f"{path}: no such file; LLMOPS_SETTINGS must name a YAML file of settings"])
+        return Settings(
+            hint="No project is watched. Set LLMOPS_SETTINGS to a file that lists them; "
+            "`llmops init DIR --register` makes and adds one; `make demo` shows one."
+        )
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: cannot be read: {error}"]) from error
+    settings = _relative_to(path.resolve().parent, validate_yaml(Settings, text, str(path)))
+    for value in (settings.ledger, settings.mlflow):
+        _read(value)
+    return settings
+
+
+def _relative_to(folder: Path, settings: Settings) -> Settings:
+    """Relative paths in the file are relative to it: daemon, workers and command line each stand somewhere else."""
+    projects = tuple(
+        p.model_copy(update={"repository": str((folder / p.repository).resolve())})
+        if p.repository.startswith(("./", "../"))
+        else p
+        for p in settings.projects
+    )
+    home = (folder / settings.home.expanduser()).resolve()
+    return settings.model_copy(update={"projects": projects, "home": home})
+
+
+def dump_settings(settings: Settings) -> str:
+    """The settings as YAML, for a file that another process reads."""
+    return yaml.safe_dump(settings.model_dump(mode="json", exclude_defaults=True) | {"home": str(settings.home)})

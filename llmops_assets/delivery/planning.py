@@ -1,0 +1,49 @@
+"""The plan of a revision, with the ledger's records and the revision's values put before the pure planner."""
+
+from contextlib import suppress
+
+from llmops_assets.config.project import ConfigError
+from llmops_assets.domain.plan import Plan, Side, make_plan
+from llmops_assets.domain.records import AnyRecord
+from llmops_assets.domain.resolution import demanded
+from resources.artifact_store.store import ArtifactStore, StoreDenied
+from resources.ledger import Ledger
+from resources.project_source.git_mirror import SourceError
+from resources.project_source.revisions import Source
+
+
+def plan_revision(source: Source, ledger: Ledger, store: ArtifactStore, revision: str, base: str | None) -> Plan:
+    """What a run at this revision would do, explained against `base`. What is lost or damaged is made again.
+
+    Raises:
+        ConfigError, SourceError: the revision cannot be read.
+    """
+    project = source.project.name
+    head = Side(revision=revision, values=source.at(revision).values)
+    before = None
+    if base is not None:
+        try:
+            values = source.at(base).values
+            before = Side(revision=base, values=values, outputs=demanded(values, ledger.find, ledger.salt_of).outputs)
+        except (ConfigError, SourceError):
+            before = None  # it cannot be explained against what cannot be read; the plan itself does not need it
+    serving = ledger.serving(project, "production")
+    held = {hold.release: str(hold) for hold in ledger.holds(project)}
+    lost: dict[str, str] = {}
+
+    def find(key: str) -> AnyRecord | None:
+        record = ledger.find(key)
+        wrong = damage_of(record, store) if record else ledger.unreadable(key)
+        if wrong:
+            lost[key] = wrong
+        return None if wrong else record
+
+    now = serving.release if serving else None
+    return make_plan(project, head, find, before, now, ledger.salt_of, held, lost)
+
+
+def damage_of(record: AnyRecord, store: ArtifactStore) -> str | None:
+    """What is wrong with what a record stands for, as far as a look tells; None if nothing is, or nothing is known."""
+    with suppress(StoreDenied):  # a store that does not answer loses nothing; whoever needs it will say so
+        return store.look(record.made) if record.made else None
+    return None

@@ -1,0 +1,151 @@
+"""Moves production's traffic to a release, judged at each step. Forward, and back again: the same mechanism.
+
+The decisions are pure (`domain.rollout`). This shell moves traffic, waits, asks and stores every state before it acts
+on the next, so that whoever finds it cut goes on from there.
+"""
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from llmops_assets.domain.keys import short
+from llmops_assets.domain.records import Release
+from llmops_assets.domain.rollout import RolloutPolicy, RolloutState, Sample, advance
+from resources.ledger import Conflict, Ledger
+from resources.serving.client import ask_many
+from resources.serving.interface import Serving
+
+PROBES = 8
+"""Requests asked at once during a hold; as many as the engine has slots by default."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One release on its way into production."""
+
+    project: str
+    revision: str
+    release: Release
+    policy: RolloutPolicy
+    ledger: Ledger
+    serving: Serving
+    drain: float
+    deploy: Callable[[], None]
+    """Has a healthy engine for the release, without traffic."""
+    inputs: Callable[[], Sequence[str]]
+    """What the candidate is asked."""
+    answer_tokens: int
+    """What answers may have: as many as the release was evaluated with, if that is not too long to wait for."""
+    say: Callable[[str], None]
+
+    def run(self, first: RolloutState) -> RolloutState:
+        """Moves traffic until the release is promoted or returned. Resumes a rollout of it that was cut.
+
+        Raises:
+            Conflict: another run moves this rollout.
+        """
+        found = self.ledger.rollout(self.project)
+        if found and found[3].status == "running" and found[3].release == self.release.digest:
+            identity, version, _, state = found
+            self.say(f"the rollout of {short(self.release.digest)} goes on at {state.weight:.0%}")
+        else:
+            if found and found[3].status == "running":
+                # A rollout of another release was cut and will not go on: its release gets no traffic.
+                _give_up(self.ledger, found, "another release came")
+            state = first
+            identity, version = self.ledger.begin_rollout(self.project, self.revision, state)
+        self.deploy()
+        inputs = itertools.cycle(self.inputs())
+        while state.status == "running":
+            self._shift(state)
+            hold = self.policy.steps[state.step].hold if state.step < len(self.policy.steps) else 0.0
+            release = short(self.release.digest)
+            self.say(
+                f"{state.weight:.0%} of production's traffic goes to {release}; it is watched for {hold:g} s"
+                if state.weight
+                else f"{release} is asked beside production's traffic, of which it gets none yet"
+            )
+            samples = self._watch(inputs, hold)
+            state = advance(state, self.policy, samples)
+            version = self.ledger.save_rollout(identity, version, state)
+        self._shift(state)
+        if state.status == "returned":
+            retire_others(self.serving, self.project, "production", _champion(state), self.drain)
+        return state
+
+    def settle(self, note: Callable[[], None]) -> None:
+        """Production serves this release and nothing else; `note` writes so into the ledger."""
+        digest = self.release.digest
+        self.deploy()
+        self.serving.route(self.project, "production", {digest: 1.0})
+        note()
+        retire_others(self.serving, self.project, "production", [digest], self.drain)
+
+    def _shift(self, state: RolloutState) -> None:
+        share = state.weight
+        # The first release of a project is watched before anyone sees it: it is reached by header until promoted.
+        weights = {state.release: share} if state.replaces or state.status == "promoted" else {}
+        if state.replaces and share < 1:
+            weights = {state.replaces: 1 - share, **({state.release: share} if share else {})}
+        self.serving.route(self.project, "production", weights)
+
+    def _watch(self, inputs: "itertools.cycle[str]", hold: float) -> list[Sample]:
+        """Asks the candidate through the gateway, beside the users' traffic, for the hold and until it can be judged.
+
+        After three holds without enough answers it stops: too few never promote.
+        """
+        url = self.serving.base_url(self.project, "production")
+        headers = self.serving.candidate_headers(self.release.digest)
+        began = time.monotonic()
+        longest = max(3 * hold, 60.0)
+        # Clients mostly leave the length to the endpoint. Where it has a shorter one of its own, so does this one.
+        own = self.release.serving.get("max_tokens")
+        tokens = None if own and own < self.answer_tokens else self.answer_tokens
+        samples: list[Sample] = []
+        while True:
+            batch = list(itertools.islice(inputs, PROBES))
+            answers = ask_many(
+                url, self.project, batch, concurrency=PROBES, headers=headers, max_tokens=tokens
+            )
+            for answer in answers:
+                sample = answer.sample(self.answer_tokens)
+                wrong = answer.release != self.release.digest
+                samples.append(sample.model_copy(update={"ok": False}) if wrong else sample)
+            waited = time.monotonic() - began
+            if waited >= longest or (waited >= hold and len(samples) >= self.policy.min_samples):
+                return samples
+            time.sleep(min(0.5, max(0.0, hold - waited)))
+
+
+def retire_others(serving: Serving, project: str, environment: str, keep: Sequence[str], drain: float) -> None:
+    """Ends every release of an environment but those to keep, once their streams are answered."""
+    for digest in serving.deployed(project, environment):
+        if digest not in keep:
+            serving.retire(project, environment, digest, drain)
+
+
+def abandon(ledger: Ledger, serving: Serving, project: str, why: str, drain: float) -> str | None:
+    """Takes traffic back from a rollout whose run was ended; the release that lost it, None if there was none."""
+    found = ledger.rollout(project)
+    if not found or found[3].status != "running":
+        return None
+    state = found[3]
+    try:
+        _give_up(ledger, found, why)
+    except Conflict:
+        return None  # it came to its own end in the meantime
+    deployed = serving.deployed(project, "production")
+    if state.replaces is None or state.replaces in deployed:
+        serving.route(project, "production", {state.replaces: 1.0} if state.replaces else {})
+        retire_others(serving, project, "production", _champion(state), drain)
+    return state.release
+
+
+def _champion(state: RolloutState) -> list[str]:
+    return [state.replaces] if state.replaces else []
+
+
+def _give_up(ledger: Ledger, found: tuple[int, int, str, RolloutState], why: str) -> None:
+    left = found[3].model_copy(update={"status": "returned", "reasons": (why,)})
+    ledger.save_rollout(found[0], found[1], left)

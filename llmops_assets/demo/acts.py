@@ -1,0 +1,204 @@
+"""The demo's seven acts: what each pushes, and what must be true afterwards. Pure but for the pushes themselves."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import ConfigDict
+
+from llmops_assets.domain.chain import CHAIN, WORK
+from llmops_assets.domain.gate import Verdict
+from llmops_assets.domain.keys import short
+from llmops_assets.domain.models import Frozen
+
+PROMPT_ACT = 3
+REVERT_WITHIN_S = 60.0
+WATCHED_S = 12.0  # two of the sensors' ticks: a retry would have begun by then
+
+
+class Act(Frozen):
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    number: int
+    title: str
+    push: Callable[[Sequence[Any]], str]
+    """Takes what the acts before brought; yields the revision that was pushed."""
+    check: Callable[[Any, Sequence[Any]], tuple[str, ...]]
+    """Takes what this act brought and what those before it did; yields what is wrong."""
+    watched_s: float = 0.0
+    """For how long after its end nothing more may happen."""
+
+
+class Ran(Frozen):
+    """What an act brought."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    act: Act
+    revision: str
+    seconds: float
+    status: str
+    why: str
+    stages: tuple[str, ...]
+    reused: tuple[str, ...]
+    release: str | None
+    before: dict[str, float]
+    after: dict[str, float]
+    tick: str = ""
+    verdicts: tuple[Verdict, ...] = ()
+    """Those that said no."""
+    runs: int = 0
+    asked: int = 0
+    """What users asked production while the act lasted."""
+    unanswered: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def _all(*found: str | None) -> tuple[str, ...]:
+    return tuple(f for f in found if f)
+
+
+def _released(r: Ran) -> str | None:
+    return None if r.status == "released" else f"it should have been released, but is {r.status}: {r.why}"
+
+
+def _computed(r: Ran, *names: str) -> str | None:
+    missing = [n for n in names if n not in r.stages]
+    return f"{', '.join(missing)} should have been computed" if missing else None
+
+
+def _not_computed(r: Ran, *names: str) -> str | None:
+    wrong = [n for n in names if n in r.stages or n not in r.reused]
+    return f"{', '.join(wrong)} should have been reused" if wrong else None
+
+
+def _another_release(r: Ran, before: Sequence[Ran]) -> str | None:
+    return "production should serve another release" if before and r.release == before[-1].release else None
+
+
+def _same_release(r: Ran, before: Sequence[Ran]) -> str | None:
+    return None if r.release == before[-1].release else "production should not have changed"
+
+
+def _answered(r: Ran) -> str | None:
+    if not r.asked:
+        return "nobody asked production meanwhile"
+    return f"{len(r.unanswered)} of {r.asked} users got no answer: {r.unanswered[0]}" if r.unanswered else None
+
+
+def _rejected(r: Ran, *reasons: str) -> tuple[str, ...]:
+    """An outcome with its reasons, and an end: nothing tries again what evidence refused."""
+    said = "; ".join([r.why, *(f for v in r.verdicts for f in v.failures)])
+    return _all(
+        None if r.status == "rejected" else f"it should have been rejected, but is {r.status}: {r.why}",
+        None if r.runs == 1 else f"one run should have judged it, {r.runs} did",
+        *(None if reason in said else f"{reason} should be among the reasons, which are: {said}" for reason in reasons),
+    )
+
+
+def first_push(r: Ran, before: Sequence[Ran]) -> tuple[str, ...]:
+    return _all(_released(r), _computed(r, *(s.name for s in CHAIN)))
+
+
+def readme(r: Ran, before: Sequence[Ran]) -> tuple[str, ...]:
+    ran = f"nothing should have run, but {', '.join(r.stages)} did" if r.stages else None
+    said = None if "README.md" in r.tick else f"the tick should have named README.md, it said {r.tick!r}"
+    skipped = None if r.status == "skipped" else f"it should have been skipped, but is {r.status}"
+    return _all(skipped, ran, said, _same_release(r, before), _answered(r))
+
+
+def serving_prompt(r: Ran, before: Sequence[Ran]) -> tuple[str, ...]:
+    return _all(
+        _released(r),
+        _computed(r, "evaluation_report", "served_evaluation_report", "production_endpoint"),
+        _not_computed(r, "dataset_version", "fine_tuned_checkpoint", "quantized_artifact"),
+        _another_release(r, before),
+        _answered(r),
+    )
+
+
+def more_data(r: Ran, before: Sequence[Ran]) -> tuple[str, ...]:
+    return _all(
+        _released(r),
+        _computed(r, "dataset_version", "fine_tuned_checkpoint", "evaluation_report", "quantized_artifact"),
+        _not_computed(r, "ci_report"),
+        _another_release(r, before),
+        _answered(r),
+    )
+
+
+def ruin(r: Ran, before: Sequence[Ran]) -> tuple[str, ...]:
+    return _all(
+        *_rejected(r, "perplexity", "rougeL"),
+        _computed(r, "fine_tuned_checkpoint", "evaluation_report"),
+        _not_computed(r, "dataset_version"),
+        "it should not have come as far as an endpoint" if "staging_endpoint" in r.stages else None,
+        _same_release(r, before),
+        _answered(r),
+    )
+
+
+def bad_canary(r: Ran, before: Sequence[Ran]) -> tuple[str, ...]:
+    return _all(
+        *_rejected(r, "cut_rate"),
+        _computed(r, "served_evaluation_report", "staging_endpoint", "smoke_test_report"),
+        _not_computed(r, "dataset_version", "fine_tuned_checkpoint", "quantized_artifact"),
+        _same_release(r, before),
+        _answered(r),
+    )
+
+
+def revert(r: Ran, before: Sequence[Ran]) -> tuple[str, ...]:
+    earlier = before[PROMPT_ACT - 1].release
+    serves = f"release {short(earlier or '')} should be back, {short(r.release or '')} serves"
+    slow = f"it took {r.seconds:.0f} s, more than {REVERT_WITHIN_S:g} s" if r.seconds > REVERT_WITHIN_S else None
+    return _all(
+        _released(r),
+        _not_computed(r, *(s.name for s in WORK)),
+        None if r.release == earlier else serves,
+        slow,
+        _answered(r),
+    )
+
+
+def acts(builder: ModuleType, folder: Path) -> tuple[Act, ...]:
+    """The acts on the project in `folder`, made and edited by the example's own builder."""
+
+    def pushed(change: Callable[[Path], object]) -> Callable[[Sequence[Ran]], str]:
+        def push(before: Sequence[Ran]) -> str:
+            change(folder)
+            return str(builder.push(folder))
+
+        return push
+
+    def push_reverts(before: Sequence[Ran]) -> str:
+        builder.revert_since(folder, before[PROMPT_ACT - 1].revision)
+        return str(builder.push(folder))
+
+    return (
+        Act(number=1, title="first push", push=pushed(lambda f: None), check=first_push),
+        Act(number=2, title="README changed", push=pushed(builder.change_readme), check=readme),
+        Act(
+            number=PROMPT_ACT,
+            title="serving prompt changed",
+            push=pushed(builder.change_serving_prompt),
+            check=serving_prompt,
+        ),
+        Act(number=4, title="more training data", push=pushed(builder.add_training_data), check=more_data),
+        Act(
+            number=5,
+            title="ruinous learning rate",
+            push=pushed(builder.ruin_learning_rate),
+            check=ruin,
+            watched_s=WATCHED_S,
+        ),
+        Act(
+            number=6,
+            title="rate put back, answers cut short",
+            push=pushed(builder.cut_answers),
+            check=bad_canary,
+            watched_s=WATCHED_S,
+        ),
+        Act(number=7, title=f"all since act {PROMPT_ACT} reverted", push=push_reverts, check=revert),
+    )

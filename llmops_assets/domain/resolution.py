@@ -1,0 +1,49 @@
+"""Which records a revision demands: by key, never by "the latest". Pure but for the look-up that it is handed."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from llmops_assets.domain.chain import CHAIN, WORK, Stage
+from llmops_assets.domain.models import Frozen
+from llmops_assets.domain.records import AnyRecord, named_outputs
+
+
+class Demanded(Frozen):
+    """What a revision demands, as far as it exists."""
+
+    records: dict[str, AnyRecord]
+    outputs: dict[str, str]
+    keys: dict[str, str]
+    """Stage → key, for every stage whose inputs are all known."""
+
+    def missing_for(self, stage: Stage) -> list[str]:
+        """Stages that must be materialized before this one can act."""
+        needed = [r.split(".")[0] for r in stage.records if r not in self.outputs]
+        needed += [s for s in stage.requires if s not in self.records and _is_work(s)]
+        return list(dict.fromkeys(needed))
+
+
+def _is_work(name: str) -> bool:
+    return any(s.name == name for s in WORK)
+
+
+def demanded(
+    values: Mapping[str, Any],
+    find: Callable[[str], AnyRecord | None],
+    salt_of: Callable[[str], str | None] = lambda key: None,
+) -> Demanded:
+    """Walks the chain's work stages once."""
+    records: dict[str, AnyRecord] = {}
+    outputs: dict[str, str] = {}
+    keys: dict[str, str] = {}
+    for stage in CHAIN:
+        if stage.kind == "event" or any(r not in outputs for r in stage.records):
+            continue
+        key = stage.key(values, outputs)
+        if salt := salt_of(key):
+            key = stage.key(values, outputs, salt)
+        keys[stage.name] = key
+        if (record := find(key)) is not None:
+            records[stage.name] = record
+            outputs |= named_outputs(record)
+    return Demanded(records=records, outputs=outputs, keys=keys)

@@ -1,0 +1,1 @@
+"""Dagster jobs that materialize no asset."""

@@ -1,0 +1,1 @@
+"""This machine: processes, locks, files, ports, sockets, disk space. It knows nothing of models or of Dagster."""

@@ -1,0 +1,1 @@
+"""Rows: reading, encoding and measuring them."""

@@ -1,0 +1,49 @@
+"""How long rows are in the base model's tokens, without loading anything heavier than its tokenizer.
+
+The texts alone are counted: the chat template and the prompt come on top, and are the same for every row.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from llmops_assets.programs.data.rows import Row, messages_of
+from llmops_assets.programs.models.loading import context_length, read_config
+from llmops_assets.programs.runtime.entry import BadInput
+
+AT_ONCE = 1000
+
+
+def measure_lengths(rows: list[Row], base: Path) -> tuple[list[int], int]:
+    """Tokens of each row, and the model's context.
+
+    Raises:
+        BadInput: the base model has no usable tokenizer.
+    """
+    texts = ["\n".join(m["content"] for m in messages_of(row)) for row in rows]
+    return _count(texts, base), context_length(read_config(base))
+
+
+def _count(texts: list[str], base: Path) -> list[int]:
+    file = base / "tokenizer.json"
+    if not file.is_file():
+        from llmops_assets.programs.models.loading import load_tokenizer
+
+        tokenizer = load_tokenizer(base)
+        return [len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
+    from tokenizers import Tokenizer
+
+    try:
+        exact = Tokenizer.from_file(str(file))
+    except Exception as error:  # the Rust library raises nothing more specific
+        raise BadInput(f"the tokenizer cannot be read: {error}", str(file)) from error
+    exact.no_truncation()
+    exact.no_padding()
+    batches = (texts[i : i + AT_ONCE] for i in range(0, len(texts), AT_ONCE))
+    return [len(e.ids) for batch in batches for e in exact.encode_batch(batch, add_special_tokens=False)]
+
+
+def nearest_rank(values: Sequence[float], percent: int) -> float:
+    """The percentile by nearest rank; 0 for no values."""
+    ordered = sorted(values)
+    return float(ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]) if ordered else 0.0

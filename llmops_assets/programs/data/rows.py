@@ -1,0 +1,152 @@
+"""Rows of data: read, checked for their shape, written canonically.
+
+A row is {"input", "output", ...} or {"messages": [{"role", "content"}, ...]}. What is looked at beyond the shape
+belongs in `programs.dataset`; how a row becomes tokens in `programs.encoding`.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from llmops_assets.programs.runtime.entry import BadInput
+
+Row = dict[str, Any]
+ROLES = ("system", "user", "assistant", "tool")
+
+
+def read_rows(path: Path, name: str) -> list[Row]:
+    """The rows of a .jsonl or .parquet file.
+
+    Args:
+        path: where it is.
+        name: what the project calls it, for messages.
+
+    Raises:
+        BadInput: the first line that is malformed, with what is wrong with it.
+    """
+    if not path.is_file():
+        raise BadInput("the file does not exist; is it pushed to the DVC remote?", name)
+    if path.suffix == ".parquet":
+        numbered: Iterable[tuple[str, Row]] = _parquet(path, name)
+    elif path.suffix == ".jsonl":
+        numbered = _jsonl(path, name)
+    else:
+        raise BadInput("rows are read from .jsonl or .parquet only; convert it", name)
+    rows = []
+    for where, row in numbered:
+        problem = _problem(row)
+        if problem:
+            raise BadInput(problem, where)
+        rows.append(row)
+    return rows
+
+
+def _jsonl(path: Path, name: str) -> Iterator[tuple[str, Row]]:
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{name}, line {number}"
+        try:
+            yield where, json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"), parse_constant=_refuse)
+        except UnicodeDecodeError as error:
+            raise BadInput(f"not UTF-8 at byte {error.start}", where) from error
+        except json.JSONDecodeError as error:
+            raise BadInput(f"not valid JSON: {error.msg} at column {error.colno}", where) from error
+        except ValueError as error:
+            raise BadInput(str(error), where) from error
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON; leave the value out or write null")
+
+
+def _parquet(path: Path, name: str) -> Iterator[tuple[str, Row]]:
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise BadInput(f"not a Parquet file: {error}", name) from error
+    columns = set(table.column_names)
+    if "messages" not in columns and not {"input", "output"} <= columns:
+        lacking = sorted({"input", "output"} - columns)
+        raise BadInput(
+            f"column {', '.join(lacking)} is missing (it has {', '.join(sorted(columns)) or 'none'}); rows need input "
+            "and output, or messages",
+            name,
+        )
+    for number, row in enumerate(table.to_pylist(), start=1):
+        yield f"{name}, row {number}", row
+
+
+def _problem(row: object) -> str | None:
+    """What is wrong with a row's shape; None if nothing."""
+    if not isinstance(row, dict):
+        return f"a row must be an object with input and output, not {type(row).__name__}"
+    if row.get("messages") is not None:
+        return _messages_problem(row["messages"])
+    lacking = [c for c in ("input", "output") if row.get(c) is None]
+    if lacking:
+        return f"{' and '.join(lacking)} missing (it has {', '.join(sorted(map(str, row))) or 'nothing'})"
+    wrong = [c for c in ("input", "output") if not isinstance(row[c], str)]
+    if wrong:
+        return f"{wrong[0]} must be text, not {type(row[wrong[0]]).__name__}"
+    return None
+
+
+def _messages_problem(messages: object) -> str | None:
+    if not isinstance(messages, list) or not messages:
+        return "messages must be a list with at least one message"
+    for number, message in enumerate(messages, start=1):
+        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
+            return f"message {number} must be an object with role and content, both text"
+        if message.get("role") not in ROLES:
+            return f"message {number} has the role {message.get('role')!r}; known: {', '.join(ROLES)}"
+    roles = [m["role"] for m in messages]
+    if roles[-1] != "assistant":
+        return f"the last message must be the assistant's, not the {roles[-1]}'s: it is what is learned and measured"
+    if "user" not in roles:
+        return "messages hold no user turn"
+    return None
+
+
+def messages_of(row: Row) -> list[dict[str, str]]:
+    """The conversation, with the bare inputs as user turns: the prompt is added by the chat template."""
+    if row.get("messages") is not None:
+        return [{"role": m["role"], "content": m["content"]} for m in row["messages"]]
+    return [{"role": "user", "content": row["input"]}, {"role": "assistant", "content": row["output"]}]
+
+
+def question(row: Row) -> str:
+    """The last user turn, bare."""
+    return next(m["content"] for m in reversed(messages_of(row)) if m["role"] == "user")
+
+
+def reference(row: Row) -> str:
+    return messages_of(row)[-1]["content"]
+
+
+def canonical(row: Row) -> str:
+    """The row as one line: equal rows are equal bytes, whatever file they came from."""
+    return json.dumps(row, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=str)
+
+
+def digest_of(rows: Iterable[Row]) -> str:
+    """SHA-256 over the canonical rows in order."""
+    sha = hashlib.sha256()
+    for row in rows:
+        sha.update(canonical(row).encode() + b"\n")
+    return sha.hexdigest()
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for row in rows:
+            file.write(canonical(row) + "\n")
+
+
+def load_split(folder: Path, split: str) -> list[Row]:
+    """A split of a dataset version, as `programs.dataset` wrote it."""
+    return read_rows(folder / f"{split}.jsonl", f"{split}.jsonl")

@@ -1,0 +1,1 @@
+"""Serving engines: the program behind an endpoint, and a client of it."""

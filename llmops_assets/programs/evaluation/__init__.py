@@ -1,0 +1,1 @@
+"""Measuring a model: inference, metrics, load test and the report."""

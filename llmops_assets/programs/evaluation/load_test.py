@@ -1,0 +1,32 @@
+"""How fast an engine answers several clients at once. Each client asks its next question when its last is answered."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from llmops_assets.domain.records import LoadFigures
+from llmops_assets.programs.data.lengths import nearest_rank
+from llmops_assets.programs.engines.client import Streamed
+
+
+def put_under_load(ask: Callable[[int], Streamed], clients: int, requests: int) -> LoadFigures:
+    """Figures of one load level.
+
+    Args:
+        ask: streams the answer to the n-th request.
+        clients: how many ask at once.
+        requests: how many are asked in all.
+    """
+    began = time.monotonic()
+    with ThreadPoolExecutor(clients) as pool:
+        answers = list(pool.map(ask, range(requests)))
+    seconds = max(time.monotonic() - began, 1e-9)
+    whole = [a for a in answers if a.whole]
+    return LoadFigures(
+        clients=clients,
+        tokens_per_s=sum(a.tokens for a in whole) / seconds,
+        first_token_p50_s=nearest_rank([a.first_token_s for a in whole], 50),
+        latency_p50_s=nearest_rank([a.latency_s for a in whole], 50),
+        latency_p95_s=nearest_rank([a.latency_s for a in whole], 95),
+        broken=len(answers) - len(whole),
+    )

@@ -1,0 +1,1 @@
+"""Quantization backends and the formats that they write."""

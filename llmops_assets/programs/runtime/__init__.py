@@ -1,0 +1,1 @@
+"""What every program shares: its entry point, its spec and result, its errors."""

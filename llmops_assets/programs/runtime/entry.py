@@ -1,0 +1,191 @@
+"""What every program shares: its arguments, its progress, and how it ends.
+
+A program is a function `work(spec, job) -> result`; `run` turns it into a command. Reports, data and models belong in
+the modules beside this one. Only light imports here: the environment is set before anything heavy is loaded.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from llmops_assets.machine.disk_space import full, has_no_room, is_full
+
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "HF_EVALUATE_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "DO_NOT_TRACK": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TQDM_DISABLE": "1",
+    # Without it cuBLAS is not deterministic, and torch says so only when it is too late to set.
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+}
+BAD_INPUT = 2
+DISK_FULL = 3
+"""Exit code: where the disk is full, no file could say so."""
+
+
+class BadInput(Exception):
+    """The input is at fault, not the program: what is wrong and how to mend it, and where."""
+
+    def __init__(self, message: str, where: str = ""):
+        super().__init__(f"{where}: {message}" if where else message)
+        self.message = message
+        self.where = where
+
+
+class Job:
+    """The output folder of one run of a program, and its voice."""
+
+    def __init__(self, output: Path):
+        self.output = output
+        self.artifact = output / "artifact"
+        self._last = 0.0
+
+    def new_artifact(self) -> Path:
+        """An empty artifact folder; what a killed run left there is gone."""
+        shutil.rmtree(self.artifact, ignore_errors=True)
+        self.artifact.mkdir(parents=True)
+        return self.artifact
+
+    def progress(self, phase: str, message: str = "", every_s: float = 0.0, **figures: float | int | None) -> None:
+        """Appends a line to progress.jsonl and tells a person; at most one line per `every_s` seconds."""
+        now = time.monotonic()
+        if every_s and now - self._last < every_s:
+            return
+        self._last = now
+        shown = {k: (round(v, 6) if isinstance(v, float) else v) for k, v in figures.items()}
+        line = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "phase": phase, **shown}
+        if message:
+            line["message"] = message
+        with (self.output / "progress.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        _say(" ".join([f"{phase}:", *([message] if message else []), *_human(shown)]))
+
+
+def _say(text: str) -> None:
+    """To whoever listens. The work outlives its listener: the worker that started a program may be killed."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open until the end
+
+
+def _human(figures: dict[str, Any]) -> list[str]:
+    text = [f"{figures['step']}/{figures['total']}"] if "step" in figures and "total" in figures else []
+    for name, value in figures.items():
+        if name in ("step", "total") or value is None:
+            continue
+        text.append(f"eta {value:.0f}s" if name == "eta_s" else f"{name} {value:.4g}")
+    return text
+
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def run(
+    name: str,
+    spec_type: type[S],
+    work: Callable[[S, Job], BaseModel],
+    afterwards: Callable[[Job], None] | None = None,
+) -> None:
+    """Runs a program as a command, and exits.
+
+    A finished output folder of the same spec is left as it is: whoever starts a program twice gets one result.
+
+    Args:
+        name: module name, for the usage text.
+        spec_type: model of the specification.
+        work: what the program does.
+        afterwards: tidies the output folder up once the result is safe.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m llmops_assets.programs.{name}")
+    parser.add_argument("--spec", required=True, type=Path, help="JSON file with the specification")
+    parser.add_argument("--output", required=True, type=Path, help="folder for result.json, artifact/, progress.jsonl")
+    arguments = parser.parse_args()
+    output: Path = arguments.output.resolve()
+    output.mkdir(parents=True, exist_ok=True)
+    job = Job(output)
+    prepare_environment()
+    try:
+        spec = load_spec(spec_type, arguments.spec)
+        text = spec.model_dump_json()
+        if _finished(output, text):
+            _say(f"{name}: this output folder holds the result already")
+            return
+        for stale in ("result.json", "error.json", "spec_of_result.json"):
+            (output / stale).unlink(missing_ok=True)
+        result = work(spec, job)
+        write_atomically(output / "spec_of_result.json", text)
+        write_atomically(output / "result.json", result.model_dump_json(indent=2))
+    except BadInput as error:
+        write_atomically(output / "error.json", json.dumps({"message": error.message, "where": error.where}))
+        print(f"{name}: {error}", file=sys.stderr, flush=True)
+        sys.exit(BAD_INPUT)
+    except Exception as error:
+        _exit_if_full(name, error, output)
+        raise
+    if afterwards is not None:
+        afterwards(job)
+
+
+def _exit_if_full(name: str, error: Exception, output: Path) -> None:
+    if not (is_full(error) or has_no_room(output)):
+        return
+    traceback.print_exc()
+    with suppress(OSError):  # its log lies on the same disk
+        print(f"{name}: {full(f'what {name} writes', output)}", file=sys.stderr, flush=True)
+    os._exit(DISK_FULL)  # what others would still write on their way out would fail, and change the code
+
+
+def load_spec(spec_type: type[S], path: Path) -> S:
+    """The specification from its file.
+
+    Raises:
+        BadInput: it cannot be read, or does not fit.
+    """
+    try:
+        return spec_type.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise BadInput(f"cannot be read: {error.strerror}", str(path)) from error
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors())
+        raise BadInput(f"is not a {spec_type.__name__}: {problems}", str(path)) from error
+
+
+def prepare_environment() -> None:
+    """Offline, with nothing on the terminal but our own words: before anything heavy is imported."""
+    for name, value in OFFLINE.items():
+        os.environ.setdefault(name, value)
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        os.environ[name] = "1"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """The whole file or none of it, also when killed in the middle."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _finished(output: Path, spec: str) -> bool:
+    written = output / "spec_of_result.json"
+    return (output / "result.json").exists() and written.exists() and written.read_text(encoding="utf-8") == spec

@@ -1,0 +1,173 @@
+"""What each program is told and what it answers: the contract between stages and the processes that work for them.
+
+A program is run as `python -m llmops_assets.programs.NAME --spec SPEC.json --output DIR`. It writes progress lines to
+DIR/progress.jsonl, what is to be kept to DIR/artifact/, and last of all, atomically, DIR/result.json. When its input
+is at fault it writes DIR/error.json ({"message": ..., "where": ...}) and exits with 2. No heavy import belongs here:
+stages build these specs inside the code location.
+"""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from llmops_assets.domain.models import Frozen
+from llmops_assets.domain.records import Check, LoadFigures, Metric, Split
+
+
+class CiSpec(Frozen):
+    work_tree: str = Field(description="Clean export of the revision.")
+    ruff: bool = True
+    tests: bool = Field(default=True, description="Run the project's own pytest if it has tests.")
+    timeout_s: float = 600.0
+
+
+class CiResult(Frozen):
+    checks: tuple[Check, ...]
+
+
+class DatasetSpec(Frozen):
+    """Paths are absolute; names are as the project writes them, for messages."""
+
+    train: str | None
+    validation: str | None = None
+    test: str
+    names: dict[str, str] = Field(description="split -> path within the project, for error messages.")
+    validation_share: float = 0.05
+    seed: int = 7
+    tokenizer: str | None = Field(description="Folder of the base model, for lengths; None leaves lengths out.")
+
+
+class DatasetResult(Frozen):
+    """artifact/ holds train.jsonl, validation.jsonl, test.jsonl: canonical rows {"input", "output", ...} or
+    {"messages": [...]} with sorted keys."""
+
+    train: Split
+    validation: Split
+    test: Split
+    checks: tuple[Check, ...]
+    statistics: dict[str, float]
+
+
+class TrainSpec(Frozen):
+    base: str = Field(description="Folder of the base model: safetensors and tokenizer.")
+    data: str = Field(description="Folder with train.jsonl and validation.jsonl.")
+    prompt: str = Field(description="Text of the training prompt template.")
+    method: Literal["lora", "full", "none"]
+    lora: dict[str, Any] = Field(default_factory=dict, description="r, alpha, dropout, target_modules")
+    learning_rate: float = 2e-4
+    schedule: str = "linear"
+    warmup_ratio: float = 0.03
+    weight_decay: float = 0.0
+    batch_size: int = 8
+    gradient_accumulation: int = 1
+    epochs: float = 1.0
+    max_steps: int | None = None
+    max_length: int | None = Field(default=None, description="Tokens; None: the model's context.")
+    seed: int = 7
+    checkpoint_every_s: float = Field(default=15.0, description="Seconds between complete, resumable checkpoints.")
+
+
+class TrainResult(Frozen):
+    """artifact/: for lora the PEFT adapter and tokenizer; for full the model and tokenizer; for none the tokenizer and
+    config only (the base model is the checkpoint)."""
+
+    chat_template: str
+    context_length: int
+    parameters: int
+    trained_parameters: int
+    steps: int
+    tokens: int
+    tokens_per_s: float
+    resumed_from_step: int
+    train_loss: float | None
+    validation_loss: float | None
+    libraries: dict[str, str]
+
+
+class MetricSpec(Frozen):
+    name: str
+    file: str | None = Field(default=None, description="Absolute path of the project's file with the metric function.")
+    function: str | None = None
+    higher_is_better: bool | None = None
+
+
+class EvaluateSpec(Frozen):
+    method: Literal["lora", "full", "none"]
+    base: str
+    checkpoint: str = Field(description="Folder with the adapter or the model.")
+    data: str = Field(description="Folder with test.jsonl.")
+    prompt: str
+    metrics: tuple[MetricSpec, ...]
+    max_rows: int | None = None
+    max_new_tokens: int = 32
+    batch_size: int = 16
+    title: str = "Evaluation"
+    champion: dict[str, float] = Field(default_factory=dict, description="The champion's figures, shown beside.")
+
+
+class EvaluateResult(Frozen):
+    """artifact/: report.html (self-contained) and predictions.jsonl (input, reference, prediction, scores)."""
+
+    metrics: tuple[Metric, ...]
+    rows: int
+    tokens_per_s: float
+    libraries: dict[str, str]
+
+
+class QuantizeSpec(Frozen):
+    method: Literal["lora", "full", "none"]
+    base: str
+    checkpoint: str
+    scheme: Literal["f16", "bf16", "q8_0"] = "q8_0"
+    converter: str | None = Field(default=None, description="A llama.cpp checkout, for architectures the wheel lacks.")
+
+
+class QuantizeResult(Frozen):
+    """artifact/: one .gguf file."""
+
+    file: str
+    size_bytes: int
+    libraries: dict[str, str]
+
+
+class ServedEvaluateSpec(Frozen):
+    """The program starts the engine itself on a free port, asks it, and stops it."""
+
+    model: str = Field(description="The .gguf file.")
+    tokenizer: str = Field(description="Folder with the tokenizer that training used.")
+    chat_template: str = Field(description="With the prompt composed in.")
+    serving: dict[str, Any] = Field(default_factory=dict, description="Engine settings, as the release has them.")
+    data: str
+    prompt: str
+    model_chat_template: str = Field(description="The model's own template, before composition: the reference.")
+    metrics: tuple[MetricSpec, ...]
+    max_rows: int | None = None
+    max_new_tokens: int = 32
+    clients: tuple[int, ...] = (1, 8)
+    speed_requests: int = Field(default=16, description="Requests per load level; 0: speed is known already.")
+    title: str = "Served evaluation"
+    unquantized: dict[str, float] = Field(default_factory=dict)
+    champion: dict[str, float] = Field(default_factory=dict)
+
+
+class ServedEvaluateResult(Frozen):
+    metrics: tuple[Metric, ...]
+    rows: int
+    size_bytes: int
+    parity_rows: int
+    parity_mismatches: int
+    parity_detail: str
+    load: tuple[LoadFigures, ...]
+    libraries: dict[str, str]
+
+
+class ServeSpec(Frozen):
+    """Run by the supervisor; serves until it is told to stop. Prints one line when it listens."""
+
+    model: str
+    sha256: str = Field(default="", description="What the model must be, or else it is not loaded; empty: unknown.")
+    alias: str
+    chat_template: str
+    host: str = "127.0.0.1"
+    port: int
+    serving: dict[str, Any] = Field(default_factory=dict, description="parallel, context_length, threads")

@@ -1,0 +1,46 @@
+"""What a person sees of a training while it runs: step, loss, speed, and when it will be done."""
+
+import math
+import time
+from typing import Any
+
+from transformers import TrainerCallback
+
+from llmops_assets.programs.runtime.entry import Job
+
+
+class TrainingProgress(TrainerCallback):
+    """One line a second at most, and the last one always."""
+
+    def __init__(self, job: Job):
+        self.job = job
+        self._began = time.monotonic()
+        self._first_step = 0
+        self._first_token = 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._began = time.monotonic()
+        self._first_step = state.global_step
+        self._first_token = int(state.num_input_tokens_seen)
+
+    def tokens_per_s(self, tokens: int) -> float:
+        """Speed of this process; steps that an earlier one did are not counted."""
+        return (tokens - self._first_token) / max(time.monotonic() - self._began, 1e-9)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        if not logs or "loss" not in logs:
+            return
+        loss = float(logs["loss"])
+        steps = state.global_step - self._first_step
+        elapsed = time.monotonic() - self._began
+        last = state.global_step >= state.max_steps
+        self.job.progress(
+            "train",
+            every_s=0.0 if last else 1.0,
+            step=state.global_step,
+            total=state.max_steps,
+            loss=loss if math.isfinite(loss) else None,
+            tokens_per_s=self.tokens_per_s(int(state.num_input_tokens_seen)),
+            eta_s=elapsed / max(steps, 1) * (state.max_steps - state.global_step),
+            learning_rate=float(logs.get("learning_rate", 0.0)),
+        )

@@ -1,0 +1,150 @@
+"""The training steps: transformers' Trainer over rows that are tokens already, resumed from complete checkpoints.
+
+Loading, validating and saving belong in `programs.train`.
+"""
+
+import hashlib
+import math
+from pathlib import Path
+from typing import Any
+
+from llmops_assets.domain.keys import digest
+from llmops_assets.programs.data.encoding import IGNORED, Encoded
+from llmops_assets.programs.models.loading import device, versions
+from llmops_assets.programs.runtime.entry import BadInput, Job
+from llmops_assets.programs.runtime.specs import TrainSpec
+
+LOGGED_STEPS = 5000  # beyond these the loss is taken every n-th step only, so that checkpoints stay small
+
+
+class Fitted:
+    """What came of it."""
+
+    steps = 0
+    tokens = 0
+    tokens_per_s = 0.0
+    resumed_from_step = 0
+    loss: float | None = None
+
+
+def with_lora(model: Any, spec: TrainSpec) -> Any:
+    """The model with fresh adapters; the rest is frozen.
+
+    Raises:
+        BadInput: target_modules names nothing of this model.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    lora = spec.lora
+    target = lora.get("target_modules", "all-linear")
+    config = LoraConfig(
+        r=lora.get("r", 16),
+        lora_alpha=lora.get("alpha", 32),
+        lora_dropout=lora.get("dropout", 0.0),
+        target_modules=target if isinstance(target, str) else list(target),
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise BadInput(f"training.lora does not fit the model: {error}") from error
+
+
+def fit(model: Any, rows: list[Encoded], pad: int, spec: TrainSpec, job: Job) -> Fitted:
+    """Trains the model in place.
+
+    Raises:
+        BadInput: no row has anything to learn.
+    """
+    from transformers import PrinterCallback, Trainer, TrainingArguments
+
+    from llmops_assets.programs.training.checkpoints import TimedCheckpoints, prepare, step_of
+    from llmops_assets.programs.training.progress import TrainingProgress
+
+    usable = [r for r in rows if r.learned]
+    if not usable:
+        raise BadInput("no training row has an answer within max_length; raise training.max_length or shorten the rows")
+    if len(usable) < len(rows):
+        job.progress("prepare", f"{len(rows) - len(usable)} rows are left out: max_length cuts their whole answer off")
+    folder = job.output / "resume"
+    checkpoint = prepare(folder, identity(spec))
+    updates = math.ceil(math.ceil(len(usable) / spec.batch_size) / spec.gradient_accumulation)
+    total = spec.max_steps or max(1, math.ceil(updates * spec.epochs))
+    progress = TrainingProgress(job)
+    trainer = Trainer(
+        model=model,
+        args=TrainingArguments(
+            output_dir=str(folder),
+            per_device_train_batch_size=spec.batch_size,
+            gradient_accumulation_steps=spec.gradient_accumulation,
+            max_steps=total,
+            learning_rate=spec.learning_rate,
+            lr_scheduler_type=spec.schedule,
+            warmup_steps=math.ceil(total * spec.warmup_ratio),
+            weight_decay=spec.weight_decay,
+            seed=spec.seed,
+            data_seed=spec.seed,
+            bf16=True,
+            use_cpu=device() == "cpu",
+            save_strategy="no",
+            save_total_limit=2,
+            eval_strategy="no",
+            logging_strategy="steps",
+            logging_steps=max(1, math.ceil(total / LOGGED_STEPS)),
+            logging_nan_inf_filter=False,
+            include_num_input_tokens_seen="non_padding",
+            report_to="none",
+            disable_tqdm=True,
+            remove_unused_columns=False,
+            dataloader_pin_memory=device() == "cuda",
+        ),
+        train_dataset=[{"input_ids": r.ids, "labels": r.labels} for r in usable],
+        data_collator=Collator(pad),
+        callbacks=[TimedCheckpoints(job, folder, spec.checkpoint_every_s), progress],
+    )
+    trainer.remove_callback(PrinterCallback)
+    done = Fitted()
+    done.resumed_from_step = step_of(checkpoint) if checkpoint else 0
+    if checkpoint:
+        job.progress("resume", f"from {checkpoint.name}")
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    done.steps = trainer.state.global_step
+    done.tokens = int(trainer.state.num_input_tokens_seen)
+    done.tokens_per_s = progress.tokens_per_s(done.tokens)
+    losses = [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
+    done.loss = finite(sum(losses) / len(losses)) if losses else None
+    if done.loss is None:
+        job.progress("train", "the loss is not finite: the training diverged; lower training.learning_rate")
+    return done
+
+
+class Collator:
+    """Pads a batch on the right."""
+
+    def __init__(self, pad: int):
+        self.pad = pad
+
+    def __call__(self, rows: list[dict[str, list[int]]]) -> dict[str, Any]:
+        import torch
+
+        longest = max(len(r["input_ids"]) for r in rows)
+
+        def padded(name: str, value: int) -> Any:
+            return torch.tensor([r[name] + [value] * (longest - len(r[name])) for r in rows])
+
+        mask = torch.tensor([[1] * len(r["input_ids"]) + [0] * (longest - len(r["input_ids"])) for r in rows])
+        return {"input_ids": padded("input_ids", self.pad), "attention_mask": mask, "labels": padded("labels", IGNORED)}
+
+
+def finite(value: float) -> float | None:
+    """None for what a diverged training leaves: JSON has no word for it."""
+    return value if math.isfinite(value) else None
+
+
+def identity(spec: TrainSpec) -> str:
+    """Of everything that decides the training, wherever its files lie: the same job may be started elsewhere."""
+    files = [Path(spec.data) / "train.jsonl", Path(spec.base) / "config.json", Path(spec.base) / "tokenizer.json"]
+    contents = [hashlib.sha256(p.read_bytes()).hexdigest() for p in files if p.is_file()]
+    weights = [(p.name, p.stat().st_size) for p in sorted(Path(spec.base).glob("*.safetensors"))]
+    fields = spec.model_dump(mode="json", exclude={"base", "data", "checkpoint_every_s"})
+    return digest([fields, contents, weights, versions()])

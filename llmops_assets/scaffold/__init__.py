@@ -1,0 +1,1 @@
+"""`llmops init`: makes a folder a project that runs."""

@@ -1,0 +1,78 @@
+"""Checks a project's folder as it lies on disk, before it is committed: `llmops check --path`.
+
+What is wrong is an error; what is merely not there yet, as in a project just made, is said beside.
+"""
+
+from pathlib import Path
+
+from llmops_assets.config.project import (
+    CONFIG_FILE,
+    BaseModelPath,
+    ConfigError,
+    CustomMetric,
+    ProjectConfig,
+    parse_config,
+    parse_smoke_tests,
+)
+from llmops_assets.domain.prompt import PromptError, check_prompt
+
+
+def check_folder(folder: Path) -> ProjectConfig:
+    """The configuration, if it and every file that it names are in order.
+
+    Raises:
+        ConfigError: every problem with its remedy.
+    """
+    file = folder / CONFIG_FILE
+    if not file.is_file():
+        raise ConfigError([f"{file}: no such file"])
+    config = parse_config(file.read_text(), str(file))
+    problems: list[str] = []
+    for prompt in {config.prompt, config.training_prompt} - {None}:
+        try:
+            check_prompt((folder / str(prompt)).read_text())
+        except FileNotFoundError:
+            problems.append(f"{folder / str(prompt)}: no such file")
+        except PromptError as error:
+            problems.append(f"{folder / str(prompt)}: {error}")
+    if config.deployment.smoke_tests:
+        path = folder / config.deployment.smoke_tests
+        try:
+            parse_smoke_tests(path.read_text(), str(path))
+        except FileNotFoundError:
+            problems.append(f"{path}: no such file (deployment.smoke_tests)")
+        except ConfigError as error:
+            problems += error.problems
+    for metric in config.evaluation.metrics:
+        if isinstance(metric, CustomMetric) and not (folder / metric.file).is_file():
+            problems.append(f"{folder / metric.file}: no such file (evaluation.metrics: {metric.name})")
+    data = [config.data.train, config.data.validation, config.data.test]
+    data += [config.model.base.path] if isinstance(config.model.base, BaseModelPath) else []
+    for name in data:
+        if name and not (folder / name).exists() and not (folder / f"{name}.dvc").exists():
+            problems.append(f"{folder / name}: neither there nor tracked by DVC; `dvc add {name}`")
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def still_to_do(folder: Path, config: ProjectConfig) -> list[str]:
+    """What a valid project still lacks before it can run, each with its remedy."""
+    path = lacks_base(folder, config)
+    return [f"there is no base model yet: {base_remedy(path)}"] if path else []
+
+
+def lacks_base(folder: Path, config: ProjectConfig) -> str | None:
+    """Where a base model is still to be put; None if there is one, in the folder, in DVC or on the hub."""
+    base = config.model.base
+    if not isinstance(base, BaseModelPath) or (folder / f"{base.path}.dvc").exists():
+        return None
+    there = folder / base.path
+    return base.path if there.is_dir() and not any(there.iterdir()) else None
+
+
+def base_remedy(path: str) -> str:
+    return (
+        f"`llmops init --base FOLDER` copies one (config.json, safetensors, tokenizer) to {path}; or name a commit on "
+        "the hub in llmops.yaml, model: {base: {hub: org/name, revision: SHA}}"
+    )

@@ -1,0 +1,66 @@
+"""What `llmops init` says: what was made, what was left alone, and the commands that come next."""
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from llmops_assets.config.project import ConfigError
+from llmops_assets.config.settings import load_settings, settings_file
+from llmops_assets.scaffold.folder_check import check_folder, still_to_do
+from llmops_assets.scaffold.project import Scaffolded, init
+from llmops_assets.scaffold.settings_entry import is_registered, line_for, register
+
+
+def make_project(folder: Path, name: str | None, base: Path | None, add: bool, say: Callable[[str], None]) -> None:
+    """`llmops init` as a person sees it.
+
+    Raises:
+        ConfigError, SourceError: as `scaffold.init` and `registration.register`.
+    """
+    done = init(folder, name, base, _converter())
+    say(f"project {done.name} in {done.folder}")
+    if done.made:
+        say(f"  made: {', '.join(done.made)}")
+    if done.kept:
+        say(f"  there already, left alone: {', '.join(done.kept)}")
+    for text in done.did:
+        say(f"  {text}")
+    watched = (done.name, done.repository, done.branch)
+    if add:
+        say(f"  settings: {register(*watched)}")
+    elif not is_registered(*watched):
+        say(f"\nTo have it watched, add this to `projects` in {settings_file()} (`llmops init --register` does):")
+        say(f"  {line_for(*watched)}")
+    if lacking := what_lacks(done.folder):
+        say("\nStill to do before it can run:")
+        for text in lacking:
+            say(f"  {text}")
+    say("\nNext:")
+    for command in next_commands(done):
+        say(f"  {command}")
+
+
+def what_lacks(folder: Path) -> list[str]:
+    """What `llmops check --path` has to say."""
+    try:
+        return still_to_do(folder, check_folder(folder))
+    except ConfigError as error:
+        return error.problems
+
+
+def next_commands(done: Scaffolded) -> list[str]:
+    """From here to a first release."""
+    commands = [] if done.folder == Path.cwd() else [f"cd {shlex.quote(str(done.folder))}"]
+    if done.to_add:
+        commands += [f"git add {shlex.join(done.to_add)}", 'git commit -m "A project that llmops can run"']
+    commands.append("dvc push")
+    if done.pushes:
+        commands.append(f"git push -u origin {shlex.quote(done.branch)}")
+    return [*commands, f"llmops run {done.name} --wait"]
+
+
+def _converter() -> str | None:
+    try:
+        return load_settings().compute.llama_cpp
+    except ConfigError:
+        return None  # settings that are missing or wrong are for `--register` and for later commands to tell

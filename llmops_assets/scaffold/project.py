@@ -1,0 +1,214 @@
+"""A project that runs as it is: `llmops init`. Files, Git and DVC, where they lack; never an existing file changed.
+
+llmops.yaml is written after the files that it names, so one that is there stands for a project whose files are its own
+affair; and everything can be repeated after it was cut off.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment
+from pydantic import Field
+
+from llmops_assets.config.json_schema import SCHEMA_FILE, as_text, project_schema
+from llmops_assets.config.project import CONFIG_FILE, BaseModelPath, ConfigError, ProjectConfig, parse_config
+from llmops_assets.domain.models import Frozen
+from llmops_assets.programs.models.base_model_check import problem_of
+from resources.project_source.working_copy import WorkingCopy
+
+NAME = r"[a-z][a-z0-9-]{0,62}"
+TRAIN, TEST, BASE = "data/train.jsonl", "data/test.jsonl", "models/base"
+VERBATIM = {
+    "prompts/answer.jinja": "prompts/answer.jinja",
+    "prompts/training.jinja": "prompts/training.jinja",
+    "smoke_tests.yaml": "smoke_tests.yaml",
+    "tests/test_project.py": "tests/test_project.py",
+    ".gitignore": "gitignore",
+}
+"""Path in a project → template."""
+UNITS = (
+    *(("kilograms", "grams", 1000), ("kilometres", "metres", 1000), ("metres", "centimetres", 100)),
+    *(("litres", "millilitres", 1000), ("hours", "minutes", 60), ("minutes", "seconds", 60), ("days", "hours", 24)),
+    *(("weeks", "days", 7), ("years", "months", 12), ("dozens", "pieces", 12)),
+)
+COUNTS = range(2, 20)
+HELD_OUT = 6
+"""Every sixth fact is a test row; 18 counts of ten units make 150 rows to train on and 30 to test with."""
+NOT_NEEDED = shutil.ignore_patterns(
+    *(".*", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.onnx", "*.gguf", "onnx")
+)
+"""What hub folders hold beside safetensors: the same weights in other formats, and pickles."""
+
+
+class Scaffolded(Frozen):
+    """What `llmops init` did."""
+
+    name: str
+    folder: Path
+    made: tuple[str, ...] = ()
+    kept: tuple[str, ...] = Field(default=(), description="Was there already and was left alone.")
+    did: tuple[str, ...] = Field(default=(), description="With Git, DVC and the base model, in words.")
+    to_add: tuple[str, ...] = Field(default=(), description="What `git add` is to be given; empty: all is committed.")
+    repository: str
+    branch: str
+    pushes: bool = Field(description="Whether commits reach the watched repository by a push.")
+
+
+def init(folder: Path, name: str | None = None, base: Path | None = None, converter: str | None = None) -> Scaffolded:
+    """Makes a folder a project, as far as it is not one yet.
+
+    Args:
+        name: of the project; None: from llmops.yaml, or the folder's.
+        base: a model folder to copy in; None: put there later.
+        converter: as `base_model.problem_of` takes it.
+
+    Raises:
+        ConfigError: the folder, the name or the base model will not do.
+        SourceError: Git or DVC will not.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError([f"{folder} is a file; name a folder, which may be new"])
+    copy = WorkingCopy(folder)
+    folder = copy.folder
+    if base is not None:
+        _check_base(base, converter)
+    config, name = _existing(folder, name)
+    made: list[str] = []
+    kept: list[str] = []
+    did: list[str] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, text in _contents(folder, name) if config is None else ():
+            (made if _write_new(folder / path, text) else kept).append(path)
+        config = config or parse_config((folder / CONFIG_FILE).read_text(encoding="utf-8"), str(folder / CONFIG_FILE))
+        if CONFIG_FILE not in made:
+            kept = [CONFIG_FILE]
+        if done := copy.ensure_git():
+            did.append(done)
+        did += copy.ensure_dvc()
+        did += _place_base(folder, config, base)
+    except OSError as error:
+        raise ConfigError(
+            [f"{folder}: {error.strerror or error}: {error.filename}; mend that and run it again"]
+        ) from error
+    if tracked := copy.untracked(_data_paths(config)):
+        copy.track(tracked)
+        did.append(f"DVC: tracks {', '.join(tracked)}")
+    wanted = [p for p in _belonging(config) if p in copy.new_files()]
+    return Scaffolded(
+        name=name,
+        folder=folder,
+        made=tuple(made),
+        kept=tuple(kept),
+        did=tuple(did),
+        to_add=tuple(copy.shortest(wanted)) if wanted else (),
+        repository=copy.origin or str(folder),
+        branch=copy.branch,
+        pushes=copy.origin is not None,
+    )
+
+
+def _existing(folder: Path, name: str | None) -> tuple[ProjectConfig | None, str]:
+    """The configuration that is there already, and the project's name."""
+    file = folder / CONFIG_FILE
+    if file.exists():
+        config = parse_config(file.read_text(encoding="utf-8"), str(file))
+        if name not in (None, config.name):
+            raise ConfigError(
+                [f"{file}: name: it is {config.name!r}, not {name!r}; edit it there, or leave --name out"]
+            )
+        return config, config.name
+    found = name or re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-")
+    if not re.fullmatch(NAME, found):
+        raise ConfigError(
+            [f"{found!r} cannot be a project's name (small letters, digits, dashes; a letter first); give --name NAME"]
+        )
+    return None, found
+
+
+def _contents(folder: Path, name: str) -> Iterator[tuple[str, str]]:
+    templates = files("llmops_assets.scaffold").joinpath("templates/project")
+    for path, template in VERBATIM.items():
+        yield path, templates.joinpath(template).read_text(encoding="utf-8")
+    train, test = facts()
+    # Beside a person's own rows, ours would be of another task.
+    theirs = [p for p, text in ((TRAIN, train), (TEST, test)) if _is_of_others(folder / p, text)]
+    yield from ((p, t) for p, t in ((TRAIN, train), (TEST, test)) if not theirs or p in theirs)
+    yield SCHEMA_FILE, as_text(project_schema())
+    text = templates.joinpath("llmops.yaml.jinja").read_text(encoding="utf-8")
+    yield CONFIG_FILE, Environment(keep_trailing_newline=True, autoescape=False).from_string(text).render(name=name)
+
+
+def _is_of_others(file: Path, text: str) -> bool:
+    if not file.exists():
+        return file.with_name(f"{file.name}.dvc").exists()
+    return file.stat().st_size != len(text.encode()) or file.read_text(encoding="utf-8") != text
+
+
+def facts() -> tuple[str, str]:
+    """Training and test rows of a task that can be told in one line: what so many of one unit are in another."""
+    rows: tuple[list[str], list[str]] = ([], [])
+    number = 0
+    for large, small, factor in UNITS:
+        for count in COUNTS:
+            row = {"input": f"How many {small} are {count} {large}?"}
+            row["output"] = f"{count} {large} are {count * factor} {small}."
+            rows[number % HELD_OUT == HELD_OUT - 1].append(json.dumps(row) + "\n")
+            number += 1
+    return "".join(rows[0]), "".join(rows[1])
+
+
+def _write_new(file: Path, text: str) -> bool:
+    """Whether it was written: an existing file is never touched."""
+    if file.exists() or file.is_symlink():
+        return False
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(file)
+    return True
+
+
+def _check_base(base: Path, converter: str | None) -> None:
+    if not base.is_dir():
+        raise ConfigError([f"--base {base}: no such folder; name one with config.json, safetensors and a tokenizer"])
+    if problem := problem_of(base, converter):
+        raise ConfigError([f"--base {base}: {problem}"])
+
+
+def _place_base(folder: Path, config: ProjectConfig, base: Path | None) -> list[str]:
+    if not isinstance(config.model.base, BaseModelPath):
+        return [f"--base {base} was not copied: llmops.yaml takes {config.model.base.hub} from the hub"] if base else []
+    target = folder / config.model.base.path
+    if base is None or base.resolve() == target.resolve():
+        if not target.exists() and not (folder / f"{config.model.base.path}.dvc").exists():
+            target.mkdir(parents=True)
+            _write_new(target.parent / ".gitignore", f"/{target.name}\n")  # weights are never for Git
+        return []
+    if target.is_dir() and any(target.iterdir()):
+        return [f"{config.model.base.path} is there already and was left alone; delete it to have {base} copied"]
+    part = target.with_name(f".{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(base, part, ignore=NOT_NEEDED)
+    if target.is_dir():
+        target.rmdir()
+    part.replace(target)
+    return [f"base model: copied from {base} to {config.model.base.path}"]
+
+
+def _data_paths(config: ProjectConfig) -> list[str]:
+    data = config.data
+    base = [config.model.base.path] if isinstance(config.model.base, BaseModelPath) else []
+    return [p for p in (data.train, data.validation, data.test, *base) if p]
+
+
+def _belonging(config: ProjectConfig) -> list[str]:
+    """Everything that a project is made of, as far as we make it."""
+    pointers = [f"{p}.dvc" for p in _data_paths(config)]
+    ignores = [str(Path(p).parent / ".gitignore") for p in _data_paths(config)]
+    own = [CONFIG_FILE, SCHEMA_FILE, *VERBATIM, ".dvc/config", ".dvc/.gitignore", ".dvcignore"]
+    return list(dict.fromkeys([*own, *pointers, *ignores]))

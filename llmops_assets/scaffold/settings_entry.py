@@ -1,0 +1,109 @@
+"""Adds a project to the settings file, as a person would with an editor: one line, everything else byte for byte.
+
+A YAML library would write the whole file anew and lose its layout; so the line is put in as text, and the result is
+kept only if it then says what it said before and the new project.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from llmops_assets.config.project import ConfigError, validate_yaml
+from llmops_assets.config.settings import ProjectSource, Settings, load_settings, settings_file
+from resources.project_source.git_mirror import alone
+
+
+def line_for(name: str, repository: str, branch: str) -> str:
+    """The item of `projects` in the settings."""
+    value = {"name": name, "repository": repository, "branch": branch}
+    return (
+        "- " + yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6, allow_unicode=True).strip()
+    )
+
+
+def register(name: str, repository: str, branch: str) -> str:
+    """Adds the project to the settings file, making it if there is none; what was done, in words.
+
+    Raises:
+        ConfigError: the file is broken or knows another project of that name, or it cannot be written; it is then as
+            it was.
+    """
+    file = settings_file()
+    item = line_for(name, repository, branch)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file = file.resolve()  # what a link points to is written, not the link
+        with alone(file.with_name(f".{file.name}.lock")):
+            text = file.read_text(encoding="utf-8") if file.exists() else ""
+            before = validate_yaml(Settings, text, str(file)) if text.strip() and yaml.safe_load(text) else Settings()
+            if same := next((p for p in before.projects if p.name == name), None):
+                if _is(same, repository, branch, file):
+                    return f"{file} lists {name} already"
+                it = f"{same.repository}, branch {same.branch}"
+                raise ConfigError([f"{file}: another project is called {name} ({it}); choose another --name"])
+            part = file.with_name(f".{file.name}.part")
+            part.write_text(_added(text, item, file), encoding="utf-8")
+            if file.exists():
+                part.chmod(file.stat().st_mode)
+            part.replace(file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{file}: {error}; add this to its `projects` by hand: {item}"]) from error
+    return f"added to {file}: {item}"
+
+
+def is_registered(name: str, repository: str, branch: str) -> bool:
+    """Whether the settings list exactly this project; False too if they cannot be read."""
+    try:
+        return any(p.name == name and _is(p, repository, branch, settings_file()) for p in load_settings().projects)
+    except ConfigError:
+        return False
+
+
+def _is(project: ProjectSource, repository: str, branch: str, file: Path) -> bool:
+    relative = project.repository.startswith(("./", "../"))
+    there = str((file.parent / project.repository).resolve()) if relative else project.repository
+    return (there, project.branch) == (repository, branch)
+
+
+def _added(text: str, item: str, file: Path) -> str:
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    where = next((v for k, v in node.value if k.value == "projects"), None) if node is not None else None
+    if where is None:
+        gap = "" if not text or text.endswith("\n") else "\n"
+        new = f"{text}{gap}projects:\n  {item}\n"
+    elif isinstance(where, yaml.SequenceNode) and where.flow_style:
+        at = where.end_mark.index - 1
+        lead = text[where.start_mark.index + 1 : at].rstrip()
+        comma = "" if not where.value or lead.endswith(",") else ", "
+        new = text[:at] + comma + item.removeprefix("- ") + text[at:]
+    else:
+        new = _after_line(text, _end(where), " " * where.start_mark.column + item)
+    if not _says_the_same_and(text, new, item):
+        raise ConfigError(
+            [f"{file}: its layout is too unusual to be edited safely; add this to `projects` by hand: {item}"]
+        )
+    return new
+
+
+def _end(node: yaml.Node) -> int:
+    """The place of a node's last character: a block collection's own mark lies behind the comments that follow it."""
+    if isinstance(node, yaml.MappingNode) and not node.flow_style and node.value:
+        return _end(node.value[-1][1])
+    if isinstance(node, yaml.SequenceNode) and not node.flow_style and node.value:
+        return _end(node.value[-1])
+    return max(int(node.start_mark.index), int(node.end_mark.index) - 1)
+
+
+def _after_line(text: str, index: int, line: str) -> str:
+    end = text.find("\n", index)
+    return f"{text}\n{line}\n" if end < 0 else f"{text[: end + 1]}{line}\n{text[end + 1 :]}"
+
+
+def _says_the_same_and(old: str, new: str, item: str) -> bool:
+    before: dict[str, Any] = yaml.safe_load(old) or {}
+    try:
+        after = yaml.safe_load(new)
+    except yaml.YAMLError:
+        return False
+    return bool(after == before | {"projects": [*(before.get("projects") or []), *yaml.safe_load(item)]})

@@ -1,0 +1,184 @@
+"""The shell around every stage: pin the revision, look up what it demands, judge what must hold, reuse or make,
+commit, write the lineage edge, and say all of it to Dagster.
+
+What a stage does belongs in the module of its name; what it reads and requires in `domain.chain`; decisions in
+`domain`. Nothing here knows one stage from another.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+
+from llmops_assets.config.kubernetes import step_tags
+from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.delivery.run_tags import about_commit
+from llmops_assets.domain.chain import HEAVY, STAGES, judges_of
+from llmops_assets.domain.gate import Verdict
+from llmops_assets.domain.keys import short
+from llmops_assets.domain.records import AnyRecord, Record
+from llmops_assets.stage.execution import AwaitsPerson, StageConfig, StageRun
+from llmops_assets.stage.outcomes import faults, outcomes
+
+RESOURCES = frozenset({"settings", "ledger", "store", "compute", "serving", "tracking", "sources"})
+Make = Callable[[StageRun], Record]
+Describe = Callable[[StageRun, Any], Mapping[str, Any]]
+Require = Callable[[StageRun, str], Verdict]
+
+
+def stage_asset(
+    project: ProjectSource,
+    settings: Settings,
+    name: str,
+    make: Make,
+    describe: Describe,
+    *,
+    kinds: set[str],
+    checks: Mapping[str, Callable[[StageRun, Any], Verdict]] | None = None,
+    require: Require | None = None,
+    after: Callable[[StageRun, Any], None] | None = None,
+    waits: str | None = None,
+    config_type: type[StageConfig] = StageConfig,
+) -> dg.AssetsDefinition:
+    """The software-defined asset of a stage.
+
+    Args:
+        make: does the work and returns the record to commit; called only if no record exists under the key.
+        describe: metadata of a record, for the UI.
+        checks: name → the verdict to show as an asset check. Shown only: what acts judges again.
+        require: the verdict of a stage that this one requires, judged now.
+        after: what has to be done with the record each time, made or reused.
+        waits: the check that says so when `make` raises AwaitsPerson: then there is no record, and what stands on
+            this stage is skipped.
+        config_type: what may be said in the launchpad.
+    """
+    stage = STAGES[name]
+    key = dg.AssetKey([project.name, name])
+    judges = judges_of(name)
+    told = "The verdict, with all its reasons. " + (
+        f"Shown here; {', '.join(judges)} judge{'' if len(judges) > 1 else 's'} it again, and refuse"
+        f"{'' if len(judges) > 1 else 's'} to act if it does not hold."
+        if judges
+        else "Nothing acts on it."
+    )
+    specs = [dg.AssetCheckSpec(check, asset=key, description=told) for check in checks or {}]
+    upstream = [dg.AssetKey([project.name, up]) for up in (*stage.upstream, *stage.sources)]
+
+    @dg.asset(
+        name=name,
+        key_prefix=[project.name],
+        deps=upstream,
+        description=stage.does,
+        group_name=project.group,
+        kinds=kinds,
+        owners=list(project.owners) or None,
+        code_version=str(stage.version),
+        check_specs=specs,
+        required_resource_keys=set(RESOURCES),
+        pool=project.group,
+        op_tags={
+            **({"llmops/heavy": "true"} if name in HEAVY else {}),
+            **step_tags(settings.kubernetes if settings.steps_have_pods else None, name),
+        },
+        output_required=waits is None,
+    )
+    def _asset(context: dg.AssetExecutionContext, config: config_type) -> Iterator[Any]:  # type: ignore[valid-type]
+        with faults(context, project, stage):
+            run = StageRun(context, project, stage, config)
+            with outcomes(run):
+                missing = run.demand.missing_for(stage)
+                if missing:
+                    raise dg.Failure(
+                        f"{', '.join(missing)} of {short(run.revision)} must exist first. Remedy: materialize it, or "
+                        f"`llmops run {project.name} --revision {short(run.revision)}`",
+                        allow_retries=False,
+                    )
+                for up in stage.requires:
+                    assert require is not None, f"{name} requires {up} but cannot judge it"
+                    verdict = require(run, up)
+                    run.ledger.add_verdict(project.name, run.revision, name, verdict)
+                    if not verdict.passed:
+                        run.reject(verdict)
+                try:
+                    record, reused = _reuse_or_make(run, make)
+                except AwaitsPerson as why:
+                    assert waits is not None, f"{name} has no check that says what it waits for"
+                    yield _wait(run, waits, str(why))
+                    return
+                run.ledger.demand(project.name, run.revision, record, reused)
+                if after is not None:
+                    after(run, record)
+                verdicts = {check: judge(run, record) for check, judge in (checks or {}).items()}
+                for check, verdict in verdicts.items():
+                    say = run.log.info if verdict.passed else run.log.warning
+                    say(f"{check}: {'holds' if verdict.passed else 'does not hold'}: {verdict.text}")
+                yield _materialize(run, record, reused, describe(run, record), verdicts)
+
+    return _asset
+
+
+def _reuse_or_make(run: StageRun, make: Make) -> tuple[AnyRecord, bool]:
+    if run.stage.kind == "work":
+        found = run.ledger.find(run.key)
+        if found is not None and (wrong := run.store.look(found.made) if found.made else None):
+            run.drop(found, wrong)
+        elif found is not None:
+            run.log.info(f"reused: made by {short(found.made_by.revision)}, nothing that it reads has changed")
+            return found, True
+        elif unreadable := run.ledger.unreadable(run.key):
+            run.log.warning(f"{unreadable}; it is made again")
+    record = make(run)
+    committed = run.commit(record)
+    return committed, committed.made_by.run_id != run.run_id
+
+
+def _wait(run: StageRun, check: str, why: str) -> dg.AssetCheckResult:
+    run.log.warning(why)
+    if run.request is not None:
+        run.ledger.close(run.request, "waiting", why)
+    return dg.AssetCheckResult(
+        check_name=check,
+        asset_key=dg.AssetKey([run.project.name, run.stage.name]),
+        passed=False,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"reasons": dg.MetadataValue.md(why), **about_commit(run.source, run.revision)},
+        description=why,
+    )
+
+
+def reused_from(record: Record) -> str:
+    """Whose work a reused record is, in words."""
+    return f"reused from {short(record.made_by.revision)}, run {record.made_by.run_id[:8]}"
+
+
+def _materialize(
+    run: StageRun, record: AnyRecord, reused: bool, metadata: Mapping[str, Any], verdicts: Mapping[str, Verdict]
+) -> dg.MaterializeResult[Any]:
+    common: dict[str, Any] = {
+        "made_by": reused_from(record) if reused else "this run",
+        "seconds": 0.0 if reused else record.made_by.seconds,
+        **about_commit(run.source, run.revision),
+        "key": record.key,
+    }
+    tags = {
+        f"dagster/input_data_version/{run.project.name}/{name}": upstream.key
+        for name, upstream in run.demand.records.items()
+        if name in run.stage.upstream
+    }
+    return dg.MaterializeResult(
+        asset_key=dg.AssetKey([run.project.name, run.stage.name]),
+        data_version=dg.DataVersion(record.key),
+        metadata={**metadata, **common},
+        tags={**tags, **({"reused": "true"} if reused else {})},
+        check_results=[
+            dg.AssetCheckResult(
+                check_name=name,
+                asset_key=dg.AssetKey([run.project.name, run.stage.name]),
+                passed=verdict.passed,
+                severity=dg.AssetCheckSeverity.ERROR,
+                metadata={"reasons": dg.MetadataValue.md(verdict.markdown())},
+                description=verdict.text,
+            )
+            for name, verdict in verdicts.items()
+        ],
+    )

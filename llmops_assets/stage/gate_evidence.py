@@ -1,0 +1,168 @@
+"""Gathers the evidence for a verdict and has it judged, anew each time: by whoever acts, and by whoever shows it.
+
+The judging itself is pure and stands in `domain.gate`.
+"""
+
+import dagster as dg
+
+from llmops_assets.delivery.approvals import weigh_now
+from llmops_assets.domain.approval import Waiting
+from llmops_assets.domain.chain import STAGES
+from llmops_assets.domain.gate import Champion, Judged, Verdict, judge, judge_checks
+from llmops_assets.domain.keys import short
+from llmops_assets.domain.records import (
+    Checkpoint,
+    CiReport,
+    DatasetVersion,
+    EvaluationReport,
+    Measured,
+    QuantizedArtifact,
+    RegisteredModel,
+    Release,
+    ReleaseApproval,
+    ServedEvaluationReport,
+    SmokeTestReport,
+)
+from llmops_assets.domain.release import release_of
+from llmops_assets.stage.execution import StageRun
+from resources.ledger import Serving
+from resources.project_source.revisions import ProjectRevision
+
+
+class ChampionNow:
+    """What production serves at this moment, and what stands behind it."""
+
+    def __init__(self, run: StageRun, serving: Serving):
+        self.release = serving.release
+        self.revision = serving.revision
+        self.at: ProjectRevision = run.source.at(serving.revision)
+        records = run.ledger.records_of(run.project.name, serving.revision)
+        checkpoint, artifact = records.get("fine_tuned_checkpoint"), records.get("quantized_artifact")
+        self.checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else None
+        self.artifact = artifact if isinstance(artifact, QuantizedArtifact) else None
+
+    def key(self, run: StageRun, stage: str) -> str | None:
+        """The key of the champion's report on *this* revision's test rows and metrics, with its own prompt."""
+        of = self.checkpoint if stage == "evaluation_report" else self.artifact
+        if of is None or "dataset_version.test" not in run.demand.outputs:
+            return None
+        values = {**run.at.values, "prompt": self.at.values["prompt"], "engine": self.at.values["engine"]}
+        read = "fine_tuned_checkpoint" if stage == "evaluation_report" else "quantized_artifact"
+        outputs = {read: of.outputs[""], "dataset_version.test": run.demand.outputs["dataset_version.test"]}
+        return STAGES[stage].key(values, outputs)
+
+    def report(self, run: StageRun, stage: str) -> Measured | None:
+        key = self.key(run, stage)
+        found = run.ledger.find(key) if key else None
+        return found if isinstance(found, Measured) else None
+
+
+def champion_now(run: StageRun) -> ChampionNow | None:
+    serving = run.ledger.serving(run.project.name, "production")
+    return ChampionNow(run, serving) if serving else None
+
+
+def current_release(run: StageRun) -> Release | None:
+    """The release of this revision, as far as its artifact exists."""
+    artifact = run.demand.records.get("quantized_artifact")
+    return release_of(run.project.name, run.at.values, artifact) if isinstance(artifact, QuantizedArtifact) else None
+
+
+def release_now(run: StageRun) -> Release:
+    """The release of this revision.
+
+    Raises:
+        dg.Failure: its artifact does not exist yet.
+    """
+    found = current_release(run)
+    if found is None:
+        raise dg.Failure(
+            f"there is no quantized artifact of {short(run.revision)} yet; materialize it first", allow_retries=False
+        )
+    return found
+
+
+def compares_with_champion(run: StageRun, of: str) -> bool:
+    return any(g.of == of and g.no_worse_than == "champion" for g in run.at.config.gates)
+
+
+def verdict_on(run: StageRun, stage: str) -> Verdict:
+    """The verdict on a stage's record, on the evidence and against the champion of this moment."""
+    record = run.demand.records.get(stage)
+    subject = f"{stage} of {short(run.revision)}"
+    if stage in ("ci_report", "dataset_version"):
+        checks = record.checks if isinstance(record, CiReport | DatasetVersion) else None
+        return judge_checks(subject, record.key if record else None, checks)
+    if stage == "registered_model":
+        return _registered(run, subject)
+    if stage in ("evaluation_report", "served_evaluation_report"):
+        return _measured(run, stage, subject)
+    if stage in ("smoke_test_report", "release_approval"):
+        return _event(run, stage, subject)
+    raise ValueError(f"nothing says how to judge {stage}")
+
+
+def _registered(run: StageRun, subject: str) -> Verdict:
+    record = run.demand.records.get("registered_model")
+    checkpoint = run.demand.records.get("fine_tuned_checkpoint")
+    if not isinstance(record, RegisteredModel) or not isinstance(checkpoint, Checkpoint):
+        return Verdict(subject=subject, report=None, champion=None, failures=("no registered model version exists",))
+    if record.checkpoint_digest != checkpoint.digest:
+        return Verdict(subject=subject, report=record.key, champion=None, failures=("it is of another checkpoint",))
+    # The gates are judged again: a version that was registered under looser gates does not pass for ever.
+    again = _measured(run, "evaluation_report", subject)
+    reason = f"{record.name} version {record.version} is registered"
+    return again.model_copy(update={"reasons": (reason, *again.reasons)})
+
+
+def _measured(run: StageRun, stage: str, subject: str) -> Verdict:
+    record = run.demand.records.get(stage)
+    unquantized = run.demand.records.get("evaluation_report")
+    champion = champion_now(run)
+    release = current_release(run)
+    evidence = Judged(
+        report=record if isinstance(record, Measured) else None,
+        unquantized=unquantized if isinstance(unquantized, EvaluationReport) else None,
+        champion=Champion(release=champion.release, report=champion.report(run, stage)) if champion else None,
+        has_served=bool(release and run.ledger.has_served(run.project.name, release.digest)),
+    )
+    verdict = judge(subject, run.at.config.gates, "checkpoint" if stage == "evaluation_report" else "served", evidence)
+    if isinstance(record, ServedEvaluationReport):
+        verdict = _with_parity(verdict, record)
+    return verdict
+
+
+def _with_parity(verdict: Verdict, record: ServedEvaluationReport) -> Verdict:
+    """Token parity is not a matter of taste: it is always a gate."""
+    if record.parity_rows == 0:
+        return verdict.model_copy(update={"failures": (*verdict.failures, "token parity was not looked at")})
+    if record.parity_mismatches:
+        differ = f"{record.parity_mismatches} of {record.parity_rows} rows"
+        text = f"the engine's tokens differ on {differ}: {record.parity_detail}"
+        return verdict.model_copy(update={"failures": (*verdict.failures, text)})
+    reason = f"token ids equal those of training on {record.parity_rows} rows"
+    return verdict.model_copy(update={"reasons": (*verdict.reasons, reason)})
+
+
+def _event(run: StageRun, stage: str, subject: str) -> Verdict:
+    """The newest smoke test or approval of this very release at this revision."""
+    release = current_release(run)
+    record = run.ledger.records_of(run.project.name, run.revision).get(stage)
+    if release is None or not isinstance(record, SmokeTestReport | ReleaseApproval) or record.release != release.digest:
+        text = f"there is no {stage} for the release of {short(run.revision)}"
+        return Verdict(subject=subject, report=None, champion=None, failures=(text,))
+    if isinstance(record, SmokeTestReport):
+        return judge_checks(subject, record.key, record.checks)
+    champion = run.ledger.serving(run.project.name, "production")
+    now = champion.release if champion else None
+    if run.at.config.deployment.approval.needed and now != record.release:
+        # The record says that it was approved then. What the decision is worth now is weighed by whoever acts on it.
+        found = weigh_now(run.source, run.ledger, run.revision)
+        if isinstance(found, Waiting):
+            failures = found.reasons or ("no person approved it",)
+            return Verdict(subject=subject, report=record.key, champion=now, failures=failures)
+    if record.replaces != now and now != record.release:
+        given, serves = short(record.replaces or "nothing"), short(now or "nothing")
+        text = f"it was given against {given}, production serves {serves} now"
+        return Verdict(subject=subject, report=record.key, champion=now, failures=(text,))
+    return Verdict(subject=subject, report=record.key, champion=now, reasons=(f"{record.decision}: {record.reason}",))

@@ -1,0 +1,79 @@
+"""What the end of a stage means: a fault that a person can mend, its request's outcome, or a run to be carried on."""
+
+from typing import Any
+
+import dagster as dg
+
+from llmops_assets.config.project import ConfigError
+from llmops_assets.config.settings import ProjectSource
+from llmops_assets.domain.chain import Stage
+from llmops_assets.machine.disk_space import DiskFull, full, is_full, place_of
+from llmops_assets.stage.execution import Rejected, StageRun
+from resources.artifact_store.store import StoreDenied, StoreError
+from resources.compute.local import BadInput, ProgramError
+from resources.ledger import LedgerError
+from resources.project_source.git_mirror import SourceError
+from resources.project_source.revisions import DataNotPushed
+
+
+class faults:
+    """Turns what a person can mend into one clear failure that is not retried."""
+
+    def __init__(self, context: dg.AssetExecutionContext, project: ProjectSource, stage: Stage):
+        self.context, self.project, self.stage = context, project, stage
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, ConfigError | SourceError | StoreDenied | LedgerError):
+            raise dg.Failure(str(error), allow_retries=False) from None
+
+
+class outcomes:
+    """Closes the request with its outcome when this stage decides it.
+
+    A rejection or bad input ends the request. Anything else (a killed program, a damaged artifact, a fault of ours)
+    leaves it open: the sensor that carries on starts the next generation.
+    """
+
+    def __init__(self, run: StageRun):
+        self.run = run
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        run = self.run
+        if isinstance(error, Rejected):
+            verdict = error.verdict
+            self._close("rejected", f"{run.stage.name}: {'; '.join(verdict.failures)}")
+            raise dg.Failure(
+                f"{run.stage.name} refuses: {'; '.join(verdict.failures)}",
+                metadata={"subject": verdict.subject, "reasons": dg.MetadataValue.md(verdict.markdown())},
+                allow_retries=False,
+            ) from None  # the reasons are the message; our own frames would only hide them
+        if isinstance(error, BadInput | DataNotPushed):
+            self._close("failed", f"{run.stage.name}: {error}")
+            raise dg.Failure(str(error), allow_retries=False) from None
+        if isinstance(error, Exception) and not isinstance(error, dg.Failure | LedgerError) and is_full(error):
+            # Trying again by itself would only fill what is freed; a person makes room and says so.
+            home = place_of(error, run.settings.home)
+            text = str(error) if isinstance(error, DiskFull) else full(f"{run.stage.name} ({_first(error)})", home)
+            self._close("failed", f"{run.stage.name}: {text}")
+            raise dg.Failure(text, allow_retries=False) from error
+        if isinstance(error, ProgramError | StoreError):
+            raise dg.Failure(str(error), allow_retries=False) from error
+
+    def _close(self, status: Any, detail: str) -> None:
+        if self.run.request is None:
+            return
+        try:
+            self.run.ledger.close(self.run.request, status, detail)
+        except LedgerError as error:
+            # The outcome itself is what people must read first. The request stays open, and is carried on.
+            self.run.log.error(f"the outcome is not in the ledger: {error}")
+
+
+def _first(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

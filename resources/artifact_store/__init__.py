@@ -1,0 +1,1 @@
+"""Content-addressed storage of what stages make."""

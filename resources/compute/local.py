@@ -1,0 +1,320 @@
+"""Where programs run: submit or adopt, poll, cancel. Here as local subprocesses that outlive the run that began them.
+
+A job's name is derived from its key, so the same work is never done twice: whoever asks for it while it runs adopts
+it. Its folder holds spec.json, log.txt, progress.jsonl, result.json (written last) and an `alive` file that the
+process itself keeps locked: the kernel drops the lock with the process, so there is no stale pid to mistake.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import psutil
+from pydantic import BaseModel
+
+from llmops_assets.domain.keys import short
+from llmops_assets.domain.models import Frozen
+from llmops_assets.machine.disk_space import DiskFull, full, has_no_room, says_full
+from llmops_assets.machine.processes import POLITE_THREADS
+from llmops_assets.programs.runtime.entry import DISK_FULL
+
+ALLOWED_ENVIRONMENT = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "TMPDIR",
+    "CUDA_VISIBLE_DEVICES",
+    "LD_LIBRARY_PATH",
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "HF_HOME",
+    "HF_ENDPOINT",
+)
+"""What a program sees of our environment. No credentials: a project's own code runs there."""
+
+R = TypeVar("R", bound=BaseModel)
+OnProgress = Callable[[dict[str, Any]], None]
+
+
+class ProgramError(Exception):
+    """The program ended without a result and nobody's input is known to be at fault: worth another try."""
+
+
+class BadInput(Exception):
+    """The program says that its input is at fault: trying again would not help."""
+
+
+class Job(Frozen):
+    name: str
+    """Derived from the key of the work."""
+    program: str
+    """Module under llmops_assets.programs."""
+    spec: dict[str, Any]
+    heavy: bool = False
+    """Takes the one slot for heavy programs."""
+
+
+class Finished(Frozen):
+    result: dict[str, Any]
+    folder: str
+    seconds: float
+    adopted: bool
+
+    def read(self, model: type[R]) -> R:
+        return model.model_validate(self.result)
+
+    @property
+    def artifact(self) -> Path:
+        return Path(self.folder) / "artifact"
+
+
+class Compute(Protocol):
+    """The one small interface behind which programs run."""
+
+    def run(self, job: Job, on_progress: OnProgress | None = None) -> Finished: ...
+
+    def cancel(self, name: str) -> bool: ...
+
+    def cancel_work(self, keys: Iterable[str]) -> list[str]: ...
+
+    def clean(self, name: str) -> None: ...
+
+    def ended(self) -> list[str]: ...
+
+
+class LocalCompute:
+    """Subprocesses on this machine, or in this pod.
+
+    Args:
+        one_heavy: heavy programs wait for each other. In pods the scheduler shares out what there is, and a home that
+            many of them mount would make all wait for one.
+    """
+
+    def __init__(self, home: Path, threads: int | None = None, poll_s: float = 0.2, one_heavy: bool = True):
+        self.jobs, self.threads, self.poll_s, self.one_heavy = home / "jobs", threads, poll_s, one_heavy
+
+    def folder(self, name: str) -> Path:
+        return self.jobs / name
+
+    def run(self, job: Job, on_progress: OnProgress | None = None) -> Finished:
+        """Submits the job or adopts the one at work, and waits for its result.
+
+        Raises:
+            BadInput: the program named its input as the fault.
+            DiskFull: the program ran out of space, or there is none to start it.
+            ProgramError: it ended without a result: killed, out of memory, or a fault of its own.
+        """
+        folder = self.folder(job.name)
+        began = time.monotonic()
+        with self._slot(job.heavy):
+            folder.mkdir(parents=True, exist_ok=True)  # whoever had the slot may just have cleaned it away
+            process, adopted = self._submit_or_adopt(job, folder)
+            try:
+                self._wait(folder, process, on_progress)
+            except BaseException as error:
+                # A person cancelled the run: its program goes too. A fault of ours leaves it to be adopted.
+                if not isinstance(error, Exception):
+                    self.cancel(job.name)
+                raise
+        return self._collect(job, folder, process, adopted, time.monotonic() - began)
+
+    def _wait(self, folder: Path, process: "subprocess.Popen[bytes] | None", on_progress: OnProgress | None) -> None:
+        seen = 0
+        while True:
+            running = _locked(folder / "alive") if process is None else process.poll() is None
+            seen = _report(folder / "progress.jsonl", seen, on_progress)
+            if not running:
+                break
+            time.sleep(self.poll_s)
+        _report(folder / "progress.jsonl", seen, on_progress)
+
+    def _submit_or_adopt(self, job: Job, folder: Path) -> tuple["subprocess.Popen[bytes] | None", bool]:
+        descriptor = os.open(folder / "alive", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if _locked(folder / "alive"):
+                        return None, True  # somebody's process holds it: adopt
+                    # Somebody only looked whether it is held, and is done by now.
+            if (folder / "result.json").exists():
+                return None, True  # it finished while nobody watched
+            (folder / "error.json").unlink(missing_ok=True)
+            spec = folder / "spec.json"
+            spec.write_text(json.dumps(job.spec, indent=1))
+            command = [
+                sys.executable,
+                "-m",
+                f"llmops_assets.programs.{job.program}",
+                "--spec",
+                str(spec),
+                "--output",
+                str(folder),
+            ]
+            with (folder / "log.txt").open("ab") as log:
+                # The lock's descriptor goes to the child; closing ours leaves the child as its only holder.
+                process = subprocess.Popen(
+                    command,
+                    cwd=folder,
+                    env=self.environment(folder),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    pass_fds=(descriptor,),
+                )
+            (folder / "pid").write_text(str(process.pid))
+            return process, False
+        finally:
+            os.close(descriptor)
+
+    def environment(self, folder: Path) -> dict[str, str]:
+        """An allow-list of ours, a home of its own, and no hub."""
+        env = {k: os.environ[k] for k in ALLOWED_ENVIRONMENT if k in os.environ}
+        home = folder / "home"
+        home.mkdir(exist_ok=True)
+        env |= {"HOME": str(home), "PYTHONUNBUFFERED": "1", "HF_HUB_DISABLE_TELEMETRY": "1", **POLITE_THREADS}
+        if self.threads:
+            env["OMP_NUM_THREADS"] = str(self.threads)
+        return env
+
+    def _collect(
+        self, job: Job, folder: Path, process: "subprocess.Popen[bytes] | None", adopted: bool, seconds: float
+    ) -> Finished:
+        result, error = folder / "result.json", folder / "error.json"
+        if result.exists():
+            return Finished(result=json.loads(result.read_text()), folder=str(folder), seconds=seconds, adopted=adopted)
+        if error.exists():
+            value = json.loads(error.read_text())
+            where = f"{value['where']}: " if value.get("where") else ""
+            raise BadInput(f"{where}{value['message']}")
+        code = process.returncode if process is not None else None
+        tail = _tail(folder / "log.txt")
+        if code == DISK_FULL or (code is None and (has_no_room(folder) or says_full(tail))):
+            raise DiskFull(full(f"what {job.program} writes", folder))
+        if code is not None and code < 0:
+            name = signal.Signals(-code).name
+            hint = " (the kernel's out-of-memory killer uses it too)" if name == "SIGKILL" else ""
+            how = f"was killed by {name}{hint}"
+        elif code is None:
+            how = "ended without a result"
+        else:
+            how = f"ended with exit code {code}"
+        raise ProgramError(f"{job.program} {how}; its log is {folder / 'log.txt'}\n{tail}")
+
+    @contextmanager
+    def _slot(self, heavy: bool) -> Iterator[None]:
+        """The one slot for heavy programs: an flock, so that it falls with whoever held it."""
+        if not (heavy and self.one_heavy):
+            yield
+            return
+        self.jobs.mkdir(parents=True, exist_ok=True)
+        with (self.jobs / ".slot").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def cancel(self, name: str) -> bool:
+        """Ends the job's whole process group; True if it was running."""
+        folder = self.folder(name)
+        if not _locked(folder / "alive"):
+            return False
+        try:
+            os.killpg(int((folder / "pid").read_text()), signal.SIGTERM)
+        except (FileNotFoundError, ValueError, ProcessLookupError):
+            return False
+        return True
+
+    def cancel_all(self) -> list[str]:
+        """Ends every job; their names."""
+        return self._end([f.name for f in sorted(self.jobs.glob("*")) if f.is_dir()])
+
+    def cancel_work(self, keys: Iterable[str]) -> list[str]:
+        """Ends every job that works under one of these keys; their names."""
+        ends = {short(key) for key in keys}
+        return self._end([f.name for f in sorted(self.jobs.glob("*-*")) if f.name.rsplit("-", 1)[1] in ends])
+
+    def _end(self, names: list[str]) -> list[str]:
+        names = [name for name in names if self.cancel(name)]
+        gone = [p for n in names if (p := _process(self.folder(n)))]
+        _, alive = psutil.wait_procs(gone, timeout=10)
+        for process in alive:
+            os.killpg(process.pid, signal.SIGKILL)
+        return names
+
+    def clean(self, name: str) -> None:
+        """Drops a job's folder, once its result is safe in store and ledger."""
+        if not _locked(self.folder(name) / "alive"):
+            shutil.rmtree(self.folder(name), ignore_errors=True)
+
+    def ended(self) -> list[str]:
+        """The names of all jobs that left a folder and are not at work."""
+        return [f.name for f in sorted(self.jobs.glob("*-*")) if f.is_dir() and not _locked(f / "alive")]
+
+
+def _process(folder: Path) -> psutil.Process | None:
+    try:
+        return psutil.Process(int((folder / "pid").read_text()))
+    except (OSError, ValueError, psutil.NoSuchProcess):
+        return None
+
+
+def _locked(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who look do not take each other for it
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def _report(path: Path, seen: int, on_progress: OnProgress | None) -> int:
+    """Hands on whole new lines; returns how many bytes were read. A line that a kill cut short is left out."""
+    if not path.exists():
+        return seen
+    with path.open("rb") as file:
+        file.seek(seen)
+        data = file.read()
+    end = data.rfind(b"\n") + 1
+    for line in data[:end].splitlines() if on_progress is not None else ():
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        assert on_progress is not None
+        on_progress(value)
+    return seen + end
+
+
+def _tail(path: Path, lines: int = 25) -> str:
+    if not path.exists():
+        return ""
+    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+
+
+def hardware_class() -> str:
+    """A coarse name of this machine's kind: figures on speed are only comparable within one."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return f"cpu-{cpus}"
+
+
+__all__ = [
+    "BadInput", "Compute", "DiskFull", "Finished", "Job", "LocalCompute", "Mapping", "ProgramError", "hardware_class",
+]  # fmt: skip

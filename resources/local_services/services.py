@@ -1,0 +1,215 @@
+"""The local profile's own services: Dagster's code server, webserver and daemon, and MLflow's server. Ended by `down`.
+
+They run under a supervisor that restarts them. Endpoints are not here: they belong to `resources.serving.local`, under
+a supervisor of their own, and outlive these.
+"""
+
+import fcntl
+import os
+import socket
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+
+import yaml
+
+from llmops_assets.config.project import ConfigError
+from llmops_assets.config.settings import Settings
+from llmops_assets.machine.supervisor import Process, Program, Supervisor
+from llmops_assets.machine.unix_sockets import NotPrivate, make_socket_folder, socket_folder
+from resources.tracking.mlflow import Tracking
+
+LOCATION = "llmops_assets.definitions"
+CODE_SERVER, DAEMON = "resources.local_services.code_server", "resources.local_services.daemon"
+STARTS = 3
+"""A program that ended so often before it answered will not come up by itself."""
+
+
+class Service:
+    """A program, and where it answers when it is up."""
+
+    def __init__(self, name: str, *command: str, port: int | None = None, path: str = "", unix: Path | None = None):
+        # What a killed one left behind is ended before it is started again.
+        fresh = (sys.executable, "-m", "llmops_assets.machine.clean_start", sys.executable, "-m", *command)
+        self.program, self.name = Program(name=name, command=fresh, stop_wait_s=5), name
+        self.port, self.path, self.unix = port, path, unix
+
+    def answers(self) -> bool:
+        if self.unix is not None:
+            with socket.socket(socket.AF_UNIX) as probe:
+                return probe.connect_ex(os.fspath(self.unix)) == 0
+        if self.port is None:
+            return True
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{self.path}", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+
+def dagster_home(settings: Settings) -> Path:
+    """DAGSTER_HOME, or a folder under home; made and configured once, then left to its owner."""
+    folder = Path(os.environ.get("DAGSTER_HOME") or settings.home / "dagster").expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "dagster.yaml").exists():
+        (folder / "dagster.yaml").write_text(files("resources.local_services").joinpath("dagster.yaml").read_text())
+    os.environ["DAGSTER_HOME"] = str(folder)
+    return folder
+
+
+def _make_history(home: Path) -> None:
+    """Dagster's databases, made by one process: three that start at once on an empty folder break them for good."""
+    if (home / "schedules" / "schedules.db").exists():
+        return
+    import dagster as dg
+
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        instance.get_runs(limit=1)
+        instance.all_instigator_state()
+        instance.get_latest_materialization_event(dg.AssetKey("none"))
+
+
+def _make_tracking(tracking: Tracking) -> None:
+    """MLflow's database too, before its server and a run's worker both find none and make it."""
+    if tracking.database is not None and not tracking.database.exists():
+        assert tracking.client
+
+
+def start(settings: Settings, dagster_port: int, mlflow_port: int | None, say: Callable[[str], None]) -> None:
+    """Starts what does not run yet and waits until it answers.
+
+    Raises:
+        ConfigError: a port is taken, or a service does not come up; names its log.
+        ServingError: the supervisor itself does not start, or cannot end what an earlier one left behind.
+    """
+    with _locked(settings) as folder:
+        try:
+            sockets = make_socket_folder(folder)
+        except NotPrivate as error:
+            raise ConfigError([str(error)]) from error
+        services = _services(settings, sockets, dagster_port, mlflow_port)
+        supervisor = _supervisor(settings, _environment(settings))
+        alive = supervisor.alive()
+        if not alive:
+            supervisor.end_left_behind()  # it may hold the ports
+            _make_history(dagster_home(settings))
+            if mlflow_port is not None:
+                _make_tracking(Tracking(settings.mlflow_uri))
+        running = supervisor.processes()
+        for service in services:
+            if service.name not in running and service.port is not None and not port_is_free(service.port):
+                taken = f"port {service.port} is taken, so {service.name} cannot listen there"
+                raise ConfigError([f"{taken}; free it or choose another port"])
+        code = next(s.unix for s in services if s.unix is not None)
+        place = {"grpc_server": {"socket": str(code), "location_name": LOCATION}}
+        (folder / "workspace.yaml").write_text(yaml.safe_dump({"load_from": [place]}))
+        for service in services:
+            if service.port is not None:
+                told = folder / f"{service.name.removesuffix('-webserver')}.url"
+                told.write_text(f"http://127.0.0.1:{service.port}")
+        programs = [service.program for service in services]
+        if alive:
+            supervisor.apply(programs)
+        else:
+            supervisor.start(programs)
+    for service in services:
+        if service.name not in running and service.port is not None:
+            say(f"{service.name} starts on http://127.0.0.1:{service.port}")
+    for service in services:
+        _await(settings, supervisor, service)
+
+
+def _services(settings: Settings, sockets: Path, dagster_port: int, mlflow_port: int | None) -> list[Service]:
+    code, here = sockets / "code.sock", ("-h", "127.0.0.1")
+    wanted = [
+        Service("dagster-code", CODE_SERVER, "-m", LOCATION, "--socket", str(code), unix=code),
+        Service(
+            "dagster-webserver", "dagster_webserver", "-w", "workspace.yaml", *here, "-p", str(dagster_port),
+            port=dagster_port, path="/server_info",
+        ),
+        Service("dagster-daemon", DAEMON, "run", "-w", "workspace.yaml"),
+    ]  # fmt: skip
+    if mlflow_port is not None:
+        store = ("--backend-store-uri", settings.mlflow_uri, "--workers", "1")
+        wanted.append(
+            Service(
+                "mlflow", "mlflow", "server", *store, *here, "-p", str(mlflow_port), port=mlflow_port, path="/health"
+            )
+        )
+    return wanted
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    return {
+        **os.environ,
+        "DAGSTER_HOME": str(dagster_home(settings)),
+        "LLMOPS_HOME": str(settings.home),
+        "LLMOPS_SETTINGS": os.environ.get("LLMOPS_SETTINGS") or str(settings.home / "settings.yaml"),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "1",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+
+
+def _supervisor(settings: Settings, environment: Mapping[str, str] | None = None) -> Supervisor:
+    folder = _folder(settings)
+    return Supervisor(folder, socket_folder(folder) / "supervisor.sock", environment)
+
+
+def _folder(settings: Settings) -> Path:
+    return settings.home.expanduser().absolute() / "services"
+
+
+@contextmanager
+def _locked(settings: Settings) -> Iterator[Path]:
+    """The services' folder, held by a lock that serializes every start and stop."""
+    folder = _folder(settings)
+    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
+
+
+def _await(settings: Settings, supervisor: Supervisor, service: Service, seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    pids: set[int] = set()
+    while time.monotonic() < deadline and len(pids) <= STARTS:
+        if service.answers():
+            return
+        process = supervisor.processes().get(service.name)
+        pids |= {process.pid} - {0} if process else set()
+        time.sleep(0.2)
+    log = _folder(settings) / "logs" / f"{service.name}.log"
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:]) if log.exists() else ""
+    where = service.unix or f"http://127.0.0.1:{service.port}{service.path}"
+    raise ConfigError([f"{service.name} does not answer on {where}; its log is {log}\n{tail}"])
+
+
+def stop(settings: Settings) -> list[str]:
+    """Ends the services and everything that they started; their names."""
+    if not _folder(settings).is_dir():
+        return []
+    with _locked(settings):
+        supervisor = _supervisor(settings)
+        ended = sorted(supervisor.processes())
+        supervisor.stop(patience_s=2.0)  # none has anything to save that it would not have after a power cut
+    return ended
+
+
+def processes(settings: Settings) -> dict[str, Process]:
+    """The services as their supervisor knows them, by name; empty while it does not run."""
+    return _supervisor(settings).processes()
+
+
+def port_is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,1 @@
+"""Base models from outside the project."""

@@ -1,0 +1,35 @@
+"""Base models from the Hugging Face hub, by commit. Safetensors only; never code, never pickle."""
+
+import os
+from pathlib import Path
+
+from resources.project_source.git_mirror import SourceError
+
+
+def download_base_model(home: Path, name: str, revision: str) -> Path:
+    """The folder of `name` at a commit SHA, downloaded once.
+
+    Raises:
+        SourceError: the hub cannot be reached, or has no such model.
+    """
+    folder = home / "hub" / name.replace("/", "--") / revision
+    if (folder / ".complete").exists():
+        return folder
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        snapshot_download(
+            name,
+            revision=revision,
+            local_dir=folder,
+            allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"],
+        )
+    except (HfHubHTTPError, OSError) as error:
+        raise SourceError(
+            f"model.base: {name} at {revision} cannot be fetched from the hub: {error}. Remedy: check name, commit and "
+            "access (HF_TOKEN), or track the model with DVC and name its path"
+        ) from error
+    (folder / ".complete").touch()
+    return folder

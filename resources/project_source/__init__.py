@@ -1,0 +1,1 @@
+"""The project's Git repository and its DVC data, read at a revision."""

@@ -1,0 +1,246 @@
+"""Reading a watched repository: a bare mirror kept by `git fetch`, read by pygit2 without a checkout.
+
+The user's own checkout is never touched. What the files mean belongs in `resources.project_source.revisions`.
+"""
+
+import fcntl
+import fnmatch
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from llmops_assets.domain.approval import Author
+from llmops_assets.domain.keys import digest
+
+
+class SourceError(Exception):
+    """The repository cannot be read as asked; the message says what to do."""
+
+
+OF_A_CALLER = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
+"""Set by Git for its hooks: from within one, our own commands would work on the caller's repository."""
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """One thread of one process at a time; the kernel drops the lock with whoever held it."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+class GitMirror:
+    """A bare mirror of one repository under the home folder. Constructing it does no I/O."""
+
+    def __init__(self, url: str, branch: str, folder: Path):
+        self.url, self.branch, self.folder = url, branch, folder
+
+    @property
+    def shown(self) -> str:
+        """The URL as it may be shown: without credentials."""
+        return without_credentials(self.url)
+
+    def fetch(self) -> None:
+        """Brings the mirror up to date; old commits stay, also after a force-push.
+
+        Raises:
+            SourceError: the remote cannot be reached or is no repository.
+        """
+        with alone(self.folder.parent / f"{self.folder.name}.lock"):
+            if not (self.folder / "HEAD").exists():
+                self.folder.parent.mkdir(parents=True, exist_ok=True)
+                self._git("init", "--quiet", "--bare", str(self.folder), where=self.folder.parent)
+                # Objects that no branch holds any more stay readable: provenance outlives a force-push.
+                self._git("config", "gc.auto", "0")
+            self._git(
+                "fetch",
+                "--quiet",
+                "--prune",
+                "--no-auto-gc",
+                "--",
+                self.url,
+                "+refs/heads/*:refs/remotes/origin/*",
+                "+refs/tags/*:refs/tags/*",
+            )
+
+    def _git(self, *args: str, where: Path | None = None) -> str:
+        env = {k: v for k, v in os.environ.items() if k not in OF_A_CALLER}
+        env |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+        try:
+            done = subprocess.run(
+                ["git", *args],
+                cwd=where or self.folder,
+                env=env,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                stdin=subprocess.DEVNULL,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise SourceError(f"git {args[0]} of {self.shown} did not answer within 120 s") from error
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or ["no message"]
+            told = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[0])
+            what = "is unreachable" if args[0] == "fetch" else f"git {args[0]} failed"
+            raise SourceError(f"{self.shown}: {what}: {without_credentials(told)}")
+        return done.stdout
+
+    @property
+    def repo(self) -> Any:
+        import pygit2
+
+        if not (self.folder / "HEAD").exists():
+            raise SourceError(f"{self.shown} was never fetched")
+        return pygit2.Repository(str(self.folder))
+
+    def head(self) -> str | None:
+        """The commit of the watched branch as of the last fetch; None if there is no such branch."""
+        reference = self.repo.references.get(f"refs/remotes/origin/{self.branch}")
+        return str(reference.target) if reference is not None else None
+
+    def resolve(self, name: str) -> str:
+        """The commit SHA of a SHA, a prefix of one, a branch or a tag.
+
+        Raises:
+            SourceError: there is no such revision.
+        """
+        repo = self.repo
+        for candidate in (name, f"origin/{name}"):
+            try:
+                commit, _ = repo.resolve_refish(candidate)
+                return str(commit.id)
+            except (KeyError, ValueError):
+                continue
+        raise SourceError(f"{name!r} is no commit, branch or tag of {self.shown}")
+
+    def commit(self, revision: str) -> Any:
+        """The commit of a full SHA.
+
+        Raises:
+            SourceError: the mirror does not hold it.
+        """
+        try:
+            return self.repo[revision]
+        except (KeyError, ValueError) as error:
+            raise SourceError(f"{revision} is no commit of {self.shown}") from error
+
+    def read(self, revision: str, path: str) -> bytes | None:
+        """A file's content at a revision, None if there is none."""
+        try:
+            entry = self.commit(revision).tree[path]
+        except KeyError:
+            return None
+        return bytes(entry.data) if entry.type_str == "blob" else None
+
+    def author(self, revision: str) -> str:
+        signature = self.commit(revision).author
+        return f"{signature.name} <{signature.email}>"
+
+    def authors(self, revision: str, since: str | None) -> list[Author]:
+        """Who wrote the commits that a revision has and `since` lacks; never nobody.
+
+        All of its history if `since` is None or gone; the commit's own authors if it brings nothing new, as when an
+        older commit is deployed again. `Co-authored-by` counts.
+        """
+        import pygit2
+
+        walker = self.repo.walk(self.commit(revision).id, pygit2.enums.SortMode.TOPOLOGICAL)
+        if since is not None:
+            with suppress(KeyError, ValueError, pygit2.GitError):
+                walker.hide(self.repo[since].id)
+        found = {a: None for commit in walker for a in _authors_of(commit)}
+        return list(found or _authors_of(self.commit(revision)))
+
+    def between(self, before: str, after: str) -> list[str]:
+        """The branch's commits that lie between two revisions, oldest first; none if `before` is gone."""
+        import pygit2
+
+        walker = self.repo.walk(self.commit(after).id, pygit2.enums.SortMode.TOPOLOGICAL)
+        walker.simplify_first_parent()
+        try:
+            walker.hide(self.repo[before].id)
+        except (KeyError, ValueError, pygit2.GitError):
+            return []
+        return [str(commit.id) for commit in walker][:0:-1]
+
+    def message(self, revision: str) -> str:
+        return (str(self.commit(revision).message).strip().splitlines() or ["(no message)"])[0]
+
+    def files(self, revision: str) -> dict[str, str]:
+        """Path → blob id (and mode, for executables) of every file at a revision."""
+        return dict(_walk(self.commit(revision).tree, ""))
+
+    def changed_files(self, before: str, after: str) -> list[str]:
+        """Paths that differ between two revisions."""
+        try:
+            old = self.files(before)
+        except SourceError:
+            old = {}
+        new = self.files(after)
+        return sorted(p for p in {*old, *new} if old.get(p) != new.get(p))
+
+    def export(self, revision: str, folder: Path) -> Path:
+        """A clean checkout of the revision for programs, made once and then reused."""
+        complete = folder.parent / f"{folder.name}.complete"
+        if (folder / ".git").exists() and complete.exists():
+            return folder
+        with alone(folder.parent / ".lock"):  # both sensors may ask at once
+            if (folder / ".git").exists() and complete.exists():
+                return folder
+            shutil.rmtree(folder, ignore_errors=True)
+            mirror = str(self.folder)
+            self._git("clone", "--quiet", "--shared", "--no-checkout", mirror, str(folder), where=folder.parent)
+            self._git("checkout", "--quiet", "--detach", revision, where=folder)
+            complete.touch()
+        return folder
+
+
+def _authors_of(commit: Any) -> list[Author]:
+    found = [Author(name=commit.author.name, email=commit.author.email)]
+    for name, email in re.findall(r"(?im)^co-authored-by:\s*(.*?)\s*<([^<>]+)>\s*$", str(commit.message)):
+        found.append(Author(name=name, email=email))
+    return found
+
+
+def local_identity() -> str:
+    """Who sits at this machine, as they say themselves: LLMOPS_USER, else Git's user.email; empty if nobody says.
+
+    It is not authentication: whoever may write to the ledger may call themselves what they like.
+    """
+    if named := os.environ.get("LLMOPS_USER", "").strip():
+        return named
+    try:
+        done = subprocess.run(["git", "config", "user.email"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()
+
+
+def without_credentials(text: str) -> str:
+    return re.sub(r"(://)[^@/\s]+@", r"\1***@", text)
+
+
+def _walk(tree: Any, prefix: str) -> Iterator[tuple[str, str]]:
+    for entry in tree:
+        path = f"{prefix}{entry.name}"
+        if entry.type_str == "tree":
+            yield from _walk(entry, f"{path}/")
+        else:
+            yield path, f"{entry.id}{'' if entry.filemode == 0o100644 else oct(entry.filemode)}"
+
+
+def ignored(path: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a path matches one of the globs; a glob without a slash matches file names in any folder."""
+    name = path.rsplit("/", 1)[-1]
+    return any(fnmatch.fnmatch(path, p) or ("/" not in p and fnmatch.fnmatch(name, p)) for p in patterns)
+
+
+def tree_digest(files: dict[str, str], leave_out: tuple[str, ...], also: frozenset[str]) -> str:
+    """One digest over the files that matter."""
+    return digest({p: blob for p, blob in sorted(files.items()) if p not in also and not ignored(p, leave_out)})

@@ -1,0 +1,180 @@
+"""A person's own working copy: Git and DVC made ready in it. Nothing is committed, pushed or overwritten.
+
+What belongs into a project is the affair of `llmops_assets.scaffold.project`; reading watched repositories that of
+`resources.project_source.git_mirror` and `resources.project_source.revisions`.
+"""
+
+import logging
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from resources.project_source.git_mirror import OF_A_CALLER, SourceError
+
+BRANCH = "main"
+_NEW = ("??", "A ", "AM")
+"""How `git status` marks files that no commit holds yet."""
+
+
+class WorkingCopy:
+    """The folder of a Git repository, or one that can become it.
+
+    Raises:
+        SourceError: the folder lies within another repository, or Git cannot be asked.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder.resolve()
+        if not (self.folder / ".git").exists() and (root := self._root()) is not None:
+            raise SourceError(
+                f"{self.folder} lies within the Git repository {root}, and llmops.yaml belongs at the root of one. "
+                f"Remedy: `llmops init {root}`, or `git init {self.folder}` first if it is to be one of its own"
+            )
+
+    def _root(self) -> Path | None:
+        """The repository around a folder that has no .git, which need not exist yet."""
+        there = next(p for p in (self.folder, *self.folder.parents) if p.is_dir())
+        try:
+            bare = self.git("rev-parse", "--is-bare-repository", where=there) == "true"
+        except SourceError as error:
+            if "not a git repository" in str(error):
+                return None
+            raise
+        if bare:
+            raise SourceError(f"{there} lies within a bare Git repository; clone it, and work in the clone")
+        return Path(self.git("rev-parse", "--show-toplevel", where=there))
+
+    def git(self, *args: str, where: Path | None = None) -> str:
+        env = {k: v for k, v in os.environ.items() if k not in OF_A_CALLER}
+        env |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+        try:
+            done = subprocess.run(
+                ["git", *args],
+                cwd=where or self.folder,
+                env=env,
+                capture_output=True,
+                text=True,
+                stdin=subprocess.DEVNULL,
+            )
+        except FileNotFoundError as error:
+            raise SourceError("git: not found; install it and try again") from error
+        if done.returncode:
+            raise SourceError(f"git {args[0]} in {where or self.folder}: {done.stderr.strip() or 'failed'}")
+        return done.stdout.rstrip("\n")
+
+    def ensure_git(self) -> str | None:
+        """What was done, in words; None if it is a repository already."""
+        if (self.folder / ".git").exists():
+            return None
+        self.git("init", "--quiet", f"--initial-branch={BRANCH}")
+        return f"Git: a new repository, branch {BRANCH}"
+
+    @property
+    def branch(self) -> str:
+        try:
+            return self.git("symbolic-ref", "--short", "HEAD")
+        except SourceError:
+            return BRANCH  # a detached head names none
+
+    @property
+    def origin(self) -> str | None:
+        """The remote to which commits are pushed; a local path is made absolute."""
+        try:
+            url = self.git("remote", "get-url", "origin")
+        except SourceError:
+            return None
+        is_path = "://" not in url and ":" not in url.split("/")[0]
+        return str((self.folder / url).resolve()) if is_path else url
+
+    def new_files(self) -> set[str]:
+        """Paths that no commit holds yet and that are not ignored."""
+        return {path for mark, path in self._status() if mark in _NEW}
+
+    def shortest(self, paths: Sequence[str]) -> list[str]:
+        """The same paths for `git add`, with whole folders where they hold nothing else that changed."""
+        status = [path for _, path in self._status()]
+        if sorted(paths) == sorted(status):
+            return ["--all"]
+        found: dict[str, None] = {}
+        for path in paths:
+            top = path.split("/")[0]
+            whole = "/" in path and all(p in paths for p in status if p.startswith(f"{top}/"))
+            found[f"{top}/" if whole else path] = None
+        return list(found)
+
+    def _status(self) -> list[tuple[str, str]]:
+        entries = self.git("status", "--porcelain", "--untracked-files=all", "--no-renames", "-z").split("\0")
+        return [(entry[:2], entry[3:]) for entry in entries if entry]
+
+    # -- DVC --------------------------------------------------------------------------------------------------------
+
+    def ensure_dvc(self) -> list[str]:
+        """What was done, in words: DVC initialized, and a remote where none is configured."""
+        from dvc.repo import Repo
+
+        done = []
+        with _dvc_errors(self.folder):
+            if not (self.folder / ".dvc").is_dir():
+                Repo.init(str(self.folder)).close()
+                done.append("DVC: initialized")
+            with Repo(str(self.folder)) as repo:
+                if not repo.config["remote"]:
+                    beside = self.folder.with_name(f"{self.folder.name}-dvc-remote")
+                    with repo.config.edit("repo") as config:
+                        config["remote"] = {"storage": {"url": str(beside)}}
+                        config["core"]["remote"] = "storage"
+                    done.append(
+                        f"DVC: no remote was configured, so `dvc push` goes to the folder {beside}, on this machine "
+                        "only; `dvc remote modify storage url s3://bucket/path` names one that others reach too"
+                    )
+                elif not repo.config["core"].get("remote"):
+                    names = ", ".join(repo.config["remote"])
+                    done.append(
+                        f"DVC: none of its remotes ({names}) is the default; `dvc remote default NAME` says which"
+                    )
+        return done
+
+    def untracked(self, paths: Sequence[str]) -> list[str]:
+        """Those that are there, but neither in Git nor tracked by DVC."""
+        return [p for p in paths if self._holds_something(p) and not self._in_git(p) and not self._in_dvc(p)]
+
+    def _holds_something(self, path: str) -> bool:
+        there = self.folder / path
+        return there.is_file() or (there.is_dir() and any(there.iterdir()))
+
+    def _in_git(self, path: str) -> bool:
+        return bool(self.git("ls-files", "--cached", "--", path))
+
+    def _in_dvc(self, path: str) -> bool:
+        parts = path.split("/")
+        if any((self.folder / ("/".join(parts[:n]) + ".dvc")).exists() for n in range(1, len(parts) + 1)):
+            return True
+        lock = self.folder / "dvc.lock"
+        stages = (yaml.safe_load(lock.read_text()) or {}).get("stages", {}) if lock.exists() else {}
+        return any(out.get("path") == path for stage in stages.values() for out in stage.get("outs", []))
+
+    def track(self, paths: Sequence[str]) -> None:
+        """`dvc add`."""
+        from dvc.repo import Repo
+
+        with _dvc_errors(self.folder), Repo(str(self.folder)) as repo:
+            repo.add([str(self.folder / p) for p in paths])
+
+
+@contextmanager
+def _dvc_errors(folder: Path) -> Iterator[None]:
+    from dvc.exceptions import DvcException
+
+    os.environ.setdefault("DVC_NO_ANALYTICS", "1")
+    logging.getLogger("dvc").setLevel(logging.WARNING)  # its advice on what to do next is not ours
+    try:
+        yield
+    except DvcException as error:
+        remedy = "mend that and run `llmops init` again; it goes on from there"
+        if "ignored" in str(error):
+            remedy = "take the line that ignores it out of .gitignore and run `llmops init` again"
+        raise SourceError(f"DVC in {folder}: {error}. Remedy: {remedy}") from error

@@ -1,0 +1,1 @@
+"""How Dagster's runs get a process or a pod."""

@@ -1,0 +1,98 @@
+"""The process that works for a run: started so that it outlives who started it, and known again by any other process.
+
+A fresh interpreter would spend more than a second on importing Dagster before each run. Workers are forked from
+Python's own fork server, which has imported it once. The location itself is always imported anew.
+"""
+
+import multiprocessing
+import os
+import runpy
+import sys
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import psutil
+from dagster import DagsterRun
+
+from llmops_assets.machine.processes import birth, is_alive
+
+# Dagster hides tags that begin so: they are for machines, and the list of runs shows five at most.
+PID_TAG = ".dagster/llmops_worker_pid"
+STARTED_TAG = ".dagster/llmops_worker_started"
+"""When, by the wall clock: for people. A process is known by its birth."""
+BIRTH_TAG = ".dagster/llmops_worker_birth"
+_PRELOADED = ["dagster._cli", "dagster._cli.api", "dagster._core.execution.api", "sqlalchemy.orm", "alembic.command"]
+
+
+def worker_tags(process: psutil.Process) -> dict[str, str]:
+    """Tags by which a worker is known again; a pid alone may be somebody else's by then."""
+    return {
+        PID_TAG: str(process.pid), STARTED_TAG: f"{process.create_time():.2f}", BIRTH_TAG: birth(process.pid),
+    }  # fmt: skip
+
+
+def worker_of(run: DagsterRun) -> psutil.Process | None:
+    """The run's worker, if it lives."""
+    if PID_TAG not in run.tags or BIRTH_TAG not in run.tags:
+        return None
+    try:
+        process = psutil.Process(int(run.tags[PID_TAG]))
+        same = birth(process.pid) == run.tags[BIRTH_TAG]
+        return process if same and is_alive(process) else None
+    except (psutil.NoSuchProcess, OSError, ValueError):
+        return None
+
+
+def start_detached(module: str, arguments: Sequence[str], log: Path) -> int:
+    """Starts `python -m module …` as it would run from here, in a session of its own and nobody's child; its pid.
+
+    Raises:
+        RuntimeError: it could not be started; the log may say why.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    told, tell = context.Pipe(duplex=False)
+    target = (module, list(arguments), str(log), dict(os.environ), str(Path.cwd()), tell)
+    between = context.Process(target=_detach, args=target, name=f"start {module}")
+    between.start()
+    tell.close()
+    try:
+        return int(told.recv())
+    except EOFError:
+        raise RuntimeError(f"python -m {module} could not be started; {log} may say why") from None
+    finally:
+        told.close()
+        between.join()
+
+
+def _detach(
+    module: str, arguments: list[str], log: str, environment: dict[str, str], folder: str, tell: Connection
+) -> None:
+    pid = os.fork()
+    if pid:
+        tell.send(pid)
+        return  # this process ends here, so that its child is nobody's: no zombie, and it outlives the fork server
+    tell.close()
+    code: int | str | None = 1
+    try:
+        os.setsid()
+        for target, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY | os.O_CREAT | os.O_APPEND)):
+            source = os.open(log if target else os.devnull, flags, 0o644)
+            os.dup2(source, target)
+            os.close(source)
+        os.dup2(1, 2)
+        os.environ.clear()
+        os.environ.update(environment)
+        os.chdir(folder)
+        sys.argv = [module, *arguments]
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        code = 0
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else int(code is not None))

@@ -1,0 +1,1 @@
+"""Endpoints: releases behind stable URLs."""

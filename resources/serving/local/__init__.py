@@ -1,0 +1,1 @@
+"""Serving on this machine: llama.cpp engines and Envoy under supervisord."""

@@ -1,0 +1,195 @@
+"""The local serving: endpoints that outlive the run that deployed them.
+
+A llama.cpp process per release and environment and an Envoy in front, all under a supervisor. How traffic should move
+is decided elsewhere; this module moves it, and converges however often it is asked. `Serving` is what others rely on.
+"""
+
+import shutil
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+from llmops_assets.config.settings import ServingSettings
+from llmops_assets.domain.records import Release
+from llmops_assets.machine import ports
+from llmops_assets.programs.runtime.specs import ServeSpec
+from resources.serving.interface import Endpoint, Serving, Traffic
+from resources.serving.local.envoy_config import RELEASE_HEADER, integer_weights
+from resources.serving.local.reconciler import ENGINE, Convergence, healthy
+from resources.serving.local.state import Replica, ServingError, State, StateFiles, endpoint_key
+
+__all__ = ["RELEASE_HEADER", "Endpoint", "LocalServing", "Serving", "ServingError", "Traffic"]
+
+WILDCARDS = ("0.0.0.0", "::", "")
+
+
+class LocalServing(Serving):
+    """Serving on this machine.
+
+    Args:
+        home: the folder of all state; this one keeps to `<home>/serving`.
+        start_timeout_s: how long an engine may take until it is healthy.
+        engine: command of the engine program; takes --spec and --output.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        settings: ServingSettings,
+        start_timeout_s: float = 120.0,
+        engine: tuple[str, ...] = ENGINE,
+    ) -> None:
+        self._settings = settings
+        self._start_timeout_s = start_timeout_s
+        self._files = StateFiles(home)
+        self._machine = Convergence(self._files, settings, engine)
+
+    def base_url(self, project: str, environment: str) -> str:
+        host = "127.0.0.1" if self._settings.host in WILDCARDS else self._settings.host
+        host = f"[{host}]" if ":" in host else host
+        return f"http://{host}:{self._settings.port}/{endpoint_key(project, environment)}/v1"
+
+    def candidate_headers(self, release_digest: str) -> dict[str, str]:
+        return {RELEASE_HEADER: release_digest}
+
+    def deploy(
+        self,
+        project: str,
+        environment: str,
+        release: Release,
+        model_file: Path,
+        on_wait: Callable[[str], None] | None = None,
+        sha256: str = "",
+    ) -> None:
+        if not model_file.is_file():
+            raise ServingError(f"{model_file}: no such file; the release's weights must be here before it is deployed")
+        with self._files.locked():
+            state = self._files.read()
+            known = state.replica(project, environment, release.digest)
+            replica = known or self._new_replica(state, project, environment, release)
+            spec = replica.spec.model_copy(update={"model": str(model_file.absolute()), "sha256": sha256})
+            replica = replica.model_copy(update={"spec": spec, "draining": False})
+            self._machine.to(state.having(replica))
+        try:
+            self._machine.await_healthy(replica.name, self._start_timeout_s, on_wait or (lambda message: None))
+        except ServingError:
+            with self._files.locked():
+                state = self._files.read()
+                if known is None and not state.weight(replica):
+                    self._machine.to(state.without(replica))
+            raise
+
+    def route(self, project: str, environment: str, weights: Mapping[str, float]) -> None:
+        shares = {release: float(weight) for release, weight in weights.items() if weight}
+        if any(w < 0 for w in shares.values()) or (weights and abs(sum(shares.values()) - 1) > 1e-6):
+            raise ServingError(f"the weights {dict(weights)} are not shares that sum to 1")
+        shares = {release: w for release, w in shares.items() if integer_weights(shares)[release]}
+        with self._files.locked():
+            state = self._files.read()
+            for release in shares:
+                replica = state.replica(project, environment, release)
+                if replica is None:
+                    raise ServingError(f"{release} is not deployed to {project}/{environment}: deploy it first")
+                state = state.having(replica.model_copy(update={"draining": False}))
+            self._machine.to(state.routed(endpoint_key(project, environment), shares))
+
+    def retire(self, project: str, environment: str, release_digest: str, drain_s: float) -> None:
+        with self._files.locked():
+            state = self._files.read()
+            replica = state.replica(project, environment, release_digest)
+            if replica is None:
+                return
+            if weight := state.weight(replica):
+                raise ServingError(f"{replica.name} has {weight:.0%} of the traffic: route it elsewhere first")
+            self._machine.to(state.having(replica.model_copy(update={"draining": True})))
+        deadline = time.monotonic() + drain_s
+        quiet = 0
+        # Two quiet looks: a request may have been on its way to the engine when the routes changed.
+        while quiet < 2 and time.monotonic() < deadline:
+            time.sleep(min(0.2, drain_s))
+            with suppress(ServingError):  # a gateway that restarts cannot tell; wait on
+                quiet = quiet + 1 if self.traffic(project, environment, release_digest).active == 0 else 0
+        with self._files.locked():
+            state = self._files.read()
+            replica = state.replica(project, environment, release_digest)
+            if replica and replica.draining:  # else somebody wanted it back meanwhile
+                self._machine.to(state.without(replica))
+
+    def weights(self, project: str, environment: str) -> dict[str, float]:
+        return dict(self._files.read().weights.get(endpoint_key(project, environment), {}))
+
+    def deployed(self, project: str, environment: str) -> tuple[str, ...]:
+        key = endpoint_key(project, environment)
+        return tuple(r.release for r in self._files.read().replicas if r.key == key)
+
+    def endpoints(self, project: str | None = None) -> list[Endpoint]:
+        state = self._files.read()
+        replicas = [r for r in state.replicas if project in (None, r.project)]
+        fit = {r.name for r in replicas if healthy(r)}
+        reachable, supervised = self._machine.gateway.ready(), self._machine.supervisor.alive()
+        found = []
+        for key in sorted({r.key for r in replicas}):
+            ordered = sorted((r for r in replicas if r.key == key), key=state.weight, reverse=True)
+            sharing = [r.name in fit for r in ordered if state.weight(r)]
+            for position, replica in enumerate(ordered):
+                status: Literal["serving", "degraded", "down", "candidate"]
+                if position or not sharing:
+                    status = "candidate" if reachable and replica.name in fit else "down"
+                elif not reachable or not any(sharing):
+                    status = "down"
+                else:
+                    status = "serving" if supervised and all(sharing) else "degraded"
+                found.append(
+                    Endpoint(
+                        project=replica.project,
+                        environment=replica.environment,
+                        base_url=self.base_url(replica.project, replica.environment),
+                        model=replica.spec.alias,
+                        release=replica.release,
+                        status=status,
+                    )
+                )
+        return found
+
+    def traffic(self, project: str, environment: str, release_digest: str) -> Traffic:
+        replica = self._files.read().replica(project, environment, release_digest)
+        count = self._machine.gateway.counters(replica) if replica else {}
+        return Traffic(
+            requests=count.get("upstream_rq_completed", 0),
+            errors=count.get("upstream_rq_5xx", 0),
+            broken=count.get("upstream_cx_destroy_remote_with_active_rq", 0),
+            active=count.get("upstream_rq_active", 0) + count.get("upstream_rq_pending_active", 0),
+        )
+
+    def stopped(self) -> bool:
+        return self._files.read().stopped
+
+    def ensure_running(self) -> tuple[str, ...]:
+        with self._files.locked():
+            return self._machine.to(self._files.read())
+
+    def down(self, forget: bool = False) -> None:
+        if not self._files.folder.is_dir():
+            return
+        with self._files.locked():
+            with suppress(ServingError):  # a state that cannot be read is left for its owner to look at
+                self._files.write(State() if forget else self._files.read(), stopped=True)
+            self._machine.supervisor.stop()
+            self._files.drop_sockets()
+            if forget:
+                shutil.rmtree(self._files.replicas)
+
+    def _new_replica(self, state: State, project: str, environment: str, release: Release) -> Replica:
+        # Different homes begin at different places, so that two that start at once do not choose the same port.
+        first = 10_000 + zlib.crc32(str(self._files.folder).encode()) % 20_000
+        spec = ServeSpec(
+            model="",
+            alias=project,
+            chat_template=release.chat_template,
+            port=ports.free_port("127.0.0.1", first, self._machine.taken_ports(state)),
+            serving=release.serving,
+        )
+        return Replica(project=project, environment=environment, release=release.digest, spec=spec)

@@ -1,0 +1,115 @@
+"""The sensor that carries on: releases that a person approved, and requests whose run ended without an outcome.
+
+A thin shell over `domain.requests`, as the others are.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import dagster as dg
+
+from llmops_assets.config.project import ConfigError
+from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.delivery.approvals import weigh_now
+from llmops_assets.delivery.planning import plan_revision
+from llmops_assets.delivery.request_runs import refused_in, run_request, skips_in_words, state_of_run
+from llmops_assets.domain.chain import AFTER_APPROVAL
+from llmops_assets.domain.keys import short
+from llmops_assets.domain.requests import Again, Close, Leave, Request, RunState, after_waiting, carry_on
+from resources.ledger import Conflict, Ledger
+from resources.project_source.git_mirror import SourceError
+from resources.project_source.revisions import Source
+
+NEEDS = {"settings", "ledger", "store", "sources", "serving"}
+
+
+class Missing:
+    """For how long each request has been seen without its run.
+
+    By a clock that nobody sets, and so in this process only: a new code server begins to count anew.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock, self._since = clock, dict[str, float]()
+
+    def seconds(self, request: Request, run: RunState) -> float:
+        self._since = {request.name: self._since.get(request.name, self._clock())} if run == "missing" else {}
+        return self._clock() - self._since[request.name] if self._since else 0.0
+
+
+def build_carry_on_sensor(project: ProjectSource, job: Any, settings: Settings) -> dg.SensorDefinition:
+    """Carries on what a person approved and requests whose run ended without an outcome; keeps the endpoints up."""
+    missing = Missing()
+
+    @dg.sensor(
+        name=f"{project.group}_carry_on",
+        job=job,
+        minimum_interval_seconds=settings.poll,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Carries on releases of {project.name} that a person approved and runs that died, and keeps its "
+        "endpoints up after a reboot.",
+        required_resource_keys=NEEDS,
+    )
+    @skips_in_words
+    def _sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        ledger, source = context.resources.ledger, context.resources.sources(project)
+        _keep_serving(context)
+        requests = ledger.requests(project.name)
+        active = [r for r in requests if r.active]
+        waiting = [r for r in requests if r.status == "waiting"]
+        if not active and waiting:
+            return _after_waiting(source, ledger, requests, waiting[-1])
+        if not active:
+            return dg.SkipReason("; ".join(["no request is open", *map(str, ledger.holds(project.name))]))
+        request = active[-1]
+        run = state_of_run(context.instance, request)
+        refused = refused_in(context.instance, request) if run == "succeeded" else ()
+        decision = carry_on(request, run, request == requests[-1], missing.seconds(request, run), refused)
+        if isinstance(decision, Leave):
+            return dg.SkipReason(decision.reason)
+        if isinstance(decision, Close):
+            ledger.close(request, decision.status, decision.detail)
+            return dg.SkipReason(f"{short(request.revision)} is {decision.status}: {decision.detail}")
+        assert isinstance(decision, Again)
+        try:
+            again = ledger.next_generation(request, decision.generation, decision.reason)
+            plan = plan_revision(source, ledger, context.resources.store, again.revision, again.base)
+        except Conflict as error:
+            return dg.SkipReason(f"somebody else carries on: {error}")
+        except (ConfigError, SourceError) as error:
+            return dg.SkipReason(f"{short(request.revision)} cannot be planned: {error}")
+        if plan.nothing_to_do:
+            ledger.close(again, "done", "nothing is left to do")
+            return dg.SkipReason(f"{short(again.revision)}: nothing is left to do")
+        return run_request(source, again, plan.to_materialize)
+
+    def _after_waiting(
+        source: Source, ledger: Ledger, requests: Sequence[Request], request: Request
+    ) -> dg.RunRequest | dg.SkipReason:
+        sha = short(request.revision)
+        try:
+            decision = after_waiting(requests, request, weigh_now(source, ledger, request.revision))
+        except (ConfigError, SourceError) as error:
+            return dg.SkipReason(f"{sha} waits for a person, and cannot be read now: {error}")
+        if isinstance(decision, Leave):
+            return dg.SkipReason(decision.reason)
+        if isinstance(decision, Close):
+            ledger.settle_waiting(request, decision.status, decision.detail)
+            return dg.SkipReason(f"{sha} is {decision.status}: {decision.detail}")
+        try:
+            again = ledger.next_generation(request, decision.generation, decision.reason)
+        except Conflict as error:
+            return dg.SkipReason(f"somebody else carries on: {error}")
+        return run_request(source, again, AFTER_APPROVAL)
+
+    def _keep_serving(context: Any) -> None:
+        serving = context.resources.serving
+        if (
+            serving.deployed(project.name, "production")
+            and not serving.stopped()
+            and (mended := serving.ensure_running())
+        ):
+            context.log.info(f"started again: {', '.join(mended)}")
+
+    return _sensor

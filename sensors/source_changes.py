@@ -1,0 +1,142 @@
+"""The three sensors of a project: on Git, on DVC, and the one that carries on. Thin shells over `domain.requests`."""
+
+from typing import Any, Literal
+
+import dagster as dg
+
+from llmops_assets.config.project import ConfigError
+from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.delivery.asset_events import Shown, seen_events
+from llmops_assets.delivery.planning import plan_revision
+from llmops_assets.delivery.request_runs import end_work, run_request, skips_in_words
+from llmops_assets.domain.config_diff import Change, changes
+from llmops_assets.domain.keys import short
+from llmops_assets.domain.requests import (
+    Decision,
+    Head,
+    Note,
+    Request,
+    Skip,
+    Start,
+    Supersede,
+    next_request,
+    planned,
+    settled,
+)
+from resources.ledger import Conflict, Ledger
+from resources.project_source.git_mirror import SourceError
+from resources.project_source.revisions import Source
+from sensors.request_recovery import build_carry_on_sensor
+
+Owner = Literal["git", "dvc"]
+NEEDS = {"settings", "ledger", "store", "sources", "serving", "compute"}
+
+
+def look(source: Source, requests: list[Request]) -> Head:
+    """The branch as it is now; whatever is wrong with it is a reason, never an exception, and never an empty branch."""
+    try:
+        source.git.fetch()
+        revision = source.git.head()
+    except SourceError as error:
+        return Head(revision=None, problem=str(error))
+    if revision is None:
+        return Head(revision=None, problem=f"branch {source.project.branch!r} is gone from {source.project.repository}")
+    known = planned(requests)
+    if known and known[-1].revision == revision:
+        return Head(revision=revision)
+    before = settled(known)
+    base = before.revision if before else None
+    try:
+        at = source.at(revision)
+        if missing := source.missing_data(at):
+            return Head(
+                revision=revision,
+                problem=f"waits for data: {', '.join(missing)} is not in the DVC remote yet; run `dvc push`",
+            )
+    except (ConfigError, SourceError) as error:
+        return Head(revision=revision, problem=str(error))
+    found: tuple[Change, ...] | None = None
+    files: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
+    if base is not None:
+        seen = {r.revision for r in requests}
+        passed_over = tuple(c for c in source.git.between(base, revision) if c not in seen)
+        files = tuple(source.git.changed_files(base, revision))
+        try:
+            found = changes(source.at(base).values, at.values)
+        except (ConfigError, SourceError):
+            found = changes({}, at.values)  # the base was taken over from another repository: everything is new
+    cancels = at.config.on_newer == "cancel"
+    return Head(revision=revision, found=found, files=files, passed_over=passed_over, cancels=cancels)
+
+
+def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, owner: Owner) -> dg.SensorDefinition:
+    """Watches the branch for the changes that this sensor owns."""
+    what = "nothing but data" if owner == "dvc" else "anything that a stage reads but data alone"
+
+    @dg.sensor(
+        name=f"{project.group}_{owner}",
+        job=job,
+        minimum_interval_seconds=settings.poll,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Looks at the branch {project.branch} of {project.name}, and starts a run when a commit changes "
+        f"{what}. A tick that starts none says why.",
+        required_resource_keys=NEEDS,
+    )
+    @skips_in_words
+    def _sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        ledger, source = context.resources.ledger, context.resources.sources(project)
+        decision = _decide(ledger, source)
+        if isinstance(decision, Supersede):
+            if not ledger.close(decision.request, "superseded", decision.detail):
+                return dg.SkipReason(f"{short(decision.request.revision)} ended by itself; looking again")
+            ended = end_work(context.instance, context.resources, project, decision.request, decision.detail)
+            context.log.info(f"ended {short(decision.request.revision)}: {decision.detail}; {ended or 'no program'}")
+            decision = _decide(ledger, source)
+        if isinstance(decision, Skip | Supersede):
+            return dg.SkipReason(decision.reason if isinstance(decision, Skip) else decision.detail)
+        return _act(context, source, ledger, decision)
+
+    def _decide(ledger: Ledger, source: Source) -> Decision:
+        requests = ledger.requests(project.name)
+        return next_request(requests, look(source, requests), owner, ledger.holds(project.name))
+
+    def _act(context: Any, source: Source, ledger: Ledger, decision: Start | Note) -> dg.SensorResult | dg.SkipReason:
+        sha = short(decision.revision)
+        try:
+            if isinstance(decision, Note):
+                ledger.open_request(
+                    project.name, decision.revision, decision.generation, decision.reason, status="skipped"
+                )
+                plan = plan_revision(source, ledger, context.resources.store, decision.revision, None)
+                return dg.SensorResult(
+                    skip_reason=dg.SkipReason(f"{sha}: {decision.reason}"),
+                    asset_events=seen_events(source, ledger, plan, Shown(context.instance, project.name)),
+                )
+            plan = plan_revision(source, ledger, context.resources.store, decision.revision, decision.base)
+            request = ledger.open_request(
+                project.name, decision.revision, decision.generation, decision.reason, base=decision.base
+            )
+        except Conflict as error:
+            return dg.SkipReason(f"{sha}: another sensor or `llmops run` was first: {error}")
+        events = seen_events(source, ledger, plan, Shown(context.instance, project.name))
+        if plan.nothing_to_do:
+            why = plan["production_endpoint"].reasons[0]
+            ledger.close(request, "done", why)
+            return dg.SensorResult(
+                skip_reason=dg.SkipReason(f"{sha}: {decision.reason}: nothing to do, {why}"), asset_events=events
+            )
+        return dg.SensorResult(run_requests=[run_request(source, request, plan.to_materialize)], asset_events=events)
+
+    return _sensor
+
+
+def build_sensors(project: ProjectSource, job: Any, settings: Settings) -> list[dg.SensorDefinition]:
+    return [
+        build_source_sensor(project, job, settings, "git"),
+        build_source_sensor(project, job, settings, "dvc"),
+        build_carry_on_sensor(project, job, settings),
+    ]
+
+
+__all__ = ["build_sensors", "look"]

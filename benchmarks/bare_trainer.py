@@ -16,12 +16,13 @@ from typing import Any
 from llmops_assets.programs.data.encoding import Encoded, Encoder
 from llmops_assets.programs.data.rows import load_split
 from llmops_assets.programs.models.loading import device, load_model, load_tokenizer, prepare_torch, seed_everything
-from llmops_assets.programs.runtime.entry import Job, prepare_environment
+from llmops_assets.programs.runtime.entry import ProgramRun, prepare_environment
 from llmops_assets.programs.runtime.specs import TrainSpec
-from llmops_assets.programs.training.trainer import Collator, fit, with_lora
+from llmops_assets.programs.training.methods.lora import with_lora
+from llmops_assets.programs.training.trainer import Collator, fit
 
 
-def bare(model: Any, rows: list[Encoded], pad: int, spec: TrainSpec, job: Job) -> None:
+def bare(model: Any, rows: list[Encoded], pad: int, spec: TrainSpec, job: ProgramRun) -> None:
     from transformers import PrinterCallback, Trainer, TrainingArguments
 
     total = spec.max_steps or math.ceil(len(rows) / spec.batch_size * spec.epochs)
@@ -63,7 +64,7 @@ def main() -> None:
     prepare_environment()
     spec = TrainSpec.model_validate_json(arguments.spec.read_text())
     arguments.output.mkdir(parents=True, exist_ok=True)
-    job = Job(arguments.output)
+    job = ProgramRun(arguments.output)
     import torch
 
     prepare_torch()

@@ -8,7 +8,7 @@ from benchmarks.harness import Benchmark, Goal, Measured, Unmeasured
 from benchmarks.place import Place
 from benchmarks.watched import Delivered, Watched, watched
 from llmops_assets.config.project import ProjectConfig
-from resources.project_source.revisions import Source
+from resources.project_source.revisions import ProjectRepository
 
 FULL = {"ci_report", "dataset_version", "fine_tuned_checkpoint", "evaluation_report", "registered_model",
         "quantized_artifact", "served_evaluation_report", "production_endpoint"}  # fmt: skip
@@ -20,7 +20,7 @@ def measure(place: Place) -> Measured:
     if lacking := FULL - set(records):
         raise Unmeasured(f"it was no full run: {', '.join(sorted(lacking))} was not computed by it")
     assert run.start_time is not None and run.end_time is not None
-    config: ProjectConfig = Source(here.settings.projects[0], here.settings).at(here.first.revision).config
+    config: ProjectConfig = ProjectRepository(here.settings.projects[0], here.settings).at(here.first.revision).config
     holds = sum(step.hold for step in config.deployment.rollout.steps)
     programs = sum(r.made_by.program_seconds for r in records.values())
     wall = run.end_time - run.start_time - holds

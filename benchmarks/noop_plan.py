@@ -15,7 +15,7 @@ from llmops_assets.config.settings import ProjectSource, Settings, dump_settings
 from llmops_assets.domain.chain import CHAIN
 from llmops_assets.domain.records import QuantizedArtifact
 from llmops_assets.domain.release import release_of
-from llmops_assets.domain.resolution import demanded
+from llmops_assets.domain.resolution import resolve_records
 from resources.assembly import build_resources
 from tests.domain.made import make_record
 from tests.projects import BASE_CONFIG, Project, rows
@@ -93,7 +93,7 @@ def _compute_all(settings: Settings, sha: str) -> None:
     source.git.fetch()
     values = source.at(sha).values
     for stage in CHAIN:
-        found = demanded(values, ledger.find, ledger.salt_of)
+        found = resolve_records(values, ledger.find, ledger.salt_of)
         if stage.name in found.keys:
             reads = {r: found.outputs[r] for r in stage.records}
             record = make_record(stage, found.keys[stage.name], reads, values, sha)
@@ -103,7 +103,7 @@ def _compute_all(settings: Settings, sha: str) -> None:
                 (made / "content.txt").write_text(stage.name)
                 record = record.model_copy(update={"uri": resources["store"].put(made).uri})
             ledger.commit(record)
-    artifact = demanded(values, ledger.find, ledger.salt_of).records["quantized_artifact"]
+    artifact = resolve_records(values, ledger.find, ledger.salt_of).records["quantized_artifact"]
     assert isinstance(artifact, QuantizedArtifact)
     release = release_of("zoo", values, artifact)
     ledger.add_release(release, sha)

@@ -10,22 +10,25 @@ import dagster as dg
 from llmops_assets.assets import (
     ci_report,
     dataset_version,
+    endpoint_health,
     evaluation_report,
     fine_tuned_checkpoint,
     production_endpoint,
     quantized_artifact,
     registered_model,
     release_approval,
+    served_evaluation_report,
     smoke_test_report,
+    staging_endpoint,
 )
-from llmops_assets.config.kubernetes import executor_config
-from llmops_assets.config.project import ConfigError
 from llmops_assets.config.settings import ProjectSource, Settings, load_settings
+from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.console_logger import console_logger
 from llmops_assets.delivery.run_tags import PROJECT_TAG
-from llmops_assets.jobs.rollback_job import build_rollback_job
+from llmops_assets.jobs.rollback import build_rollback_job
 from resources.assembly import build_resources
-from resources.project_source.git_mirror import without_credentials
+from resources.project_source.identity import without_credentials
+from resources.run_launching.kubernetes_pods import executor_config
 from sensors.source_changes import build_sensors
 
 STAGE_BUILDERS = (
@@ -35,12 +38,12 @@ STAGE_BUILDERS = (
     evaluation_report.build,
     registered_model.build,
     quantized_artifact.build,
-    evaluation_report.build_served,
-    production_endpoint.build_staging,
-    smoke_test_report.build_smoke,
+    served_evaluation_report.build,
+    staging_endpoint.build,
+    smoke_test_report.build,
     release_approval.build,
-    production_endpoint.build_production,
-    smoke_test_report.build_health,
+    production_endpoint.build,
+    endpoint_health.build,
 )
 
 

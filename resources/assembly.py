@@ -8,7 +8,7 @@ from llmops_assets.config.settings import ProjectSource, Settings
 from resources.artifact_store.store import ArtifactStore
 from resources.compute.local import LocalCompute
 from resources.ledger import Ledger
-from resources.project_source.revisions import Source
+from resources.project_source.revisions import ProjectRepository
 from resources.serving.local.serving import LocalServing
 from resources.serving.unavailable import NoServing
 from resources.tracking.mlflow import Tracking
@@ -26,8 +26,8 @@ def build_resources(settings: Settings, **overrides: Any) -> dict[str, Any]:
     """
 
     @cache
-    def sources(project: ProjectSource) -> Source:
-        return Source(project, settings)
+    def sources(project: ProjectSource) -> ProjectRepository:
+        return ProjectRepository(project, settings)
 
     local = settings.profile == "local"
     made: dict[str, Any] = {
@@ -44,4 +44,4 @@ def build_resources(settings: Settings, **overrides: Any) -> dict[str, Any]:
     return made | overrides
 
 
-Sources = Callable[[ProjectSource], Source]
+Sources = Callable[[ProjectSource], ProjectRepository]

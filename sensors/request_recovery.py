@@ -9,22 +9,22 @@ from typing import Any
 
 import dagster as dg
 
-from llmops_assets.config.project import ConfigError
 from llmops_assets.config.settings import ProjectSource, Settings
-from llmops_assets.delivery.approvals import weigh_now
+from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.delivery.approvals import evaluate_current_approval
 from llmops_assets.delivery.planning import plan_revision
 from llmops_assets.delivery.request_runs import refused_in, run_request, skips_in_words, state_of_run
 from llmops_assets.domain.chain import AFTER_APPROVAL
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.requests import Again, Close, Leave, Request, RunState, after_waiting, carry_on
 from resources.ledger import Conflict, Ledger
-from resources.project_source.git_mirror import SourceError
-from resources.project_source.revisions import Source
+from resources.project_source.errors import SourceError
+from resources.project_source.revisions import ProjectRepository
 
 NEEDS = {"settings", "ledger", "store", "sources", "serving"}
 
 
-class Missing:
+class MissingRunTimer:
     """For how long each request has been seen without its run.
 
     By a clock that nobody sets, and so in this process only: a new code server begins to count anew.
@@ -40,7 +40,7 @@ class Missing:
 
 def build_carry_on_sensor(project: ProjectSource, job: Any, settings: Settings) -> dg.SensorDefinition:
     """Carries on what a person approved and requests whose run ended without an outcome; keeps the endpoints up."""
-    missing = Missing()
+    missing = MissingRunTimer()
 
     @dg.sensor(
         name=f"{project.group}_carry_on",
@@ -85,11 +85,11 @@ def build_carry_on_sensor(project: ProjectSource, job: Any, settings: Settings) 
         return run_request(source, again, plan.to_materialize)
 
     def _after_waiting(
-        source: Source, ledger: Ledger, requests: Sequence[Request], request: Request
+        source: ProjectRepository, ledger: Ledger, requests: Sequence[Request], request: Request
     ) -> dg.RunRequest | dg.SkipReason:
         sha = short(request.revision)
         try:
-            decision = after_waiting(requests, request, weigh_now(source, ledger, request.revision))
+            decision = after_waiting(requests, request, evaluate_current_approval(source, ledger, request.revision))
         except (ConfigError, SourceError) as error:
             return dg.SkipReason(f"{sha} waits for a person, and cannot be read now: {error}")
         if isinstance(decision, Leave):

@@ -4,16 +4,16 @@ from typing import Any, Literal
 
 import dagster as dg
 
-from llmops_assets.config.project import ConfigError
 from llmops_assets.config.settings import ProjectSource, Settings
-from llmops_assets.delivery.asset_events import Shown, seen_events
+from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.delivery.asset_events import MaterializationHistory, seen_events
 from llmops_assets.delivery.planning import plan_revision
 from llmops_assets.delivery.request_runs import end_work, run_request, skips_in_words
 from llmops_assets.domain.config_diff import Change, changes
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.requests import (
-    Decision,
     Head,
+    NextRequest,
     Note,
     Request,
     Skip,
@@ -24,15 +24,15 @@ from llmops_assets.domain.requests import (
     settled,
 )
 from resources.ledger import Conflict, Ledger
-from resources.project_source.git_mirror import SourceError
-from resources.project_source.revisions import Source
+from resources.project_source.errors import SourceError
+from resources.project_source.revisions import ProjectRepository
 from sensors.request_recovery import build_carry_on_sensor
 
 Owner = Literal["git", "dvc"]
 NEEDS = {"settings", "ledger", "store", "sources", "serving", "compute"}
 
 
-def look(source: Source, requests: list[Request]) -> Head:
+def read_head(source: ProjectRepository, requests: list[Request]) -> Head:
     """The branch as it is now; whatever is wrong with it is a reason, never an exception, and never an empty branch."""
     try:
         source.git.fetch()
@@ -97,11 +97,13 @@ def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, ow
             return dg.SkipReason(decision.reason if isinstance(decision, Skip) else decision.detail)
         return _act(context, source, ledger, decision)
 
-    def _decide(ledger: Ledger, source: Source) -> Decision:
+    def _decide(ledger: Ledger, source: ProjectRepository) -> NextRequest:
         requests = ledger.requests(project.name)
-        return next_request(requests, look(source, requests), owner, ledger.holds(project.name))
+        return next_request(requests, read_head(source, requests), owner, ledger.holds(project.name))
 
-    def _act(context: Any, source: Source, ledger: Ledger, decision: Start | Note) -> dg.SensorResult | dg.SkipReason:
+    def _act(
+        context: Any, source: ProjectRepository, ledger: Ledger, decision: Start | Note
+    ) -> dg.SensorResult | dg.SkipReason:
         sha = short(decision.revision)
         try:
             if isinstance(decision, Note):
@@ -111,7 +113,9 @@ def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, ow
                 plan = plan_revision(source, ledger, context.resources.store, decision.revision, None)
                 return dg.SensorResult(
                     skip_reason=dg.SkipReason(f"{sha}: {decision.reason}"),
-                    asset_events=seen_events(source, ledger, plan, Shown(context.instance, project.name)),
+                    asset_events=seen_events(
+                        source, ledger, plan, MaterializationHistory(context.instance, project.name)
+                    ),
                 )
             plan = plan_revision(source, ledger, context.resources.store, decision.revision, decision.base)
             request = ledger.open_request(
@@ -119,7 +123,7 @@ def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, ow
             )
         except Conflict as error:
             return dg.SkipReason(f"{sha}: another sensor or `llmops run` was first: {error}")
-        events = seen_events(source, ledger, plan, Shown(context.instance, project.name))
+        events = seen_events(source, ledger, plan, MaterializationHistory(context.instance, project.name))
         if plan.nothing_to_do:
             why = plan["production_endpoint"].reasons[0]
             ledger.close(request, "done", why)
@@ -139,4 +143,4 @@ def build_sensors(project: ProjectSource, job: Any, settings: Settings) -> list[
     ]
 
 
-__all__ = ["build_sensors", "look"]
+__all__ = ["build_sensors", "read_head"]

@@ -12,14 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmops_assets.config.project import Ci, Data, Evaluation, Quantization, Serving, Training
+from llmops_assets.config.project import Ci, Data, Evaluation, Quantization, ServingOptions, Training
 from llmops_assets.domain.chain import WORK
 
 REPOSITORY = Path(__file__).parents[1]
 NOTED = Path(__file__).with_suffix(".json")
 PROGRAMS = "llmops_assets.programs."
 SPECS = PROGRAMS + "runtime.specs"
-NO_RESULT = {"runtime.entry", "runtime.specs", "training.progress", "training.checkpoints", "evaluation.load_test"}
+NO_RESULT = {
+    "runtime.entry",
+    "runtime.errors",
+    "runtime.specs",
+    "training.progress",
+    "training.checkpoints",
+    "evaluation.load_test",
+}
 """Modules of programs that decide how work is run, resumed and shown, never what it yields."""
 
 
@@ -36,7 +43,10 @@ class Decides:
     modules: tuple[str, ...] = ()
 
 
-_EVALUATION = ("llmops_assets.assets.evaluation_report:metric_specs", "llmops_assets.assets.evaluation_report:_common")
+_EVALUATION = (
+    "llmops_assets.assets.evaluation_shared:metric_specs",
+    "llmops_assets.assets.evaluation_shared:common_spec",
+)
 _PROMPT = ("llmops_assets.domain.prompt",)
 DECIDES: dict[str, Decides] = {
     "ci_report": Decides(("llmops_assets.assets.ci_report:make",), Ci().model_dump(), "ci", _PROMPT),
@@ -47,20 +57,20 @@ DECIDES: dict[str, Decides] = {
         ("llmops_assets.assets.fine_tuned_checkpoint:make",), Training().model_dump(), "train", _PROMPT
     ),
     "evaluation_report": Decides(
-        (*_EVALUATION, "llmops_assets.assets.evaluation_report:_evaluate"),
+        (*_EVALUATION, "llmops_assets.assets.evaluation_report:evaluate"),
         Evaluation().model_dump(),
         "evaluate",
         _PROMPT,
     ),
     "registered_model": Decides(
-        ("llmops_assets.assets.registered_model:make", "resources.tracking.mlflow:write_mlflow_model"), {}
+        ("llmops_assets.assets.registered_model:make", "resources.model_registry.mlflow:write_mlflow_model"), {}
     ),
     "quantized_artifact": Decides(
         ("llmops_assets.assets.quantized_artifact:make",), Quantization().model_dump(), "quantize"
     ),
     "served_evaluation_report": Decides(
-        (*_EVALUATION, "llmops_assets.assets.evaluation_report:_served"),
-        Evaluation().model_dump() | Serving().model_dump(),
+        (*_EVALUATION, "llmops_assets.assets.served_evaluation_report:evaluate_served"),
+        Evaluation().model_dump() | ServingOptions().model_dump(),
         "served_evaluate",
         (*_PROMPT, "llmops_assets.domain.release"),
     ),

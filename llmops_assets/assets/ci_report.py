@@ -12,10 +12,11 @@ from llmops_assets.domain.prompt import render_prompt
 from llmops_assets.domain.records import Check, CiReport
 from llmops_assets.programs.runtime.specs import CiResult, CiSpec
 from llmops_assets.stage.asset import stage_asset
-from llmops_assets.stage.execution import StageRun
+from llmops_assets.stage.execution import StageExecution
+from llmops_assets.stage.metadata import checks_metadata
 
 
-def make(run: StageRun) -> CiReport:
+def make(run: StageExecution) -> CiReport:
     config = run.at.config
     spec = CiSpec(
         work_tree=str(run.source.work_tree(run.revision)),
@@ -34,28 +35,11 @@ def make(run: StageRun) -> CiReport:
     return CiReport(**run.header, checks=(*own, *result.checks))
 
 
-def checks_metadata(checks: tuple[Check, ...]) -> dict[str, Any]:
-    """Checks as metadata: how many passed, and a table of all."""
-    rows = [
-        dg.TableRecord(
-            {"check": c.name, "passed": c.passed, "summary": c.summary[:300], "seconds": round(c.seconds, 1)}
-        )
-        for c in checks
-    ]
-    failed = [f"**{c.name}**: {c.summary}\n\n```\n{c.detail[-3000:]}\n```" for c in checks if not c.passed]
-    found: dict[str, Any] = {
-        "passed_checks": sum(c.passed for c in checks),
-        "failed_checks": sum(not c.passed for c in checks),
-        "checks": dg.MetadataValue.table(records=rows) if rows else "none",
-    }
-    return found | ({"failures": dg.MetadataValue.md("\n\n".join(failed))} if failed else {})
-
-
-def describe(run: StageRun, record: CiReport) -> Mapping[str, Any]:
+def describe(run: StageExecution, record: CiReport) -> Mapping[str, Any]:
     return checks_metadata(record.checks)
 
 
-def verdict(run: StageRun, record: CiReport) -> Verdict:
+def verdict(run: StageExecution, record: CiReport) -> Verdict:
     return judge_checks(f"the code of {short(run.revision)}", record.key, record.checks)
 
 

@@ -4,63 +4,24 @@ What is wrong with either is said here, before a training starts.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
-from llmops_assets.assets.ci_report import checks_metadata
 from llmops_assets.config.project import BaseModelHub
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.domain.gate import Verdict, judge_checks
 from llmops_assets.domain.keys import short
-from llmops_assets.domain.records import Checkpoint, DatasetVersion
-from llmops_assets.programs.models.base_model_check import problem_of
+from llmops_assets.domain.records import DatasetVersion
+from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import DatasetResult, DatasetSpec
 from llmops_assets.stage.asset import stage_asset
-from llmops_assets.stage.execution import StageRun, figure_of
-from resources.artifact_store.store import StoreError
-from resources.compute.local import BadInput
-from resources.model_hub.huggingface import download_base_model
+from llmops_assets.stage.base_model import base_model
+from llmops_assets.stage.execution import StageExecution
+from llmops_assets.stage.metadata import checks_metadata, figure_of
 
 
-def base_model(run: StageRun) -> tuple[Path, str]:
-    """The base model's folder at this revision, and its version.
-
-    Raises:
-        BadInput: it is missing, a pickle, or of an architecture that the quantizer cannot convert.
-    """
-    base = run.at.config.model.base
-    if isinstance(base, BaseModelHub):
-        folder, name = download_base_model(run.settings.home, base.hub, base.revision), f"{base.hub}@{base.revision}"
-    else:
-        folder, name = (
-            run.source.pull(run.at, [base.path]) / base.path,
-            f"{base.path}@{run.at.values['model.base']['version']}",
-        )
-    if problem := problem_of(folder, run.settings.compute.llama_cpp):
-        raise BadInput(f"model.base in llmops.yaml ({name}): {problem}")
-    return folder, name
-
-
-def base_of(run: StageRun, checkpoint: Checkpoint) -> Path:
-    """The base model that a checkpoint stands on, verified; a damaged copy is replaced from where it came.
-
-    Raises:
-        StoreError: it is not this revision's base model, so it cannot be had again here.
-    """
-    try:
-        return run.store.fetch(checkpoint.base_uri)
-    except StoreError as error:
-        run.log.warning(f"base model {checkpoint.base}: {error}; it is stored again")
-        artifact, kept = run.keep(base_model(run)[0])
-        if artifact.digest != checkpoint.base_digest:
-            run.drop(checkpoint, f"the base model {checkpoint.base}, which it stands on, is lost")
-            raise
-        return kept
-
-
-def make(run: StageRun) -> DatasetVersion:
+def make(run: StageExecution) -> DatasetVersion:
     data = run.at.config.data
     names = {s: path for s in ("train", "validation", "test") if (path := getattr(data, s))}
     base = run.at.config.model.base
@@ -94,7 +55,7 @@ def make(run: StageRun) -> DatasetVersion:
     )
 
 
-def describe(run: StageRun, record: DatasetVersion) -> Mapping[str, Any]:
+def describe(run: StageExecution, record: DatasetVersion) -> Mapping[str, Any]:
     return {
         "train_rows": record.train.rows,
         "validation_rows": record.validation.rows,
@@ -106,7 +67,7 @@ def describe(run: StageRun, record: DatasetVersion) -> Mapping[str, Any]:
     }
 
 
-def verdict(run: StageRun, record: DatasetVersion) -> Verdict:
+def verdict(run: StageExecution, record: DatasetVersion) -> Verdict:
     return judge_checks(f"the data of {short(run.revision)}", record.key, record.checks)
 
 

@@ -9,22 +9,25 @@ from typing import Any
 
 import dagster as dg
 
-from llmops_assets.assets.dataset_version import base_model
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import Checkpoint, DatasetVersion
+from llmops_assets.machine.disk_space import DiskFull
+from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import TrainResult, TrainSpec
 from llmops_assets.stage.asset import stage_asset
-from llmops_assets.stage.execution import StageRun, figure_of
+from llmops_assets.stage.base_model import base_model
+from llmops_assets.stage.execution import StageExecution
 from llmops_assets.stage.gate_evidence import verdict_on
-from resources.compute.local import BadInput, DiskFull, ProgramError
+from llmops_assets.stage.metadata import figure_of
+from resources.compute.interface import ProgramError
 
 
-def make(run: StageRun) -> Checkpoint:
+def make(run: StageExecution) -> Checkpoint:
     data = run.record(DatasetVersion, "dataset_version")
     training = run.at.config.training
     folder, base = base_model(run)
-    base_artifact, kept = run.keep(folder)
+    base_artifact, kept = run.store_verified(folder)
     spec = TrainSpec(
         base=str(kept),
         data=str(run.fetch(data)),
@@ -84,7 +87,7 @@ def make(run: StageRun) -> Checkpoint:
     )
 
 
-def describe(run: StageRun, record: Checkpoint) -> Mapping[str, Any]:
+def describe(run: StageExecution, record: Checkpoint) -> Mapping[str, Any]:
     url = run.tracking.run_url(run.project.name, record.mlflow_run_id)
     found: dict[str, Any] = {
         "method": record.method,

@@ -1,92 +1,35 @@
-"""staging_endpoint and production_endpoint: releases behind stable URLs; production by a rollout that is judged.
+"""production_endpoint: the release behind the production URL, by a rollout that is judged at each step.
 
-How traffic moves belongs in `llmops_assets.delivery.rollout`; what is judged before it may, in `evidence`.
+How traffic moves belongs in `llmops_assets.delivery.rollout`; what is judged before, in `stage.gate_evidence`.
 """
 
-import itertools
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
-from llmops_assets.config.project import ProjectConfig
+from llmops_assets.assets.deploy_shared import deploy
 from llmops_assets.config.settings import ProjectSource, Settings
-from llmops_assets.delivery.rollout import Rollout, retire_others
+from llmops_assets.delivery.asset_events import reached_at
+from llmops_assets.delivery.rollout import Rollout, canary_tokens, questions
 from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import (
     DatasetVersion,
     ProductionEndpoint,
-    QuantizedArtifact,
     RegisteredModel,
     Release,
-    StagingEndpoint,
 )
 from llmops_assets.domain.requests import newest_planned
 from llmops_assets.domain.rollout import begin
+from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.stage.asset import stage_asset
-from llmops_assets.stage.execution import DeployConfig, StageRun
+from llmops_assets.stage.execution import DeployConfig, StageExecution
 from llmops_assets.stage.gate_evidence import release_now, verdict_on
-from resources.compute.local import BadInput
 from resources.ledger import Conflict
-from resources.project_source.revisions import ProjectRevision
-from resources.serving.local.serving import ServingError
-
-CANARY_TOKENS = 64
-HELD_OUT_ROWS = 64
 
 
-def _deploy(run: StageRun, environment: str, release: Release) -> None:
-    artifact = run.record(QuantizedArtifact, "quantized_artifact")
-    file = run.fetch(artifact) / release.file
-    sha256 = run.store.sha256(artifact.uri, release.file)
-    try:
-        run.serving.deploy(run.project.name, environment, release, file, run.log.info, sha256)
-    except ServingError as error:
-        raise BadInput(str(error)) from error
-
-
-# -- staging --------------------------------------------------------------------------------------------------------
-
-
-def make_staging(run: StageRun) -> StagingEndpoint:
-    release = release_now(run)
-    run.ledger.add_release(release, run.revision)
-    _deploy(run, "staging", release)
-    run.serving.route(run.project.name, "staging", {release.digest: 1.0})
-    run.ledger.serve(run.project.name, "staging", release.digest, run.revision)
-    retire_others(run.serving, run.project.name, "staging", [release.digest], run.settings.serving.drain)
-    url = run.serving.base_url(run.project.name, "staging")
-    return StagingEndpoint(**run.header, release=release.digest, base_url=url)
-
-
-def describe_staging(run: StageRun, record: StagingEndpoint) -> Mapping[str, Any]:
-    return {"release": short(record.release), **reached_at(record.base_url)}
-
-
-def reached_at(base_url: str) -> dict[str, Any]:
-    """Where an endpoint is. Its base URL is for clients, and answers nobody else; the list of its models is a page."""
-    return {"base_url": base_url, "models_page": dg.MetadataValue.url(f"{base_url}/models")}
-
-
-def build_staging(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
-    return stage_asset(
-        project,
-        settings,
-        "staging_endpoint",
-        make_staging,
-        describe_staging,
-        kinds={"llamacpp", "envoy"},
-        require=verdict_on,
-    )
-
-
-# -- production -----------------------------------------------------------------------------------------------------
-
-
-def make_production(run: StageRun) -> ProductionEndpoint:
+def make(run: StageExecution) -> ProductionEndpoint:
     _refuse_older(run)
     release = release_now(run)
     project = run.project.name
@@ -129,7 +72,7 @@ def make_production(run: StageRun) -> ProductionEndpoint:
     )
 
 
-def _refuse_older(run: StageRun) -> None:
+def _refuse_older(run: StageExecution) -> None:
     """A run older than the planned revision does not deploy unless asked."""
     planned = newest_planned(run.ledger.requests(run.project.name))
     newest = planned.revision if planned else run.revision
@@ -141,7 +84,7 @@ def _refuse_older(run: StageRun) -> None:
         )
 
 
-def _rollout(run: StageRun, release: Release) -> Rollout:
+def _rollout(run: StageExecution, release: Release) -> Rollout:
     return Rollout(
         project=run.project.name,
         revision=run.revision,
@@ -150,31 +93,14 @@ def _rollout(run: StageRun, release: Release) -> Rollout:
         ledger=run.ledger,
         serving=run.serving,
         drain=run.settings.serving.drain,
-        deploy=lambda: _deploy(run, "production", release),
+        deploy=lambda: deploy(run, "production", release),
         inputs=lambda: questions(run.at, run.fetch(run.record(DatasetVersion, "dataset_version"))),
         answer_tokens=canary_tokens(run.at.config),
         say=run.log.info,
     )
 
 
-def canary_tokens(config: ProjectConfig) -> int:
-    """How long an answer a rollout asks for: what was evaluated, but a canary need not wait for whole essays."""
-    return min(config.evaluation.max_new_tokens, CANARY_TOKENS)
-
-
-def questions(at: ProjectRevision, data: Path | None) -> list[str]:
-    """The project's own: the inputs of its smoke tests, and of held-out rows, if there is a folder with them."""
-    asked = [str(t["input"]) for t in at.smoke_tests if t.get("expect", {}).get("status", 200) == 200]
-    if data is None:
-        return asked
-    with (data / "test.jsonl").open() as file:
-        rows = [json.loads(line) for line in itertools.islice(file, HELD_OUT_ROWS)]
-    return asked + [
-        r["input"] if "input" in r else next(m["content"] for m in r["messages"] if m["role"] == "user") for r in rows
-    ]
-
-
-def _settle(run: StageRun, rollout: Rollout) -> None:
+def _settle(run: StageExecution, rollout: Rollout) -> None:
     """Production serves this release and nothing else; the ledger and MLflow's alias say so."""
     project, release = run.project.name, rollout.release.digest
     rollout.settle(lambda: run.ledger.serve(project, "production", release, run.revision))
@@ -183,7 +109,7 @@ def _settle(run: StageRun, rollout: Rollout) -> None:
         run.tracking.set_alias(model.name, "champion", model.version)
 
 
-def describe_production(run: StageRun, record: ProductionEndpoint) -> Mapping[str, Any]:
+def describe(run: StageExecution, record: ProductionEndpoint) -> Mapping[str, Any]:
     return {
         "release": short(record.release),
         **reached_at(record.base_url),
@@ -193,22 +119,22 @@ def describe_production(run: StageRun, record: ProductionEndpoint) -> Mapping[st
     }
 
 
-def after_production(run: StageRun, record: ProductionEndpoint) -> None:
+def after(run: StageExecution, record: ProductionEndpoint) -> None:
     if run.request is not None:
         run.ledger.close(
             run.request, "released", f"release {short(record.release)}: {record.outcome.replace('_', ' ')}"
         )
 
 
-def build_production(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
+def build(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
     return stage_asset(
         project,
         settings,
         "production_endpoint",
-        make_production,
-        describe_production,
+        make,
+        describe,
         kinds={"llamacpp", "envoy"},
         require=verdict_on,
-        after=after_production,
+        after=after,
         config_type=DeployConfig,
     )

@@ -5,16 +5,16 @@ from typing import Any
 
 import dagster as dg
 
-from llmops_assets.assets.dataset_version import base_of
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.domain.records import Checkpoint, QuantizedArtifact
 from llmops_assets.programs.runtime.specs import QuantizeResult, QuantizeSpec
 from llmops_assets.stage.asset import stage_asset
-from llmops_assets.stage.execution import StageRun
+from llmops_assets.stage.base_model import base_of
+from llmops_assets.stage.execution import StageExecution
 from llmops_assets.stage.gate_evidence import verdict_on
 
 
-def make(run: StageRun) -> QuantizedArtifact:
+def make(run: StageExecution) -> QuantizedArtifact:
     checkpoint = run.record(Checkpoint, "fine_tuned_checkpoint")
     quantization = run.at.config.quantization
     spec = QuantizeSpec(
@@ -41,7 +41,7 @@ def make(run: StageRun) -> QuantizedArtifact:
     )
 
 
-def describe(run: StageRun, record: QuantizedArtifact) -> Mapping[str, Any]:
+def describe(run: StageExecution, record: QuantizedArtifact) -> Mapping[str, Any]:
     return {
         "backend": record.backend,
         "scheme": record.scheme,

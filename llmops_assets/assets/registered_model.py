@@ -8,17 +8,17 @@ from typing import Any
 
 import dagster as dg
 
-from llmops_assets.assets.dataset_version import base_of
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import Checkpoint, RegisteredModel
 from llmops_assets.stage.asset import stage_asset
-from llmops_assets.stage.execution import StageRun
+from llmops_assets.stage.base_model import base_of
+from llmops_assets.stage.execution import StageExecution
 from llmops_assets.stage.gate_evidence import verdict_on
-from resources.tracking.mlflow import write_mlflow_model
+from resources.model_registry.mlflow import write_mlflow_model
 
 
-def make(run: StageRun) -> RegisteredModel:
+def make(run: StageExecution) -> RegisteredModel:
     checkpoint = run.record(Checkpoint, "fine_tuned_checkpoint")
     base, weights = base_of(run, checkpoint), run.fetch(checkpoint)
     with tempfile.TemporaryDirectory() as scratch:
@@ -57,7 +57,7 @@ def _tokenizer_class(folder: Path) -> str:
     return str(config.get("tokenizer_class", "PreTrainedTokenizerFast"))
 
 
-def describe(run: StageRun, record: RegisteredModel) -> Mapping[str, Any]:
+def describe(run: StageExecution, record: RegisteredModel) -> Mapping[str, Any]:
     url = run.tracking.model_url(record.name, record.version)
     return {
         "version": record.version,

@@ -12,18 +12,18 @@ import dagster as dg
 from pydantic import Field
 
 from llmops_assets.config.settings import ProjectSource, Settings
-from llmops_assets.delivery.approvals import Refused, ask_now, call_for, decide, subject, weigh_now
+from llmops_assets.delivery.approvals import Refused, ask_now, call_for, decide, evaluate_current_approval, subject
 from llmops_assets.delivery.run_tags import run_tags
 from llmops_assets.domain.approval import Waiting
 from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import ReleaseApproval
 from llmops_assets.stage.asset import stage_asset
-from llmops_assets.stage.execution import AwaitsPerson, StageConfig, StageRun
+from llmops_assets.stage.execution import AwaitingApproval, StageConfig, StageExecution
 from llmops_assets.stage.gate_evidence import release_now, verdict_on
 from resources.ledger import Conflict, Ledger
-from resources.project_source.git_mirror import local_identity
-from resources.project_source.revisions import Source
+from resources.project_source.identity import local_identity
+from resources.project_source.revisions import ProjectRepository
 
 BY = Field(
     default="",
@@ -32,7 +32,7 @@ BY = Field(
 )
 
 
-class Choice(Enum):
+class LaunchpadDecision(Enum):
     approve = "approved"
     reject = "rejected"
 
@@ -40,7 +40,7 @@ class Choice(Enum):
 class ApprovalConfig(StageConfig):
     """What may be said to the stage that asks who releases this: a person's decision on the release that waits."""
 
-    decision: Choice | None = Field(
+    decision: LaunchpadDecision | None = Field(
         default=None,
         description="On the release that waits for a person. approve: it goes on into production. reject: its "
         "request is closed, and it stays out. Left out: nothing is decided here; what was decided elsewhere counts.",
@@ -53,7 +53,7 @@ class ApprovalConfig(StageConfig):
     reason: str = Field(default="", description="Why; kept in the ledger's audit trail. A decision must have one.")
     by: str = BY
 
-    def default_revision(self, source: Source, ledger: Ledger) -> str:
+    def default_revision(self, source: ProjectRepository, ledger: Ledger) -> str:
         """A decision is on what waits, which need not be the head of the branch."""
         if self.decision is None:
             return ""
@@ -63,7 +63,7 @@ class ApprovalConfig(StageConfig):
             raise dg.Failure(f"not decided: {error}", allow_retries=False) from None
 
 
-def _decide(run: StageRun, config: ApprovalConfig, choice: Choice) -> None:
+def _decide(run: StageExecution, config: ApprovalConfig, choice: LaunchpadDecision) -> None:
     """Takes a person's decision, as `llmops approve` and `reject` do.
 
     Raises:
@@ -82,11 +82,11 @@ def _decide(run: StageRun, config: ApprovalConfig, choice: Choice) -> None:
     said = f"{done.decision.choice} by {done.decision.by}: {done.decision.reason}"
     run.context.instance.add_run_tags(run.run_id, run_tags(run.source, run.revision, said))
     run.log.info(f"release {short(done.decision.ask.release)} is {said}")
-    if choice is Choice.reject:
-        raise AwaitsPerson(said)
+    if choice is LaunchpadDecision.reject:
+        raise AwaitingApproval(said)
 
 
-def make_approval(run: StageRun) -> ReleaseApproval:
+def make_approval(run: StageExecution) -> ReleaseApproval:
     """Says who released this, or waits for somebody who does.
 
     Raises:
@@ -102,9 +102,9 @@ def make_approval(run: StageRun) -> ReleaseApproval:
     reason = "production serves this release already" if serves else "deployment.approval is not required"
     said: dict[str, Any] = {"decision": "automatic", "by": "llmops.yaml", "reason": reason}
     if run.at.config.deployment.approval.needed and not serves:
-        found = weigh_now(run.source, run.ledger, run.revision)
+        found = evaluate_current_approval(run.source, run.ledger, run.revision)
         if isinstance(found, Waiting):
-            raise AwaitsPerson(call_for(ask, found))
+            raise AwaitingApproval(call_for(ask, found))
         said = {"decision": "approved", "by": found.decision.by, "reason": found.decision.reason}
     return ReleaseApproval(
         **run.header,
@@ -116,7 +116,7 @@ def make_approval(run: StageRun) -> ReleaseApproval:
     )
 
 
-def describe_approval(run: StageRun, record: ReleaseApproval) -> Mapping[str, Any]:
+def describe_approval(run: StageExecution, record: ReleaseApproval) -> Mapping[str, Any]:
     return {
         "release": short(record.release),
         "decision": record.decision,
@@ -126,7 +126,7 @@ def describe_approval(run: StageRun, record: ReleaseApproval) -> Mapping[str, An
     }
 
 
-def verdict_approval(run: StageRun, record: ReleaseApproval) -> Verdict:
+def verdict_approval(run: StageExecution, record: ReleaseApproval) -> Verdict:
     reason = f"{record.decision} by {record.by}: {record.reason}"
     subject = f"release {short(record.release)}"
     return Verdict(subject=subject, report=record.key, champion=record.replaces, reasons=(reason,))

@@ -8,15 +8,17 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from llmops_assets.config.project import ConfigError
 from llmops_assets.config.settings import ProjectSource, Settings, load_settings
+from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.planning import plan_revision
 from llmops_assets.domain.plan import Plan
 from llmops_assets.domain.provenance import ProvenanceError
 from llmops_assets.domain.requests import settled
+from llmops_assets.machine.supervisor import SupervisorError
 from resources.ledger import Ledger, LedgerError
-from resources.project_source.git_mirror import SourceError
-from resources.project_source.revisions import Source
+from resources.project_source.errors import SourceError
+from resources.project_source.revisions import ProjectRepository
+from resources.serving.interface import ServingError
 
 out, err = Console(highlight=False), Console(stderr=True, highlight=False)
 OptionalProject = Annotated[str | None, typer.Argument(help="Name of the project; not needed if there is only one.")]
@@ -24,26 +26,24 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")
 Revision = Annotated[str | None, typer.Option(help="Commit, tag or branch; the watched branch's head if left out.")]
 
 
-class No(Exception):
+class CommandRefused(Exception):
     """The answer is no: exit code 1."""
 
 
 @contextmanager
 def answers() -> Iterator[None]:
     """Turns what people can mend into one message and an exit code."""
-    from resources.serving.local.serving import ServingError
-
     try:
         yield
-    except No as error:
+    except CommandRefused as error:
         err.print(str(error), markup=False, soft_wrap=True)
         raise typer.Exit(1) from error
-    except (ConfigError, SourceError, LedgerError, ProvenanceError, ServingError) as error:
+    except (ConfigError, SourceError, LedgerError, ProvenanceError, ServingError, SupervisorError) as error:
         err.print(f"error: {error}", markup=False, soft_wrap=True)
         raise typer.Exit(2) from error
 
 
-class Here:
+class CommandContext:
     """The settings, one project and its clients."""
 
     def __init__(self, project: str | None, fetch: bool = True):
@@ -53,7 +53,7 @@ class Here:
         self.project: ProjectSource = self.settings.project(project)
         self.resources: dict[str, Any] = build_resources(self.settings)
         self.ledger: Ledger = self.resources["ledger"]
-        self.source: Source = self.resources["sources"](self.project)
+        self.source: ProjectRepository = self.resources["sources"](self.project)
         if fetch:
             self.source.git.fetch()
 

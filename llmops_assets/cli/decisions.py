@@ -6,16 +6,16 @@ from typing import Annotated
 
 import typer
 
-from llmops_assets.cli.context import AsJson, Here, No, OptionalProject, answers, emit, out
-from llmops_assets.config.project import ConfigError
+from llmops_assets.cli.context import AsJson, CommandContext, CommandRefused, OptionalProject, answers, emit, out
 from llmops_assets.config.settings import load_settings
+from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.approvals import Decided, Refused, decide
 from llmops_assets.domain.approval import Choice
 from llmops_assets.domain.chain import AFTER_APPROVAL
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.rollback import NoTarget
 from resources.ledger import Conflict
-from resources.project_source.git_mirror import local_identity
+from resources.project_source.identity import local_identity
 
 app = typer.Typer(rich_markup_mode=None)
 Reason = Annotated[str, typer.Option(help="Why; kept in the ledger's audit trail.")]
@@ -37,13 +37,15 @@ def _me() -> str:
     return me
 
 
-def _decide(project: str | None, choice: Choice, release: str | None, reason: str) -> tuple[Here, Decided]:
+def _decide(project: str | None, choice: Choice, release: str | None, reason: str) -> tuple[CommandContext, Decided]:
     me = _me()
-    here = Here(project, fetch=False)  # its commits are here since its run; an unreachable remote is no reason to wait
+    here = CommandContext(
+        project, fetch=False
+    )  # its commits are here since its run; an unreachable remote is no reason to wait
     try:
         return here, decide(here.source, here.ledger, choice, me, reason, release)
     except (Refused, Conflict) as error:
-        raise No(f"not decided: {error}") from error
+        raise CommandRefused(f"not decided: {error}") from error
 
 
 @app.command(help=f"Approve the release that waits for a person; it goes on into production. {WHO}")
@@ -76,11 +78,11 @@ def approve(
             try:
                 request = go_on(here.ledger, done.request, done.decision)
             except Conflict as error:
-                raise No(f"approved, but not released here: {error}") from error
+                raise CommandRefused(f"approved, but not released here: {error}") from error
             execute(here.settings, here.resources, here.source, request, AFTER_APPROVAL, out.print)
             now = next(r for r in here.ledger.requests(name) if r.name == request.name)
             if now.status != "released":
-                raise No(f"{short(now.revision)} is {now.status}: {now.detail}")
+                raise CommandRefused(f"{short(now.revision)} is {now.status}: {now.detail}")
             out.print(f"{short(now.revision)} is released: {now.detail}")
 
 
@@ -107,17 +109,17 @@ def rollback(
         me = _me()
         if not reason.strip():
             raise ConfigError(["a rollback needs a reason: it is kept in the ledger"])
-        here = Here(project, fetch=False)
+        here = CommandContext(project, fetch=False)
         name = here.project.name
         try:
             target, revision = here.ledger.rollback_target(name, to)
         except NoTarget as error:
-            raise No(str(error)) from error
+            raise CommandRefused(str(error)) from error
         out.print(f"production of {name} goes back to {short(target)} of {short(revision)}")
         began = time.monotonic()
         succeeded, said = roll_back(here.settings, here.project, target, reason.strip(), me)
         if not succeeded:
-            raise No(f"not rolled back: {said}")
+            raise CommandRefused(f"not rolled back: {said}")
         for hold in here.ledger.holds(name):
             out.print(f"held: {hold}", markup=False)
         out.print(f"production serves {short(target)}; that took {time.monotonic() - began:.1f} s")
@@ -128,14 +130,14 @@ def unhold(reason: Reason, project: OptionalProject = None, release: Release = N
     """Lift the hold on releases that were rolled back: they may be deployed again."""
     with answers():
         me = _me()
-        here = Here(project, fetch=False)
+        here = CommandContext(project, fetch=False)
         name = here.project.name
         held = [h.release for h in here.ledger.holds(name)]
         chosen = [r for r in held if release is None or (len(release) >= 6 and r.startswith(release))]
         lifted = here.ledger.lift(name, chosen, me, reason)
         if not lifted:
             known = ", ".join(short(r) for r in held) or "none"
-            raise No(f"no such release of {name} is held (held: {known})")
+            raise CommandRefused(f"no such release of {name} is held (held: {known})")
         out.print(
             f"lifted: {', '.join(short(r) for r in lifted)}; `llmops retry {name}` or the next commit deploys again"
         )

@@ -15,7 +15,7 @@ import psutil
 
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.definitions import build_definitions, job_name
-from llmops_assets.delivery.asset_events import Shown, seen_events
+from llmops_assets.delivery.asset_events import MaterializationHistory, seen_events
 from llmops_assets.delivery.console_logger import CONSOLE
 from llmops_assets.delivery.planning import plan_revision
 from llmops_assets.delivery.request_runs import end_work, refused_in, request_tags
@@ -24,15 +24,15 @@ from llmops_assets.domain.approval import Decision
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.plan import Plan
 from llmops_assets.domain.requests import PARTIAL, Request, another_generation, ended_well
-from llmops_assets.jobs.rollback_job import rollback_job_name
+from llmops_assets.jobs.rollback import rollback_job_name
 from resources.ledger import Ledger
 from resources.local_services.services import dagster_home
-from resources.project_source.revisions import Source
+from resources.project_source.revisions import ProjectRepository
 from resources.run_launching.run_workers import worker_tags
 
 
 def open_by_person(
-    source: Source, ledger: Ledger, revision: str, plan: Plan, reason: str, partial: bool = False
+    source: ProjectRepository, ledger: Ledger, revision: str, plan: Plan, reason: str, partial: bool = False
 ) -> Request:
     """The ledger's row of this run; `partial` if it is not to bring the commit to its end.
 
@@ -41,15 +41,13 @@ def open_by_person(
     """
     generation = another_generation(ledger.requests(source.project.name), revision)
     by = PARTIAL if partial else "person"
-    return ledger.open_request(
-        source.project.name, revision, generation, reason, asked_by=by, base=plan.base
-    )
+    return ledger.open_request(source.project.name, revision, generation, reason, asked_by=by, base=plan.base)
 
 
 def execute(
     settings: Settings,
     resources: dict[str, Any],
-    source: Source,
+    source: ProjectRepository,
     request: Request,
     only: Sequence[str] | None,
     say: Callable[[str], None],
@@ -61,7 +59,7 @@ def execute(
     plan = plan_revision(source, ledger, resources["store"], request.revision, request.base)
     stages = only or plan.to_materialize
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        for event in seen_events(source, ledger, plan, Shown(instance, project.name)):
+        for event in seen_events(source, ledger, plan, MaterializationHistory(instance, project.name)):
             instance.report_runless_asset_event(event)
         if not stages:
             # Another run did it since this was planned. Dagster takes an empty selection for all assets.

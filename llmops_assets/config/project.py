@@ -4,26 +4,21 @@ Reading the file from Git belongs in `resources.project_source`; what a stage re
 `llmops_assets.domain.chain`.
 """
 
-import difflib
 import re
-from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     Discriminator,
     Field,
     Tag,
-    ValidationError,
     WithJsonSchema,
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
+from llmops_assets.config.yaml_validation import validate_yaml
 from llmops_assets.domain.gate import Gate
 from llmops_assets.domain.models import Strict
 from llmops_assets.domain.rollout import Duration, RolloutPolicy, Share
@@ -31,14 +26,6 @@ from llmops_assets.domain.rollout import Duration, RolloutPolicy, Share
 CONFIG_FILE = "llmops.yaml"
 BUILTIN_METRICS = {"perplexity": False, "bleu": True, "rouge1": True, "rouge2": True, "rougeL": True, "toxicity": False}
 """The metrics that we bring, and whether higher is better."""
-
-
-class ConfigError(Exception):
-    """Something that a person wrote is wrong. Each problem says what, where and how to mend it."""
-
-    def __init__(self, problems: list[str]):
-        super().__init__("\n".join(problems))
-        self.problems = problems
 
 
 def _relative(value: object) -> object:
@@ -172,7 +159,7 @@ class Quantization(Strict):
     scheme: Literal["q8_0", "f16", "bf16"] = Field(default="q8_0", description="Eight bits a weight, or sixteen.")
 
 
-class Serving(Strict):
+class ServingOptions(Strict):
     """How the engine is run. Part of the release: a change is a release like any other."""
 
     parallel: int = Field(default=8, ge=1, le=256, description="Requests answered at once.")
@@ -203,7 +190,7 @@ class Approval(Strict):
 
 class Deployment(Strict):
     engine: Literal["llama.cpp"] = Field(default="llama.cpp", description="The server behind the endpoint.")
-    serving: Serving = Field(default=Serving(), description="How the engine is run.")
+    serving: ServingOptions = Field(default=ServingOptions(), description="How the engine is run.")
     smoke_tests: ProjectPath | None = Field(default=None, description="List of {name, input, expect}.")
     approval: Approval = Field(default=Approval(), description="Whether a person must say yes before production.")
     rollout: RolloutPolicy = Field(default=RolloutPolicy(), description="How traffic moves to a new release.")
@@ -281,9 +268,6 @@ class SmokeTests(Strict):
     tests: tuple[SmokeTest, ...] = Field(min_length=1)
 
 
-M = TypeVar("M", bound=BaseModel)
-
-
 def parse_config(text: str, where: str = CONFIG_FILE) -> ProjectConfig:
     """A project's configuration from its YAML.
 
@@ -300,136 +284,3 @@ def parse_smoke_tests(text: str, where: str) -> SmokeTests:
         ConfigError: as `parse_config`.
     """
     return validate_yaml(SmokeTests, text, where, wrap="tests")
-
-
-def validate_yaml(model: type[M], text: str, where: str, wrap: str | None = None) -> M:
-    """Validates YAML against a model; `wrap` puts a top-level list under that key first.
-
-    Raises:
-        ConfigError: every problem, each with file, line, key and remedy.
-    """
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, AttributeError, TypeError, RecursionError) as error:
-        # Some scalars that only look like dates or tagged values fail outside of PyYAML's own errors.
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise ConfigError([f"{where}{line}: not valid YAML: {getattr(error, 'problem', None) or error}"]) from error
-    if twice := list(_keys_given_twice(node, where)):
-        raise ConfigError(twice)
-    prefix: tuple[str, ...] = ()
-    if wrap and isinstance(value, list):
-        value, prefix = {wrap: value}, (wrap,)
-    if not isinstance(value, dict):
-        raise ConfigError([f"{where}: it is {'empty' if value is None else 'not a mapping'}; expected keys and values"])
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        found = error.errors()
-        meant = {(e["loc"][:-1], _meant(model, e)) for e in found if e["type"] == "extra_forbidden"}
-        # A misspelt key is one problem, not also the missing one that was meant.
-        told = [e for e in found if e["type"] != "missing" or (e["loc"][:-1], e["loc"][-1]) not in meant]
-        # Items that are wrong do not count as items: a list of them is not also too short.
-        told = [
-            e
-            for e in told
-            if e["type"] != "too_short" or [o["loc"][: len(e["loc"])] for o in told].count(e["loc"]) == 1
-        ]
-        problems = [_problem(model, e, node, where, prefix) for e in told]
-        raise ConfigError(list(dict.fromkeys(problems))) from error
-
-
-def _keys_given_twice(node: yaml.Node | None, where: str) -> Iterator[str]:
-    """YAML's last one would win, silently."""
-    left, seen = [node], set()
-    while left:
-        node = left.pop()
-        if node is None or id(node) in seen:
-            continue  # an alias stands for the same node again
-        seen.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
-            left += node.value
-        elif isinstance(node, yaml.MappingNode):
-            lines: dict[str, int] = {}
-            for key, value in node.value:
-                left.append(value)
-                line = key.start_mark.line + 1
-                name = key.value if isinstance(key, yaml.ScalarNode) else None
-                if name is None or name == "<<":
-                    continue
-                if name in lines:
-                    yield f"{where}:{line}: {name}: given before, on line {lines[name]}; keep one of them"
-                lines.setdefault(name, line)
-
-
-def _meant(model: type[BaseModel], error: ErrorDetails) -> str | None:
-    """The key that an unknown one is a misspelling of, if there is one."""
-    *parent, key = error["loc"]
-    known = [k for k in _known_keys(model, parent) if k != str(key)]
-    return next(iter(difflib.get_close_matches(str(key), known, n=1)), None)
-
-
-def _problem(
-    model: type[BaseModel], error: ErrorDetails, node: yaml.Node | None, where: str, skip: tuple[str, ...]
-) -> str:
-    loc = list(error["loc"][len(skip) :])
-    path, line = _locate(node, loc)
-    key = ".".join(str(p) for p in path)
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        close = _meant(model, error)
-        known = [k for k in _known_keys(model, list(error["loc"][:-1])) if k != str(path[-1])]
-        message = "unknown key; " + (f"did you mean {close!r}?" if close else f"known here: {', '.join(known)}")
-    elif error["type"] == "missing":
-        message = "is missing; add it"
-    elif error["type"] == "too_short":
-        message = "it is empty; add at least one"
-    elif error["type"] == "model_type":
-        known = _known_keys(model, list(error["loc"]))
-        message = f"expected a mapping with {', '.join(known)}, not {error['input']!r}"
-    elif error["type"] == "tuple_type":
-        message = f"expected a list, not {error['input']!r}"
-    elif "input" in error and not isinstance(error["input"], dict | list | tuple) and error["type"] != "value_error":
-        message = f"{message[0].lower()}{message[1:]}, not {error['input']!r}"
-    return f"{where}{f':{line}' if line else ''}: {key + ': ' if key else ''}{message}"
-
-
-def _locate(node: yaml.Node | None, loc: list[int | str]) -> tuple[list[int | str], int | None]:
-    """The part of `loc` that is really in the file (pydantic adds names of union members), and its line."""
-    path: list[int | str] = []
-    line = node.start_mark.line + 1 if node is not None else None
-    for depth, part in enumerate(loc):
-        if isinstance(node, yaml.MappingNode):
-            found = next(((k, v) for k, v in node.value if k.value == str(part)), None)
-            if found is None:
-                if depth == len(loc) - 1:
-                    path.append(part)  # a missing key: its parent's line
-                continue
-            line, node = found[0].start_mark.line + 1, found[1]
-            path.append(part)
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-            path.append(part)
-    return path, line
-
-
-def _known_keys(model: type[BaseModel], path: list[int | str]) -> list[str]:
-    """The keys that are allowed at a path, following models through lists and into the named member of a union."""
-    models = [model]
-    for part in path:
-        if isinstance(part, int):
-            continue
-        if named := [m for m in models if m.__name__ == part]:
-            models = named
-            continue
-        annotations = [m.model_fields[str(part)].annotation for m in models if str(part) in m.model_fields]
-        models = [m for a in annotations for m in _models_in(a)]
-    return sorted({name for m in models for name in m.model_fields})
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [m for arg in getattr(annotation, "__args__", ()) for m in _models_in(arg)]

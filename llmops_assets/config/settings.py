@@ -10,13 +10,13 @@ import sys
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 import yaml
-from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from llmops_assets.config.kubernetes import KubernetesSettings
-from llmops_assets.config.project import ConfigError, validate_yaml
+from llmops_assets.config.secrets import Address, FromEnvironment, _has_password, _read
+from llmops_assets.config.yaml_validation import ConfigError, validate_yaml
 from llmops_assets.domain.models import Strict
 
 
@@ -76,29 +76,6 @@ class ComputeSettings(Strict):
     llama_cpp: str | None = Field(default=None, description="A llama.cpp checkout that converts further architectures.")
     checkpoint_every: float = Field(default=15.0, gt=0, description="Seconds between resumable training checkpoints.")
     ci_timeout: float = Field(default=900.0, gt=0, description="Seconds that a project's own tests may take.")
-
-
-class FromEnvironment(Strict):
-    """A value that holds a secret: only the variable's name is ever written, shown or handed on."""
-
-    env: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="The environment variable that holds the value.")
-
-    def read(self) -> str:
-        """The value now.
-
-        Raises:
-            ConfigError: the variable is not set, or empty.
-        """
-        if value := os.environ.get(self.env):
-            return value
-        raise ConfigError([f"the environment variable {self.env}, which the settings name, is not set"])
-
-
-Address = Annotated[
-    Annotated[FromEnvironment, Tag("FromEnvironment")] | Annotated[str, Tag("str")],
-    Discriminator(lambda value: "FromEnvironment" if isinstance(value, dict | FromEnvironment) else "str"),
-]
-"""A URL, or where in the environment it stands."""
 
 
 _SHARED = {
@@ -224,17 +201,6 @@ class Settings(Strict):
             if project.name == name:
                 return project
         raise ConfigError([f"there is no project {name!r} (known: {known}); projects are listed in LLMOPS_SETTINGS"])
-
-
-def _read(value: FromEnvironment | str | None) -> str | None:
-    return value.read() if isinstance(value, FromEnvironment) else value
-
-
-def _has_password(url: str) -> bool:
-    try:
-        return bool(urlsplit(url).password)
-    except ValueError:
-        return False  # no URL: what it is for will say so
 
 
 def settings_file() -> Path:

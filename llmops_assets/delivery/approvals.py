@@ -4,15 +4,25 @@ Used by whoever asks, shows, decides or acts on it: stage, sensor, command line 
 and stands in `domain.approval`.
 """
 
-from llmops_assets.domain.approval import Approved, Ask, Author, Choice, Decision, Rules, Waiting, refusals, weigh
+from llmops_assets.domain.approval import (
+    Approved,
+    Ask,
+    Author,
+    Choice,
+    Decision,
+    Rules,
+    Waiting,
+    evaluate_approvals,
+    refusals,
+)
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.records import QuantizedArtifact
 from llmops_assets.domain.release import release_of
 from llmops_assets.domain.requests import Request
-from llmops_assets.domain.resolution import demanded
+from llmops_assets.domain.resolution import resolve_records
 from resources.ledger import Ledger
-from resources.project_source.revisions import Source
+from resources.project_source.revisions import ProjectRepository
 
 REPORTS = ("evaluation_report", "served_evaluation_report")
 
@@ -27,10 +37,10 @@ class Decided(Frozen):
     """The one that waited for it."""
 
 
-def ask_now(source: Source, ledger: Ledger, revision: str) -> Ask | None:
+def ask_now(source: ProjectRepository, ledger: Ledger, revision: str) -> Ask | None:
     """What a person would be asked about a revision at this moment; None while it has no release."""
     project, values = source.project.name, source.at(revision).values
-    records = demanded(values, ledger.find, ledger.salt_of).records
+    records = resolve_records(values, ledger.find, ledger.salt_of).records
     artifact = records.get("quantized_artifact")
     if not isinstance(artifact, QuantizedArtifact) or any(s not in records for s in REPORTS):
         return None
@@ -44,18 +54,18 @@ def ask_now(source: Source, ledger: Ledger, revision: str) -> Ask | None:
     )
 
 
-def authors_of(source: Source, ledger: Ledger, revision: str) -> list[Author]:
+def authors_of(source: ProjectRepository, ledger: Ledger, revision: str) -> list[Author]:
     """Who wrote what a revision would bring to production."""
     champion = ledger.serving(source.project.name, "production")
     return source.git.authors(revision, champion.revision if champion else None)
 
 
-def rules_of(source: Source, revision: str) -> Rules:
+def rules_of(source: ProjectRepository, revision: str) -> Rules:
     policy = source.at(revision).config.deployment.approval
     return Rules(approvers=policy.approvers, expires_after=policy.expires_after)
 
 
-def weigh_now(source: Source, ledger: Ledger, revision: str) -> Approved | Waiting:
+def evaluate_current_approval(source: ProjectRepository, ledger: Ledger, revision: str) -> Approved | Waiting:
     """Whether the release of a revision is approved at this moment."""
     ask = ask_now(source, ledger, revision)
     if ask is None:
@@ -64,7 +74,7 @@ def weigh_now(source: Source, ledger: Ledger, revision: str) -> Approved | Waiti
     if not decisions:
         return Waiting()
     authors = authors_of(source, ledger, revision)
-    return weigh(ask, decisions, rules_of(source, revision), authors, ledger.clock())
+    return evaluate_approvals(ask, decisions, rules_of(source, revision), authors, ledger.clock())
 
 
 def call_for(ask: Ask, found: Waiting) -> str:
@@ -78,7 +88,7 @@ def call_for(ask: Ask, found: Waiting) -> str:
     )
 
 
-def subject(source: Source, ledger: Ledger) -> tuple[str, Request | None]:
+def subject(source: ProjectRepository, ledger: Ledger) -> tuple[str, Request | None]:
     """(revision, request) that a person can decide on: what waits, else what staging shows.
 
     Raises:
@@ -96,7 +106,9 @@ def subject(source: Source, ledger: Ledger) -> tuple[str, Request | None]:
     return staged.revision, None
 
 
-def decide(source: Source, ledger: Ledger, choice: Choice, by: str, reason: str, release: str | None = None) -> Decided:
+def decide(
+    source: ProjectRepository, ledger: Ledger, choice: Choice, by: str, reason: str, release: str | None = None
+) -> Decided:
     """Takes a person's decision on the release that waits, and adds it to the ledger.
 
     Raises:

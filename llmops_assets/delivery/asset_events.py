@@ -11,20 +11,19 @@ import dagster as dg
 
 from llmops_assets.delivery.run_tags import about_commit
 from llmops_assets.domain.chain import CHAIN, STAGES
-from llmops_assets.domain.keys import digest
+from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.plan import Plan
 from llmops_assets.domain.records import Event, QuantizedArtifact, Record
 from llmops_assets.domain.release import release_of
-from llmops_assets.stage.asset import reused_from
 from resources.ledger import Ledger
-from resources.project_source.revisions import Source
+from resources.project_source.revisions import ProjectRepository
 
 VERSION, CODE = "dagster/data_version", "dagster/code_version"
 READ, POINTER = "dagster/input_data_version", "dagster/input_event_pointer"
 OF_STAGING = ("staging_endpoint", "smoke_test_report", "release_approval")
 
 
-class Shown:
+class MaterializationHistory:
     """What Dagster shows of a project's assets now, and what it was told of them before."""
 
     def __init__(self, instance: dg.DagsterInstance, project: str):
@@ -82,7 +81,7 @@ class Shown:
 
 
 def seen_events(
-    source: Source, ledger: Ledger, plan: Plan, shown: Shown
+    source: ProjectRepository, ledger: Ledger, plan: Plan, shown: MaterializationHistory
 ) -> list[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
     """The sources at this revision, and every result that its run leaves out, where Dagster shows something else.
 
@@ -112,22 +111,22 @@ def seen_events(
     return events
 
 
-def _source_events(source: Source, revision: str, shown: Shown) -> list[dg.AssetMaterialization]:
+def _source_events(
+    source: ProjectRepository, revision: str, shown: MaterializationHistory
+) -> list[dg.AssetMaterialization]:
     about, data = about_commit(source, revision), source.at(revision).values["data"]
     told: dict[str, tuple[str, dict[str, Any]]] = {
         "repository": (revision, about),
         "data": (digest(data), {"versions": dg.MetadataValue.json(data), **about}),
     }
     return [
-        dg.AssetMaterialization(
-            [source.project.name, name], metadata=metadata, tags={VERSION: version, CODE: "1"}
-        )
+        dg.AssetMaterialization([source.project.name, name], metadata=metadata, tags={VERSION: version, CODE: "1"})
         for name, (version, metadata) in told.items()
         if shown.tags(name).get(VERSION) != version
     ]
 
 
-def _standing(source: Source, ledger: Ledger, plan: Plan) -> dict[str, Record]:
+def _standing(source: ProjectRepository, ledger: Ledger, plan: Plan) -> dict[str, Record]:
     """Of each event, what stands of it: where production serves this revision's release already."""
     serving, staged = (ledger.serving(plan.project, e) for e in ("production", "staging"))
     key = plan["quantized_artifact"].key
@@ -146,7 +145,7 @@ def _standing(source: Source, ledger: Ledger, plan: Plan) -> dict[str, Record]:
 
 
 def _reused_event(
-    source: Source, plan: Plan, record: Record, shown: Shown, now: Mapping[str, str]
+    source: ProjectRepository, plan: Plan, record: Record, shown: MaterializationHistory, now: Mapping[str, str]
 ) -> dg.AssetMaterialization:
     stage = STAGES[record.stage]
     reads = {
@@ -177,3 +176,13 @@ def _reused_event(
 
 def _provenance(event: dg.AssetMaterialization) -> dict[str, str]:
     return {tag: value for tag, value in (event.tags or {}).items() if tag.startswith((VERSION, CODE, READ))}
+
+
+def reached_at(base_url: str) -> dict[str, Any]:
+    """Where an endpoint is. Its base URL is for clients, and answers nobody else; the list of its models is a page."""
+    return {"base_url": base_url, "models_page": dg.MetadataValue.url(f"{base_url}/models")}
+
+
+def reused_from(record: Record) -> str:
+    """Whose work a reused record is, in words."""
+    return f"reused from {short(record.made_by.revision)}, run {record.made_by.run_id[:8]}"

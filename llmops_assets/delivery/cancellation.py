@@ -9,7 +9,7 @@ import psutil
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 
 from llmops_assets.machine.processes import is_alive
-from resources.compute.local import Compute
+from resources.compute.interface import Compute
 from resources.run_launching.run_workers import worker_of
 
 

@@ -2,17 +2,19 @@
 
 from contextlib import suppress
 
-from llmops_assets.config.project import ConfigError
+from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.plan import Plan, Side, make_plan
 from llmops_assets.domain.records import AnyRecord
-from llmops_assets.domain.resolution import demanded
+from llmops_assets.domain.resolution import resolve_records
 from resources.artifact_store.store import ArtifactStore, StoreDenied
 from resources.ledger import Ledger
-from resources.project_source.git_mirror import SourceError
-from resources.project_source.revisions import Source
+from resources.project_source.errors import SourceError
+from resources.project_source.revisions import ProjectRepository
 
 
-def plan_revision(source: Source, ledger: Ledger, store: ArtifactStore, revision: str, base: str | None) -> Plan:
+def plan_revision(
+    source: ProjectRepository, ledger: Ledger, store: ArtifactStore, revision: str, base: str | None
+) -> Plan:
     """What a run at this revision would do, explained against `base`. What is lost or damaged is made again.
 
     Raises:
@@ -24,7 +26,9 @@ def plan_revision(source: Source, ledger: Ledger, store: ArtifactStore, revision
     if base is not None:
         try:
             values = source.at(base).values
-            before = Side(revision=base, values=values, outputs=demanded(values, ledger.find, ledger.salt_of).outputs)
+            before = Side(
+                revision=base, values=values, outputs=resolve_records(values, ledger.find, ledger.salt_of).outputs
+            )
         except (ConfigError, SourceError):
             before = None  # it cannot be explained against what cannot be read; the plan itself does not need it
     serving = ledger.serving(project, "production")
@@ -45,5 +49,5 @@ def plan_revision(source: Source, ledger: Ledger, store: ArtifactStore, revision
 def damage_of(record: AnyRecord, store: ArtifactStore) -> str | None:
     """What is wrong with what a record stands for, as far as a look tells; None if nothing is, or nothing is known."""
     with suppress(StoreDenied):  # a store that does not answer loses nothing; whoever needs it will say so
-        return store.look(record.made) if record.made else None
+        return store.quick_check(record.made) if record.made else None
     return None

@@ -6,19 +6,19 @@ from typing import Any
 
 import dagster as dg
 
-from llmops_assets.config.project import ConfigError
 from llmops_assets.config.settings import ProjectSource
+from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.cancellation import end_runs
 from llmops_assets.delivery.console_logger import CONSOLE
 from llmops_assets.delivery.rollout import abandon
 from llmops_assets.delivery.run_tags import REQUEST_TAG, run_tags
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.requests import Request, RunState
-from llmops_assets.domain.resolution import demanded
+from llmops_assets.domain.resolution import resolve_records
 from llmops_assets.machine.disk_space import full, is_full, place_of
 from resources.ledger import LedgerError
-from resources.project_source.git_mirror import SourceError
-from resources.project_source.revisions import Source
+from resources.project_source.errors import SourceError
+from resources.project_source.revisions import ProjectRepository
 
 Tick = Callable[[Any], dg.SensorResult | dg.RunRequest | dg.SkipReason]
 
@@ -41,7 +41,7 @@ def skips_in_words(tick: Tick) -> Tick:
     return _tick
 
 
-def run_request(source: Source, request: Request, stages: Sequence[str]) -> dg.RunRequest:
+def run_request(source: ProjectRepository, request: Request, stages: Sequence[str]) -> dg.RunRequest:
     """The run of a request: only the stages that are not reused, pinned to its revision."""
     return dg.RunRequest(
         run_key=request.name,
@@ -51,7 +51,7 @@ def run_request(source: Source, request: Request, stages: Sequence[str]) -> dg.R
     )
 
 
-def request_tags(source: Source, request: Request) -> dict[str, str]:
+def request_tags(source: ProjectRepository, request: Request) -> dict[str, str]:
     return {**run_tags(source, request.revision, request.reason), REQUEST_TAG: request.name}
 
 
@@ -90,7 +90,7 @@ def end_work(instance: dg.DagsterInstance, resources: Any, project: ProjectSourc
     """Ends the run of a request that was closed, its programs and its share of production's traffic; what, in words."""
     ledger, source = resources.ledger, resources.sources(project)
     try:
-        keys = list(demanded(source.at(request.revision).values, ledger.find, ledger.salt_of).keys.values())
+        keys = list(resolve_records(source.at(request.revision).values, ledger.find, ledger.salt_of).keys.values())
     except (ConfigError, SourceError):
         keys = []  # it cannot be read any more, so it had no program either
     ended = end_runs(instance, runs_of(instance, request), resources.compute, keys)

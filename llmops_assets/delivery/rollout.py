@@ -5,19 +5,27 @@ on the next, so that whoever finds it cut goes on from there.
 """
 
 import itertools
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from llmops_assets.config.project import ProjectConfig
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import Release
-from llmops_assets.domain.rollout import RolloutPolicy, RolloutState, Sample, advance
+from llmops_assets.domain.rollout import ProbeResult, RolloutPolicy, RolloutState, advance
 from resources.ledger import Conflict, Ledger
+from resources.project_source.revisions import ProjectRevision
 from resources.serving.client import ask_many
 from resources.serving.interface import Serving
 
 PROBES = 8
 """Requests asked at once during a hold; as many as the engine has slots by default."""
+CANARY_TOKENS = 64
+"""Longest answer that a rollout asks for, in tokens."""
+HELD_OUT_ROWS = 64
+"""Rows of the test set that a rollout asks."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,7 @@ class Rollout:
             weights = {state.replaces: 1 - share, **({state.release: share} if share else {})}
         self.serving.route(self.project, "production", weights)
 
-    def _watch(self, inputs: "itertools.cycle[str]", hold: float) -> list[Sample]:
+    def _watch(self, inputs: "itertools.cycle[str]", hold: float) -> list[ProbeResult]:
         """Asks the candidate through the gateway, beside the users' traffic, for the hold and until it can be judged.
 
         After three holds without enough answers it stops: too few never promote.
@@ -102,12 +110,10 @@ class Rollout:
         # Clients mostly leave the length to the endpoint. Where it has a shorter one of its own, so does this one.
         own = self.release.serving.get("max_tokens")
         tokens = None if own and own < self.answer_tokens else self.answer_tokens
-        samples: list[Sample] = []
+        samples: list[ProbeResult] = []
         while True:
             batch = list(itertools.islice(inputs, PROBES))
-            answers = ask_many(
-                url, self.project, batch, concurrency=PROBES, headers=headers, max_tokens=tokens
-            )
+            answers = ask_many(url, self.project, batch, concurrency=PROBES, headers=headers, max_tokens=tokens)
             for answer in answers:
                 sample = answer.sample(self.answer_tokens)
                 wrong = answer.release != self.release.digest
@@ -149,3 +155,20 @@ def _champion(state: RolloutState) -> list[str]:
 def _give_up(ledger: Ledger, found: tuple[int, int, str, RolloutState], why: str) -> None:
     left = found[3].model_copy(update={"status": "returned", "reasons": (why,)})
     ledger.save_rollout(found[0], found[1], left)
+
+
+def canary_tokens(config: ProjectConfig) -> int:
+    """How long an answer a rollout asks for: what was evaluated, but a canary need not wait for whole essays."""
+    return min(config.evaluation.max_new_tokens, CANARY_TOKENS)
+
+
+def questions(at: ProjectRevision, data: Path | None) -> list[str]:
+    """The project's own: the inputs of its smoke tests, and of held-out rows, if there is a folder with them."""
+    asked = [str(t["input"]) for t in at.smoke_tests if t.get("expect", {}).get("status", 200) == 200]
+    if data is None:
+        return asked
+    with (data / "test.jsonl").open() as file:
+        rows = [json.loads(line) for line in itertools.islice(file, HELD_OUT_ROWS)]
+    return asked + [
+        r["input"] if "input" in r else next(m["content"] for m in r["messages"] if m["role"] == "user") for r in rows
+    ]

@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from llmops_assets.domain.keys import short
-from resources.project_source.revisions import Source
+from resources.project_source.revisions import ProjectRepository
 
 REVISION_TAG = "llmops/revision"
 REQUEST_TAG = "llmops/request"
@@ -14,7 +14,7 @@ COMMIT_TAG = "llmops/commit"
 WHY_TAG = "llmops/why"
 
 
-def about_commit(source: Source, revision: str) -> dict[str, Any]:
+def about_commit(source: ProjectRepository, revision: str) -> dict[str, Any]:
     """Which change a materialization is of, as metadata; with a link where the repository has pages."""
     page = source.project.commit_page(revision)
     return {
@@ -25,7 +25,7 @@ def about_commit(source: Source, revision: str) -> dict[str, Any]:
     }
 
 
-def run_tags(source: Source, revision: str, why: str | None = None) -> dict[str, str]:
+def run_tags(source: ProjectRepository, revision: str, why: str | None = None) -> dict[str, str]:
     """By these a person finds a run in Dagster's list, and sees what it is for."""
     return {
         PROJECT_TAG: source.project.name,

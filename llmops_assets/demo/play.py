@@ -19,8 +19,9 @@ import dagster as dg
 from rich.console import Console
 from rich.table import Table
 
-from llmops_assets.config.project import ConfigError
 from llmops_assets.config.settings import ProjectSource, ServingSettings, Settings, default_home, dump_settings
+from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.delivery.progress import progress_text
 from llmops_assets.delivery.run_tags import REQUEST_TAG, REVISION_TAG
 from llmops_assets.demo.acts import Act, Ran, acts
 from llmops_assets.demo.users import Users
@@ -28,7 +29,6 @@ from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import Measured
 from llmops_assets.domain.requests import Request
 from llmops_assets.machine.processes import wait_for
-from llmops_assets.stage.execution import progress_text
 from resources.assembly import build_resources
 from resources.ledger import Ledger
 from resources.local_services import services
@@ -58,7 +58,7 @@ class Ports:
         self.gateway = int(os.environ.get("GATEWAY_PORT", "8300"))
 
 
-class Stage:
+class DemoLocation:
     """The demo's settings, clients and folders."""
 
     def __init__(self, home: Path, ports: Ports, folder: Path, remote: Path):
@@ -113,7 +113,7 @@ def play(fresh: bool) -> bool:
     out.print(f"[bold]Setting the stage[/bold] in {home}")
     began = time.monotonic()
     builder.make_project(root / "work", root / "remote.git", root / "dvc-remote", home / "cache")
-    stage = Stage(home, ports, root / "work", root / "remote.git")
+    stage = DemoLocation(home, ports, root / "work", root / "remote.git")
     (home / "settings.yaml").write_text(dump_settings(stage.settings))
     os.environ["LLMOPS_SETTINGS"] = str(home / "settings.yaml")
     os.environ["LLMOPS_HOME"] = str(home)
@@ -150,7 +150,7 @@ def _clear(home: Path, ports: Ports, fresh: bool) -> None:
             raise ConfigError([f"port {port} is taken; choose another for the demo: {name.upper()}_PORT=… make demo"])
 
 
-def _play_act(stage: Stage, instance: dg.DagsterInstance, act: Act, before: list[Ran]) -> Ran:
+def _play_act(stage: DemoLocation, instance: dg.DagsterInstance, act: Act, before: list[Ran]) -> Ran:
     out.print(f"[bold]Act {act.number}: {act.title}[/bold]")
     quality = stage.quality()
     users = Users(stage.base_url, NAME)
@@ -192,7 +192,7 @@ def _play_act(stage: Stage, instance: dg.DagsterInstance, act: Act, before: list
     return result
 
 
-def _follow(stage: Stage, instance: dg.DagsterInstance, sha: str, began: float) -> Request | None:
+def _follow(stage: DemoLocation, instance: dg.DagsterInstance, sha: str, began: float) -> Request | None:
     """Waits for the sensors to bring this commit to its end, and says how it goes meanwhile."""
     shown, last = "", 0.0
     while time.monotonic() - began < ACT_TIMEOUT_S:
@@ -213,7 +213,7 @@ def _run_is_over(instance: dg.DagsterInstance, run_id: str | None) -> bool:
     return run is None or run.is_finished
 
 
-def _progress(stage: Stage, instance: dg.DagsterInstance, request: Request) -> str:
+def _progress(stage: DemoLocation, instance: dg.DagsterInstance, request: Request) -> str:
     if request.run_id is None:
         return "a run is being started"
     started = [
@@ -252,7 +252,7 @@ def _tick(instance: dg.DagsterInstance, sha: str) -> str:
     return found[-1] if found else ""
 
 
-def _show(stage: Stage, results: list[Ran]) -> None:
+def _show(stage: DemoLocation, results: list[Ran]) -> None:
     table = Table(title="What became of each push", title_justify="left", show_lines=True)
     for column in ("act", "outcome", "computed", "reused", "why", "s", "perplexity", "ROUGE-L"):
         table.add_column(column)

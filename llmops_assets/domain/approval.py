@@ -98,7 +98,7 @@ def refusals(choice: Choice, who: str, rules: Rules, authors: Iterable[Author]) 
     return tuple(found)
 
 
-def weigh(
+def evaluate_approvals(
     ask: Ask, decisions: Sequence[Decision], rules: Rules, authors: Sequence[Author], now: float
 ) -> Approved | Waiting:
     """Whether a release is approved now.

@@ -118,12 +118,12 @@ class Supersede(Frozen):
     detail: str
 
 
-Decision = Start | Skip | Note | Supersede
+NextRequest = Start | Skip | Note | Supersede
 
 
 def next_request(
     requests: Sequence[Request], head: Head, owner: Literal["git", "dvc"], holds: Sequence[object] = ()
-) -> Decision:
+) -> NextRequest:
     """What to do about a head.
 
     Args:
@@ -137,7 +137,7 @@ def next_request(
     return decision
 
 
-def _next_request(every: Sequence[Request], head: Head, owner: Literal["git", "dvc"]) -> Decision:
+def _next_request(every: Sequence[Request], head: Head, owner: Literal["git", "dvc"]) -> NextRequest:
     requests = planned(every)
     last = requests[-1] if requests else None
     if head.revision is None:
@@ -181,9 +181,7 @@ def _next_request(every: Sequence[Request], head: Head, owner: Literal["git", "d
         return Skip(reason=f"{sha}: {what}")
     reason = _few([c.text for c in head.found]) + _along(head.passed_over)
     before = settled(requests)
-    return Start(
-        revision=head.revision, generation=generation, reason=reason, base=before.revision if before else None
-    )
+    return Start(revision=head.revision, generation=generation, reason=reason, base=before.revision if before else None)
 
 
 def _few(items: Sequence[str], most: int = 4) -> str:

@@ -8,7 +8,7 @@ from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.records import AnyRecord, named_outputs
 
 
-class Demanded(Frozen):
+class ResolvedRecords(Frozen):
     """What a revision demands, as far as it exists."""
 
     records: dict[str, AnyRecord]
@@ -27,11 +27,11 @@ def _is_work(name: str) -> bool:
     return any(s.name == name for s in WORK)
 
 
-def demanded(
+def resolve_records(
     values: Mapping[str, Any],
     find: Callable[[str], AnyRecord | None],
     salt_of: Callable[[str], str | None] = lambda key: None,
-) -> Demanded:
+) -> ResolvedRecords:
     """Walks the chain's work stages once."""
     records: dict[str, AnyRecord] = {}
     outputs: dict[str, str] = {}
@@ -46,4 +46,4 @@ def demanded(
         if (record := find(key)) is not None:
             records[stage.name] = record
             outputs |= named_outputs(record)
-    return Demanded(records=records, outputs=outputs, keys=keys)
+    return ResolvedRecords(records=records, outputs=outputs, keys=keys)

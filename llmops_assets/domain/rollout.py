@@ -121,7 +121,7 @@ CUT_HINT = (
 )
 
 
-class Sample(Frozen):
+class ProbeResult(Frozen):
     """One answered (or broken) request to the candidate."""
 
     ok: bool = Field(description="Status 200 and, for a stream, a proper end.")
@@ -178,7 +178,7 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered), max(1, rank)) - 1]
 
 
-def analyse(policy: RolloutPolicy, samples: Sequence[Sample]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def analyse(policy: RolloutPolicy, samples: Sequence[ProbeResult]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What failed and what held, in words. Too few samples is a failure: absence of evidence never promotes."""
     bad: list[str] = []
     good: list[str] = []
@@ -204,7 +204,7 @@ def analyse(policy: RolloutPolicy, samples: Sequence[Sample]) -> tuple[tuple[str
     return tuple(bad), tuple(good)
 
 
-def advance(state: RolloutState, policy: RolloutPolicy, samples: Sequence[Sample]) -> RolloutState:
+def advance(state: RolloutState, policy: RolloutPolicy, samples: Sequence[ProbeResult]) -> RolloutState:
     """The state after a hold: the next weight, promoted, or returned to the champion with all reasons."""
     if state.status != "running":
         return state

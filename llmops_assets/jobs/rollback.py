@@ -9,11 +9,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import dagster as dg
+from pydantic import Field
 
-from llmops_assets.assets.production_endpoint import canary_tokens, questions, reached_at
+from llmops_assets.assets.release_approval import BY
 from llmops_assets.config.settings import ProjectSource
-from llmops_assets.delivery.rollout import Rollout
-from llmops_assets.delivery.run_tags import REQUEST_TAG, about_commit, run_tags
+from llmops_assets.delivery.asset_events import reached_at
+from llmops_assets.delivery.rollout import Rollout, canary_tokens, questions
+from llmops_assets.delivery.run_tags import PROJECT_TAG, REQUEST_TAG, about_commit, run_tags
 from llmops_assets.domain.chain import STAGES
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.records import DatasetVersion, MadeBy, ProductionEndpoint, RegisteredModel, Release
@@ -21,8 +23,9 @@ from llmops_assets.domain.requests import ROLLBACK, Request, another_generation
 from llmops_assets.domain.rollback import Hold, NoTarget
 from llmops_assets.domain.rollout import begin_rollback, rollback_policy
 from resources.artifact_store.store import ArtifactStore, StoreError
-from resources.compute.local import hardware_class
+from resources.compute.interface import hardware_class
 from resources.ledger import Conflict, Ledger
+from resources.project_source.identity import local_identity
 from resources.project_source.revisions import ProjectRevision
 from resources.serving.local.serving import ServingError
 
@@ -165,3 +168,41 @@ def _show(
             tags={"dagster/data_version": record.key},
         )
     )
+
+
+class RollbackConfig(dg.Config):
+    """Take production back to a release that it served before."""
+
+    reason: str = Field(description="Why; kept in the ledger's audit trail.")
+    to: str = Field(default="", description="Digest of the release; empty: the one that production served before.")
+    by: str = BY
+
+
+def rollback_job_name(project: ProjectSource) -> str:
+    return f"{project.group}_rollback"
+
+
+def build_rollback_job(project: ProjectSource) -> dg.JobDefinition:
+    needs = {"settings", "ledger", "store", "serving", "tracking", "sources"}
+
+    @dg.op(name=f"{project.group}_roll_back", required_resource_keys=needs)
+    def _roll_back(context: dg.OpExecutionContext, config: RollbackConfig) -> None:
+        by = config.by.strip() or local_identity()
+        try:
+            if not by or not config.reason.strip():
+                raise CannotRollBack("a rollback needs a reason, and somebody who says it: `by`, or LLMOPS_USER")
+            said = roll_back(context, project, config.to, config.reason.strip(), by)
+        except CannotRollBack as error:
+            raise dg.Failure(str(error), allow_retries=False) from None
+        context.log.info(said)
+        context.add_output_metadata({"outcome": said})
+
+    @dg.job(
+        name=rollback_job_name(project),
+        description=f"Take {project.name}'s production back to an earlier release, and hold the present one.",
+        tags={PROJECT_TAG: project.name},
+    )
+    def _job() -> None:
+        _roll_back()
+
+    return _job

@@ -10,7 +10,7 @@ import psutil
 
 MARK = "LLMOPS_SUPERVISED"
 """In the environment of a supervisor and of all that it starts: its folder."""
-POLITE_THREADS = {"OMP_WAIT_POLICY": "passive"}
+PASSIVE_OPENMP = {"OMP_WAIT_POLICY": "passive"}
 """OpenMP threads sleep at a barrier instead of spinning. Spinning beside other busy processes starves the very thread
 that is waited for: llama.cpp fell from 12.8 to 1.5 tokens/s beside four busy processes on 4 cores, 19.9 to 11.6 so."""
 

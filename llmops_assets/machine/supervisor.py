@@ -19,9 +19,10 @@ from typing import Any
 import psutil
 
 from llmops_assets.domain.models import Frozen
+from llmops_assets.machine.files import write_atomically
 from llmops_assets.machine.processes import (
     MARK,
-    POLITE_THREADS,
+    PASSIVE_OPENMP,
     CannotEnd,
     command_line,
     end,
@@ -30,13 +31,17 @@ from llmops_assets.machine.processes import (
     of_another_session,
     wait_for,
 )  # fmt: skip
-from resources.serving.local.state import ServingError, write_atomically
 
 PASSED_ON = (
     "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH",
     "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES",
 )  # fmt: skip
 RPC_TIMEOUT_S = 30.0  # above the longest stop_wait_s: stopping a program answers when it has stopped
+
+
+class SupervisorError(Exception):
+    """The supervisor does not start or does not answer, or a process cannot be ended."""
+
 
 # Paths are relative to the folder, where supervisord is started: it expands some values twice, so that a '%' in one
 # could not be written.
@@ -126,14 +131,14 @@ class Supervisor:
     def alive(self) -> bool:
         try:
             return bool(self._ask("getState")["statename"] == "RUNNING")
-        except ServingError:
+        except SupervisorError:
             return False
 
     def start(self, programs: Sequence[Program]) -> None:
         """Starts supervisord and its programs, having ended what a killed one left behind.
 
         Raises:
-            ServingError: it does not start; says why.
+            SupervisorError: it does not start; says why.
         """
         self.end_left_behind()
         self._write(programs)
@@ -147,7 +152,9 @@ class Supervisor:
             text=True,
         )
         if done.returncode or not wait_for(self.alive, 10.0):
-            raise ServingError(f"the process supervisor does not start: {done.stdout.strip() or 'no answer in 10 s'}")
+            raise SupervisorError(
+                f"the process supervisor does not start: {done.stdout.strip() or 'no answer in 10 s'}"
+            )
 
     def apply(self, programs: Sequence[Program]) -> tuple[str, ...]:
         """Starts what is missing, stops what is not listed, gives a new try to what had been given up.
@@ -182,7 +189,7 @@ class Supervisor:
         """By program; empty while supervisord does not run."""
         try:
             found = self._ask("getAllProcessInfo")
-        except ServingError:
+        except SupervisorError:
             return {}
         return {info["name"]: Process(state=info["statename"], pid=info["pid"]) for info in found}
 
@@ -190,7 +197,7 @@ class Supervisor:
         """Ends supervisord and every process that it, or an earlier one, has started; and whatever those began.
 
         Raises:
-            ServingError: a process cannot be ended.
+            SupervisorError: a process cannot be ended.
         """
         self._end_supervisors()
         # By force: asked politely it would note that it was cancelled, and not that it was cut off and is to go on.
@@ -201,7 +208,7 @@ class Supervisor:
         """Ends supervisord and its programs, however they lost each other, but nothing in a session of its own.
 
         Raises:
-            ServingError: a process cannot be ended.
+            SupervisorError: a process cannot be ended.
         """
         self._end_supervisors()
         self._end(p for p in self._marked() if not of_another_session(p))
@@ -229,19 +236,19 @@ class Supervisor:
         try:
             end(processes, patience_s)
         except CannotEnd as error:
-            raise ServingError(str(error)) from error
+            raise SupervisorError(str(error)) from error
 
     def _ask(self, method: str, *arguments: Any) -> Any:
         """Calls supervisord.
 
         Raises:
-            ServingError: it does not answer, or refuses.
+            SupervisorError: it does not answer, or refuses.
         """
         try:
             with xmlrpc.client.ServerProxy("http://localhost", transport=_UnixTransport(self._socket)) as server:
                 return getattr(server.supervisor, method)(*arguments)
         except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
-            raise ServingError(f"the process supervisor, asked to {method}: {error}") from error
+            raise SupervisorError(f"the process supervisor, asked to {method}: {error}") from error
 
     def _remove(self, name: str) -> None:
         self._ask("stopProcessGroup", name)
@@ -258,12 +265,12 @@ class Supervisor:
 
 def _for_engines() -> dict[str, str]:
     # Half of the cores for an engine that is not told otherwise: training works beside it.
-    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 2) // 2)), **POLITE_THREADS}
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 2) // 2)), **PASSIVE_OPENMP}
     return threads | {name: os.environ[name] for name in PASSED_ON if name in os.environ}
 
 
 def _literal(text: str) -> str:
     """A value as supervisord's configuration takes it."""
     if any(sign in text for sign in ("\n", " ;", " #", "\t;", "\t#")):
-        raise ServingError(f"{text!r}: a path here may hold no line break and no blank before ';' or '#'")
+        raise SupervisorError(f"{text!r}: a path here may hold no line break and no blank before ';' or '#'")
     return text.replace("%", "%%")

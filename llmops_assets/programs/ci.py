@@ -17,7 +17,8 @@ from types import FrameType
 from xml.etree import ElementTree
 
 from llmops_assets.domain.records import Check
-from llmops_assets.programs.runtime.entry import BadInput, Job, run
+from llmops_assets.programs.runtime.entry import ProgramRun, run
+from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import CiResult, CiSpec
 
 TAIL_LINES, TAIL_CHARACTERS = 60, 6000
@@ -25,7 +26,7 @@ PYTEST_FILES = ("pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "tox
 NO_TESTS_COLLECTED = 5  # pytest's exit code
 
 
-def check(spec: CiSpec, job: Job) -> CiResult:
+def check(spec: CiSpec, job: ProgramRun) -> CiResult:
     """The whole program.
 
     Raises:
@@ -109,7 +110,12 @@ def _run(command: list[str], tree: Path, log: Path, timeout_s: float) -> tuple[i
     began = time.monotonic()
     with log.open("wb") as file:
         child = subprocess.Popen(
-            command, cwd=tree, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+            command,
+            cwd=tree,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
             start_new_session=True,
         )
         previous = signal.signal(signal.SIGTERM, _ender(child.pid))

@@ -13,13 +13,14 @@ from pathlib import Path
 from llmops_assets.domain.records import Check, Split
 from llmops_assets.programs.data.lengths import measure_lengths, nearest_rank
 from llmops_assets.programs.data.rows import Row, canonical, digest_of, messages_of, read_rows, reference, write_rows
-from llmops_assets.programs.runtime.entry import BadInput, Job, run
+from llmops_assets.programs.runtime.entry import ProgramRun, run
+from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import DatasetResult, DatasetSpec
 
 Splits = dict[str, list[Row]]
 
 
-def make_dataset(spec: DatasetSpec, job: Job) -> DatasetResult:
+def make_dataset(spec: DatasetSpec, job: ProgramRun) -> DatasetResult:
     """The whole program.
 
     Raises:
@@ -52,7 +53,7 @@ def make_dataset(spec: DatasetSpec, job: Job) -> DatasetResult:
     return DatasetResult(**done, checks=tuple(checks), statistics=statistics)
 
 
-def _read(spec: DatasetSpec, job: Job) -> Splits:
+def _read(spec: DatasetSpec, job: ProgramRun) -> Splits:
     def read(path: str | None, split: str) -> list[Row]:
         if path is None:
             return []

@@ -21,13 +21,14 @@ from llmops_assets.programs.models.loading import (
     seed_everything,
     versions,
 )
-from llmops_assets.programs.runtime.entry import BadInput, Job, run
+from llmops_assets.programs.runtime.entry import ProgramRun, run
+from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import EvaluateResult, EvaluateSpec
 
 METRIC_LIBRARIES = ("evaluate", "sacrebleu", "rouge-score", "alt-profanity-check")
 
 
-def evaluate_checkpoint(spec: EvaluateSpec, job: Job) -> EvaluateResult:
+def evaluate_checkpoint(spec: EvaluateSpec, job: ProgramRun) -> EvaluateResult:
     """The whole program.
 
     Raises:
@@ -36,7 +37,8 @@ def evaluate_checkpoint(spec: EvaluateSpec, job: Job) -> EvaluateResult:
     import torch
 
     from llmops_assets.programs.evaluation.inference import answers, likelihoods
-    from llmops_assets.programs.evaluation.scoring import PERPLEXITY, check_metrics, score
+    from llmops_assets.programs.evaluation.metrics.perplexity import PERPLEXITY
+    from llmops_assets.programs.evaluation.scoring import check_metrics, score
 
     prepare_torch()
     check_metrics(spec.metrics)

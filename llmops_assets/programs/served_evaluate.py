@@ -14,25 +14,27 @@ from typing import Any
 from llmops_assets.programs.data.encoding import Encoded, Encoder
 from llmops_assets.programs.data.rows import Row, messages_of, reference
 from llmops_assets.programs.engines.client import Engine, running_engine
+from llmops_assets.programs.engines.llama_cpp import context_per_request
 from llmops_assets.programs.evaluate import METRIC_LIBRARIES, load_test, refuse_too_long, samples
 from llmops_assets.programs.evaluation.load_test import put_under_load
 from llmops_assets.programs.evaluation.report import write_report
 from llmops_assets.programs.models.loading import device, load_tokenizer, prepare_torch, seed_everything, versions
-from llmops_assets.programs.runtime.entry import BadInput, Job, run
+from llmops_assets.programs.runtime.entry import ProgramRun, run
+from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import ServedEvaluateResult, ServedEvaluateSpec, ServeSpec
-from llmops_assets.programs.serve import context_per_request
 
 PARITY_ROWS = 16
 CLIENTS = 8
 
 
-def evaluate_served(spec: ServedEvaluateSpec, job: Job) -> ServedEvaluateResult:
+def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluateResult:
     """The whole program.
 
     Raises:
         BadInput: the model, the rows or a metric cannot be used.
     """
-    from llmops_assets.programs.evaluation.scoring import PERPLEXITY, check_metrics, score
+    from llmops_assets.programs.evaluation.metrics.perplexity import PERPLEXITY
+    from llmops_assets.programs.evaluation.scoring import check_metrics, score
 
     prepare_torch()
     check_metrics(spec.metrics)
@@ -43,9 +45,7 @@ def evaluate_served(spec: ServedEvaluateSpec, job: Job) -> ServedEvaluateResult:
         context_per_request(Path(spec.model), spec.serving),
         "with its answer; deployment.serving.context_length",
     )
-    serve = ServeSpec(
-        model=spec.model, alias="model", chat_template=spec.chat_template, port=0, serving=spec.serving
-    )
+    serve = ServeSpec(model=spec.model, alias="model", chat_template=spec.chat_template, port=0, serving=spec.serving)
     with running_engine(serve, job.output) as engine:
         parity = compare_tokens(engine, encoder, rows[:PARITY_ROWS])
         job.progress("parity", f"{len(parity)} mismatches in {min(len(rows), PARITY_ROWS)} rows")
@@ -119,7 +119,7 @@ def compare_tokens(engine: Engine, encoder: Encoder, rows: Sequence[Row]) -> lis
     return mismatches
 
 
-def ask_all(engine: Engine, rows: list[Row], spec: ServedEvaluateSpec, job: Job) -> list[str]:
+def ask_all(engine: Engine, rows: list[Row], spec: ServedEvaluateSpec, job: ProgramRun) -> list[str]:
     """The engine's greedy answers, as many at once as it serves."""
     began = time.monotonic()
     answers: list[str] = []
@@ -140,7 +140,7 @@ def ask_all(engine: Engine, rows: list[Row], spec: ServedEvaluateSpec, job: Job)
     return answers
 
 
-def likelihoods_of_gguf(file: Path, rows: list[Encoded], pad: int, job: Job) -> list[tuple[float, int]]:
+def likelihoods_of_gguf(file: Path, rows: list[Encoded], pad: int, job: ProgramRun) -> list[tuple[float, int]]:
     """The likelihoods of the quantized weights: widened again, which loses nothing more, and asked by transformers.
 
     Raises:

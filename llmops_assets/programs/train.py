@@ -24,12 +24,13 @@ from llmops_assets.programs.models.loading import (
     seed_everything,
     versions,
 )
-from llmops_assets.programs.runtime.entry import Job, run
+from llmops_assets.programs.runtime.entry import ProgramRun, run
 from llmops_assets.programs.runtime.specs import TrainResult, TrainSpec
-from llmops_assets.programs.training.trainer import Fitted, finite, fit, with_lora
+from llmops_assets.programs.training.methods.lora import with_lora
+from llmops_assets.programs.training.trainer import Fitted, finite, fit
 
 
-def train(spec: TrainSpec, job: Job) -> TrainResult:
+def train(spec: TrainSpec, job: ProgramRun) -> TrainResult:
     """The whole program.
 
     Raises:
@@ -72,7 +73,7 @@ def train(spec: TrainSpec, job: Job) -> TrainResult:
     )
 
 
-def _validation_loss(model: Any, rows: list[Encoded], tokenizer: Any, job: Job) -> float | None:
+def _validation_loss(model: Any, rows: list[Encoded], tokenizer: Any, job: ProgramRun) -> float | None:
     from llmops_assets.programs.evaluation.inference import likelihoods
 
     scored = likelihoods(model, [r for r in rows if r.learned], tokenizer.pad_token_id, job, "validate")
@@ -101,7 +102,7 @@ def _save(model: Any, tokenizer: Any, base: Path, method: str, artifact: Path) -
         file.write_text(json.dumps(adapter, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _forget_checkpoints(job: Job) -> None:
+def _forget_checkpoints(job: ProgramRun) -> None:
     shutil.rmtree(job.output / "resume", ignore_errors=True)
 
 

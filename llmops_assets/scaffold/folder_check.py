@@ -8,12 +8,12 @@ from pathlib import Path
 from llmops_assets.config.project import (
     CONFIG_FILE,
     BaseModelPath,
-    ConfigError,
     CustomMetric,
     ProjectConfig,
     parse_config,
     parse_smoke_tests,
 )
+from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.prompt import PromptError, check_prompt
 
 

@@ -4,8 +4,8 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from llmops_assets.config.project import ConfigError
 from llmops_assets.config.settings import load_settings, settings_file
+from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.scaffold.folder_check import check_folder, still_to_do
 from llmops_assets.scaffold.project import Scaffolded, init
 from llmops_assets.scaffold.settings_entry import is_registered, line_for, register

@@ -15,7 +15,8 @@ from jinja2 import Environment
 from pydantic import Field
 
 from llmops_assets.config.json_schema import SCHEMA_FILE, as_text, project_schema
-from llmops_assets.config.project import CONFIG_FILE, BaseModelPath, ConfigError, ProjectConfig, parse_config
+from llmops_assets.config.project import CONFIG_FILE, BaseModelPath, ProjectConfig, parse_config
+from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.models import Frozen
 from llmops_assets.programs.models.base_model_check import problem_of
 from resources.project_source.working_copy import WorkingCopy

@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from llmops_assets.config.project import ConfigError, validate_yaml
 from llmops_assets.config.settings import ProjectSource, Settings, load_settings, settings_file
-from resources.project_source.git_mirror import alone
+from llmops_assets.config.yaml_validation import ConfigError, validate_yaml
+from llmops_assets.machine.locks import alone
 
 
 def line_for(name: str, repository: str, branch: str) -> str:

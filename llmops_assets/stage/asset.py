@@ -10,20 +10,21 @@ from typing import Any
 
 import dagster as dg
 
-from llmops_assets.config.kubernetes import step_tags
 from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.delivery.asset_events import reused_from
 from llmops_assets.delivery.run_tags import about_commit
 from llmops_assets.domain.chain import HEAVY, STAGES, judges_of
 from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import AnyRecord, Record
-from llmops_assets.stage.execution import AwaitsPerson, StageConfig, StageRun
+from llmops_assets.stage.execution import AwaitingApproval, StageConfig, StageExecution
 from llmops_assets.stage.outcomes import faults, outcomes
+from resources.run_launching.kubernetes_pods import step_tags
 
 RESOURCES = frozenset({"settings", "ledger", "store", "compute", "serving", "tracking", "sources"})
-Make = Callable[[StageRun], Record]
-Describe = Callable[[StageRun, Any], Mapping[str, Any]]
-Require = Callable[[StageRun, str], Verdict]
+Make = Callable[[StageExecution], Record]
+Describe = Callable[[StageExecution, Any], Mapping[str, Any]]
+Require = Callable[[StageExecution, str], Verdict]
 
 
 def stage_asset(
@@ -34,9 +35,9 @@ def stage_asset(
     describe: Describe,
     *,
     kinds: set[str],
-    checks: Mapping[str, Callable[[StageRun, Any], Verdict]] | None = None,
+    checks: Mapping[str, Callable[[StageExecution, Any], Verdict]] | None = None,
     require: Require | None = None,
-    after: Callable[[StageRun, Any], None] | None = None,
+    after: Callable[[StageExecution, Any], None] | None = None,
     waits: str | None = None,
     config_type: type[StageConfig] = StageConfig,
 ) -> dg.AssetsDefinition:
@@ -84,7 +85,7 @@ def stage_asset(
     )
     def _asset(context: dg.AssetExecutionContext, config: config_type) -> Iterator[Any]:  # type: ignore[valid-type]
         with faults(context, project, stage):
-            run = StageRun(context, project, stage, config)
+            run = StageExecution(context, project, stage, config)
             with outcomes(run):
                 missing = run.demand.missing_for(stage)
                 if missing:
@@ -101,7 +102,7 @@ def stage_asset(
                         run.reject(verdict)
                 try:
                     record, reused = _reuse_or_make(run, make)
-                except AwaitsPerson as why:
+                except AwaitingApproval as why:
                     assert waits is not None, f"{name} has no check that says what it waits for"
                     yield _wait(run, waits, str(why))
                     return
@@ -117,10 +118,10 @@ def stage_asset(
     return _asset
 
 
-def _reuse_or_make(run: StageRun, make: Make) -> tuple[AnyRecord, bool]:
+def _reuse_or_make(run: StageExecution, make: Make) -> tuple[AnyRecord, bool]:
     if run.stage.kind == "work":
         found = run.ledger.find(run.key)
-        if found is not None and (wrong := run.store.look(found.made) if found.made else None):
+        if found is not None and (wrong := run.store.quick_check(found.made) if found.made else None):
             run.drop(found, wrong)
         elif found is not None:
             run.log.info(f"reused: made by {short(found.made_by.revision)}, nothing that it reads has changed")
@@ -132,7 +133,7 @@ def _reuse_or_make(run: StageRun, make: Make) -> tuple[AnyRecord, bool]:
     return committed, committed.made_by.run_id != run.run_id
 
 
-def _wait(run: StageRun, check: str, why: str) -> dg.AssetCheckResult:
+def _wait(run: StageExecution, check: str, why: str) -> dg.AssetCheckResult:
     run.log.warning(why)
     if run.request is not None:
         run.ledger.close(run.request, "waiting", why)
@@ -146,13 +147,8 @@ def _wait(run: StageRun, check: str, why: str) -> dg.AssetCheckResult:
     )
 
 
-def reused_from(record: Record) -> str:
-    """Whose work a reused record is, in words."""
-    return f"reused from {short(record.made_by.revision)}, run {record.made_by.run_id[:8]}"
-
-
 def _materialize(
-    run: StageRun, record: AnyRecord, reused: bool, metadata: Mapping[str, Any], verdicts: Mapping[str, Verdict]
+    run: StageExecution, record: AnyRecord, reused: bool, metadata: Mapping[str, Any], verdicts: Mapping[str, Verdict]
 ) -> dg.MaterializeResult[Any]:
     common: dict[str, Any] = {
         "made_by": reused_from(record) if reused else "this run",

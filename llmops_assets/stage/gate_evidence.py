@@ -5,7 +5,7 @@ The judging itself is pure and stands in `domain.gate`.
 
 import dagster as dg
 
-from llmops_assets.delivery.approvals import weigh_now
+from llmops_assets.delivery.approvals import evaluate_current_approval
 from llmops_assets.domain.approval import Waiting
 from llmops_assets.domain.chain import STAGES
 from llmops_assets.domain.gate import Champion, Judged, Verdict, judge, judge_checks
@@ -24,15 +24,15 @@ from llmops_assets.domain.records import (
     SmokeTestReport,
 )
 from llmops_assets.domain.release import release_of
-from llmops_assets.stage.execution import StageRun
-from resources.ledger import Serving
+from llmops_assets.stage.execution import StageExecution
+from resources.ledger import ServedRelease
 from resources.project_source.revisions import ProjectRevision
 
 
 class ChampionNow:
     """What production serves at this moment, and what stands behind it."""
 
-    def __init__(self, run: StageRun, serving: Serving):
+    def __init__(self, run: StageExecution, serving: ServedRelease):
         self.release = serving.release
         self.revision = serving.revision
         self.at: ProjectRevision = run.source.at(serving.revision)
@@ -41,7 +41,7 @@ class ChampionNow:
         self.checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else None
         self.artifact = artifact if isinstance(artifact, QuantizedArtifact) else None
 
-    def key(self, run: StageRun, stage: str) -> str | None:
+    def key(self, run: StageExecution, stage: str) -> str | None:
         """The key of the champion's report on *this* revision's test rows and metrics, with its own prompt."""
         of = self.checkpoint if stage == "evaluation_report" else self.artifact
         if of is None or "dataset_version.test" not in run.demand.outputs:
@@ -51,24 +51,24 @@ class ChampionNow:
         outputs = {read: of.outputs[""], "dataset_version.test": run.demand.outputs["dataset_version.test"]}
         return STAGES[stage].key(values, outputs)
 
-    def report(self, run: StageRun, stage: str) -> Measured | None:
+    def report(self, run: StageExecution, stage: str) -> Measured | None:
         key = self.key(run, stage)
         found = run.ledger.find(key) if key else None
         return found if isinstance(found, Measured) else None
 
 
-def champion_now(run: StageRun) -> ChampionNow | None:
+def champion_now(run: StageExecution) -> ChampionNow | None:
     serving = run.ledger.serving(run.project.name, "production")
     return ChampionNow(run, serving) if serving else None
 
 
-def current_release(run: StageRun) -> Release | None:
+def current_release(run: StageExecution) -> Release | None:
     """The release of this revision, as far as its artifact exists."""
     artifact = run.demand.records.get("quantized_artifact")
     return release_of(run.project.name, run.at.values, artifact) if isinstance(artifact, QuantizedArtifact) else None
 
 
-def release_now(run: StageRun) -> Release:
+def release_now(run: StageExecution) -> Release:
     """The release of this revision.
 
     Raises:
@@ -82,11 +82,11 @@ def release_now(run: StageRun) -> Release:
     return found
 
 
-def compares_with_champion(run: StageRun, of: str) -> bool:
+def compares_with_champion(run: StageExecution, of: str) -> bool:
     return any(g.of == of and g.no_worse_than == "champion" for g in run.at.config.gates)
 
 
-def verdict_on(run: StageRun, stage: str) -> Verdict:
+def verdict_on(run: StageExecution, stage: str) -> Verdict:
     """The verdict on a stage's record, on the evidence and against the champion of this moment."""
     record = run.demand.records.get(stage)
     subject = f"{stage} of {short(run.revision)}"
@@ -102,7 +102,7 @@ def verdict_on(run: StageRun, stage: str) -> Verdict:
     raise ValueError(f"nothing says how to judge {stage}")
 
 
-def _registered(run: StageRun, subject: str) -> Verdict:
+def _registered(run: StageExecution, subject: str) -> Verdict:
     record = run.demand.records.get("registered_model")
     checkpoint = run.demand.records.get("fine_tuned_checkpoint")
     if not isinstance(record, RegisteredModel) or not isinstance(checkpoint, Checkpoint):
@@ -115,7 +115,7 @@ def _registered(run: StageRun, subject: str) -> Verdict:
     return again.model_copy(update={"reasons": (reason, *again.reasons)})
 
 
-def _measured(run: StageRun, stage: str, subject: str) -> Verdict:
+def _measured(run: StageExecution, stage: str, subject: str) -> Verdict:
     record = run.demand.records.get(stage)
     unquantized = run.demand.records.get("evaluation_report")
     champion = champion_now(run)
@@ -144,7 +144,7 @@ def _with_parity(verdict: Verdict, record: ServedEvaluationReport) -> Verdict:
     return verdict.model_copy(update={"reasons": (*verdict.reasons, reason)})
 
 
-def _event(run: StageRun, stage: str, subject: str) -> Verdict:
+def _event(run: StageExecution, stage: str, subject: str) -> Verdict:
     """The newest smoke test or approval of this very release at this revision."""
     release = current_release(run)
     record = run.ledger.records_of(run.project.name, run.revision).get(stage)
@@ -157,7 +157,7 @@ def _event(run: StageRun, stage: str, subject: str) -> Verdict:
     now = champion.release if champion else None
     if run.at.config.deployment.approval.needed and now != record.release:
         # The record says that it was approved then. What the decision is worth now is weighed by whoever acts on it.
-        found = weigh_now(run.source, run.ledger, run.revision)
+        found = evaluate_current_approval(run.source, run.ledger, run.revision)
         if isinstance(found, Waiting):
             failures = found.reasons or ("no person approved it",)
             return Verdict(subject=subject, report=record.key, champion=now, failures=failures)

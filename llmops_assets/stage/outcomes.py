@@ -4,15 +4,16 @@ from typing import Any
 
 import dagster as dg
 
-from llmops_assets.config.project import ConfigError
 from llmops_assets.config.settings import ProjectSource
+from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.chain import Stage
 from llmops_assets.machine.disk_space import DiskFull, full, is_full, place_of
-from llmops_assets.stage.execution import Rejected, StageRun
+from llmops_assets.programs.runtime.errors import BadInput
+from llmops_assets.stage.execution import Rejected, StageExecution
 from resources.artifact_store.store import StoreDenied, StoreError
-from resources.compute.local import BadInput, ProgramError
+from resources.compute.interface import ProgramError
 from resources.ledger import LedgerError
-from resources.project_source.git_mirror import SourceError
+from resources.project_source.errors import SourceError
 from resources.project_source.revisions import DataNotPushed
 
 
@@ -37,7 +38,7 @@ class outcomes:
     leaves it open: the sensor that carries on starts the next generation.
     """
 
-    def __init__(self, run: StageRun):
+    def __init__(self, run: StageExecution):
         self.run = run
 
     def __enter__(self) -> None:

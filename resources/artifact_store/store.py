@@ -234,7 +234,7 @@ class ArtifactStore:
             raise StoreError(f"artifact {artifact.digest[:12]} is damaged: {'; '.join(wrong.values())}")
         return folder
 
-    def look(self, uri: str) -> str | None:
+    def quick_check(self, uri: str) -> str | None:
         """What is wrong with an artifact, as far as a look tells that reads no large file; None if nothing is.
 
         Whoever uses an artifact fetches it, and then every byte is verified.
@@ -369,7 +369,7 @@ def altered(path: Path, name: str, expected: str) -> str | None:
 def _damage(folder: Path, files: tuple[File, ...]) -> dict[str, str]:
     """Path → what is wrong with it, for every file that is not as it was stored."""
 
-    def look(file: File) -> str | None:
+    def damage(file: File) -> str | None:
         path = folder / file.path
         if not path.is_file():
             return f"{file.path} is missing"
@@ -378,4 +378,4 @@ def _damage(folder: Path, files: tuple[File, ...]) -> dict[str, str]:
         return altered(path, file.path, file.sha256)
 
     with ThreadPoolExecutor(_WORKERS) as pool:
-        return {f.path: w for f, w in zip(files, pool.map(look, files), strict=True) if w}
+        return {f.path: w for f, w in zip(files, pool.map(damage, files), strict=True) if w}

@@ -13,19 +13,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
 
 import psutil
-from pydantic import BaseModel
 
 from llmops_assets.domain.keys import short
-from llmops_assets.domain.models import Frozen
 from llmops_assets.machine.disk_space import DiskFull, full, has_no_room, says_full
-from llmops_assets.machine.processes import POLITE_THREADS
-from llmops_assets.programs.runtime.entry import DISK_FULL
+from llmops_assets.machine.processes import PASSIVE_OPENMP
+from llmops_assets.programs.runtime.errors import DISK_FULL, BadInput
+from resources.compute.interface import Finished, Job, OnProgress, ProgramError
 
 ALLOWED_ENVIRONMENT = (
     "PATH",
@@ -42,55 +40,6 @@ ALLOWED_ENVIRONMENT = (
     "HF_ENDPOINT",
 )
 """What a program sees of our environment. No credentials: a project's own code runs there."""
-
-R = TypeVar("R", bound=BaseModel)
-OnProgress = Callable[[dict[str, Any]], None]
-
-
-class ProgramError(Exception):
-    """The program ended without a result and nobody's input is known to be at fault: worth another try."""
-
-
-class BadInput(Exception):
-    """The program says that its input is at fault: trying again would not help."""
-
-
-class Job(Frozen):
-    name: str
-    """Derived from the key of the work."""
-    program: str
-    """Module under llmops_assets.programs."""
-    spec: dict[str, Any]
-    heavy: bool = False
-    """Takes the one slot for heavy programs."""
-
-
-class Finished(Frozen):
-    result: dict[str, Any]
-    folder: str
-    seconds: float
-    adopted: bool
-
-    def read(self, model: type[R]) -> R:
-        return model.model_validate(self.result)
-
-    @property
-    def artifact(self) -> Path:
-        return Path(self.folder) / "artifact"
-
-
-class Compute(Protocol):
-    """The one small interface behind which programs run."""
-
-    def run(self, job: Job, on_progress: OnProgress | None = None) -> Finished: ...
-
-    def cancel(self, name: str) -> bool: ...
-
-    def cancel_work(self, keys: Iterable[str]) -> list[str]: ...
-
-    def clean(self, name: str) -> None: ...
-
-    def ended(self) -> list[str]: ...
 
 
 class LocalCompute:
@@ -186,7 +135,7 @@ class LocalCompute:
         env = {k: os.environ[k] for k in ALLOWED_ENVIRONMENT if k in os.environ}
         home = folder / "home"
         home.mkdir(exist_ok=True)
-        env |= {"HOME": str(home), "PYTHONUNBUFFERED": "1", "HF_HUB_DISABLE_TELEMETRY": "1", **POLITE_THREADS}
+        env |= {"HOME": str(home), "PYTHONUNBUFFERED": "1", "HF_HUB_DISABLE_TELEMETRY": "1", **PASSIVE_OPENMP}
         if self.threads:
             env["OMP_NUM_THREADS"] = str(self.threads)
         return env
@@ -199,8 +148,7 @@ class LocalCompute:
             return Finished(result=json.loads(result.read_text()), folder=str(folder), seconds=seconds, adopted=adopted)
         if error.exists():
             value = json.loads(error.read_text())
-            where = f"{value['where']}: " if value.get("where") else ""
-            raise BadInput(f"{where}{value['message']}")
+            raise BadInput(value["message"], value.get("where", ""))
         code = process.returncode if process is not None else None
         tail = _tail(folder / "log.txt")
         if code == DISK_FULL or (code is None and (has_no_room(folder) or says_full(tail))):
@@ -307,14 +255,3 @@ def _tail(path: Path, lines: int = 25) -> str:
     if not path.exists():
         return ""
     return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
-
-
-def hardware_class() -> str:
-    """A coarse name of this machine's kind: figures on speed are only comparable within one."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    return f"cpu-{cpus}"
-
-
-__all__ = [
-    "BadInput", "Compute", "DiskFull", "Finished", "Job", "LocalCompute", "Mapping", "ProgramError", "hardware_class",
-]  # fmt: skip

@@ -8,9 +8,9 @@ keeps is in the modules of those names.
 from resources.ledger.decisions import Decisions
 from resources.ledger.faults import Conflict, LedgerError
 from resources.ledger.records import Records
-from resources.ledger.releases import Serving
+from resources.ledger.releases import ServedRelease
 
-__all__ = ["Conflict", "Ledger", "LedgerError", "Serving"]
+__all__ = ["Conflict", "Ledger", "LedgerError", "ServedRelease"]
 
 
 class Ledger(Decisions, Records):

@@ -11,7 +11,7 @@ from resources.ledger.faults import Conflict
 from resources.ledger.transactions import Transactions
 
 
-class Serving:
+class ServedRelease:
     """What an environment serves: release digest, the revision it was deployed for, since when (epoch seconds)."""
 
     def __init__(self, release: str, revision: str, since: float):
@@ -99,11 +99,11 @@ class Releases(Transactions):
                 },
             )
 
-    def serving(self, project: str, environment: str) -> Serving | None:
+    def serving(self, project: str, environment: str) -> ServedRelease | None:
         where = (sql.servings.c.project == project) & (sql.servings.c.environment == environment)
         with self._read() as c:
             row = c.execute(sql.select(sql.servings).where(where).order_by(sql.servings.c.id.desc()).limit(1)).first()
-        return Serving(row.release, row.revision, row.since) if row else None
+        return ServedRelease(row.release, row.revision, row.since) if row else None
 
     def has_served(self, project: str, release: str, environment: str = "production") -> bool:
         where = (sql.servings.c.project == project) & (sql.servings.c.environment == environment)

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import yaml
 
-from llmops_assets.config.project import ConfigError
 from llmops_assets.config.settings import Settings
+from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.machine.supervisor import Process, Program, Supervisor
 from llmops_assets.machine.unix_sockets import NotPrivate, make_socket_folder, socket_folder
 from resources.tracking.mlflow import Tracking
@@ -84,7 +84,7 @@ def start(settings: Settings, dagster_port: int, mlflow_port: int | None, say: C
 
     Raises:
         ConfigError: a port is taken, or a service does not come up; names its log.
-        ServingError: the supervisor itself does not start, or cannot end what an earlier one left behind.
+        SupervisorError: the supervisor itself does not start, or cannot end what an earlier one left behind.
     """
     with _locked(settings) as folder:
         try:

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from resources.project_source.git_mirror import SourceError
+from resources.project_source.errors import SourceError
 
 
 def download_base_model(home: Path, name: str, revision: str) -> Path:

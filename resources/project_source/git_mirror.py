@@ -3,36 +3,24 @@
 The user's own checkout is never touched. What the files mean belongs in `resources.project_source.revisions`.
 """
 
-import fcntl
 import fnmatch
 import os
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from llmops_assets.domain.approval import Author
 from llmops_assets.domain.keys import digest
-
-
-class SourceError(Exception):
-    """The repository cannot be read as asked; the message says what to do."""
-
+from llmops_assets.machine.locks import alone
+from resources.project_source.errors import SourceError
+from resources.project_source.identity import without_credentials
 
 OF_A_CALLER = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
 """Set by Git for its hooks: from within one, our own commands would work on the caller's repository."""
-
-
-@contextmanager
-def alone(lock: Path) -> Iterator[None]:
-    """One thread of one process at a time; the kernel drops the lock with whoever held it."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 class GitMirror:
@@ -206,24 +194,6 @@ def _authors_of(commit: Any) -> list[Author]:
     for name, email in re.findall(r"(?im)^co-authored-by:\s*(.*?)\s*<([^<>]+)>\s*$", str(commit.message)):
         found.append(Author(name=name, email=email))
     return found
-
-
-def local_identity() -> str:
-    """Who sits at this machine, as they say themselves: LLMOPS_USER, else Git's user.email; empty if nobody says.
-
-    It is not authentication: whoever may write to the ledger may call themselves what they like.
-    """
-    if named := os.environ.get("LLMOPS_USER", "").strip():
-        return named
-    try:
-        done = subprocess.run(["git", "config", "user.email"], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip()
-
-
-def without_credentials(text: str) -> str:
-    return re.sub(r"(://)[^@/\s]+@", r"\1***@", text)
 
 
 def _walk(tree: Any, prefix: str) -> Iterator[tuple[str, str]]:

@@ -15,18 +15,13 @@ from urllib.parse import urlparse
 
 import yaml
 
-from llmops_assets.config.project import (
-    CONFIG_FILE,
-    BaseModelHub,
-    ConfigError,
-    ProjectConfig,
-    parse_config,
-    parse_smoke_tests,
-)
+from llmops_assets.config.project import CONFIG_FILE, BaseModelHub, ProjectConfig, parse_config, parse_smoke_tests
 from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.prompt import PromptError, check_prompt
-from resources.project_source.git_mirror import GitMirror, SourceError, tree_digest
+from resources.project_source.errors import SourceError
+from resources.project_source.git_mirror import GitMirror, tree_digest
 
 BARE_PROMPT = "{{ input }}"
 
@@ -36,7 +31,7 @@ class DataNotPushed(Exception):
 
 
 class ProjectRevision:
-    """One commit of one project, resolved. Immutable; made by `Source.at`."""
+    """One commit of one project, resolved. Immutable; made by `ProjectRepository.at`."""
 
     def __init__(
         self,
@@ -56,7 +51,7 @@ class ProjectRevision:
         """Those of them whose pointer DVC 2 wrote: DVC 3 keeps their bytes elsewhere in cache and remote."""
 
 
-class Source:
+class ProjectRepository:
     """Thin typed client of one watched repository."""
 
     def __init__(self, project: ProjectSource, settings: Settings):

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import yaml
 
-from resources.project_source.git_mirror import OF_A_CALLER, SourceError
+from resources.project_source.errors import SourceError
+from resources.project_source.git_mirror import OF_A_CALLER
 
 BRANCH = "main"
 _NEW = ("??", "A ", "AM")

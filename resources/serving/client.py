@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from llmops_assets.domain.models import Frozen
-from llmops_assets.domain.rollout import Sample
+from llmops_assets.domain.rollout import ProbeResult
 from resources.serving.local.envoy_config import RELEASE_HEADER
 
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ class Answer(Frozen):
     release: str | None = Field(default=None, description="Digest of the release that answered.")
     error: str = Field(default="", description="What went wrong, in words.")
 
-    def sample(self, wanted_tokens: int) -> Sample:
+    def sample(self, wanted_tokens: int) -> ProbeResult:
         """As the rollout judges it: cut is what ended at a limit before it had as many tokens as were wanted."""
         cut = self.finish_reason == "length" and self.tokens < wanted_tokens
-        return Sample(ok=self.ok, empty=not self.text.strip(), cut=cut, latency_s=self.latency_s)
+        return ProbeResult(ok=self.ok, empty=not self.text.strip(), cut=cut, latency_s=self.latency_s)
 
 
 def ask(

@@ -96,3 +96,7 @@ class Serving(Protocol):
 
     def down(self, forget: bool = False) -> None:
         """Ends every process; `forget` also drops what was deployed, so that nothing can come back."""
+
+
+class ServingError(Exception):
+    """Serving cannot do what was asked; the message says why and what helps."""

@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from llmops_assets.domain.records import Release
-from resources.serving.interface import Endpoint, Serving, Traffic
-from resources.serving.local.state import ServingError
+from resources.serving.interface import Endpoint, Serving, ServingError, Traffic
 
 REFUSAL = (
     "profile cluster cannot serve yet: an engine would end with the pod of its step. The release is evaluated and "

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llmops_assets.config.settings import FromEnvironment
+from llmops_assets.config.secrets import FromEnvironment
 from llmops_assets.domain.chain import WORK
 from llmops_assets.domain.records import QuantizedArtifact
 from tests.projects import Project, World

@@ -28,8 +28,8 @@ from dagster._core.system_config.objects import ResolvedRunConfig
 from dagster._grpc.types import ExecuteStepArgs
 
 from llmops_assets.config.kubernetes import StagePods
-from llmops_assets.config.project import validate_yaml
 from llmops_assets.config.settings import Settings
+from llmops_assets.config.yaml_validation import validate_yaml
 from llmops_assets.definitions import build_definitions, job_name
 from llmops_assets.domain.chain import CHAIN, HEAVY
 from resources.assembly import build_resources

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmops_assets.config.json_schema import project_schema, settings_schema, smoke_tests_schema
-from llmops_assets.config.project import ConfigError, parse_config
+from llmops_assets.config.project import parse_config
 from llmops_assets.config.reference_docs import documents
 from llmops_assets.config.settings import Settings, dump_settings
+from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.rollout import parse_duration, parse_share
 
 REPOSITORY = Path(__file__).parents[2]

@@ -20,7 +20,7 @@ from llmops_assets.domain.records import (
     Split,
 )
 from llmops_assets.domain.release import release_of
-from llmops_assets.domain.resolution import Demanded, demanded
+from llmops_assets.domain.resolution import ResolvedRecords, resolve_records
 
 TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
 VALUES: dict[str, Any] = {
@@ -111,10 +111,12 @@ class Memory:
         self.records: dict[str, AnyRecord] = {}
         self.salts: dict[str, str] = {}
 
-    def deliver(self, values: dict[str, Any], revision: str = "r1", only: tuple[str, ...] | None = None) -> Demanded:
+    def deliver(
+        self, values: dict[str, Any], revision: str = "r1", only: tuple[str, ...] | None = None
+    ) -> ResolvedRecords:
         """Makes what this revision demands and does not exist yet, in order of the chain; `only` some stages of it."""
         while True:
-            found = demanded(values, self.records.get, self.salts.get)
+            found = resolve_records(values, self.records.get, self.salts.get)
             lacking = [s for s in found.keys if s not in found.records and (only is None or s in only)]
             if not lacking:
                 return found
@@ -132,7 +134,7 @@ class Memory:
     ) -> Plan:
         before = None
         if base is not None:
-            outputs = demanded(base, self.records.get, self.salts.get).outputs
+            outputs = resolve_records(base, self.records.get, self.salts.get).outputs
             before = Side(revision="base-revision", values=base, outputs=outputs)
         head = Side(revision="head-revision", values=values)
         return make_plan("zoo", head, self.records.get, before, serving, self.salts.get, held)

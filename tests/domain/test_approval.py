@@ -15,10 +15,10 @@ from llmops_assets.domain.approval import (
     Decision,
     Rules,
     Waiting,
+    evaluate_approvals,
     is_author,
     person,
     refusals,
-    weigh,
 )
 
 ASK = Ask(project="zoo", release="r" * 64, reports=("a", "b"), replaces="c" * 64, since=500.0)
@@ -37,7 +37,7 @@ def said(choice: Choice = "approved", by: str = "eve@example.com", at: float = N
 
 
 def weighed(*decisions: Decision, rules: Rules | None = None, now: float = NOW) -> Approved | Waiting:
-    return weigh(ASK, decisions, rules or Rules(), [ADA], now)
+    return evaluate_approvals(ASK, decisions, rules or Rules(), [ADA], now)
 
 
 def why(*decisions: Decision, **more: Any) -> str:
@@ -162,7 +162,7 @@ rules = st.builds(
 
 @given(decisions, rules)
 def test_only_a_valid_word_on_this_very_ask_that_nobody_took_back_counts(history: list[Decision], rules: Rules) -> None:
-    found = weigh(ASK, history, rules, [ADA], NOW)
+    found = evaluate_approvals(ASK, history, rules, [ADA], NOW)
     here = [d for d in history if d.ask == ASK]
     last_no = max((n for n, d in enumerate(here) if d.choice == "rejected"), default=-1)
     valid = [
@@ -178,8 +178,8 @@ def test_only_a_valid_word_on_this_very_ask_that_nobody_took_back_counts(history
 @given(decisions, rules, st.floats(0, 30 * DAY))
 def test_time_alone_never_approves(history: list[Decision], rules: Rules, later: float) -> None:
     past = [d for d in history if d.at <= NOW]
-    if isinstance(weigh(ASK, past, rules, [ADA], NOW), Waiting):
-        assert isinstance(weigh(ASK, past, rules, [ADA], NOW + later), Waiting)
+    if isinstance(evaluate_approvals(ASK, past, rules, [ADA], NOW), Waiting):
+        assert isinstance(evaluate_approvals(ASK, past, rules, [ADA], NOW + later), Waiting)
 
 
 @given(decisions, rules, decisions)
@@ -187,4 +187,4 @@ def test_a_rejection_of_this_leaves_nothing_that_counts(
     history: list[Decision], rules: Rules, more: list[Decision]
 ) -> None:
     after = [d for d in more if d.choice == "rejected"]
-    assert isinstance(weigh(ASK, [*history, said("rejected"), *after], rules, [ADA], NOW), Waiting)
+    assert isinstance(evaluate_approvals(ASK, [*history, said("rejected"), *after], rules, [ADA], NOW), Waiting)

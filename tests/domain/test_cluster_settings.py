@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from llmops_assets.config.kubernetes import Pod, step_config
-from llmops_assets.config.project import ConfigError, validate_yaml
+from llmops_assets.config.kubernetes import Pod
 from llmops_assets.config.settings import Settings, dump_settings, load_settings
+from llmops_assets.config.yaml_validation import ConfigError, validate_yaml
+from resources.run_launching.kubernetes_pods import step_config
 
 SECRET = "hunter2-and-more"
 URL = f"postgresql+psycopg2://llmops:{SECRET}@postgres.example.com/llmops"

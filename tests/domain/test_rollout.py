@@ -10,10 +10,10 @@ from pydantic import ValidationError
 
 from llmops_assets.domain.rollout import (
     Analysis,
+    ProbeResult,
     RolloutPolicy,
     RolloutState,
     RolloutStep,
-    Sample,
     advance,
     begin,
     begin_rollback,
@@ -23,10 +23,10 @@ from llmops_assets.domain.rollout import (
     rollback_policy,
 )
 
-GOOD = Sample(ok=True, latency_s=0.1)
-BROKEN = Sample(ok=False, latency_s=0.1)
-CUT = Sample(ok=True, cut=True, latency_s=0.1)
-EMPTY = Sample(ok=True, empty=True, latency_s=0.1)
+GOOD = ProbeResult(ok=True, latency_s=0.1)
+BROKEN = ProbeResult(ok=False, latency_s=0.1)
+CUT = ProbeResult(ok=True, cut=True, latency_s=0.1)
+EMPTY = ProbeResult(ok=True, empty=True, latency_s=0.1)
 
 
 def policy(**change: Any) -> RolloutPolicy:
@@ -34,7 +34,7 @@ def policy(**change: Any) -> RolloutPolicy:
     return RolloutPolicy(**{"steps": steps, "min_samples": 20, **change})
 
 
-def rolled(policy: RolloutPolicy, *holds: list[Sample], replaces: str | None = "old") -> RolloutState:
+def rolled(policy: RolloutPolicy, *holds: list[ProbeResult], replaces: str | None = "old") -> RolloutState:
     state = begin("new", replaces, policy)
     for samples in holds:
         state = advance(state, policy, samples)
@@ -68,11 +68,11 @@ def test_no_answer_at_all_returns_to_the_champion() -> None:
     [
         ([GOOD] * 98 + [BROKEN] * 2, "error_rate 0.02, asked for at most 0.01"),
         ([GOOD] * 90 + [EMPTY] * 10, "empty_rate 0.1, asked for at most 0.05"),
-        ([GOOD] * 94 + [Sample(ok=True, latency_s=9.0)] * 6, "p95_latency 9s, asked for at most 5s"),
-        ([GOOD] * 94 + [Sample(ok=True, latency_s=math.inf)] * 6, "p95_latency infs, asked for at most 5s"),
+        ([GOOD] * 94 + [ProbeResult(ok=True, latency_s=9.0)] * 6, "p95_latency 9s, asked for at most 5s"),
+        ([GOOD] * 94 + [ProbeResult(ok=True, latency_s=math.inf)] * 6, "p95_latency infs, asked for at most 5s"),
     ],
 )
-def test_broken_empty_and_slow_answers_return_it(samples: list[Sample], text: str) -> None:
+def test_broken_empty_and_slow_answers_return_it(samples: list[ProbeResult], text: str) -> None:
     analysis = [("error_rate", 0.01), ("empty_rate", 0.05), ("p95_latency", 5.0)]
     strict = policy(analysis=tuple(Analysis(metric=m, at_most=b) for m, b in analysis))
     state = rolled(strict, samples)
@@ -135,7 +135,7 @@ def test_a_policy_that_changes_midway_leaves_the_planned_weights_alone() -> None
 
 # -- properties -----------------------------------------------------------------------------------------------------
 
-samples = st.builds(Sample, ok=st.booleans(), empty=st.booleans(), latency_s=st.floats(0, 10))
+samples = st.builds(ProbeResult, ok=st.booleans(), empty=st.booleans(), latency_s=st.floats(0, 10))
 holds = st.lists(st.lists(samples, max_size=12) | st.just([GOOD] * 12), max_size=6)
 policies = st.builds(
     lambda weights, least, bound: RolloutPolicy(
@@ -151,7 +151,7 @@ policies = st.builds(
 
 @given(policies, holds, st.sampled_from([None, "old"]))
 def test_it_is_never_promoted_on_too_few_answers_and_its_weight_never_falls_while_it_runs(
-    policy: RolloutPolicy, holds: list[list[Sample]], replaces: str | None
+    policy: RolloutPolicy, holds: list[list[ProbeResult]], replaces: str | None
 ) -> None:
     state = begin("new", replaces, policy)
     weights = [state.weight]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from llmops_assets.config.project import ConfigError
 from llmops_assets.config.settings import ProjectSource, Settings, default_home, dump_settings, load_settings
+from llmops_assets.config.yaml_validation import ConfigError
 
 TWO = """\
 projects:

@@ -7,7 +7,7 @@ import pytest
 
 from llmops_assets.programs.data.encoding import IGNORED, Encoder
 from llmops_assets.programs.models.loading import load_tokenizer
-from llmops_assets.programs.runtime.entry import BadInput
+from llmops_assets.programs.runtime.errors import BadInput
 from tests.programs.conftest import PROMPT
 
 ROW = {"input": "def f(): pass", "output": "Do nothing."}

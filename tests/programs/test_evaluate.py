@@ -15,7 +15,7 @@ from llmops_assets.domain.records import LoadFigures, Metric, Sample
 from llmops_assets.programs.evaluate import refuse_too_long
 from llmops_assets.programs.evaluation.report import write_report
 from llmops_assets.programs.evaluation.scoring import check_metrics, score
-from llmops_assets.programs.runtime.entry import BadInput
+from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import MetricSpec
 from tests.programs.conftest import Ended, Make, run_program, write_jsonl
 
@@ -81,7 +81,7 @@ def test_no_page_is_too_narrow_for_the_report(tmp_path: Path, width: int) -> Non
     frame = tmp_path / "frame.html"
     frame.write_text(
         f"<iframe width={width} height=800 style='border:0' srcdoc=\"{escape((tmp_path / 'report.html').read_text())}\""
-        " onload=\"let d = this.contentDocument, e = d.documentElement; let over = e => e.scrollWidth - e.clientWidth;"
+        ' onload="let d = this.contentDocument, e = d.documentElement; let over = e => e.scrollWidth - e.clientWidth;'
         " document.title = over(e) + ' ' + [...d.querySelectorAll('.wide')].filter(over).length\"></iframe>"
     )
     shown = subprocess.run(

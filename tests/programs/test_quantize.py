@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llmops_assets.programs.quantization.gguf_header import read_header
-from llmops_assets.programs.runtime.entry import BadInput
+from llmops_assets.programs.runtime.errors import BadInput
 from tests.programs.conftest import Ended, Make, run_program
 
 

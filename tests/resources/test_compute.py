@@ -16,8 +16,10 @@ from typing import Any
 import psutil
 import pytest
 
+from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import CiResult, CiSpec
-from resources.compute.local import BadInput, Finished, Job, LocalCompute, ProgramError, hardware_class
+from resources.compute.interface import Finished, Job, ProgramError, hardware_class
+from resources.compute.local import LocalCompute
 
 Until = Callable[[Callable[[], object]], None]
 

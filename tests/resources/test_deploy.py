@@ -12,8 +12,8 @@ from dagster._core.instance.config import dagster_instance_config
 from dagster._core.instance.ref import InstanceRef
 from dagster._serdes import ConfigurableClassData
 
-from llmops_assets.config.project import validate_yaml
 from llmops_assets.config.settings import Settings
+from llmops_assets.config.yaml_validation import validate_yaml
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SET = {

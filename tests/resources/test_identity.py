@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from llmops_assets.domain.approval import Author
-from resources.project_source.git_mirror import GitMirror, local_identity
+from resources.project_source.git_mirror import GitMirror
+from resources.project_source.identity import local_identity
 from tests.projects import Project
 
 ADA = Author(name="Ada", email="ada@example.com")

@@ -15,7 +15,7 @@ from sqlalchemy import delete, update
 from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.records import CiReport, Release
 from llmops_assets.domain.requests import Request
-from llmops_assets.domain.rollout import RolloutPolicy, Sample, advance, begin
+from llmops_assets.domain.rollout import ProbeResult, RolloutPolicy, advance, begin
 from resources.ledger import Conflict, Ledger, LedgerError
 from resources.ledger import schema as tables
 from tests.domain.made import VALUES, Memory, made_by
@@ -370,7 +370,7 @@ def test_a_rollout_that_was_moved_by_somebody_else_is_not_moved_again(ledger: Le
     policy = RolloutPolicy(min_samples=1)
     state = begin("new", "old", policy)
     identity, version = ledger.begin_rollout("zoo", A, state)
-    moved = advance(state, policy, [Sample(ok=True, latency_s=0.1)])
+    moved = advance(state, policy, [ProbeResult(ok=True, latency_s=0.1)])
     assert ledger.save_rollout(identity, version, moved) == version + 1
     with pytest.raises(Conflict, match="moved by somebody else"):
         ledger.save_rollout(identity, version, moved)

@@ -12,21 +12,22 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
-from llmops_assets.config.project import ConfigError
 from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.config_diff import changes, only_data
-from resources.project_source.git_mirror import GitMirror, SourceError
-from resources.project_source.revisions import DataNotPushed, Source
+from resources.project_source.errors import SourceError
+from resources.project_source.git_mirror import GitMirror
+from resources.project_source.revisions import DataNotPushed, ProjectRepository
 from tests.projects import Project, rows, write_rows
 
 
-def source_of(project: Project, home: Path, repository: str | None = None) -> Source:
+def source_of(project: Project, home: Path, repository: str | None = None) -> ProjectRepository:
     watched = ProjectSource(name="zoo", repository=repository or str(project.remote))
-    return Source(watched, Settings(home=home, projects=(watched,)))
+    return ProjectRepository(watched, Settings(home=home, projects=(watched,)))
 
 
 @pytest.fixture
-def source(project: Project, tmp_path: Path) -> Source:
+def source(project: Project, tmp_path: Path) -> ProjectRepository:
     """A source that has seen the project's first commit."""
     project.push()
     source = source_of(project, tmp_path / "home")
@@ -34,13 +35,13 @@ def source(project: Project, tmp_path: Path) -> Source:
     return source
 
 
-def shipped(project: Project, source: Source, message: str, change: dict[str, Any] | None = None) -> str:
+def shipped(project: Project, source: ProjectRepository, message: str, change: dict[str, Any] | None = None) -> str:
     sha = project.ship(message, change)
     source.git.fetch()
     return sha
 
 
-def told(source: Source, revision: str) -> list[str]:
+def told(source: ProjectRepository, revision: str) -> list[str]:
     with pytest.raises(ConfigError) as error:
         source.at(revision)
     return error.value.problems
@@ -49,7 +50,7 @@ def told(source: Source, revision: str) -> list[str]:
 # -- Git ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_head_is_that_of_the_last_fetch(project: Project, source: Source) -> None:
+def test_the_head_is_that_of_the_last_fetch(project: Project, source: ProjectRepository) -> None:
     first = project.head
     project.write("README.md", "# Another\n")
     second = project.ship("Another")
@@ -60,7 +61,7 @@ def test_the_head_is_that_of_the_last_fetch(project: Project, source: Source) ->
     assert source.git.author(second) == "Ada <ada@example.com>" and source.git.message(second) == "Another"
 
 
-def test_a_commit_that_a_force_push_took_away_stays_readable(project: Project, source: Source) -> None:
+def test_a_commit_that_a_force_push_took_away_stays_readable(project: Project, source: ProjectRepository) -> None:
     """Provenance outlives the branch: production may still serve it."""
     first = project.head
     project.write("README.md", "# Secret\n")
@@ -72,7 +73,7 @@ def test_a_commit_that_a_force_push_took_away_stays_readable(project: Project, s
     assert source.git.read(lost, "README.md") == b"# Secret\n" and source.at(lost).revision == lost
 
 
-def test_a_deleted_branch_has_no_head_and_its_commits_stay(project: Project, source: Source) -> None:
+def test_a_deleted_branch_has_no_head_and_its_commits_stay(project: Project, source: ProjectRepository) -> None:
     sha = project.head
     subprocess.run(["git", "branch", "-m", "main", "trunk"], cwd=project.remote, check=True)
     source.git.fetch()
@@ -80,7 +81,9 @@ def test_a_deleted_branch_has_no_head_and_its_commits_stay(project: Project, sou
     assert source.at(sha).config.name == "zoo"
 
 
-def test_an_unreachable_remote_says_so_and_leaves_the_mirror_readable(project: Project, source: Source) -> None:
+def test_an_unreachable_remote_says_so_and_leaves_the_mirror_readable(
+    project: Project, source: ProjectRepository
+) -> None:
     sha = project.head
     project.remote.rename(project.root / "gone")
     with pytest.raises(SourceError, match=r"remote\.git: is unreachable: fatal: .*"):
@@ -103,7 +106,7 @@ def test_credentials_in_a_url_are_never_shown(tmp_path: Path) -> None:
     assert "hunter2" not in str(error.value) and "127.0.0.1:9/zoo.git" in str(error.value)
 
 
-def test_a_revision_is_found_by_prefix_branch_and_tag(project: Project, source: Source) -> None:
+def test_a_revision_is_found_by_prefix_branch_and_tag(project: Project, source: ProjectRepository) -> None:
     sha = project.head
     project.git("tag", "v1")
     project.git("push", "--quiet", "origin", "v1", "main:release/candidate")
@@ -116,7 +119,7 @@ def test_a_revision_is_found_by_prefix_branch_and_tag(project: Project, source: 
 
 
 def test_a_commit_that_the_mirror_does_not_hold_is_a_fault_of_the_source_not_of_the_configuration(
-    source: Source,
+    source: ProjectRepository,
 ) -> None:
     """It once read as "llmops.yaml is missing", which sent people looking in the wrong place."""
     for unknown in ("0" * 40, "not a commit"):
@@ -126,7 +129,7 @@ def test_a_commit_that_the_mirror_does_not_hold_is_a_fault_of_the_source_not_of_
             source.git.files(unknown)
 
 
-def test_a_path_below_a_file_is_no_file(project: Project, source: Source) -> None:
+def test_a_path_below_a_file_is_no_file(project: Project, source: ProjectRepository) -> None:
     sha = project.head
     assert source.git.read(sha, "README.md/x") is None
     assert source.git.read(sha, "prompts") is None
@@ -134,7 +137,7 @@ def test_a_path_below_a_file_is_no_file(project: Project, source: Source) -> Non
 
 
 def test_it_works_from_within_a_hook_of_another_repository(
-    project: Project, source: Source, monkeypatch: pytest.MonkeyPatch
+    project: Project, source: ProjectRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Git tells its hooks by environment which repository is meant: `llmops run` in one would have changed that."""
     project.write("README.md", "# Another\n")
@@ -172,7 +175,9 @@ def test_processes_that_fetch_and_export_at_once_do_not_disturb_each_other(
 # -- work trees -----------------------------------------------------------------------------------------------------
 
 
-def test_an_export_is_the_commit_and_the_users_checkout_is_left_alone(project: Project, source: Source) -> None:
+def test_an_export_is_the_commit_and_the_users_checkout_is_left_alone(
+    project: Project, source: ProjectRepository
+) -> None:
     sha = project.head
     project.write("README.md", "# Not committed\n")
     project.write("stray.py", "import os\n")
@@ -186,14 +191,14 @@ def test_an_export_is_the_commit_and_the_users_checkout_is_left_alone(project: P
     assert (project.git("status", "--porcelain"), project.git("rev-parse", "HEAD")) == before
 
 
-def test_an_export_that_was_cut_is_made_again(project: Project, source: Source) -> None:
+def test_an_export_that_was_cut_is_made_again(project: Project, source: ProjectRepository) -> None:
     tree = source.work_tree(project.head)
     (tree.parent / f"{tree.name}.complete").unlink()
     (tree / "llmops.yaml").unlink()
     assert (source.work_tree(project.head) / "llmops.yaml").exists()
 
 
-def test_both_sensors_may_ask_for_the_same_tree_at_once(project: Project, source: Source) -> None:
+def test_both_sensors_may_ask_for_the_same_tree_at_once(project: Project, source: ProjectRepository) -> None:
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: source.missing_data(source.at(project.head)), range(4)))
     assert found == [[]] * 4
@@ -202,24 +207,24 @@ def test_both_sensors_may_ask_for_the_same_tree_at_once(project: Project, source
 # -- configuration and prompts --------------------------------------------------------------------------------------
 
 
-def test_a_missing_configuration_is_told(project: Project, source: Source) -> None:
+def test_a_missing_configuration_is_told(project: Project, source: ProjectRepository) -> None:
     (project.folder / "llmops.yaml").unlink()
     sha = shipped(project, source, "Removed by mistake")
     assert told(source, sha) == [f"llmops.yaml: missing at the root of {sha[:12]}; `llmops check` says what it needs"]
 
 
-def test_a_configuration_that_is_no_text_is_told(project: Project, source: Source) -> None:
+def test_a_configuration_that_is_no_text_is_told(project: Project, source: ProjectRepository) -> None:
     (project.folder / "llmops.yaml").write_bytes(b"name: z\xff\n")
     assert told(source, shipped(project, source, "Broken")) == ["llmops.yaml: it is not UTF-8 text (byte 7)"]
 
 
-def test_a_name_that_differs_from_the_settings_is_told(project: Project, source: Source) -> None:
+def test_a_name_that_differs_from_the_settings_is_told(project: Project, source: ProjectRepository) -> None:
     sha = shipped(project, source, "Renamed", {"name": "farm"})
     assert told(source, sha) == ["llmops.yaml: name: it is 'farm', but the settings say 'zoo'"]
 
 
 def test_everything_that_the_configuration_names_must_be_there_and_all_that_is_not_is_told(
-    project: Project, source: Source
+    project: Project, source: ProjectRepository
 ) -> None:
     sha = shipped(
         project, source, "Names what is not there",
@@ -239,19 +244,19 @@ def test_everything_that_the_configuration_names_must_be_there_and_all_that_is_n
     ]
 
 
-def test_an_undefined_variable_in_a_prompt_is_told_with_its_file(project: Project, source: Source) -> None:
+def test_an_undefined_variable_in_a_prompt_is_told_with_its_file(project: Project, source: ProjectRepository) -> None:
     project.write("prompts/ask.jinja", "Q: {{ question }}\n")
     (found,) = told(source, shipped(project, source, "A typo"))
     assert found.startswith("prompts/ask.jinja: undefined variable 'question'")
     assert found.endswith("(named by prompt in llmops.yaml)")
 
 
-def test_a_prompt_that_is_no_text_is_told(project: Project, source: Source) -> None:
+def test_a_prompt_that_is_no_text_is_told(project: Project, source: ProjectRepository) -> None:
     (project.folder / "prompts/ask.jinja").write_bytes(b"\xff {{ input }}")
     assert told(source, shipped(project, source, "Binary"))[0] == "prompts/ask.jinja: it is not UTF-8 text (byte 0)"
 
 
-def test_a_mistake_in_the_smoke_tests_is_told_with_its_line(project: Project, source: Source) -> None:
+def test_a_mistake_in_the_smoke_tests_is_told_with_its_line(project: Project, source: ProjectRepository) -> None:
     project.write("smoke.yaml", "- {name: a, input: b}\n- {name: c, inptu: d}\n")
     sha = shipped(project, source, "A typo", {"deployment": {"smoke_tests": "smoke.yaml"}})
     assert told(source, sha) == ["smoke.yaml:2: 1.inptu: unknown key; did you mean 'input'?"]
@@ -260,11 +265,11 @@ def test_a_mistake_in_the_smoke_tests_is_told_with_its_line(project: Project, so
 # -- values ---------------------------------------------------------------------------------------------------------
 
 
-def changed_values(source: Source, before: str, after: str) -> list[str]:
+def changed_values(source: ProjectRepository, before: str, after: str) -> list[str]:
     return [c.value for c in changes(source.at(before).values, source.at(after).values)]
 
 
-def test_values_hold_no_defaults(project: Project, source: Source) -> None:
+def test_values_hold_no_defaults(project: Project, source: ProjectRepository) -> None:
     """So a field that is added with a default changes no key, and a default that is written out is no change."""
     sha = shipped(project, source, "Least", {"training": {"lora": None, "max_steps": None, "batch_size": None}})
     values = source.at(sha).values
@@ -276,14 +281,14 @@ def test_values_hold_no_defaults(project: Project, source: Source) -> None:
     assert changed_values(source, sha, written) == ["tree"], "of which only ci_report knows"
 
 
-def test_documents_change_nothing(project: Project, source: Source) -> None:
+def test_documents_change_nothing(project: Project, source: ProjectRepository) -> None:
     before = project.head
     for path in ("README.md", "docs/guide.txt", "src/notes.md", "LICENSE"):
         project.write(path, "words\n")
     assert changed_values(source, before, shipped(project, source, "Words")) == []
 
 
-def test_code_changes_the_tree_and_executable_bits_do_too(project: Project, source: Source) -> None:
+def test_code_changes_the_tree_and_executable_bits_do_too(project: Project, source: ProjectRepository) -> None:
     first = project.head
     project.write("clean.sh", "rm -r build\n")
     second = shipped(project, source, "A script")
@@ -292,7 +297,7 @@ def test_code_changes_the_tree_and_executable_bits_do_too(project: Project, sour
     assert changed_values(source, first, second) == changed_values(source, second, third) == ["tree"]
 
 
-def test_what_the_project_ignores_in_ci_is_its_own_choice(project: Project, source: Source) -> None:
+def test_what_the_project_ignores_in_ci_is_its_own_choice(project: Project, source: ProjectRepository) -> None:
     first = shipped(project, source, "Ignores", {"ci": {"ignore": ["*.csv"]}})
     project.write("deep/table.csv", "1,2\n")
     second = shipped(project, source, "A table")
@@ -302,7 +307,7 @@ def test_what_the_project_ignores_in_ci_is_its_own_choice(project: Project, sour
     assert changed_values(source, second, third) == ["tree"]
 
 
-def test_new_rows_are_a_change_of_data_alone(project: Project, source: Source) -> None:
+def test_new_rows_are_a_change_of_data_alone(project: Project, source: ProjectRepository) -> None:
     before = project.head
     write_rows(project.folder / "data/train.jsonl", rows(30))
     project.dvc_add("data/train.jsonl")
@@ -310,7 +315,7 @@ def test_new_rows_are_a_change_of_data_alone(project: Project, source: Source) -
     assert only_data(changes(source.at(before).values, source.at(after).values))
 
 
-def test_a_metric_of_the_projects_own_counts_by_its_code(project: Project, source: Source) -> None:
+def test_a_metric_of_the_projects_own_counts_by_its_code(project: Project, source: ProjectRepository) -> None:
     metric = {"evaluation": {"metrics": ["perplexity", {"name": "mine", "function": "metrics.py:mine"}]}}
     project.write("metrics.py", "def mine(prediction, reference):\n    return 1.0\n")
     before = shipped(project, source, "A metric", metric)
@@ -320,7 +325,9 @@ def test_a_metric_of_the_projects_own_counts_by_its_code(project: Project, sourc
     assert set(source.at(after).values["evaluation"]["metrics"][1]) == {"name", "function", "code"}
 
 
-def test_a_prompt_counts_by_its_text_and_the_training_prompt_by_its_own(project: Project, source: Source) -> None:
+def test_a_prompt_counts_by_its_text_and_the_training_prompt_by_its_own(
+    project: Project, source: ProjectRepository
+) -> None:
     before = project.head
     project.write("prompts/ask.jinja", "Answer: {{ input }}\n")
     after = shipped(project, source, "Another prompt")
@@ -333,7 +340,7 @@ def test_a_prompt_counts_by_its_text_and_the_training_prompt_by_its_own(project:
 # -- data versions --------------------------------------------------------------------------------------------------
 
 
-def test_a_data_version_is_that_of_its_own_pointer(project: Project, source: Source) -> None:
+def test_a_data_version_is_that_of_its_own_pointer(project: Project, source: ProjectRepository) -> None:
     at = source.at(project.head)
     assert set(at.tracked) == {"data/train.jsonl", "data/test.jsonl", "models/base"}
     assert at.values["data"]["train"]["version"] == f"dvc:{at.tracked['data/train.jsonl']}"
@@ -341,7 +348,7 @@ def test_a_data_version_is_that_of_its_own_pointer(project: Project, source: Sou
 
 
 def test_data_of_a_tracked_folder_has_the_folders_version_and_its_pointer_is_no_code(
-    project: Project, source: Source
+    project: Project, source: ProjectRepository
 ) -> None:
     """`dvc add data`, as many teams do: a change of rows would have gone to the Git sensor as one of code."""
     for path in ("data/train.jsonl.dvc", "data/test.jsonl.dvc", "data/.gitignore"):
@@ -359,7 +366,9 @@ def test_data_of_a_tracked_folder_has_the_folders_version_and_its_pointer_is_no_
     assert changed_values(source, before, after) == ["data"]
 
 
-def test_data_that_a_dvc_pipeline_makes_has_the_version_of_its_lock(project: Project, source: Source) -> None:
+def test_data_that_a_dvc_pipeline_makes_has_the_version_of_its_lock(
+    project: Project, source: ProjectRepository
+) -> None:
     md5 = source.at(project.head).tracked["data/train.jsonl"]
     (project.folder / "data/train.jsonl.dvc").unlink()
     project.write("dvc.yaml", "stages:\n  make:\n    cmd: make\n    outs: [data/train.jsonl]\n")
@@ -373,7 +382,7 @@ def test_data_that_a_dvc_pipeline_makes_has_the_version_of_its_lock(project: Pro
     assert source.missing_data(source.at(after)) == ["data/train.jsonl"]
 
 
-def test_data_may_lie_in_git_itself(project: Project, source: Source) -> None:
+def test_data_may_lie_in_git_itself(project: Project, source: ProjectRepository) -> None:
     write_rows(project.folder / "rows.jsonl", rows(3))
     sha = shipped(project, source, "Few rows", {"data": {"test": "rows.jsonl"}})
     at = source.at(sha)
@@ -381,7 +390,7 @@ def test_data_may_lie_in_git_itself(project: Project, source: Source) -> None:
     assert (source.pull(at, ["rows.jsonl"]) / "rows.jsonl").is_file()
 
 
-def test_a_pointer_that_a_merge_broke_is_told(project: Project, source: Source) -> None:
+def test_a_pointer_that_a_merge_broke_is_told(project: Project, source: ProjectRepository) -> None:
     project.write("data/train.jsonl.dvc", "<<<<<<< HEAD\nouts: [\n=======\n")
     (found,) = told(source, shipped(project, source, "Merged"))
     assert found.startswith("data/train.jsonl.dvc: not valid YAML; was a merge left unfinished?")
@@ -391,7 +400,7 @@ def test_a_pointer_that_a_merge_broke_is_told(project: Project, source: Source) 
 
 
 def test_a_commit_pushed_before_its_data_names_what_is_missing_until_it_is_pushed(
-    project: Project, source: Source
+    project: Project, source: ProjectRepository
 ) -> None:
     """The user's own cache holds it, and says nothing about what the location can reach."""
     write_rows(project.folder / "data/train.jsonl", rows(40))
@@ -406,7 +415,9 @@ def test_a_commit_pushed_before_its_data_names_what_is_missing_until_it_is_pushe
     assert (tree / "data/train.jsonl").read_bytes() == (project.folder / "data/train.jsonl").read_bytes()
 
 
-def test_a_pull_brings_files_and_folders_and_asks_the_remote_only_once(project: Project, source: Source) -> None:
+def test_a_pull_brings_files_and_folders_and_asks_the_remote_only_once(
+    project: Project, source: ProjectRepository
+) -> None:
     at = source.at(project.head)
     tree = source.pull(at, ["data/test.jsonl", "models/base"])
     assert (tree / "models/base/config.json").is_file() and not (tree / "data/train.jsonl").exists()
@@ -416,20 +427,20 @@ def test_a_pull_brings_files_and_folders_and_asks_the_remote_only_once(project: 
     assert (source.pull(at, ["data/test.jsonl"]) / "data/test.jsonl").is_file(), "our own cache still holds it"
 
 
-def test_a_remote_that_cannot_be_asked_is_not_an_empty_one(project: Project, source: Source) -> None:
+def test_a_remote_that_cannot_be_asked_is_not_an_empty_one(project: Project, source: ProjectRepository) -> None:
     project.write(".dvc/config", "[core]\n    remote = storage\n['remote \"storage\"']\n    url = nosuch://bucket\n")
     at = source.at(shipped(project, source, "Elsewhere"))
     with pytest.raises(SourceError, match="the DVC remote cannot be asked"):
         source.missing_data(at)
 
 
-def test_a_remote_url_may_hold_a_percent_sign(project: Project, source: Source) -> None:
+def test_a_remote_url_may_hold_a_percent_sign(project: Project, source: ProjectRepository) -> None:
     config = (project.folder / ".dvc/config").read_text()
     project.write(".dvc/config", config + "['remote \"other\"']\n    url = https://example.com/a%20b\n")
     assert source.missing_data(source.at(shipped(project, source, "Two remotes"))) == []
 
 
-def test_a_project_without_dvc_is_told_to_begin_with_it(project: Project, source: Source) -> None:
+def test_a_project_without_dvc_is_told_to_begin_with_it(project: Project, source: ProjectRepository) -> None:
     project.git("rm", "--quiet", "-r", "--cached", ".dvc")
     project.write(".gitignore", "/.dvc\n")
     at = source.at(shipped(project, source, "No DVC"))

@@ -11,7 +11,7 @@ import yaml
 from llmops_assets.config.json_schema import project_schema
 from llmops_assets.programs.ci import check as check_code
 from llmops_assets.programs.dataset import make_dataset
-from llmops_assets.programs.runtime.entry import Job
+from llmops_assets.programs.runtime.entry import ProgramRun
 from llmops_assets.programs.runtime.specs import CiSpec, DatasetSpec
 from llmops_assets.scaffold.project import facts
 from tests.scaffold.conftest import Llmops
@@ -195,7 +195,7 @@ def test_the_rows_that_it_makes_are_fit_for_training(tmp_path: Path) -> None:
     for name, text in zip(("train", "test"), facts(), strict=True):
         (tmp_path / f"{name}.jsonl").write_text(text)
     names = {s: str(tmp_path / f"{s}.jsonl") for s in ("train", "test")}
-    result = make_dataset(DatasetSpec(**names, names=names, tokenizer=None), Job(tmp_path / "out"))
+    result = make_dataset(DatasetSpec(**names, names=names, tokenizer=None), ProgramRun(tmp_path / "out"))
     assert [c.name for c in result.checks if not c.passed] == []
     assert (result.test.rows, result.train.rows + result.validation.rows) == (30, 150)
     row = json.loads(facts()[0].splitlines()[0])
@@ -205,7 +205,7 @@ def test_the_rows_that_it_makes_are_fit_for_training(tmp_path: Path) -> None:
 def test_the_code_that_it_makes_passes_the_projects_own_checks(llmops: Llmops, tmp_path: Path) -> None:
     llmops("init", tmp_path / "zoo")
     (tmp_path / "out").mkdir()
-    result = check_code(CiSpec(work_tree=str(tmp_path / "zoo")), Job(tmp_path / "out"))
+    result = check_code(CiSpec(work_tree=str(tmp_path / "zoo")), ProgramRun(tmp_path / "out"))
     assert [(c.name, c.passed, c.summary) for c in result.checks] == [
         ("ruff", True, "no problems"), ("tests", True, "2 passed"),
     ]  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 
 from llmops_assets.domain.prompt import compose_chat_template
 from llmops_assets.programs.data.rows import Row, messages_of
-from llmops_assets.programs.runtime.entry import BadInput
+from llmops_assets.programs.runtime.errors import BadInput
 
 IGNORED = -100
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from llmops_assets.programs.data.rows import Row, messages_of
 from llmops_assets.programs.models.loading import context_length, read_config
-from llmops_assets.programs.runtime.entry import BadInput
+from llmops_assets.programs.runtime.errors import BadInput
 
 AT_ONCE = 1000
 

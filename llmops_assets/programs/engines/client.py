@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 
-from llmops_assets.programs.runtime.entry import BadInput
+from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import ServeSpec
 
 START_S = 120.0
@@ -127,7 +127,10 @@ def _start(spec: ServeSpec, folder: Path) -> tuple[subprocess.Popen[bytes], Engi
         with log.open("wb") as errors:
             process = subprocess.Popen(
                 [sys.executable, "-m", "llmops_assets.programs.serve", "--spec", str(file), "--until-stdin-closes"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=dict(os.environ),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=dict(os.environ),
             )
         engine = Engine(f"http://{spec.host}:{port}")
         if _ready(process, engine):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from llmops_assets.programs.data.encoding import IGNORED, Encoded
-from llmops_assets.programs.runtime.entry import Job
+from llmops_assets.programs.runtime.entry import ProgramRun
 
 TOKENS_AT_ONCE = 8192  # of a batch, padding included: bounds the memory whatever the rows' lengths
 
@@ -33,7 +33,7 @@ def _left_padded(rows: list[list[int]], pad: int, device: Any) -> dict[str, Any]
 
 
 def likelihoods(
-    model: Any, rows: list[Encoded], pad: int, job: Job, phase: str, batch_size: int = 16
+    model: Any, rows: list[Encoded], pad: int, job: ProgramRun, phase: str, batch_size: int = 16
 ) -> list[tuple[float, int]]:
     """For each row the negative log-likelihood of its learned tokens (nats, summed) and their number.
 
@@ -67,7 +67,7 @@ def likelihoods(
 
 
 def answers(
-    model: Any, tokenizer: Any, prompts: list[list[int]], job: Job, max_new_tokens: int, batch_size: int = 16
+    model: Any, tokenizer: Any, prompts: list[list[int]], job: ProgramRun, max_new_tokens: int, batch_size: int = 16
 ) -> tuple[list[str], int]:
     """Greedy answers to tokenized prompts, and how many tokens were generated."""
     import torch

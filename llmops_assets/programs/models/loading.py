@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from llmops_assets.programs.runtime.entry import BadInput
+from llmops_assets.programs.runtime.errors import BadInput
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 LIBRARIES = ("torch", "transformers", "peft", "tokenizers")

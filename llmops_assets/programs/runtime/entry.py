@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from llmops_assets.machine.disk_space import full, has_no_room, is_full
+from llmops_assets.programs.runtime.errors import BAD_INPUT, DISK_FULL, BadInput
 
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -35,21 +36,9 @@ OFFLINE = {
     # Without it cuBLAS is not deterministic, and torch says so only when it is too late to set.
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
 }
-BAD_INPUT = 2
-DISK_FULL = 3
-"""Exit code: where the disk is full, no file could say so."""
 
 
-class BadInput(Exception):
-    """The input is at fault, not the program: what is wrong and how to mend it, and where."""
-
-    def __init__(self, message: str, where: str = ""):
-        super().__init__(f"{where}: {message}" if where else message)
-        self.message = message
-        self.where = where
-
-
-class Job:
+class ProgramRun:
     """The output folder of one run of a program, and its voice."""
 
     def __init__(self, output: Path):
@@ -101,8 +90,8 @@ S = TypeVar("S", bound=BaseModel)
 def run(
     name: str,
     spec_type: type[S],
-    work: Callable[[S, Job], BaseModel],
-    afterwards: Callable[[Job], None] | None = None,
+    work: Callable[[S, ProgramRun], BaseModel],
+    afterwards: Callable[[ProgramRun], None] | None = None,
 ) -> None:
     """Runs a program as a command, and exits.
 
@@ -120,7 +109,7 @@ def run(
     arguments = parser.parse_args()
     output: Path = arguments.output.resolve()
     output.mkdir(parents=True, exist_ok=True)
-    job = Job(output)
+    job = ProgramRun(output)
     prepare_environment()
     try:
         spec = load_spec(spec_type, arguments.spec)

@@ -13,7 +13,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from llmops_assets.programs.runtime.entry import Job, write_atomically
+from llmops_assets.programs.runtime.entry import ProgramRun, write_atomically
 
 MARKER = "COMPLETE.json"
 COST = 10.0  # a checkpoint may take at most 1/10 of the time between two of them, however large the model is
@@ -60,7 +60,7 @@ def _is_complete(checkpoint: Path) -> bool:
 class TimedCheckpoints(TrainerCallback):
     """Asks for a checkpoint every so many seconds and marks it complete once it is written."""
 
-    def __init__(self, job: Job, folder: Path, every_s: float):
+    def __init__(self, job: ProgramRun, folder: Path, every_s: float):
         self.job, self.folder, self.every_s = job, folder, every_s
         self._asked = self._last = time.monotonic()
         self._cost = 0.0

@@ -6,13 +6,13 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from llmops_assets.programs.runtime.entry import Job
+from llmops_assets.programs.runtime.entry import ProgramRun
 
 
 class TrainingProgress(TrainerCallback):
     """One line a second at most, and the last one always."""
 
-    def __init__(self, job: Job):
+    def __init__(self, job: ProgramRun):
         self.job = job
         self._began = time.monotonic()
         self._first_step = 0

@@ -11,7 +11,8 @@ from typing import Any
 from llmops_assets.domain.keys import digest
 from llmops_assets.programs.data.encoding import IGNORED, Encoded
 from llmops_assets.programs.models.loading import device, versions
-from llmops_assets.programs.runtime.entry import BadInput, Job
+from llmops_assets.programs.runtime.entry import ProgramRun
+from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import TrainSpec
 
 LOGGED_STEPS = 5000  # beyond these the loss is taken every n-th step only, so that checkpoints stay small
@@ -27,30 +28,7 @@ class Fitted:
     loss: float | None = None
 
 
-def with_lora(model: Any, spec: TrainSpec) -> Any:
-    """The model with fresh adapters; the rest is frozen.
-
-    Raises:
-        BadInput: target_modules names nothing of this model.
-    """
-    from peft import LoraConfig, get_peft_model
-
-    lora = spec.lora
-    target = lora.get("target_modules", "all-linear")
-    config = LoraConfig(
-        r=lora.get("r", 16),
-        lora_alpha=lora.get("alpha", 32),
-        lora_dropout=lora.get("dropout", 0.0),
-        target_modules=target if isinstance(target, str) else list(target),
-        task_type="CAUSAL_LM",
-    )
-    try:
-        return get_peft_model(model, config)
-    except ValueError as error:
-        raise BadInput(f"training.lora does not fit the model: {error}") from error
-
-
-def fit(model: Any, rows: list[Encoded], pad: int, spec: TrainSpec, job: Job) -> Fitted:
+def fit(model: Any, rows: list[Encoded], pad: int, spec: TrainSpec, job: ProgramRun) -> Fitted:
     """Trains the model in place.
 
     Raises:

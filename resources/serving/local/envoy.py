@@ -14,9 +14,11 @@ from urllib.parse import quote
 
 from llmops_assets.config.settings import ServingSettings
 from llmops_assets.domain.keys import digest, short
+from llmops_assets.machine.files import write_atomically
 from llmops_assets.machine.supervisor import Program, UnixConnection
+from resources.serving.interface import ServingError
 from resources.serving.local.envoy_config import bootstrap, cluster_name, clusters, routes
-from resources.serving.local.state import Replica, ServingError, State, write_atomically
+from resources.serving.local.state import Replica, State
 
 
 class Gateway:

@@ -8,21 +8,33 @@ import http.client
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from llmops_assets.config.settings import ServingSettings
 from llmops_assets.machine import ports
+from llmops_assets.machine.files import write_atomically
 from llmops_assets.machine.processes import wait_for
-from llmops_assets.machine.supervisor import Program, Supervisor
+from llmops_assets.machine.supervisor import Program, Supervisor, SupervisorError
+from resources.serving.interface import ServingError
 from resources.serving.local.envoy import Gateway
-from resources.serving.local.state import Replica, ServingError, State, StateFiles, write_atomically
+from resources.serving.local.state import Replica, State, StateFiles
 
 ENGINE = (sys.executable, "-m", "llmops_assets.programs.serve")
 FAILED_STARTS = 2  # an engine that ended this often before it was healthy will not come up by itself
 
 
-class Convergence:
+@contextmanager
+def as_serving_errors() -> Iterator[None]:
+    """The supervisor's errors, as those of serving."""
+    try:
+        yield
+    except SupervisorError as error:
+        raise ServingError(str(error)) from error
+
+
+class Reconciler:
     def __init__(self, files: StateFiles, settings: ServingSettings, engine: tuple[str, ...]) -> None:
         self._files = files
         self._settings = settings
@@ -30,6 +42,7 @@ class Convergence:
         self.supervisor = Supervisor(files.folder, files.sockets / "supervisor.sock")
         self.gateway = Gateway(files.gateway, files.sockets / "envoy.sock", settings)
 
+    @as_serving_errors()
     def to(self, state: State) -> tuple[str, ...]:
         """Stores the state and brings it about; engines may still be loading when this returns.
 

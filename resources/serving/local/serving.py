@@ -16,10 +16,10 @@ from llmops_assets.config.settings import ServingSettings
 from llmops_assets.domain.records import Release
 from llmops_assets.machine import ports
 from llmops_assets.programs.runtime.specs import ServeSpec
-from resources.serving.interface import Endpoint, Serving, Traffic
+from resources.serving.interface import Endpoint, Serving, ServingError, Traffic
 from resources.serving.local.envoy_config import RELEASE_HEADER, integer_weights
-from resources.serving.local.reconciler import ENGINE, Convergence, healthy
-from resources.serving.local.state import Replica, ServingError, State, StateFiles, endpoint_key
+from resources.serving.local.reconciler import ENGINE, Reconciler, as_serving_errors, healthy
+from resources.serving.local.state import Replica, State, StateFiles, endpoint_key
 
 __all__ = ["RELEASE_HEADER", "Endpoint", "LocalServing", "Serving", "ServingError", "Traffic"]
 
@@ -45,7 +45,7 @@ class LocalServing(Serving):
         self._settings = settings
         self._start_timeout_s = start_timeout_s
         self._files = StateFiles(home)
-        self._machine = Convergence(self._files, settings, engine)
+        self._machine = Reconciler(self._files, settings, engine)
 
     def base_url(self, project: str, environment: str) -> str:
         host = "127.0.0.1" if self._settings.host in WILDCARDS else self._settings.host
@@ -171,6 +171,7 @@ class LocalServing(Serving):
         with self._files.locked():
             return self._machine.to(self._files.read())
 
+    @as_serving_errors()
     def down(self, forget: bool = False) -> None:
         if not self._files.folder.is_dir():
             return

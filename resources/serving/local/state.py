@@ -5,7 +5,6 @@ of it, written anew by whoever finds them different; nothing here starts or asks
 """
 
 import fcntl
-import os
 import shutil
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
@@ -15,12 +14,10 @@ from pydantic import Field, ValidationError
 
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
+from llmops_assets.machine.files import write_atomically
 from llmops_assets.machine.unix_sockets import NotPrivate, make_socket_folder, socket_folder
 from llmops_assets.programs.runtime.specs import ServeSpec
-
-
-class ServingError(Exception):
-    """Serving cannot do what was asked; the message says why and what helps."""
+from resources.serving.interface import ServingError
 
 
 class Replica(Frozen):
@@ -139,13 +136,3 @@ class StateFiles:
         with (self.folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
-
-
-def write_atomically(path: Path, text: str, via: Path | None = None) -> None:
-    """Replaces a file as a whole. `via`: folder of the temporary file, if `path`'s own is being watched."""
-    temporary = (via or path.parent) / f".{path.name}.{os.getpid()}.tmp"
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -1,0 +1,43 @@
+"""endpoint_health: health-checks staging and production by asking each for an answer."""
+
+import dagster as dg
+
+from llmops_assets.assets.smoke_test_report import describe_checks
+from llmops_assets.config.project import SmokeTest
+from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.delivery.smoke_tests import check_answer
+from llmops_assets.domain.gate import Verdict, judge_checks
+from llmops_assets.domain.records import Check, EndpointHealth
+from llmops_assets.stage.asset import stage_asset
+from llmops_assets.stage.execution import StageExecution
+from resources.serving.client import ask
+
+
+def make(run: StageExecution) -> EndpointHealth:
+    checks: list[Check] = []
+    release = ""
+    for environment in ("staging", "production"):
+        serving = run.ledger.serving(run.project.name, environment)
+        if serving is None:
+            checks.append(Check(name=environment, passed=True, severity="warn", summary="serves nothing yet"))
+            continue
+        release = serving.release
+        answer = ask(run.serving.base_url(run.project.name, environment), run.project.name, "Hello", max_tokens=8)
+        checks.append(check_answer(SmokeTest(name=environment, input="Hello"), answer, serving.release))
+    return EndpointHealth(**run.header, release=release, checks=tuple(checks))
+
+
+def verdict(run: StageExecution, record: EndpointHealth) -> Verdict:
+    return judge_checks(f"the endpoints of {run.project.name}", record.key, record.checks)
+
+
+def build(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
+    return stage_asset(
+        project,
+        settings,
+        "endpoint_health",
+        make,
+        describe_checks,
+        kinds={"openai"},
+        checks={"healthy": verdict},
+    )

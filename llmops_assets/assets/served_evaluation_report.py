@@ -1,0 +1,137 @@
+"""served_evaluation_report: the metrics again, on the engine that serves, with token parity, size and speed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from llmops_assets.assets import evaluation_shared
+from llmops_assets.assets.evaluation_shared import champion_figures, common_spec, identity, log_report, measure_champion
+from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.domain.gate import Verdict
+from llmops_assets.domain.keys import short, stage_key
+from llmops_assets.domain.records import (
+    Checkpoint,
+    DatasetVersion,
+    EvaluationReport,
+    QuantizedArtifact,
+    ServedEvaluationReport,
+    ServedSpeed,
+)
+from llmops_assets.domain.release import release_of
+from llmops_assets.programs.runtime.specs import ServedEvaluateResult, ServedEvaluateSpec
+from llmops_assets.stage.asset import stage_asset
+from llmops_assets.stage.execution import StageExecution
+from llmops_assets.stage.gate_evidence import ChampionNow, verdict_on
+from llmops_assets.stage.metadata import figure_of
+from resources.compute.interface import Finished, hardware_class
+from resources.project_source.revisions import ProjectRevision
+
+
+def evaluate_served(
+    run: StageExecution,
+    artifact: QuantizedArtifact,
+    checkpoint: Checkpoint,
+    at: ProjectRevision,
+    key: str,
+    title: str,
+    champion: dict[str, float],
+    speed: bool,
+) -> tuple[ServedEvaluationReport, Finished]:
+    data = run.record(DatasetVersion, "dataset_version")
+    release = release_of(run.project.name, at.values, artifact)
+    unquantized = run.demand.records.get("evaluation_report")
+    spec = ServedEvaluateSpec(
+        model=str(run.fetch(artifact) / artifact.file),
+        tokenizer=str(run.fetch(checkpoint)),
+        chat_template=release.chat_template,
+        model_chat_template=artifact.chat_template,
+        serving=release.serving,
+        prompt=at.values["prompt"],
+        speed_requests=16 if speed else 0,
+        title=title,
+        champion=champion,
+        unquantized={m.name: m.value for m in unquantized.metrics} if isinstance(unquantized, EvaluationReport) else {},
+        **common_spec(run, data),
+    )
+    done = run.program("served_evaluate", spec, key=key)
+    result = done.read(ServedEvaluateResult)
+    stored = run.store.put(done.artifact)
+    log_report(run, "served_evaluation_report", key, checkpoint, done, result.metrics)
+    report = ServedEvaluationReport(
+        **{**run.header, "key": key},
+        uri=stored.uri,
+        digest=stored.digest,
+        artifact_digest=artifact.digest,
+        engine=at.config.deployment.engine,
+        **identity(run, data),
+        **result.model_dump(exclude={"load", "libraries"}),
+    )
+    return report, done
+
+
+def _speed_key(run: StageExecution, record_key: str) -> str:
+    return stage_key("served_speed", 1, {"hardware": hardware_class()}, {"served_evaluation_report": record_key})
+
+
+def _champion(run: StageExecution, champion: ChampionNow, key: str, title: str) -> ServedEvaluationReport | None:
+    if champion.artifact is None or champion.checkpoint is None:
+        return None
+    at = champion.at
+    report, _ = evaluate_served(run, champion.artifact, champion.checkpoint, at, key, title, {}, speed=False)
+    return report
+
+
+def make(run: StageExecution) -> ServedEvaluationReport:
+    measure_champion(run, "served_evaluation_report", _champion)
+    artifact = run.record(QuantizedArtifact, "quantized_artifact")
+    title = f"{run.project.name} at {short(run.revision)}: {run.source.git.message(run.revision)}"
+    figures = champion_figures(run, "served_evaluation_report")
+    checkpoint = run.record(Checkpoint, "fine_tuned_checkpoint")
+    report, done = evaluate_served(run, artifact, checkpoint, run.at, run.key, title, figures, speed=True)
+    load = done.read(ServedEvaluateResult).load
+    run.ledger.commit(
+        ServedSpeed(**{**run.header, "key": _speed_key(run, run.key)}, hardware=hardware_class(), load=load)
+    )
+    return report
+
+
+def describe(run: StageExecution, record: ServedEvaluationReport) -> Mapping[str, Any]:
+    found: dict[str, Any] = {
+        **evaluation_shared.describe(run, record),
+        "engine": record.engine,
+        "size_mb": round(record.size_bytes / 1e6, 1),
+        "token_parity": f"{record.parity_rows - record.parity_mismatches} of {record.parity_rows} rows",
+    }
+    speed = run.ledger.find(_speed_key(run, record.key))
+    if isinstance(speed, ServedSpeed):
+        for load in speed.load:
+            clients = f"{load.clients}_client" + ("s" if load.clients > 1 else "")
+            found[f"tokens_per_s_{clients}"] = figure_of(load.tokens_per_s)
+            found[f"p95_latency_s_{clients}"] = figure_of(load.latency_p95_s)
+            found[f"p50_first_token_s_{clients}"] = figure_of(load.first_token_p50_s)
+        found["hardware"] = speed.hardware
+    return found
+
+
+def after(run: StageExecution, record: ServedEvaluationReport) -> None:
+    run.demand.records["served_evaluation_report"] = record
+    measure_champion(run, "served_evaluation_report", _champion)
+
+
+def verdict(run: StageExecution, record: ServedEvaluationReport) -> Verdict:
+    return verdict_on(run, "served_evaluation_report")
+
+
+def build(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
+    return stage_asset(
+        project,
+        settings,
+        "served_evaluation_report",
+        make,
+        describe,
+        kinds={"llamacpp"},
+        require=verdict_on,
+        checks={"gates": verdict},
+        after=after,
+    )

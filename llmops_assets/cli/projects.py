@@ -1,0 +1,68 @@
+"""Commands about a project's files: check, init, schema."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llmops_assets.cli.context import CommandContext, CommandRefused, OptionalProject, Revision, answers, out
+from llmops_assets.domain.keys import short
+
+app = typer.Typer()
+
+
+@app.command()
+def check(
+    project: OptionalProject = None,
+    revision: Revision = None,
+    path: Annotated[
+        Path | None,
+        typer.Option(help="A folder with an llmops.yaml, checked as it lies there, uncommitted changes and all."),
+    ] = None,
+) -> None:
+    """Validate llmops.yaml, its prompts, smoke tests and data pointers."""
+    with answers():
+        if path is not None:
+            from llmops_assets.scaffold.folder_check import check_folder, still_to_do
+
+            config = check_folder(path)
+            out.print(f"{path / 'llmops.yaml'} is valid: project {config.name}, {len(config.gates)} gates")
+            for text in still_to_do(path, config):
+                out.print(f"still to do: {text}", markup=False, soft_wrap=True)
+            return
+        here = CommandContext(project)
+        sha = here.revision(revision)
+        at = here.source.at(sha)
+        missing = here.source.missing_data(at)
+        if missing:
+            raise CommandRefused(
+                f"{short(sha)} is valid, but {', '.join(missing)} is not in the DVC remote yet; run `dvc push`"
+            )
+        out.print(
+            f"{here.project.name} at {short(sha)} is valid: {len(at.config.gates)} gates, "
+            f"{len(at.tracked)} data versions"
+        )
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder; it may be new.")] = Path(),
+    name: Annotated[str | None, typer.Option(help="The project's name; the folder's if left out.")] = None,
+    base: Annotated[Path | None, typer.Option(help="A model folder, copied to where llmops.yaml wants it.")] = None,
+    add: Annotated[bool, typer.Option("--register", help="Add the project to the settings, so it is watched.")] = False,
+) -> None:
+    """Make a folder a project that runs as it is. Changes no existing file and commits nothing."""
+    from llmops_assets.scaffold.next_steps import make_project
+
+    with answers():
+        make_project(folder, name, base, add, lambda text: out.print(text, markup=False, soft_wrap=True))
+
+
+@app.command()
+def schema(
+    settings: Annotated[bool, typer.Option("--settings", help="Of the settings file, instead of llmops.yaml.")] = False,
+) -> None:
+    """Print the JSON Schema of llmops.yaml, for editors."""
+    from llmops_assets.config.json_schema import as_text, project_schema, settings_schema
+
+    print(as_text(settings_schema() if settings else project_schema()), end="")

@@ -1,0 +1,289 @@
+"""Commands about runs: plan, run, status, trace, retry, cancel."""
+
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from llmops_assets.cli.context import (
+    AsJson,
+    CommandContext,
+    CommandRefused,
+    OptionalProject,
+    Revision,
+    answers,
+    emit,
+    out,
+)
+from llmops_assets.config.settings import load_settings
+from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.domain.chain import STAGES
+from llmops_assets.domain.keys import short
+from llmops_assets.domain.plan import Plan, prompt_retrains
+from llmops_assets.domain.provenance import trace
+from llmops_assets.domain.requests import Request
+from resources.ledger import Conflict
+
+app = typer.Typer()
+
+
+@app.command()
+def plan(
+    project: OptionalProject = None,
+    revision: Revision = None,
+    against: Annotated[
+        str | None, typer.Option(help="Explain against this revision instead of the last planned one.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a run would compute and what it would reuse, and why."""
+    with answers():
+        here = CommandContext(project)
+        found = here.plan(here.revision(revision), against)
+        if as_json:
+            emit(
+                {
+                    "project": found.project,
+                    "revision": found.revision,
+                    "stages": [s.model_dump(include={"stage", "action", "reasons", "key"}) for s in found.stages],
+                }
+            )
+            return
+        show_plan(found)
+        if hint := prompt_retrains(here.source.at(found.revision).values, found):
+            out.print(f"hint: {hint}")
+
+
+def show_plan(found: Plan) -> None:
+    against = f" against {short(found.base)}" if found.base else ""
+    table = Table(title=f"{found.project} at {short(found.revision)}{against}", title_justify="left")
+    for column in ("stage", "action", "why"):
+        table.add_column(column)
+    for stage in found.stages:
+        table.add_row(stage.stage, stage.action.replace("_", " "), "; ".join(stage.reasons))
+    out.print(table)
+
+
+@app.command()
+def run(
+    project: OptionalProject = None,
+    revision: Revision = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only this stage; may be given several times.")] = None,
+    rebuild: Annotated[str | None, typer.Option(help="Make this stage's result anew, although one exists.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why it is rebuilt; kept in the ledger.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Stay until it has ended, and show its progress.")] = False,
+) -> None:
+    """Run the chain at a revision. Works without a daemon; beside one, nothing runs twice."""
+    with answers():
+        for stage in [*(only or ()), *([rebuild] if rebuild else ())]:
+            if stage not in STAGES:
+                raise ConfigError([f"there is no stage {stage!r} (known: {', '.join(STAGES)})"])
+        if rebuild and not reason:
+            raise ConfigError(["--rebuild needs --reason: it is kept in the ledger"])
+        here = CommandContext(project)
+        sha = here.revision(revision)
+        at = here.source.at(sha)
+        if missing := here.source.missing_data(at):
+            raise CommandRefused(
+                f"{short(sha)} waits for data: {', '.join(missing)} is not in the DVC remote; run `dvc push`"
+            )
+        if rebuild:
+            key = next((s.key for s in here.plan(sha).stages if s.stage == rebuild), None)
+            if key is None:
+                raise CommandRefused(f"{rebuild} cannot be rebuilt yet: what it reads does not exist at {short(sha)}")
+            from llmops_assets.domain.resolution import resolve_records
+
+            outputs = resolve_records(at.values, here.ledger.find, here.ledger.salt_of).outputs
+            here.ledger.rebuild(STAGES[rebuild].key(at.values, outputs), reason or "")
+        found = here.plan(sha)
+        if found.nothing_to_do and not only:
+            out.print(f"{short(sha)}: nothing to do, {found['production_endpoint'].reasons[0]}")
+            return
+        _start(here, sha, found, reason or "asked for by a person", only, wait)
+
+
+def _start(here: CommandContext, sha: str, found: Plan, reason: str, only: list[str] | None, wait: bool) -> None:
+    from llmops_assets.cli.execution import execute, open_by_person, start_detached
+
+    try:
+        request = open_by_person(here.source, here.ledger, sha, found, reason, partial=bool(only))
+    except Conflict as error:
+        active = [r for r in here.ledger.requests(here.project.name) if r.active]
+        if wait and active and active[-1].revision == sha:
+            _await(here, active[-1])
+            return
+        raise CommandRefused(
+            f"not started: {error}. `llmops status` shows what is at work; `llmops cancel` ends it"
+        ) from error
+    show_plan(found)
+    if not wait:
+        start_detached(here.settings, request, only)
+        out.print(f"started; `llmops status {here.project.name}` shows how it goes")
+        return
+    execute(here.settings, here.resources, here.source, request, only, out.print)
+    _answer(here, request)
+
+
+def _await(here: CommandContext, request: Request) -> None:
+    out.print(f"{short(request.revision)} is at work already ({request.name}); waiting for it")
+    while request.active:
+        time.sleep(1)
+        request = here.ledger.requests(here.project.name)[-1]
+    _answer(here, request)
+
+
+def _answer(here: CommandContext, request: Request) -> None:
+    now = next(r for r in here.ledger.requests(here.project.name) if r.name == request.name)
+    if now.status == "waiting":
+        raise CommandRefused(f"{short(now.revision)} is {now.detail}")
+    if now.status not in ("released", "done"):
+        raise CommandRefused(
+            f"{short(now.revision)} is {now.status}: {now.detail or 'its run failed; the log says why'}"
+        )
+    out.print(f"{short(now.revision)} is {now.status}: {now.detail}")
+
+
+@app.command(hidden=True)
+def execute(request: str, only: Annotated[list[str] | None, typer.Option()] = None) -> None:
+    """Execute an opened request in this process."""
+    from llmops_assets.cli.execution import execute as work
+
+    with answers():
+        here = CommandContext(request.split(":")[0])
+        found = next((r for r in here.ledger.requests(here.project.name) if r.name == request), None)
+        if found is None:
+            raise ConfigError([f"the ledger knows no request {request}"])
+        if not work(here.settings, here.resources, here.source, found, only, out.print):
+            raise CommandRefused(f"{request} did not succeed")
+
+
+@app.command()
+def status(project: OptionalProject = None, as_json: AsJson = False) -> None:
+    """What is at work, what was the outcome, and what each environment serves."""
+    with answers():
+        settings = load_settings()
+        names = [project] if project else [p.name for p in settings.projects]
+        if not names:
+            raise CommandRefused(settings.hint or "no project is watched")
+        found = [_status(CommandContext(name, fetch=False)) for name in names]
+        if as_json:
+            emit(found)
+            return
+        for one in found:
+            table = Table(title=one["project"], title_justify="left")
+            for column in ("commit", "generation", "status", "why", "outcome"):
+                table.add_column(column)
+            for r in one["requests"][-8:]:
+                table.add_row(short(r["revision"]), str(r["generation"]), r["status"], r["reason"], r["detail"])
+            out.print(table)
+            for environment, serving in one["serving"].items():
+                out.print(
+                    f"{environment}: {serving['release'][:12]} of {short(serving['revision'])} since {serving['since']}"
+                    if serving
+                    else f"{environment}: nothing yet"
+                )
+            for hold in one["holds"]:
+                out.print(f"held: {hold['why']}", markup=False)
+        if trouble := next((one["trouble"] for one in found if one["trouble"]), None):
+            out.print(f"trouble: {trouble}", markup=False, soft_wrap=True)
+
+
+def _status(here: CommandContext) -> dict[str, Any]:
+    serving: dict[str, Any] = {}
+    for environment in ("staging", "production"):
+        now = here.ledger.serving(here.project.name, environment)
+        since = datetime.fromtimestamp(now.since, UTC).isoformat(timespec="seconds") if now else None
+        serving[environment] = {"release": now.release, "revision": now.revision, "since": since} if now else None
+    requests = [r.model_dump(exclude={"project"}) for r in here.ledger.requests(here.project.name)]
+    holds = [
+        {**hold.model_dump(exclude={"project"}), "why": str(hold)} for hold in here.ledger.holds(here.project.name)
+    ]
+    told = {"project": here.project.name, "requests": requests, "serving": serving, "holds": holds}
+    return told | {"trouble": here.ledger.trouble()}
+
+
+@app.command(name="trace")
+def trace_(
+    what: Annotated[str, typer.Argument(help="production, staging, a release or a commit.")] = "production",
+    project: Annotated[str | None, typer.Option(help="Name of the project; not needed if there is only one.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say which commit, data, configuration and model stand behind an endpoint."""
+    with answers():
+        here = CommandContext(project, fetch=False)
+        revision, release = _subject(here, what)
+        values = here.source.at(revision).values
+        ledger, name = here.ledger, here.project.name
+        found = trace(
+            name,
+            revision,
+            values,
+            ledger.records_of(name, revision),
+            ledger.edges(name, revision),
+            ledger.release(release) if release else None,
+        )
+        if as_json:
+            emit(found)
+            return
+        for key, value in found.items():
+            if isinstance(value, dict):
+                out.print(f"{key}:")
+                for inner, text in value.items():
+                    out.print(f"  {inner}: {text}", markup=False, soft_wrap=True)
+            else:
+                out.print(f"{key}: {value if value is not None else 'none'}", markup=False, soft_wrap=True)
+
+
+def _subject(here: CommandContext, what: str) -> tuple[str, str | None]:
+    """(revision, release) of what a person named."""
+    name = here.project.name
+    if what in ("production", "staging"):
+        serving = here.ledger.serving(name, what)
+        if serving is None:
+            raise CommandRefused(f"{what} of {name} serves nothing yet")
+        return serving.revision, serving.release
+    if (found := here.ledger.revision_of_release(name, what)) is not None:
+        return found
+    revision = here.source.git.resolve(what)
+    from llmops_assets.domain.records import QuantizedArtifact
+    from llmops_assets.domain.release import release_of
+    from llmops_assets.domain.resolution import resolve_records
+
+    values = here.source.at(revision).values
+    artifact = resolve_records(values, here.ledger.find, here.ledger.salt_of).records.get("quantized_artifact")
+    return revision, release_of(name, values, artifact).digest if isinstance(artifact, QuantizedArtifact) else None
+
+
+@app.command()
+def retry(project: OptionalProject = None, wait: Annotated[bool, typer.Option("--wait")] = False) -> None:
+    """Run the newest request again, after the cause of its end was mended."""
+    with answers():
+        here = CommandContext(project)
+        requests = here.ledger.requests(here.project.name)
+        if not requests:
+            raise CommandRefused(f"{here.project.name} has no request yet")
+        last = requests[-1]
+        if last.active:
+            raise CommandRefused(f"{short(last.revision)} is {last.status}; `llmops cancel` ends it")
+        if last.status == "waiting":
+            raise CommandRefused(f"{short(last.revision)} is {last.detail}")
+        found = here.plan(last.revision)
+        if found.nothing_to_do:
+            out.print(f"{short(last.revision)}: nothing is left to do, {found['production_endpoint'].reasons[0]}")
+            return
+        _start(here, last.revision, found, f"retry of {last.status}", None, wait)
+
+
+@app.command()
+def cancel(project: OptionalProject = None) -> None:
+    """End the run that is at work; production stays as it is."""
+    from llmops_assets.cli.execution import cancel as end
+
+    with answers():
+        here = CommandContext(project, fetch=False)
+        active = [r for r in here.ledger.requests(here.project.name) if r.active]
+        if not active:
+            raise CommandRefused(f"nothing of {here.project.name} is at work")
+        out.print(end(here.settings, here.resources, here.project, active[-1]))

@@ -1,0 +1,77 @@
+"""Commands about this machine's services: endpoints, up, down, demo."""
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from llmops_assets.cli.context import AsJson, CommandRefused, OptionalProject, answers, emit, out
+from llmops_assets.config.settings import load_settings
+
+app = typer.Typer()
+
+
+@app.command()
+def up(
+    dagster_port: Annotated[int, typer.Option(help="Port of Dagster's UI.")] = 3000,
+    mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's UI.")] = 5000,
+) -> None:
+    """Start Dagster's webserver and daemon, MLflow's server, and the endpoints that were deployed."""
+    from resources.assembly import build_resources
+    from resources.local_services.services import start
+
+    with answers():
+        settings = load_settings()
+        serving = build_resources(settings)["serving"]
+        if any(serving.deployed(p.name, e) for p in settings.projects for e in ("staging", "production")):
+            serving.ensure_running()
+        start(settings, dagster_port, mlflow_port, out.print)
+        out.print(f"Dagster: http://127.0.0.1:{dagster_port}   MLflow: http://127.0.0.1:{mlflow_port}")
+
+
+@app.command()
+def down(forget: Annotated[bool, typer.Option(help="Also forget what was deployed.")] = False) -> None:
+    """End Dagster, MLflow, running programs and all endpoints."""
+    from resources.assembly import build_resources
+    from resources.local_services.services import stop
+
+    with answers():
+        settings = load_settings()
+        resources = build_resources(settings)
+        ended = stop(settings)
+        ended += resources["compute"].cancel_all()
+        resources["serving"].down(forget=forget)
+        out.print(f"ended: {', '.join([*ended, 'endpoints'])}")
+
+
+@app.command()
+def endpoints(project: OptionalProject = None, as_json: AsJson = False) -> None:
+    """The endpoints, their stable URLs and how they are."""
+    with answers():
+        settings = load_settings()
+        name = settings.project(project).name if project else None
+        from resources.assembly import build_resources
+
+        found = [e.model_dump() for e in build_resources(settings)["serving"].endpoints(name)]
+        if as_json:
+            emit(found)
+            return
+        table = Table()
+        whole = max((len(e["base_url"]) for e in found), default=0)  # an address is for copying, however narrow it is
+        for column in ("project", "environment", "base_url", "model", "release", "status"):
+            table.add_column(column, overflow="fold", min_width=whole if column == "base_url" else None)
+        for e in found:
+            table.add_row(e["project"], e["environment"], e["base_url"], e["model"], e["release"][:12], e["status"])
+        out.print(table if found else "nothing is deployed yet")
+
+
+@app.command()
+def demo(
+    fresh: Annotated[bool, typer.Option(help="Begin anew, dropping what an earlier demo left.")] = True,
+) -> None:
+    """Play the demo: a project of its own, seven pushes, and what becomes of each."""
+    from llmops_assets.demo.play import play
+
+    with answers():
+        if not play(fresh):
+            raise CommandRefused("the demo did not do what it should; the table says where")

@@ -1,0 +1,33 @@
+"""Judges what an endpoint answered to a smoke test."""
+
+import re
+
+from llmops_assets.config.project import SmokeTest
+from llmops_assets.domain.keys import short
+from llmops_assets.domain.records import Check
+from resources.serving.client import Answer
+
+
+def check_answer(test: SmokeTest, answer: Answer, release: str | None = None) -> Check:
+    """What one answer did not fulfil, all of it."""
+    expect = test.expect
+    wrong: list[str] = []
+    if answer.status != expect.status:
+        wrong.append(
+            f"status {answer.status}, expected {expect.status}" + (f" ({answer.error[:200]})" if answer.error else "")
+        )
+    elif expect.status == 200:
+        if answer.broken:
+            wrong.append(f"the answer broke off: {answer.error[:200]}")
+        if not answer.text.strip():
+            wrong.append("the answer is empty")
+        if release and answer.release != release:
+            wrong.append(f"release {short(answer.release or 'unknown')} answered")
+    if expect.contains is not None and expect.contains not in answer.text:
+        wrong.append(f"it does not contain {expect.contains!r}")
+    if expect.matches is not None and not re.search(expect.matches, answer.text):
+        wrong.append(f"it does not match {expect.matches!r}")
+    if expect.max_latency is not None and answer.latency_s > expect.max_latency:
+        wrong.append(f"it took {answer.latency_s:.2f} s, at most {expect.max_latency:g} s were allowed")
+    summary = "; ".join(wrong) or f"answered in {answer.latency_s:.2f} s: {answer.text.strip()[:80]!r}"
+    return Check(name=test.name, passed=not wrong, summary=summary, detail=answer.text, seconds=answer.latency_s)

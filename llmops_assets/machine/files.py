@@ -1,0 +1,14 @@
+"""Files that are replaced as a whole."""
+
+import os
+from pathlib import Path
+
+
+def write_atomically(path: Path, text: str, via: Path | None = None) -> None:
+    """Replaces a file as a whole. `via`: folder of the temporary file, if `path`'s own is being watched."""
+    temporary = (via or path.parent) / f".{path.name}.{os.getpid()}.tmp"
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,29 @@
+"""How records look as Dagster metadata."""
+
+from typing import Any
+
+import dagster as dg
+
+from llmops_assets.domain.records import Check
+
+
+def figure_of(value: float) -> float:
+    """A figure as it is shown: six digits, since the others are noise."""
+    return float(f"{value:.6g}")
+
+
+def checks_metadata(checks: tuple[Check, ...]) -> dict[str, Any]:
+    """Checks as metadata: how many passed, and a table of all."""
+    rows = [
+        dg.TableRecord(
+            {"check": c.name, "passed": c.passed, "summary": c.summary[:300], "seconds": round(c.seconds, 1)}
+        )
+        for c in checks
+    ]
+    failed = [f"**{c.name}**: {c.summary}\n\n```\n{c.detail[-3000:]}\n```" for c in checks if not c.passed]
+    found: dict[str, Any] = {
+        "passed_checks": sum(c.passed for c in checks),
+        "failed_checks": sum(not c.passed for c in checks),
+        "checks": dg.MetadataValue.table(records=rows) if rows else "none",
+    }
+    return found | ({"failures": dg.MetadataValue.md("\n\n".join(failed))} if failed else {})

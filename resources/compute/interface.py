@@ -1,0 +1,75 @@
+"""The interface behind which programs run, what is submitted, and what comes back. Implementations stand beside it."""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from pydantic import BaseModel
+
+from llmops_assets.domain.models import Frozen
+
+R = TypeVar("R", bound=BaseModel)
+OnProgress = Callable[[dict[str, Any]], None]
+
+
+class ProgramError(Exception):
+    """The program ended without a result and no input is known to be at fault: worth another try."""
+
+
+class Job(Frozen):
+    name: str
+    """Derived from the key of the work."""
+    program: str
+    """Module under llmops_assets.programs."""
+    spec: dict[str, Any]
+    heavy: bool = False
+    """Takes the one slot for heavy programs."""
+
+
+class Finished(Frozen):
+    result: dict[str, Any]
+    folder: str
+    seconds: float
+    adopted: bool
+
+    def read(self, model: type[R]) -> R:
+        return model.model_validate(self.result)
+
+    @property
+    def artifact(self) -> Path:
+        return Path(self.folder) / "artifact"
+
+
+class Compute(Protocol):
+    """Runs programs. A job's name is derived from its key, so submitting it twice adopts the running one."""
+
+    def run(self, job: Job, on_progress: OnProgress | None = None) -> Finished:
+        """Submits the job or adopts the running one, and waits for its result.
+
+        Raises:
+            BadInput: the program named its input as the fault.
+            DiskFull: the program ran out of space, or there is none to start it.
+            ProgramError: it ended without a result: killed, out of memory, or a fault of its own.
+        """
+
+    def cancel(self, name: str) -> bool:
+        """Ends a job; True if it was running."""
+
+    def cancel_work(self, keys: Iterable[str]) -> list[str]:
+        """Ends every job that works under one of these keys; returns their names."""
+
+    def cancel_all(self) -> list[str]:
+        """Ends every job; returns their names."""
+
+    def clean(self, name: str) -> None:
+        """Drops what a job left, once its result is safe in store and ledger."""
+
+    def ended(self) -> list[str]:
+        """The names of all jobs that left something and are not running."""
+
+
+def hardware_class() -> str:
+    """A coarse name of this machine's kind: figures on speed are only comparable within one."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return f"cpu-{cpus}"

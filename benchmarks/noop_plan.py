@@ -16,7 +16,7 @@ from llmops_assets.domain.chain import CHAIN
 from llmops_assets.domain.records import QuantizedArtifact
 from llmops_assets.domain.release import release_of
 from llmops_assets.domain.resolution import resolve_records
-from resources.assembly import build_resources
+from resources.assembly import build_clients
 from tests.domain.made import make_record
 from tests.projects import BASE_CONFIG, Project, rows
 
@@ -88,8 +88,8 @@ def _track(project: Project, path: str, files: int, named: list[str]) -> None:
 
 def _compute_all(settings: Settings, sha: str) -> None:
     """The ledger as a finished run leaves it, without the run."""
-    resources = build_resources(settings)
-    ledger, source = resources["ledger"], resources["sources"](settings.projects[0])
+    clients = build_clients(settings)
+    ledger, source = clients.ledger, clients.sources(settings.projects[0])
     source.git.fetch()
     values = source.at(sha).values
     for stage in CHAIN:
@@ -101,7 +101,7 @@ def _compute_all(settings: Settings, sha: str) -> None:
                 made = settings.home / "made" / stage.name
                 made.mkdir(parents=True)
                 (made / "content.txt").write_text(stage.name)
-                record = record.model_copy(update={"uri": resources["store"].put(made).uri})
+                record = record.model_copy(update={"uri": clients.store.put(made).uri})
             ledger.commit(record)
     artifact = resolve_records(values, ledger.find, ledger.salt_of).records["quantized_artifact"]
     assert isinstance(artifact, QuantizedArtifact)

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import dagster as dg
 
@@ -19,7 +19,7 @@ from llmops_assets.delivery.run_tags import REQUEST_TAG
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import AnyRecord
 from llmops_assets.domain.requests import Request
-from resources.assembly import build_resources
+from resources.assembly import build_clients
 from resources.ledger import Ledger
 from resources.local_services import services
 from tests.projects import Project, free_port
@@ -59,10 +59,10 @@ class Watched:
         self.environment = {"LLMOPS_HOME": str(self.settings.home), "LLMOPS_SETTINGS": str(file),
                             "DAGSTER_HOME": str(self.settings.home / "dagster")}  # fmt: skip
         os.environ.update(self.environment)
-        resources: dict[str, Any] = build_resources(self.settings)
-        self.ledger: Ledger = resources["ledger"]
-        place.at_end(lambda: resources["serving"].down(forget=True))
-        place.at_end(resources["compute"].cancel_all)
+        clients = build_clients(self.settings)
+        self.ledger: Ledger = clients.ledger
+        place.at_end(lambda: clients.serving.down(forget=True))
+        place.at_end(clients.compute.cancel_all)
         place.at_end(lambda: services.stop(self.settings))
         services.start(self.settings, free_port(), None, lambda text: None)
         self.instance = dg.DagsterInstance.from_config(self.environment["DAGSTER_HOME"])

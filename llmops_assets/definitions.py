@@ -26,7 +26,7 @@ from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.console_logger import console_logger
 from llmops_assets.delivery.run_tags import PROJECT_TAG
 from llmops_assets.jobs.rollback import build_rollback_job
-from resources.assembly import build_resources
+from resources.assembly import build_clients
 from resources.project_source.identity import without_credentials
 from resources.run_launching.kubernetes_pods import executor_config
 from sensors.source_changes import build_sensors
@@ -79,8 +79,8 @@ def build_executor(settings: Settings) -> dg.ExecutorDefinition:
     return k8s_job_executor.configured(executor_config(settings.kubernetes, str(settings.home)), name="k8s_job")
 
 
-def build_definitions(settings: Settings | None = None, **resource_overrides: Any) -> dg.Definitions:
-    """The whole location, as production assembles it; tests override resources by name.
+def build_definitions(settings: Settings | None = None, **overrides: Any) -> dg.Definitions:
+    """The whole location, as production assembles it; tests override clients by name.
 
     Args:
         settings: None reads them as `load_settings` says. Broken settings give an empty location that says why, so
@@ -110,7 +110,7 @@ def build_definitions(settings: Settings | None = None, **resource_overrides: An
             for project, job in zip(settings.projects, jobs, strict=True)
             for s in build_sensors(project, job, settings)
         ],
-        resources=build_resources(settings, **resource_overrides),
+        resources=build_clients(settings, **overrides).as_resources(),
         executor=build_executor(settings),
         loggers={"console": console_logger},
         metadata={"hint": settings.hint} if settings.hint else {},

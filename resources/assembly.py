@@ -1,27 +1,56 @@
 """All clients of one location, built from its settings. Constructing them does no I/O."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any
 
 from llmops_assets.config.settings import ProjectSource, Settings
 from resources.artifact_store.store import ArtifactStore
+from resources.compute.interface import Compute
 from resources.compute.local import LocalCompute
 from resources.ledger import Ledger
 from resources.project_source.revisions import ProjectRepository
+from resources.serving.interface import Serving
 from resources.serving.local.serving import LocalServing
 from resources.serving.unavailable import NoServing
 from resources.tracking.mlflow import Tracking
 
 
-def build_resources(settings: Settings, **overrides: Any) -> dict[str, Any]:
-    """The resources of the profile, by the names under which stages ask for them.
+@dataclass(frozen=True)
+class Clients:
+    """What stages, sensors, jobs and the command line work with."""
+
+    settings: Settings
+    ledger: Ledger
+    store: ArtifactStore
+    compute: Compute
+    serving: Serving
+    tracking: Tracking
+    sources: Callable[[ProjectSource], ProjectRepository]
+    """Project → its repository; the same object each time."""
+
+    @classmethod
+    def of(cls, resources: Any) -> "Clients":
+        """The clients of a Dagster context's `resources`, typed."""
+        return cls(**{name: getattr(resources, name) for name in RESOURCE_KEYS})
+
+    def as_resources(self) -> dict[str, Any]:
+        """The clients as Dagster takes and shows them: one resource each, by name."""
+        return {name: getattr(self, name) for name in RESOURCE_KEYS}
+
+
+RESOURCE_KEYS: tuple[str, ...] = tuple(f.name for f in fields(Clients))
+
+
+def build_clients(settings: Settings, **overrides: Any) -> Clients:
+    """The clients of the profile.
 
     Args:
         overrides: replacements by name: real implementations of the same small interfaces.
 
     Raises:
-        TypeError: an override names no resource.
+        TypeError: an override names no client.
         ConfigError: a variable of the environment that the settings name is not set.
     """
 
@@ -30,18 +59,15 @@ def build_resources(settings: Settings, **overrides: Any) -> dict[str, Any]:
         return ProjectRepository(project, settings)
 
     local = settings.profile == "local"
-    made: dict[str, Any] = {
-        "settings": settings,
-        "ledger": Ledger(settings.ledger_url),
-        "store": ArtifactStore(settings.store_url, settings.home / "store-cache"),
-        "compute": LocalCompute(settings.home, settings.compute.threads, one_heavy=local),
-        "serving": LocalServing(settings.home, settings.serving) if local else NoServing(),
-        "tracking": Tracking(settings.mlflow_uri, lambda: settings.ui("mlflow")),
-        "sources": sources,
-    }
-    if unknown := set(overrides) - set(made):
-        raise TypeError(f"no such resource: {', '.join(sorted(unknown))} (known: {', '.join(made)})")
-    return made | overrides
-
-
-Sources = Callable[[ProjectSource], ProjectRepository]
+    clients = Clients(
+        settings=settings,
+        ledger=Ledger(settings.ledger_url),
+        store=ArtifactStore(settings.store_url, settings.home / "store-cache"),
+        compute=LocalCompute(settings.home, settings.compute.threads, one_heavy=local),
+        serving=LocalServing(settings.home, settings.serving) if local else NoServing(),
+        tracking=Tracking(settings.mlflow_uri, lambda: settings.ui("mlflow")),
+        sources=sources,
+    )
+    if unknown := set(overrides) - set(RESOURCE_KEYS):
+        raise TypeError(f"no such client: {', '.join(sorted(unknown))} (known: {', '.join(RESOURCE_KEYS)})")
+    return replace(clients, **overrides)

@@ -17,11 +17,11 @@ from llmops_assets.delivery.request_runs import refused_in, run_request, skips_i
 from llmops_assets.domain.chain import AFTER_APPROVAL
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.requests import Again, Close, Leave, Request, RunState, after_waiting, carry_on
+from resources.assembly import RESOURCE_KEYS, Clients
 from resources.ledger import Conflict, Ledger
 from resources.project_source.errors import SourceError
 from resources.project_source.revisions import ProjectRepository
-
-NEEDS = {"settings", "ledger", "store", "sources", "serving"}
+from resources.serving.interface import Serving
 
 
 class MissingRunTimer:
@@ -49,12 +49,13 @@ def build_carry_on_sensor(project: ProjectSource, job: Any, settings: Settings) 
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Carries on releases of {project.name} that a person approved and runs that died, and keeps its "
         "endpoints up after a reboot.",
-        required_resource_keys=NEEDS,
+        required_resource_keys=set(RESOURCE_KEYS),
     )
     @skips_in_words
     def _sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        ledger, source = context.resources.ledger, context.resources.sources(project)
-        _keep_serving(context)
+        clients = Clients.of(context.resources)
+        ledger, source = clients.ledger, clients.sources(project)
+        _keep_serving(context, clients.serving)
         requests = ledger.requests(project.name)
         active = [r for r in requests if r.active]
         waiting = [r for r in requests if r.status == "waiting"]
@@ -74,7 +75,7 @@ def build_carry_on_sensor(project: ProjectSource, job: Any, settings: Settings) 
         assert isinstance(decision, Again)
         try:
             again = ledger.next_generation(request, decision.generation, decision.reason)
-            plan = plan_revision(source, ledger, context.resources.store, again.revision, again.base)
+            plan = plan_revision(source, ledger, clients.store, again.revision, again.base)
         except Conflict as error:
             return dg.SkipReason(f"somebody else carries on: {error}")
         except (ConfigError, SourceError) as error:
@@ -103,8 +104,7 @@ def build_carry_on_sensor(project: ProjectSource, job: Any, settings: Settings) 
             return dg.SkipReason(f"somebody else carries on: {error}")
         return run_request(source, again, AFTER_APPROVAL)
 
-    def _keep_serving(context: Any) -> None:
-        serving = context.resources.serving
+    def _keep_serving(context: Any, serving: Serving) -> None:
         if (
             serving.deployed(project.name, "production")
             and not serving.stopped()

@@ -23,13 +23,13 @@ from llmops_assets.domain.requests import (
     planned,
     settled,
 )
+from resources.assembly import RESOURCE_KEYS, Clients
 from resources.ledger import Conflict, Ledger
 from resources.project_source.errors import SourceError
 from resources.project_source.revisions import ProjectRepository
 from sensors.request_recovery import build_carry_on_sensor
 
 Owner = Literal["git", "dvc"]
-NEEDS = {"settings", "ledger", "store", "sources", "serving", "compute"}
 
 
 def read_head(source: ProjectRepository, requests: list[Request]) -> Head:
@@ -81,43 +81,44 @@ def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, ow
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Looks at the branch {project.branch} of {project.name}, and starts a run when a commit changes "
         f"{what}. A tick that starts none says why.",
-        required_resource_keys=NEEDS,
+        required_resource_keys=set(RESOURCE_KEYS),
     )
     @skips_in_words
     def _sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        ledger, source = context.resources.ledger, context.resources.sources(project)
+        clients = Clients.of(context.resources)
+        ledger, source = clients.ledger, clients.sources(project)
         decision = _decide(ledger, source)
         if isinstance(decision, Supersede):
             if not ledger.close(decision.request, "superseded", decision.detail):
                 return dg.SkipReason(f"{short(decision.request.revision)} ended by itself; looking again")
-            ended = end_work(context.instance, context.resources, project, decision.request, decision.detail)
+            ended = end_work(context.instance, clients, project, decision.request, decision.detail)
             context.log.info(f"ended {short(decision.request.revision)}: {decision.detail}; {ended or 'no program'}")
             decision = _decide(ledger, source)
         if isinstance(decision, Skip | Supersede):
             return dg.SkipReason(decision.reason if isinstance(decision, Skip) else decision.detail)
-        return _act(context, source, ledger, decision)
+        return _act(context, source, clients, decision)
 
     def _decide(ledger: Ledger, source: ProjectRepository) -> NextRequest:
         requests = ledger.requests(project.name)
         return next_request(requests, read_head(source, requests), owner, ledger.holds(project.name))
 
     def _act(
-        context: Any, source: ProjectRepository, ledger: Ledger, decision: Start | Note
+        context: Any, source: ProjectRepository, clients: Clients, decision: Start | Note
     ) -> dg.SensorResult | dg.SkipReason:
-        sha = short(decision.revision)
+        ledger, sha = clients.ledger, short(decision.revision)
         try:
             if isinstance(decision, Note):
                 ledger.open_request(
                     project.name, decision.revision, decision.generation, decision.reason, status="skipped"
                 )
-                plan = plan_revision(source, ledger, context.resources.store, decision.revision, None)
+                plan = plan_revision(source, ledger, clients.store, decision.revision, None)
                 return dg.SensorResult(
                     skip_reason=dg.SkipReason(f"{sha}: {decision.reason}"),
                     asset_events=seen_events(
                         source, ledger, plan, MaterializationHistory(context.instance, project.name)
                     ),
                 )
-            plan = plan_revision(source, ledger, context.resources.store, decision.revision, decision.base)
+            plan = plan_revision(source, ledger, clients.store, decision.revision, decision.base)
             request = ledger.open_request(
                 project.name, decision.revision, decision.generation, decision.reason, base=decision.base
             )

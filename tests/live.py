@@ -19,7 +19,7 @@ from llmops_assets.config.settings import ComputeSettings, ProjectSource, Servin
 from llmops_assets.delivery.run_tags import REQUEST_TAG
 from llmops_assets.domain.records import Checkpoint
 from llmops_assets.domain.requests import Request
-from resources.assembly import build_resources
+from resources.assembly import build_clients
 from resources.ledger import Ledger
 from resources.local_services import services
 from resources.run_launching.run_workers import worker_of
@@ -53,8 +53,8 @@ class Live:
         self.env = {**os.environ, "LLMOPS_HOME": str(home), "LLMOPS_SETTINGS": str(home / "settings.yaml"),
                     "DAGSTER_HOME": str(home / "dagster")}  # fmt: skip
         self.ports = free_port(), free_port()
-        self.resources = build_resources(self.settings)
-        self.ledger: Ledger = self.resources["ledger"]
+        self.clients = build_clients(self.settings)
+        self.ledger: Ledger = self.clients.ledger
 
     @contextmanager
     def running(self, **variables: str) -> Iterator["Live"]:
@@ -77,8 +77,8 @@ class Live:
 
     def stop(self) -> None:
         services.stop(self.settings)
-        self.resources["compute"].cancel_all()
-        self.resources["serving"].down(forget=True)
+        self.clients.compute.cancel_all()
+        self.clients.serving.down(forget=True)
 
     def llmops(self, *words: str) -> str:
         """What `llmops` says at a terminal."""
@@ -135,7 +135,7 @@ class Live:
         return record
 
     def ask(self) -> Answer:
-        return ask(self.resources["serving"].base_url("zoo", "production"), "zoo", "cat number 3 says", max_tokens=4)
+        return ask(self.clients.serving.base_url("zoo", "production"), "zoo", "cat number 3 says", max_tokens=4)
 
 
 class Users:

@@ -20,7 +20,7 @@ import yaml
 from llmops_assets.config.settings import ComputeSettings, ProjectSource, ServingSettings, Settings, dump_settings
 from llmops_assets.definitions import build_definitions, job_name
 from llmops_assets.domain.requests import Request
-from resources.assembly import build_resources
+from resources.assembly import build_clients
 from resources.ledger import Ledger
 from tests.tiny_model import make_tiny_model
 
@@ -234,15 +234,15 @@ class World:
         self.settings = Settings(home=home, **settings)
         (home / "dagster").mkdir(parents=True, exist_ok=True)
         self.instance = dg.DagsterInstance.local_temp(str(home / "dagster"))
-        self.resources = build_resources(self.settings)
-        self.defs = build_definitions(self.settings, **{k: v for k, v in self.resources.items() if k != "settings"})
+        self.clients = build_clients(self.settings)
+        self.defs = build_definitions(self.settings, **{k: v for k, v in vars(self.clients).items() if k != "settings"})
 
     @property
     def ledger(self) -> Ledger:
-        return self.resources["ledger"]  # type: ignore[no-any-return]
+        return self.clients.ledger
 
     def source(self, name: str | None = None) -> Any:
-        return self.resources["sources"](self.settings.project(name))
+        return self.clients.sources(self.settings.project(name))
 
     def tick(self, name: str) -> tuple[str | None, list[dg.RunRequest]]:
         """One tick of a sensor: (why it skipped, what it asked to run)."""
@@ -251,8 +251,7 @@ class World:
             if hasattr(self.defs, "resolve_sensor_def")
             else self.defs.get_sensor_def(name)
         )
-        keys = sensor.required_resource_keys
-        with dg.build_sensor_context(instance=self.instance, resources={k: self.resources[k] for k in keys}) as context:
+        with dg.build_sensor_context(instance=self.instance, resources=self.clients.as_resources()) as context:
             data = sensor.evaluate_tick(context)
         for event in data.asset_events:
             self.instance.report_runless_asset_event(event)
@@ -307,8 +306,8 @@ class World:
         return done.returncode, done.stdout + done.stderr
 
     def down(self) -> None:
-        self.resources["compute"].cancel_all()
-        self.resources["serving"].down(forget=True)
+        self.clients.compute.cancel_all()
+        self.clients.serving.down(forget=True)
 
 
 class Watched:

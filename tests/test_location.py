@@ -209,5 +209,5 @@ def test_whatever_may_be_said_in_the_launchpad_is_described(definitions: dg.Defi
 
 
 def test_a_resource_is_replaced_by_its_name_and_no_other(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="no such resource: legder"):
+    with pytest.raises(TypeError, match="no such client: legder"):
         build_definitions(Settings(home=tmp_path), legder=None)

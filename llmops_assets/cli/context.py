@@ -47,13 +47,13 @@ class CommandContext:
     """The settings, one project and its clients."""
 
     def __init__(self, project: str | None, fetch: bool = True):
-        from resources.assembly import build_resources
+        from resources.assembly import build_clients
 
         self.settings: Settings = load_settings()
         self.project: ProjectSource = self.settings.project(project)
-        self.resources: dict[str, Any] = build_resources(self.settings)
-        self.ledger: Ledger = self.resources["ledger"]
-        self.source: ProjectRepository = self.resources["sources"](self.project)
+        self.clients = build_clients(self.settings)
+        self.ledger: Ledger = self.clients.ledger
+        self.source: ProjectRepository = self.clients.sources(self.project)
         if fetch:
             self.source.git.fetch()
 
@@ -73,7 +73,7 @@ class CommandContext:
         return before.revision if before else None
 
     def plan(self, revision: str, against: str | None = None) -> Plan:
-        return plan_revision(self.source, self.ledger, self.resources["store"], revision, self.base(revision, against))
+        return plan_revision(self.source, self.ledger, self.clients.store, revision, self.base(revision, against))
 
 
 def emit(value: Any) -> None:

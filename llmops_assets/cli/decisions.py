@@ -79,7 +79,7 @@ def approve(
                 request = go_on(here.ledger, done.request, done.decision)
             except Conflict as error:
                 raise CommandRefused(f"approved, but not released here: {error}") from error
-            execute(here.settings, here.resources, here.source, request, AFTER_APPROVAL, out.print)
+            execute(here.clients, here.source, request, AFTER_APPROVAL, out.print)
             now = next(r for r in here.ledger.requests(name) if r.name == request.name)
             if now.status != "released":
                 raise CommandRefused(f"{short(now.revision)} is {now.status}: {now.detail}")
@@ -153,10 +153,10 @@ def audit(
     The chain shows that no event was altered or taken out of its middle. To notice a cut-off end as well, keep the
     last hash somewhere else.
     """
-    from resources.assembly import build_resources
+    from resources.assembly import build_clients
 
     with answers():
-        ledger = build_resources(load_settings())["ledger"]
+        ledger = build_clients(load_settings()).ledger
         count, events = ledger.verify_audit(), ledger.events()
         head = events[-1]["hash"] if events else ""
         shown = events[-last:] if last else events

@@ -7,8 +7,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
-from typing import Any
 
 import dagster as dg
 import psutil
@@ -25,6 +23,7 @@ from llmops_assets.domain.keys import short
 from llmops_assets.domain.plan import Plan
 from llmops_assets.domain.requests import PARTIAL, Request, another_generation, ended_well
 from llmops_assets.jobs.rollback import rollback_job_name
+from resources.assembly import Clients
 from resources.ledger import Ledger
 from resources.local_services.services import dagster_home
 from resources.project_source.revisions import ProjectRepository
@@ -45,8 +44,7 @@ def open_by_person(
 
 
 def execute(
-    settings: Settings,
-    resources: dict[str, Any],
+    clients: Clients,
     source: ProjectRepository,
     request: Request,
     only: Sequence[str] | None,
@@ -54,9 +52,9 @@ def execute(
 ) -> bool:
     """Runs a request here and now; True if it ended well. Its outcome stands in the ledger."""
     project = source.project
-    ledger: Ledger = resources["ledger"]
+    settings, ledger = clients.settings, clients.ledger
     home = dagster_home(settings)
-    plan = plan_revision(source, ledger, resources["store"], request.revision, request.base)
+    plan = plan_revision(source, ledger, clients.store, request.revision, request.base)
     stages = only or plan.to_materialize
     with dg.DagsterInstance.from_config(str(home)) as instance:
         for event in seen_events(source, ledger, plan, MaterializationHistory(instance, project.name)):
@@ -114,12 +112,12 @@ def start_detached(settings: Settings, request: Request, only: Sequence[str] | N
     return process.pid
 
 
-def cancel(settings: Settings, resources: dict[str, Any], project: ProjectSource, request: Request) -> str:
+def cancel(clients: Clients, project: ProjectSource, request: Request) -> str:
     """Ends a request's run, its programs and its share of production's traffic; what was done, in words."""
     why = "cancelled by a person"
-    resources["ledger"].close(request, "cancelled", f"{why}; `llmops retry` starts it again")
-    with dg.DagsterInstance.from_config(str(dagster_home(settings))) as instance:
-        ended = end_work(instance, SimpleNamespace(**resources), project, request, why)
+    clients.ledger.close(request, "cancelled", f"{why}; `llmops retry` starts it again")
+    with dg.DagsterInstance.from_config(str(dagster_home(clients.settings))) as instance:
+        ended = end_work(instance, clients, project, request, why)
     return f"{short(request.revision)} is cancelled" + (f"; ended {ended}" if ended else "")
 
 

@@ -122,7 +122,7 @@ def _start(here: CommandContext, sha: str, found: Plan, reason: str, only: list[
         start_detached(here.settings, request, only)
         out.print(f"started; `llmops status {here.project.name}` shows how it goes")
         return
-    execute(here.settings, here.resources, here.source, request, only, out.print)
+    execute(here.clients, here.source, request, only, out.print)
     _answer(here, request)
 
 
@@ -155,7 +155,7 @@ def execute(request: str, only: Annotated[list[str] | None, typer.Option()] = No
         found = next((r for r in here.ledger.requests(here.project.name) if r.name == request), None)
         if found is None:
             raise ConfigError([f"the ledger knows no request {request}"])
-        if not work(here.settings, here.resources, here.source, found, only, out.print):
+        if not work(here.clients, here.source, found, only, out.print):
             raise CommandRefused(f"{request} did not succeed")
 
 
@@ -286,4 +286,4 @@ def cancel(project: OptionalProject = None) -> None:
         active = [r for r in here.ledger.requests(here.project.name) if r.active]
         if not active:
             raise CommandRefused(f"nothing of {here.project.name} is at work")
-        out.print(end(here.settings, here.resources, here.project, active[-1]))
+        out.print(end(here.clients, here.project, active[-1]))

@@ -17,12 +17,12 @@ def up(
     mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's UI.")] = 5000,
 ) -> None:
     """Start Dagster's webserver and daemon, MLflow's server, and the endpoints that were deployed."""
-    from resources.assembly import build_resources
+    from resources.assembly import build_clients
     from resources.local_services.services import start
 
     with answers():
         settings = load_settings()
-        serving = build_resources(settings)["serving"]
+        serving = build_clients(settings).serving
         if any(serving.deployed(p.name, e) for p in settings.projects for e in ("staging", "production")):
             serving.ensure_running()
         start(settings, dagster_port, mlflow_port, out.print)
@@ -32,15 +32,15 @@ def up(
 @app.command()
 def down(forget: Annotated[bool, typer.Option(help="Also forget what was deployed.")] = False) -> None:
     """End Dagster, MLflow, running programs and all endpoints."""
-    from resources.assembly import build_resources
+    from resources.assembly import build_clients
     from resources.local_services.services import stop
 
     with answers():
         settings = load_settings()
-        resources = build_resources(settings)
+        clients = build_clients(settings)
         ended = stop(settings)
-        ended += resources["compute"].cancel_all()
-        resources["serving"].down(forget=forget)
+        ended += clients.compute.cancel_all()
+        clients.serving.down(forget=forget)
         out.print(f"ended: {', '.join([*ended, 'endpoints'])}")
 
 
@@ -50,9 +50,9 @@ def endpoints(project: OptionalProject = None, as_json: AsJson = False) -> None:
     with answers():
         settings = load_settings()
         name = settings.project(project).name if project else None
-        from resources.assembly import build_resources
+        from resources.assembly import build_clients
 
-        found = [e.model_dump() for e in build_resources(settings)["serving"].endpoints(name)]
+        found = [e.model_dump() for e in build_clients(settings).serving.endpoints(name)]
         if as_json:
             emit(found)
             return

@@ -16,6 +16,7 @@ from llmops_assets.domain.keys import short
 from llmops_assets.domain.requests import Request, RunState
 from llmops_assets.domain.resolution import resolve_records
 from llmops_assets.machine.disk_space import full, is_full, place_of
+from resources.assembly import Clients
 from resources.ledger import LedgerError
 from resources.project_source.errors import SourceError
 from resources.project_source.revisions import ProjectRepository
@@ -86,13 +87,15 @@ def refused_in(instance: dg.DagsterInstance, request: Request) -> list[str]:
     return list(dict.fromkeys(said))
 
 
-def end_work(instance: dg.DagsterInstance, resources: Any, project: ProjectSource, request: Request, why: str) -> str:
+def end_work(
+    instance: dg.DagsterInstance, clients: Clients, project: ProjectSource, request: Request, why: str
+) -> str:
     """Ends the run of a request that was closed, its programs and its share of production's traffic; what, in words."""
-    ledger, source = resources.ledger, resources.sources(project)
+    ledger, source = clients.ledger, clients.sources(project)
     try:
         keys = list(resolve_records(source.at(request.revision).values, ledger.find, ledger.salt_of).keys.values())
     except (ConfigError, SourceError):
         keys = []  # it cannot be read any more, so it had no program either
-    ended = end_runs(instance, runs_of(instance, request), resources.compute, keys)
-    left = abandon(ledger, resources.serving, project.name, why, resources.settings.serving.drain)
+    ended = end_runs(instance, runs_of(instance, request), clients.compute, keys)
+    left = abandon(ledger, clients.serving, project.name, why, clients.settings.serving.drain)
     return ", ".join([*ended, *([f"the rollout of {short(left)}"] if left else [])])

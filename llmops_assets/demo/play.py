@@ -13,7 +13,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import dagster as dg
 from rich.console import Console
@@ -29,7 +28,7 @@ from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import Measured
 from llmops_assets.domain.requests import Request
 from llmops_assets.machine.processes import wait_for
-from resources.assembly import build_resources
+from resources.assembly import build_clients
 from resources.ledger import Ledger
 from resources.local_services import services
 
@@ -70,13 +69,13 @@ class DemoLocation:
             mlflow_ui=f"http://127.0.0.1:{ports.mlflow}",
             serving=ServingSettings(port=ports.gateway),
         )
-        self.resources: dict[str, Any] = build_resources(self.settings)
-        self.ledger: Ledger = self.resources["ledger"]
+        self.clients = build_clients(self.settings)
+        self.ledger: Ledger = self.clients.ledger
         self.began = time.monotonic()
 
     @property
     def base_url(self) -> str:
-        return str(self.resources["serving"].base_url(NAME, "production"))
+        return str(self.clients.serving.base_url(NAME, "production"))
 
     def quality(self) -> dict[str, float]:
         """What the champion's release was measured at, as served."""
@@ -139,9 +138,9 @@ def _clear(home: Path, ports: Ports, fresh: bool) -> None:
     if fresh:
         settings = Settings(home=home, serving=ServingSettings(port=ports.gateway))
         services.stop(settings)
-        resources = build_resources(settings)
-        resources["compute"].cancel_all()
-        resources["serving"].down(forget=True)
+        clients = build_clients(settings)
+        clients.compute.cancel_all()
+        clients.serving.down(forget=True)
         for path in home.iterdir():
             if path.name not in (MARKER, "cache"):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -287,7 +286,7 @@ def _show(stage: DemoLocation, results: list[Ran]) -> None:
         "MLflow": lambda: str(stage.settings.mlflow_ui),
         "report": lambda: f"{report.uri}/report.html" if isinstance(report, Measured) else "none",
         "production": lambda: stage.base_url,
-        "staging": lambda: str(stage.resources["serving"].base_url(NAME, "staging")),
+        "staging": lambda: str(stage.clients.serving.base_url(NAME, "staging")),
     }
     for name, link in links.items():
         out.print(f"  {name:11} {link()}")

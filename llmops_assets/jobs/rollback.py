@@ -23,6 +23,7 @@ from llmops_assets.domain.requests import ROLLBACK, Request, another_generation
 from llmops_assets.domain.rollback import Hold, NoTarget
 from llmops_assets.domain.rollout import begin_rollback, rollback_policy
 from resources.artifact_store.store import ArtifactStore, StoreError
+from resources.assembly import RESOURCE_KEYS, Clients
 from resources.compute.interface import hardware_class
 from resources.ledger import Conflict, Ledger
 from resources.project_source.identity import local_identity
@@ -48,13 +49,15 @@ def open_rollback(ledger: Ledger, project: str, release: str, reason: str, by: s
     return ledger.open_request(project, revision, generation, why, asked_by=ROLLBACK)
 
 
-def roll_back(context: dg.OpExecutionContext, project: ProjectSource, named: str, reason: str, by: str) -> str:
+def roll_back(
+    context: dg.OpExecutionContext, clients: Clients, project: ProjectSource, named: str, reason: str, by: str
+) -> str:
     """Does it, and returns what was done in words.
 
     Raises:
         CannotRollBack: nothing to go back to, a run is at work, or the earlier release does not answer.
     """
-    ledger: Ledger = context.resources.ledger
+    ledger = clients.ledger
     try:
         target, revision = ledger.rollback_target(project.name, named)
         request = open_rollback(ledger, project.name, target, reason, by)
@@ -66,10 +69,10 @@ def roll_back(context: dg.OpExecutionContext, project: ProjectSource, named: str
             "takes its traffic back and frees production; then roll back"
         ) from error
     ledger.claim(request, context.run_id)
-    tags = run_tags(context.resources.sources(project), revision, request.reason)
+    tags = run_tags(clients.sources(project), revision, request.reason)
     context.instance.add_run_tags(context.run_id, {**tags, REQUEST_TAG: request.name})
     try:
-        said = _move(context, project, target, revision, reason, by)
+        said = _move(context, clients, project, target, revision, reason, by)
     except (CannotRollBack, ServingError, StoreError, Conflict) as error:
         ledger.close(request, "failed", f"the rollback failed, production stays as it is: {error}")
         raise CannotRollBack(str(error)) from error
@@ -78,15 +81,21 @@ def roll_back(context: dg.OpExecutionContext, project: ProjectSource, named: str
 
 
 def _move(
-    context: dg.OpExecutionContext, project: ProjectSource, target: str, revision: str, reason: str, by: str
+    context: dg.OpExecutionContext,
+    clients: Clients,
+    project: ProjectSource,
+    target: str,
+    revision: str,
+    reason: str,
+    by: str,
 ) -> str:
     began = time.monotonic()
-    ledger: Ledger = context.resources.ledger
-    serving, name = context.resources.serving, project.name
+    ledger = clients.ledger
+    serving, name = clients.serving, project.name
     release, present = ledger.release(target), ledger.serving(name, "production")
     if release is None or present is None:
         raise CannotRollBack(f"the ledger does not hold release {short(target)} any more")
-    at = context.resources.sources(project).at(revision)
+    at = clients.sources(project).at(revision)
     rollout = Rollout(
         project=name,
         revision=revision,
@@ -94,9 +103,9 @@ def _move(
         policy=rollback_policy(at.config.deployment.rollout),
         ledger=ledger,
         serving=serving,
-        drain=context.resources.settings.serving.drain,
-        deploy=_deployer(context, name, release),
-        inputs=lambda: _inputs(ledger, context.resources.store, name, at),
+        drain=clients.settings.serving.drain,
+        deploy=_deployer(context, clients, name, release),
+        inputs=lambda: _inputs(ledger, clients.store, name, at),
         answer_tokens=canary_tokens(at.config),
         say=context.log.info,
     )
@@ -110,7 +119,7 @@ def _move(
         context.log.info(f"production serves {short(target)} after {time.monotonic() - began:.1f} s")
 
     rollout.settle(note)
-    _show(context, project, ProductionEndpoint(
+    _show(context, clients, project, ProductionEndpoint(
         key=digest(["rollback", name, context.run_id]),
         made_by=MadeBy(
             project=name, revision=revision, run_id=context.run_id, version=STAGES["production_endpoint"].version,
@@ -122,18 +131,18 @@ def _move(
     ), reason, by)  # fmt: skip
     model = ledger.records_of(name, revision).get("registered_model")
     if isinstance(model, RegisteredModel):
-        context.resources.tracking.set_alias(model.name, "champion", model.version)
+        clients.tracking.set_alias(model.name, "champion", model.version)
     return (
         f"production went back from {short(present.release)} to {short(target)} of {short(revision)} "
         f"({reason}); {short(present.release)} is held"
     )
 
 
-def _deployer(context: dg.OpExecutionContext, project: str, release: Release) -> Callable[[], None]:
+def _deployer(context: dg.OpExecutionContext, clients: Clients, project: str, release: Release) -> Callable[[], None]:
     def deploy() -> None:
-        store, uri = context.resources.store, release.artifact_uri
+        store, uri = clients.store, release.artifact_uri
         file, sha256 = store.fetch(uri) / release.file, store.sha256(uri, release.file)
-        context.resources.serving.deploy(project, "production", release, file, context.log.info, sha256)
+        clients.serving.deploy(project, "production", release, file, context.log.info, sha256)
 
     return deploy
 
@@ -145,10 +154,15 @@ def _inputs(ledger: Ledger, store: ArtifactStore, project: str, at: ProjectRevis
 
 
 def _show(
-    context: dg.OpExecutionContext, project: ProjectSource, record: ProductionEndpoint, reason: str, by: str
+    context: dg.OpExecutionContext,
+    clients: Clients,
+    project: ProjectSource,
+    record: ProductionEndpoint,
+    reason: str,
+    by: str,
 ) -> None:
     """The record and its lineage edge, and the same on Dagster's page of the asset."""
-    ledger: Ledger = context.resources.ledger
+    ledger = clients.ledger
     ledger.commit(record)
     ledger.demand(project.name, record.made_by.revision, record, reused=False)
     context.log_event(
@@ -162,7 +176,7 @@ def _show(
                 "replaces": short(record.replaces or "nothing"),
                 "made_by": "this run",
                 "seconds": record.made_by.seconds,
-                **about_commit(context.resources.sources(project), record.made_by.revision),
+                **about_commit(clients.sources(project), record.made_by.revision),
                 "key": record.key,
             },
             tags={"dagster/data_version": record.key},
@@ -183,15 +197,13 @@ def rollback_job_name(project: ProjectSource) -> str:
 
 
 def build_rollback_job(project: ProjectSource) -> dg.JobDefinition:
-    needs = {"settings", "ledger", "store", "serving", "tracking", "sources"}
-
-    @dg.op(name=f"{project.group}_roll_back", required_resource_keys=needs)
+    @dg.op(name=f"{project.group}_roll_back", required_resource_keys=set(RESOURCE_KEYS))
     def _roll_back(context: dg.OpExecutionContext, config: RollbackConfig) -> None:
         by = config.by.strip() or local_identity()
         try:
             if not by or not config.reason.strip():
                 raise CannotRollBack("a rollback needs a reason, and somebody who says it: `by`, or LLMOPS_USER")
-            said = roll_back(context, project, config.to, config.reason.strip(), by)
+            said = roll_back(context, Clients.of(context.resources), project, config.to, config.reason.strip(), by)
         except CannotRollBack as error:
             raise dg.Failure(str(error), allow_retries=False) from None
         context.log.info(said)

@@ -19,9 +19,9 @@ from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import AnyRecord, Record
 from llmops_assets.stage.execution import AwaitingApproval, StageConfig, StageExecution
 from llmops_assets.stage.outcomes import faults, outcomes
+from resources.assembly import RESOURCE_KEYS
 from resources.run_launching.kubernetes_pods import step_tags
 
-RESOURCES = frozenset({"settings", "ledger", "store", "compute", "serving", "tracking", "sources"})
 Make = Callable[[StageExecution], Record]
 Describe = Callable[[StageExecution, Any], Mapping[str, Any]]
 Require = Callable[[StageExecution, str], Verdict]
@@ -75,7 +75,7 @@ def stage_asset(
         owners=list(project.owners) or None,
         code_version=str(stage.version),
         check_specs=specs,
-        required_resource_keys=set(RESOURCES),
+        required_resource_keys=set(RESOURCE_KEYS),
         pool=project.group,
         op_tags={
             **({"llmops/heavy": "true"} if name in HEAVY else {}),

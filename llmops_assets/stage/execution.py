@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 import dagster as dg
 from pydantic import Field
 
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import ProjectSource
 from llmops_assets.delivery.progress import progress_text
 from llmops_assets.delivery.run_tags import REQUEST_TAG, REVISION_TAG, run_tags
 from llmops_assets.domain.chain import HEAVY, Stage
@@ -23,8 +23,9 @@ from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.records import AnyRecord, MadeBy, Record
 from llmops_assets.domain.requests import Request
 from llmops_assets.domain.resolution import ResolvedRecords, resolve_records
-from resources.artifact_store.store import Artifact, ArtifactStore, StoreError
-from resources.compute.interface import Compute, Finished, Job, hardware_class
+from resources.artifact_store.store import Artifact, StoreError
+from resources.assembly import Clients
+from resources.compute.interface import Finished, Job, hardware_class
 from resources.ledger import Conflict, Ledger
 from resources.project_source.errors import SourceError
 from resources.project_source.revisions import ProjectRepository, ProjectRevision
@@ -71,14 +72,10 @@ class StageExecution:
 
     def __init__(self, context: dg.AssetExecutionContext, project: ProjectSource, stage: Stage, config: StageConfig):
         self.context, self.project, self.stage, self.config = context, project, stage, config
-        resources = context.resources
-        self.settings: Settings = resources.settings
-        self.ledger: Ledger = resources.ledger.patient(LEDGER_PATIENCE_S, context.log.warning)
-        self.store: ArtifactStore = resources.store
-        self.compute: Compute = resources.compute
-        self.serving: Any = resources.serving
-        self.tracking: Any = resources.tracking
-        self.source: ProjectRepository = resources.sources(project)
+        clients = Clients.of(context.resources)
+        self.settings, self.store, self.compute = clients.settings, clients.store, clients.compute
+        self.serving, self.tracking, self.source = clients.serving, clients.tracking, clients.sources(project)
+        self.ledger = clients.ledger.patient(LEDGER_PATIENCE_S, context.log.warning)
         self.log = context.log
         self.run_id = context.run.run_id
         self.root_run_id = context.run.root_run_id or context.run.run_id

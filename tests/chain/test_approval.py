@@ -60,7 +60,7 @@ class Case(Watched):
         return self.world.settle()
 
     def answered(self) -> str:
-        answer = ask(self.world.resources["serving"].base_url("zoo", "production"), "zoo", "cat", max_tokens=4)
+        answer = ask(self.world.clients.serving.base_url("zoo", "production"), "zoo", "cat", max_tokens=4)
         assert answer.ok and answer.release
         return answer.release
 
@@ -317,7 +317,7 @@ def test_a_newer_commit_that_says_so_cancels_the_run_at_work(case: Case) -> None
     case.project.ship("Trains for minutes", slow)
     code, said = case.llmops("run")
     assert code == 0, said
-    older, compute = case.request, case.world.resources["compute"]
+    older, compute = case.request, case.world.clients.compute
     deadline = time.monotonic() + 60
     while not (at_work := [p.parent for p in (case.world.home / "jobs").glob("train-*/pid")]):
         assert time.monotonic() < deadline, "no training began"

@@ -22,7 +22,7 @@ class Bench:
 
     def untouched(self) -> None:
         assert self.world.ledger.serving("zoo", "production") is None
-        assert self.world.resources["serving"].endpoints("zoo") == []
+        assert self.world.clients.serving.endpoints("zoo") == []
 
 
 @pytest.fixture

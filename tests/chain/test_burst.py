@@ -45,8 +45,8 @@ def assert_production_serves_only(live: Live, request: Request) -> None:
     assert request.status == "released", request
     state = rollout_of(live, request.revision)
     assert state is not None and state.status == "promoted"
-    assert live.resources["serving"].weights("zoo", "production") == {state.release: 1.0}
-    assert live.resources["serving"].deployed("zoo", "production") == (state.release,)
+    assert live.clients.serving.weights("zoo", "production") == {state.release: 1.0}
+    assert live.clients.serving.deployed("zoo", "production") == (state.release,)
     assert live.ask().release == state.release
 
 

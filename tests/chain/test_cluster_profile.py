@@ -80,7 +80,7 @@ def test_a_local_location_on_the_same_ledger_and_store_serves_it_without_computi
     result = world.materialize("zoo", *(s.name for s in WORK), *stages)
     assert result.success, [e.message for e in result.all_events if e.is_step_failure]
     assert not list((world.home / "jobs").glob("train-*"))
-    (endpoint,) = [e for e in world.resources["serving"].endpoints("zoo") if e.environment == "production"]
+    (endpoint,) = [e for e in world.clients.serving.endpoints("zoo") if e.environment == "production"]
     assert endpoint.status == "serving"
     artifact = world.ledger.records_of("zoo", project.head)["quantized_artifact"]
     assert isinstance(artifact, QuantizedArtifact)

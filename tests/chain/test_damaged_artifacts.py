@@ -45,7 +45,7 @@ class Bench:
     def again(self) -> tuple[Plan, Outcome]:
         """Asks for the commit once more, as `llmops run` does: what was planned, and what came of it."""
         world, sha = self.world, self.project.head
-        source, ledger, store = world.source(), world.ledger, world.resources["store"]
+        source, ledger, store = world.source(), world.ledger, world.clients.store
         plan = plan_revision(source, ledger, store, sha, sha)
         outcome = Outcome()
         if not plan.nothing_to_do:
@@ -62,10 +62,10 @@ class Bench:
     def assert_whole(self) -> None:
         for record in self.records.values():
             for uri in record.artifacts:
-                self.world.resources["store"].fetch(uri)
+                self.world.clients.store.fetch(uri)
 
     def ask(self) -> Answer:
-        return ask(self.world.resources["serving"].base_url("zoo", "production"), "zoo", "cat number 3 says", timeout=5)
+        return ask(self.world.clients.serving.base_url("zoo", "production"), "zoo", "cat number 3 says", timeout=5)
 
 
 def flip(file: Path) -> tuple[str, str]:
@@ -183,7 +183,7 @@ def test_an_engine_that_starts_again_does_not_load_an_altered_model_and_comes_ba
         assert time.monotonic() < deadline, "it says why it does not start"
         time.sleep(0.1)
     assert not bench.ask().ok
-    statuses = {e.environment: e.status for e in bench.world.resources["serving"].endpoints("zoo")}
+    statuses = {e.environment: e.status for e in bench.world.clients.serving.endpoints("zoo")}
     assert statuses["production"] == "down"
     code, said = bench.world.llmops("run", "--rebuild", "quantized_artifact", "--reason", "damaged", "--wait")
     assert code == 0, said

@@ -63,7 +63,7 @@ class Small:
         assert self.world.ledger.verify_audit() > 0
         for record in self.world.ledger.records_of("zoo", self.project.head).values():
             for uri in record.artifacts:
-                self.world.resources["store"].fetch(uri)
+                self.world.clients.store.fetch(uri)
         artifacts = self.store.folder / "artifacts"
         assert list(artifacts.rglob("*.part")) == [], "what did not fit does not keep the disk full"
 

@@ -55,7 +55,7 @@ def test_materializing_an_acting_stage_alone_fails_with_the_reasons(rejected: Wo
     else:
         assert ("must exist first" in said and "Remedy" in said) or "refuses" in said
     assert rejected.ledger.serving("zoo", "production") is None
-    assert rejected.resources["serving"].endpoints("zoo") == []
+    assert rejected.clients.serving.endpoints("zoo") == []
 
 
 @pytest.mark.parametrize("stage", ["registered_model", "staging_endpoint", "production_endpoint"])

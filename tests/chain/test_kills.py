@@ -81,8 +81,8 @@ def test_a_run_killed_in_mid_rollout_ends_in_one_state(live: Live) -> None:
     found = live.ledger.rollout("zoo")
     assert found is not None and found[2] == sha
     assert (found[3].status, found[3].replaces) == ("promoted", before.release)
-    assert live.resources["serving"].weights("zoo", "production") == {found[3].release: 1.0}
-    assert live.resources["serving"].deployed("zoo", "production") == (found[3].release,)
+    assert live.clients.serving.weights("zoo", "production") == {found[3].release: 1.0}
+    assert live.clients.serving.deployed("zoo", "production") == (found[3].release,)
     users.assert_all_answered()
 
 
@@ -118,6 +118,6 @@ def test_two_daemons_and_a_person_beside_them_start_one_run_for_one_request(live
 
 def test_when_all_is_ended_no_process_stays(live: Live) -> None:
     services.stop(live.settings)
-    live.resources["compute"].cancel_all()
-    live.resources["serving"].down()
+    live.clients.compute.cancel_all()
+    live.clients.serving.down()
     wait_for("the end of every process", lambda: not live.processes(), 20)

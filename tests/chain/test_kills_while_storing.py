@@ -96,7 +96,7 @@ def live(
 def assert_nothing_half_stored_is_known(live: Live, sha: str) -> None:
     for record in live.ledger.records_of("zoo", sha).values():
         for uri in record.artifacts:
-            live.resources["store"].fetch(uri)
+            live.clients.store.fetch(uri)
 
 
 def deliver(live: Live, killer: Killer, sha: str, *orders: tuple[str, str, int]) -> None:

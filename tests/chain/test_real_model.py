@@ -53,7 +53,7 @@ def test_the_demos_project_becomes_an_answering_endpoint(tmp_path: Path, make_wo
     perplexity = served.value("perplexity")
     assert perplexity is not None and 5 < perplexity < 100, "a model that speaks, also after quantization"
     assert {m.name for m in served.metrics} >= {"perplexity", "bleu", "rougeL", "toxicity", "starts_upper"}
-    client = OpenAI(base_url=world.resources["serving"].base_url(NAME, "production"), api_key="none")
+    client = OpenAI(base_url=world.clients.serving.base_url(NAME, "production"), api_key="none")
     code = "def mean(values):\n    return sum(values) / len(values)"
     answer = client.chat.completions.create(
         model=NAME, messages=[{"role": "user", "content": code}], max_tokens=16, temperature=0

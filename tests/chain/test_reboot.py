@@ -69,7 +69,7 @@ def cut_the_power(live: Live) -> None:
 
 def assert_one_engine_per_release(live: Live) -> None:
     engines = running(live, "llmops_assets.programs.serve")
-    deployed = [r for e in ("staging", "production") for r in live.resources["serving"].deployed("zoo", e)]
+    deployed = [r for e in ("staging", "production") for r in live.clients.serving.deployed("zoo", e)]
     assert len(engines) == len(deployed) > 0
     assert len([p for p in live.processes() if p.name() == "envoy"]) == 1
 
@@ -172,7 +172,7 @@ def test_a_reboot_in_mid_rollout_ends_in_one_state(live: Live) -> None:
     found = live.ledger.rollout("zoo")
     assert found is not None and found[2] == sha
     assert (found[3].status, found[3].replaces) == ("promoted", before.release)
-    assert live.resources["serving"].weights("zoo", "production") == {found[3].release: 1.0}
+    assert live.clients.serving.weights("zoo", "production") == {found[3].release: 1.0}
     users.assert_all_answered()
     assert_one_engine_per_release(live)
 

@@ -38,7 +38,7 @@ class Story(Watched):
 
     def ask(self, text: str = "cat number 3 says") -> tuple[str, str]:
         """(answer, release that gave it) of production."""
-        url = self.world.resources["serving"].base_url("zoo", "production")
+        url = self.world.clients.serving.base_url("zoo", "production")
         body = {"model": "zoo", "messages": [{"role": "user", "content": text}], "max_tokens": 8, "temperature": 0}
         answer = httpx.post(f"{url}/chat/completions", json=body, timeout=60)
         answer.raise_for_status()
@@ -106,7 +106,7 @@ def test_the_registered_version_can_be_loaded_by_mlflow(story: Story) -> None:
     pipeline = mlflow.transformers.load_model("models:/zoo@champion")
     answer = pipeline([{"role": "user", "content": "cat"}], max_new_tokens=4)
     assert answer[0]["generated_text"]
-    weights = [f for f in story.world.resources["store"].manifest(record.uri).files if f.path.endswith(".safetensors")]
+    weights = [f for f in story.world.clients.store.manifest(record.uri).files if f.path.endswith(".safetensors")]
     assert weights == [], "a version points at the weights, it does not copy them"
 
 
@@ -198,7 +198,7 @@ def test_a_release_that_passes_its_evaluation_but_cuts_answers_short_loses_its_t
     assert story.request.status == "rejected"
     assert "production_endpoint" in story.request.detail and "cut_rate 1" in story.request.detail
     assert "max_tokens" in story.request.detail, "it names the setting"
-    serving, champion = story.world.resources["serving"], story.releases[-1]
+    serving, champion = story.world.clients.serving, story.releases[-1]
     assert story.production == champion
     assert serving.weights("zoo", "production") == {champion: 1.0}
     assert serving.deployed("zoo", "production") == (champion,)
@@ -233,6 +233,6 @@ def test_a_person_who_asks_when_all_is_done_runs_nothing(story: Story, monkeypat
     world, sha = story.world, story.project.head
     monkeypatch.setenv("DAGSTER_HOME", str(world.home / "dagster"))
     request = world.ledger.open_request("zoo", sha, 2, "asked for again", asked_by="person")
-    assert execute(world.settings, world.resources, world.source(), request, None, lambda text: None)
+    assert execute(world.clients, world.source(), request, None, lambda text: None)
     assert story.request.status == "done"
     assert list(world.instance.get_runs(filters=RunsFilter(tags={REQUEST_TAG: request.name}))) == []

@@ -54,7 +54,7 @@ def test_each_gets_its_own_model_and_neither_disturbs_the_other(
     assert isinstance(checkpoint, Checkpoint) and (checkpoint.method, checkpoint.steps) == ("full", 40)
     assert isinstance(report, EvaluationReport) and {m.name for m in report.metrics} == {"perplexity", "stops"}
     assert not {r.key for r in ours.values()} & {r.key for r in theirs.values()}
-    serving = world.resources["serving"]
+    serving = world.clients.serving
     releases = set()
     for name in ("zoo", "rivers"):
         answer = ask(serving.base_url(name, "production"), name, "Name river 3.", max_tokens=4)

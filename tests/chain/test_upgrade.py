@@ -94,7 +94,7 @@ def test_a_newer_ledger_is_refused_in_words_by_everyone_and_left_as_it_is(world:
 def ask_for(world: World, sha: str, *stages: str) -> tuple[Plan, Outcome]:
     """As `llmops run --only` does: planned, opened, run."""
     source, ledger = world.source(), world.ledger
-    plan = plan_revision(source, ledger, world.resources["store"], sha, sha)
+    plan = plan_revision(source, ledger, world.clients.store, sha, sha)
     request = open_by_person(source, ledger, sha, plan, "asked for", partial=True)
     outcome = Outcome.of(world.execute("zoo", run_request(source, request, stages)))
     world.tick("zoo_carry_on")

@@ -32,7 +32,7 @@ from llmops_assets.config.settings import Settings
 from llmops_assets.config.yaml_validation import validate_yaml
 from llmops_assets.definitions import build_definitions, job_name
 from llmops_assets.domain.chain import CHAIN, HEAVY
-from resources.assembly import build_resources
+from resources.assembly import build_clients
 from resources.serving.local.serving import ServingError
 
 pytest.importorskip("dagster_k8s")
@@ -313,7 +313,7 @@ def test_in_process_all_steps_share_the_pod_of_the_run(settings: Settings, monke
 def test_nothing_is_served_from_a_pod_that_ends(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would be noted as production, and be gone a moment later."""
     monkeypatch.setenv("LLMOPS_LEDGER_URL", "postgresql://127.0.0.1:9/x")
-    serving = build_resources(settings)["serving"]
+    serving = build_clients(settings).serving
     assert serving.endpoints() == [] and serving.deployed("my-model", "production") == ()
     with pytest.raises(ServingError, match="cannot serve yet"):
         serving.deploy("my-model", "staging", None, Path("model.gguf"))

@@ -65,7 +65,7 @@ def init(folder: Path, name: str | None = None, base: Path | None = None, conver
     Args:
         name: of the project; None: from llmops.yaml, or the folder's.
         base: a model folder to copy in; None: put there later.
-        converter: as `base_model.problem_of` takes it.
+        converter: as `base_model_check.problem_of` takes it.
 
     Raises:
         ConfigError: the folder, the name or the base model will not do.
@@ -177,7 +177,7 @@ def _write_new(file: Path, text: str) -> bool:
 def _check_base(base: Path, converter: str | None) -> None:
     if not base.is_dir():
         raise ConfigError([f"--base {base}: no such folder; name one with config.json, safetensors and a tokenizer"])
-    if problem := problem_of(base, converter):
+    if problem := problem_of(base, converter=converter):
         raise ConfigError([f"--base {base}: {problem}"])
 
 

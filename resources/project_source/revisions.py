@@ -15,6 +15,7 @@ from urllib.parse import urlparse
 
 import yaml
 
+from llmops_assets import catalog
 from llmops_assets.config.project import CONFIG_FILE, BaseModelHub, ProjectConfig, parse_config, parse_smoke_tests
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.config.yaml_validation import ConfigError
@@ -144,19 +145,21 @@ class ProjectRepository:
             else {"version": version(base.path, "model.base.path")}
         )
         values["training"] = config.training.model_dump(mode="json", exclude_defaults=True, exclude={"prompt"})
-        if config.training.method == "none":
-            values["training"] = {"method": "none"}
-        values["training.prompt"] = (
-            "" if config.training.method == "none" else prompt_of(config.training_prompt, "training.prompt")
-        )
+        method = catalog.TRAINING_METHODS[config.training.method]
+        if not method.trains:
+            values["training"] = {"method": method.name}
+        values["training"] |= catalog.versions(method)
+        values["training.prompt"] = prompt_of(config.training_prompt, "training.prompt") if method.trains else ""
         values["training.prompt.own"] = config.training.prompt is not None
         values["prompt"] = prompt_of(config.prompt, "prompt")
         values["evaluation"] = self._evaluation(config, text_of)
         values["quantization"] = config.quantization.model_dump(mode="json", exclude_defaults=True)
+        values["quantization"] |= catalog.versions(catalog.QUANTIZATION_BACKENDS[config.quantization.backend])
         deployment = config.deployment
         values["engine"] = {
             "engine": deployment.engine,
             "serving": deployment.serving.model_dump(mode="json", exclude_defaults=True),
+            **catalog.versions(catalog.ENGINES[deployment.engine]),
         }
         smoke: list[dict[str, Any]] = []
         if deployment.smoke_tests:
@@ -189,7 +192,7 @@ class ProjectRepository:
             digest_of_code = hashlib.sha256(code.encode()).hexdigest()
             metrics.append({**metric.model_dump(mode="json", exclude_defaults=True), "code": digest_of_code})
         value["metrics"] = metrics
-        return value
+        return value | catalog.versions(*(catalog.METRICS[m] for m in metrics if isinstance(m, str)))
 
     def _data_version(self, revision: str, path: str) -> tuple[str | None, str, bool]:
         """('dvc:<md5>' or 'git:<blob>', the file that says so, whether DVC 2 wrote it): PATH.dvc, dvc.lock, a tracked

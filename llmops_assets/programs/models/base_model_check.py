@@ -3,11 +3,17 @@
 import json
 from pathlib import Path
 
-from llmops_assets.programs.quantization.gguf_architectures import convertible
+from llmops_assets.catalog import QUANTIZATION_BACKENDS
+from llmops_assets.programs.quantization.interface import QuantizationBackend
 
 
-def problem_of(folder: Path, converter: str | None = None) -> str | None:
-    """Why this folder cannot be trained and served, with the remedy; None if it can."""
+def problem_of(folder: Path, quantization: str = "gguf", converter: str | None = None) -> str | None:
+    """Why this folder cannot be trained and served, with the remedy; None if it can.
+
+    Args:
+        quantization: the backend of the catalog that will convert it.
+        converter: as the backend takes it.
+    """
     if not (folder / "config.json").is_file():
         return "there is no config.json in it; it must be a folder as `save_pretrained` writes it"
     if not list(folder.glob("*.safetensors")):
@@ -22,4 +28,5 @@ def problem_of(folder: Path, converter: str | None = None) -> str | None:
         config = json.loads((folder / "config.json").read_text())
     except ValueError as error:
         return f"its config.json is not valid JSON: {error}"
-    return convertible(config, converter)
+    backend: QuantizationBackend = QUANTIZATION_BACKENDS[quantization].load()(converter)
+    return backend.refuses(config)

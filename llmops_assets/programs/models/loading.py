@@ -114,29 +114,12 @@ def save_tokenizer(tokenizer: Any, folder: Path) -> None:
         )
 
 
-def load_model(method: str, base: Path, checkpoint: Path | None, dtype: Any) -> Any:
-    """The base model with a checkpoint's adapter upon it, or the fully trained model.
-
-    Args:
-        method: lora, full or none.
-        base: folder of the base model.
-        checkpoint: folder of the checkpoint; None: the base model alone.
-        dtype: of the weights.
+def load_weights(folder: Path, what: str, dtype: Any) -> Any:
+    """A causal language model from a folder; `what` is what messages call it, `dtype` that of the weights.
 
     Raises:
-        BadInput: a folder is missing, unsafe, broken, or needs code of its own.
+        BadInput: the folder is missing, unsafe, broken, or needs code of its own.
     """
-    full = checkpoint if method == "full" and checkpoint is not None else None
-    model = _load(full or base, "the checkpoint" if full else "the base model", dtype)
-    if method != "lora" or checkpoint is None:
-        return model
-    from peft import PeftModel
-
-    check_weights(checkpoint, "the checkpoint")
-    return PeftModel.from_pretrained(model, str(checkpoint), local_files_only=True)
-
-
-def _load(folder: Path, what: str, dtype: Any) -> Any:
     from transformers import AutoModelForCausalLM
 
     read_config(folder, what)

@@ -27,7 +27,7 @@ def check_folder(folder: Path) -> ProjectConfig:
     if not file.is_file():
         raise ConfigError([f"{file}: no such file"])
     config = parse_config(file.read_text(), str(file))
-    problems: list[str] = []
+    problems = [f"{file}: {problem}" for part in config.parts if (problem := part.missing())]
     for prompt in {config.prompt, config.training_prompt} - {None}:
         try:
             check_prompt((folder / str(prompt)).read_text())

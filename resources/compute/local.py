@@ -28,6 +28,7 @@ from resources.compute.interface import Finished, Job, OnProgress, ProgramError
 
 ALLOWED_ENVIRONMENT = (
     "PATH",
+    "PYTHONPATH",
     "LANG",
     "LC_ALL",
     "LC_CTYPE",

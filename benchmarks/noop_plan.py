@@ -17,8 +17,8 @@ from llmops_assets.domain.records import QuantizedArtifact
 from llmops_assets.domain.release import release_of
 from llmops_assets.domain.resolution import resolve_records
 from resources.assembly import build_clients
-from tests.domain.made import make_record
-from tests.projects import BASE_CONFIG, Project, rows
+from tests.support.projects import BASE_CONFIG, Project, rows
+from tests.support.records import make_record
 
 FEW, MANY, QUICK_MANY = 10, 100_000, 1_000
 LLMOPS = str(Path(sys.executable).with_name("llmops"))

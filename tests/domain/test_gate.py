@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from llmops_assets.domain.gate import Champion, Gate, Judged, Verdict, judge, judge_checks
 from llmops_assets.domain.records import Check, EvaluationReport, Metric
-from tests.domain.made import measured
+from tests.support.records import measured
 
 NOT_WORSE = Gate(metric="perplexity", no_worse_than="champion")
 

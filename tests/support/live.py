@@ -24,7 +24,7 @@ from resources.ledger import Ledger
 from resources.local_services import services
 from resources.run_launching.run_workers import worker_of
 from resources.serving.client import Answer, ask
-from tests.projects import Project, free_port
+from tests.support.projects import Project, free_port
 
 
 def wait_for(what: str, look: Callable[[], Any], seconds: float = 240.0) -> Any:

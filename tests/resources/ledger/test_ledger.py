@@ -18,7 +18,7 @@ from llmops_assets.domain.requests import Request
 from llmops_assets.domain.rollout import ProbeResult, RolloutPolicy, advance, begin
 from resources.ledger import Conflict, Ledger, LedgerError
 from resources.ledger import schema as tables
-from tests.domain.made import VALUES, Memory, made_by
+from tests.support.records import VALUES, Memory, made_by
 
 PROCESSES, ROUNDS = 6, 20
 A, B = "a" * 40, "b" * 40

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from types import ModuleType
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 MAKE_BASE_MODEL = REPOSITORY / "examples" / "docstring-summarizer" / "make_base_model.py"
 CACHE = Path(os.environ.get("LLMOPS_TEST_CACHE", Path.home() / ".cache" / "llmops"))
 

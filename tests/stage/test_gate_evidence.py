@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.projects import Project, World
+from tests.support.projects import Project, World
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from llmops_assets.definitions import build_definitions, job_name
 from llmops_assets.domain.requests import Request
 from resources.assembly import build_clients
 from resources.ledger import Ledger
-from tests.tiny_model import make_tiny_model
+from tests.support.tiny_model import make_tiny_model
 
 ANIMALS = ["cat", "dog", "owl", "fox", "hen", "bat", "cow", "elk", "ant", "bee", "pig", "yak"]
 BASE_CONFIG: dict[str, Any] = {

@@ -13,8 +13,7 @@ from llmops_assets.config.settings import ServingSettings
 from llmops_assets.domain.records import Release
 from llmops_assets.programs.runtime.specs import QuantizeSpec
 from resources.serving.local.serving import LocalServing
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.support.tiny_model import make_tiny_model
 
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -25,8 +24,6 @@ TEMPLATE = (
 @pytest.fixture(scope="session")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random model as GGUF, made by the project's own program."""
-    from tiny_model import make_tiny_model
-
     folder = tmp_path_factory.mktemp("model")
     model = make_tiny_model(folder / "tiny")
     spec = QuantizeSpec(method="none", base=str(model), checkpoint=str(model))

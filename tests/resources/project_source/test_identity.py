@@ -7,7 +7,7 @@ import pytest
 from llmops_assets.domain.approval import Author
 from resources.project_source.git_mirror import GitMirror
 from resources.project_source.identity import local_identity
-from tests.projects import Project
+from tests.support.projects import Project
 
 ADA = Author(name="Ada", email="ada@example.com")
 BOB = Author(name="Bob", email="bob@example.com")

@@ -116,6 +116,6 @@ def test_the_location_is_started_as_its_image_starts_it() -> None:
 
 def test_pools_are_as_the_local_profile_has_them() -> None:
     """One run at a time per project: otherwise two clicked runs deploy at once."""
-    local = yaml.safe_load((DEPLOY.parent / "resources" / "dagster.yaml").read_text())["concurrency"]
+    local = yaml.safe_load((DEPLOY.parent / "resources" / "local_services" / "dagster.yaml").read_text())["concurrency"]
     assert read("dagster.yaml")["concurrency"] == local
     assert read("values.yaml")["concurrency"] == {"enabled": True, "pools": {"defaultLimit": 1, "granularity": "run"}}

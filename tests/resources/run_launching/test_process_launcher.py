@@ -127,7 +127,7 @@ def test_a_worker_outlives_its_launcher(tmp_path: Path, until: Callable[[Callabl
         f"Path({str(tmp_path / 'pid')!r}).write_text(str(pid))\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[3])])}
     subprocess.run([sys.executable, "-c", code], env=env, stderr=subprocess.DEVNULL, timeout=60)
     worker = psutil.Process(int((tmp_path / "pid").read_text()))
     try:

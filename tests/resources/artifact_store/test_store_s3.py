@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from resources.artifact_store.store import MANIFEST, ArtifactStore, StoreDenied, StoreError
-from tests.resources.seaweed import SECRET, Seaweed
+from tests.support.seaweed import SECRET, Seaweed
 
 pytest.importorskip("s3fs")
 BUCKET = "llmops-tests"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.projects import Project, World, rows, write_rows
+from tests.support.projects import Project, World, rows, write_rows
 
 
 class Bench:

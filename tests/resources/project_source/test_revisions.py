@@ -18,7 +18,7 @@ from llmops_assets.domain.config_diff import changes, only_data
 from resources.project_source.errors import SourceError
 from resources.project_source.git_mirror import GitMirror
 from resources.project_source.revisions import DataNotPushed, ProjectRepository
-from tests.projects import Project, rows, write_rows
+from tests.support.projects import Project, rows, write_rows
 
 
 def source_of(project: Project, home: Path, repository: str | None = None) -> ProjectRepository:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from llmops_assets.config.settings import ProjectSource, ServingSettings, Settings, dump_settings
-from tests.projects import Project, free_port
+from tests.support.projects import Project, free_port
 
 
 class Terminal:

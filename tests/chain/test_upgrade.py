@@ -121,7 +121,7 @@ def test_records_that_this_version_cannot_read_are_named_and_made_again(world: W
     assert code == 0
     for stage, told in (("ci_report", "cosmic_report"), ("dataset_version", "dataset_version.train: Field required")):
         assert f"the record of {stage} in the ledger cannot be read by this version of the code" in reasons[stage]
-        assert told in reasons[stage] and reasons[stage].endswith("it is made again")
+        assert told in reasons[stage] and reasons[stage].endswith("it is recomputed")
     for request in world.ledger.requests("zoo"):
         world.ledger.close(request, "cancelled", "for this test")
     _, outcome = ask_for(world, sha, *stages)

@@ -295,7 +295,7 @@ def test_a_rollback_that_another_run_is_in_the_way_of_says_so(case: Case) -> Non
     """On the ledger's own lock: two that move traffic at once would leave it anywhere."""
     busy = case.world.ledger.open_request("zoo", case.project.head, 99, "at work")
     code, said = case.llmops("rollback", "--reason", "now")
-    assert code == 1 and "is at work" in said and "llmops cancel" in said
+    assert code == 1 and "is active" in said and "llmops cancel" in said
     assert case.world.ledger.holds("zoo") == []
     case.world.ledger.close(busy, "done", "over")
 

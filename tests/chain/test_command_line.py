@@ -129,7 +129,7 @@ def test_a_taken_port_is_named_and_nothing_is_started(llmops: Terminal) -> None:
         port = other.getsockname()[1]
         code, _, err = llmops("up", "--dagster-port", str(port), "--mlflow-port", str(free_port()))
     assert code == 2
-    assert f"port {port} is taken" in err
+    assert f"port {port} is in use" in err
     assert not (llmops.home / "services" / "supervisord.pid").exists()
 
 

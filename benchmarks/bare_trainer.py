@@ -1,9 +1,8 @@
 """python -m benchmarks.bare_trainer --side ours|bare --spec SPEC.json --output DIR
 
-One training, in a process of its own, timed from rows that are tokens to the last step: `ours` by the train program's
-own steps (progress lines, resumable checkpoints, whatever `programs.fitting` does), `bare` by a transformers.Trainer
-with the same settings and nothing else. Prints {"tokens", "seconds"}. What is made of them stands in
-train_tokens_per_s.
+Times one training in its own process, from tokenized rows to the last step: `ours` with the train program's own steps
+(progress lines, resumable checkpoints, everything in `programs.training.trainer`), `bare` with a transformers.Trainer
+with the same settings and nothing else. Prints {"tokens", "seconds"}; train_tokens_per_s compares them.
 """
 
 import argparse
@@ -79,7 +78,7 @@ def main() -> None:
     began = time.perf_counter()
     work(model, rows, tokenizer, spec, job)
     seconds = time.perf_counter() - began
-    # One epoch sees each row once, whichever side it is: what was trained on is the same by construction.
+    # One epoch sees each row once on either side, so both train on the same tokens by construction.
     print(json.dumps({"tokens": sum(len(r.ids) for r in rows), "seconds": seconds}))
 
 

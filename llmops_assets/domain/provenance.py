@@ -1,4 +1,4 @@
-"""What stands behind an endpoint: walks lineage edges and records into one answer. Pure; never "the latest"."""
+"""Traces an endpoint to its inputs: combines lineage edges and records. Pure; never uses "the latest"."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,11 +20,11 @@ CONFIGURATION = ("model.base", "training", "evaluation", "quantization", "engine
 
 
 class ProvenanceError(Exception):
-    """The records do not belong together. Names every mismatch and the remedy."""
+    """The records are inconsistent. The message names every mismatch and the remedy."""
 
 
 class Edge(Frozen):
-    """This revision demanded this record, made for it or reused."""
+    """A lineage edge: this revision uses this record, computed for it or reused."""
 
     project: str
     revision: str
@@ -34,7 +34,7 @@ class Edge(Frozen):
 
 
 def check_chain(records: Mapping[str, Record]) -> None:
-    """Refuses records that were not made from each other.
+    """Validates that the records were made from each other.
 
     Raises:
         ProvenanceError: all mismatches, and what to do.
@@ -43,7 +43,7 @@ def check_chain(records: Mapping[str, Record]) -> None:
 
     outputs = {name: value for r in records.values() for name, value in named_outputs(r).items()}
     wrong = [
-        f"{stage} read {name} {value[:12]}, but the revision's is {outputs[name][:12]}"
+        f"{stage} was made from {name} {value[:12]}, but the revision has {outputs[name][:12]}"
         for stage, record in records.items()
         for name, value in record.reads.items()
         if name in outputs and outputs[name] != value
@@ -63,7 +63,7 @@ def trace(
     """Everything behind one release, as plain data. Missing parts are None, never guessed.
 
     Raises:
-        ProvenanceError: the records do not belong together.
+        ProvenanceError: the records are inconsistent.
     """
     check_chain(records)
 

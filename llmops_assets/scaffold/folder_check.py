@@ -1,6 +1,6 @@
-"""Checks a project's folder as it lies on disk, before it is committed: `llmops check --path`.
+"""Checks a project's folder on disk, including uncommitted changes: `llmops check --path`.
 
-What is wrong is an error; what is merely not there yet, as in a project just made, is said beside.
+Mistakes are errors; what is only missing so far, as in a new project, is reported separately.
 """
 
 from pathlib import Path
@@ -18,10 +18,10 @@ from llmops_assets.domain.prompt import PromptError, check_prompt
 
 
 def check_folder(folder: Path) -> ProjectConfig:
-    """The configuration, if it and every file that it names are in order.
+    """Validates the configuration and every file that it names, and returns the configuration.
 
     Raises:
-        ConfigError: every problem with its remedy.
+        ConfigError: all problems, each with its remedy.
     """
     file = folder / CONFIG_FILE
     if not file.is_file():
@@ -50,20 +50,20 @@ def check_folder(folder: Path) -> ProjectConfig:
     data += [config.model.base.path] if isinstance(config.model.base, BaseModelPath) else []
     for name in data:
         if name and not (folder / name).exists() and not (folder / f"{name}.dvc").exists():
-            problems.append(f"{folder / name}: neither there nor tracked by DVC; `dvc add {name}`")
+            problems.append(f"{folder / name}: neither exists nor is tracked by DVC; `dvc add {name}`")
     if problems:
         raise ConfigError(problems)
     return config
 
 
 def still_to_do(folder: Path, config: ProjectConfig) -> list[str]:
-    """What a valid project still lacks before it can run, each with its remedy."""
+    """What is missing before a valid project can run, each with its remedy."""
     path = lacks_base(folder, config)
-    return [f"there is no base model yet: {base_remedy(path)}"] if path else []
+    return [f"no base model yet: {base_remedy(path)}"] if path else []
 
 
 def lacks_base(folder: Path, config: ProjectConfig) -> str | None:
-    """Where a base model is still to be put; None if there is one, in the folder, in DVC or on the hub."""
+    """The path where the base model is missing; None if the folder, DVC or the hub has it."""
     base = config.model.base
     if not isinstance(base, BaseModelPath) or (folder / f"{base.path}.dvc").exists():
         return None
@@ -73,6 +73,6 @@ def lacks_base(folder: Path, config: ProjectConfig) -> str | None:
 
 def base_remedy(path: str) -> str:
     return (
-        f"`llmops init --base FOLDER` copies one (config.json, safetensors, tokenizer) to {path}; or name a commit on "
+        f"`llmops init --base FOLDER` copies one (config.json, safetensors, tokenizer) to {path}; or set a commit of "
         "the hub in llmops.yaml, model: {base: {hub: org/name, revision: SHA}}"
     )

@@ -96,7 +96,7 @@ BASE = GOOD.replace("  base: {path: models/base}", "  base: {BASE}")
             GOOD + "deployment:\n  rollout:\n    steps:\n    - weight: 10%\n    - weight: 50%\n      hold: 5 sec\n",
             [
                 (
-                    "llmops.yaml:12: deployment.rollout.steps.1.hold: '5 sec' is not a duration; write for example "
+                    "llmops.yaml:12: deployment.rollout.steps.1.hold: '5 sec' is not a duration; use for example "
                     "250ms, 5s, 2m, 1h or 7d"
                 )
             ],

@@ -66,9 +66,9 @@ def test_without_a_base_model_it_says_how_to_put_one_there_and_then_goes_on(
 ) -> None:
     folder = tmp_path / "zoo"
     done = llmops("init", folder)
-    assert done.exit_code == 0 and "there is no base model yet: `llmops init --base FOLDER`" in done.output
+    assert done.exit_code == 0 and "no base model yet: `llmops init --base FOLDER`" in done.output
     checked = llmops("check", "--path", folder)
-    assert checked.exit_code == 0 and "still to do: there is no base model yet" in checked.output
+    assert checked.exit_code == 0 and "still to do: no base model yet" in checked.output
     git(folder, "add", "--all")
     git(folder, "commit", "--message", "First")
     again = llmops("init", folder, "--base", light_base)
@@ -84,7 +84,7 @@ def test_files_that_are_there_are_left_as_they_are_and_named(llmops: Llmops, tmp
     (folder / ".gitignore").write_text("mine\n")
     before = contents(folder)
     done = llmops("init", folder, "--base", light_base)
-    assert "there already, left alone: prompts/answer.jinja, .gitignore" in done.output
+    assert "already exists, unchanged: prompts/answer.jinja, .gitignore" in done.output
     assert before.items() <= contents(folder).items()
     assert llmops("check", "--path", folder).exit_code == 0
 
@@ -95,8 +95,8 @@ def test_beside_a_persons_own_rows_no_rows_are_made(llmops: Llmops, tmp_path: Pa
     (folder / "data").mkdir(parents=True)
     (folder / "data/train.jsonl").write_text('{"input": "cat", "output": "miaow"}\n')
     done = llmops("init", folder)
-    assert "left alone: data/train.jsonl" in done.output
-    assert "data/test.jsonl: neither there nor tracked by DVC" in done.output
+    assert "already exists, unchanged: data/train.jsonl" in done.output
+    assert "data/test.jsonl: neither exists nor is tracked by DVC" in done.output
     assert (folder / "data/train.jsonl").read_text() == '{"input": "cat", "output": "miaow"}\n'
 
 
@@ -128,7 +128,7 @@ def test_a_second_time_changes_nothing(llmops: Llmops, tmp_path: Path, light_bas
     llmops("init", folder, "--base", light_base)
     before = contents(folder)
     done = llmops("init", folder, "--base", light_base)
-    assert done.exit_code == 0 and "there already, left alone: llmops.yaml" in done.output
+    assert done.exit_code == 0 and "already exists, unchanged: llmops.yaml" in done.output
     assert contents(folder) == before
 
 
@@ -162,7 +162,7 @@ def test_a_dvc_remote_that_is_configured_stays(llmops: Llmops, tmp_path: Path) -
     ("prepare", "words", "told"),
     [
         ("file", (), "is a file; name a folder"),
-        ("", ("--name", "My Zoo"), "'My Zoo' cannot be a project's name"),
+        ("", ("--name", "My Zoo"), "'My Zoo' is no project name"),
         ("", ("--base", "nowhere"), "--base nowhere: no such folder"),
         ("", ("--base", "."), "--base .: there is no config.json in it"),
         ("repository around", (), "lies within the Git repository"),

@@ -15,6 +15,7 @@ from llmops_assets.config.project import (
 )
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.prompt import PromptError, check_prompt
+from resources.project_source.dvc_files import is_tracked
 
 
 def check_folder(folder: Path) -> ProjectConfig:
@@ -49,7 +50,7 @@ def check_folder(folder: Path) -> ProjectConfig:
     data = [config.data.train, config.data.validation, config.data.test]
     data += [config.model.base.path] if isinstance(config.model.base, BaseModelPath) else []
     for name in data:
-        if name and not (folder / name).exists() and not (folder / f"{name}.dvc").exists():
+        if name and not (folder / name).exists() and not is_tracked(folder, name):
             problems.append(f"{folder / name}: neither there nor tracked by DVC; `dvc add {name}`")
     if problems:
         raise ConfigError(problems)
@@ -65,7 +66,7 @@ def still_to_do(folder: Path, config: ProjectConfig) -> list[str]:
 def lacks_base(folder: Path, config: ProjectConfig) -> str | None:
     """Where a base model is still to be put; None if there is one, in the folder, in DVC or on the hub."""
     base = config.model.base
-    if not isinstance(base, BaseModelPath) or (folder / f"{base.path}.dvc").exists():
+    if not isinstance(base, BaseModelPath) or is_tracked(folder, base.path):
         return None
     there = folder / base.path
     return base.path if there.is_dir() and not any(there.iterdir()) else None

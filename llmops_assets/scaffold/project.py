@@ -19,6 +19,7 @@ from llmops_assets.config.project import CONFIG_FILE, BaseModelPath, ProjectConf
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.models import Frozen
 from llmops_assets.programs.models.base_model_check import problem_of
+from resources.project_source.dvc_files import is_tracked
 from resources.project_source.working_copy import WorkingCopy
 
 NAME = r"[a-z][a-z0-9-]{0,62}"
@@ -137,16 +138,17 @@ def _contents(folder: Path, name: str) -> Iterator[tuple[str, str]]:
         yield path, templates.joinpath(template).read_text(encoding="utf-8")
     train, test = facts()
     # Beside a person's own rows, ours would be of another task.
-    theirs = [p for p, text in ((TRAIN, train), (TEST, test)) if _is_of_others(folder / p, text)]
+    theirs = [p for p, text in ((TRAIN, train), (TEST, test)) if _is_of_others(folder, p, text)]
     yield from ((p, t) for p, t in ((TRAIN, train), (TEST, test)) if not theirs or p in theirs)
     yield SCHEMA_FILE, as_text(project_schema())
     text = templates.joinpath("llmops.yaml.jinja").read_text(encoding="utf-8")
     yield CONFIG_FILE, Environment(keep_trailing_newline=True, autoescape=False).from_string(text).render(name=name)
 
 
-def _is_of_others(file: Path, text: str) -> bool:
+def _is_of_others(folder: Path, path: str, text: str) -> bool:
+    file = folder / path
     if not file.exists():
-        return file.with_name(f"{file.name}.dvc").exists()
+        return is_tracked(folder, path)
     return file.stat().st_size != len(text.encode()) or file.read_text(encoding="utf-8") != text
 
 
@@ -186,7 +188,7 @@ def _place_base(folder: Path, config: ProjectConfig, base: Path | None) -> list[
         return [f"--base {base} was not copied: llmops.yaml takes {config.model.base.hub} from the hub"] if base else []
     target = folder / config.model.base.path
     if base is None or base.resolve() == target.resolve():
-        if not target.exists() and not (folder / f"{config.model.base.path}.dvc").exists():
+        if not target.exists() and not is_tracked(folder, config.model.base.path):
             target.mkdir(parents=True)
             _write_new(target.parent / ".gitignore", f"/{target.name}\n")  # weights are never for Git
         return []

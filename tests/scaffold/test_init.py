@@ -1,12 +1,14 @@
 """`llmops init` makes a folder a project that is in order, whatever was in it, and changes nothing that was."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from dvc.repo import Repo
 
 from llmops_assets.config.json_schema import project_schema
 from llmops_assets.programs.ci import check as check_code
@@ -121,6 +123,21 @@ def test_a_repository_with_commits_and_uncommitted_work_keeps_both(
     git(folder, "commit", "--message", "A project")
     assert git(folder, "status", "--porcelain").splitlines() == ["M code.py", "?? notes.txt"]
     assert llmops("check", "--path", folder).exit_code == 0
+
+
+def test_data_in_a_folder_that_dvc_tracks_need_not_be_pulled_to_be_in_order(
+    llmops: Llmops, tmp_path: Path, light_base: Path
+) -> None:
+    """A colleague's fresh clone after `dvc add data`: each file was said to be neither there nor tracked."""
+    folder = tmp_path / "zoo"
+    llmops("init", folder, "--base", light_base)
+    for path in ("train", "test"):
+        (folder / f"data/{path}.jsonl.dvc").unlink()
+    with Repo(str(folder)) as repo:
+        repo.add([str(folder / "data")])
+    shutil.rmtree(folder / "data")
+    checked = llmops("check", "--path", folder)
+    assert checked.exit_code == 0, checked.output
 
 
 def test_a_second_time_changes_nothing(llmops: Llmops, tmp_path: Path, light_base: Path) -> None:

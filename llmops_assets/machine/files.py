@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole: nobody ever reads half of one."""
+"""Files of this machine: what a folder holds, and files that are replaced as a whole, never seen half written."""
 
 import os
 import uuid
@@ -8,6 +8,11 @@ from pathlib import Path
 
 PARTIAL = ".part"
 """How the name of a file that is being written ends. One that a killed process left may be deleted."""
+
+
+def files_below(folder: Path) -> list[str]:
+    """Paths of all files in a folder and the folders below it, relative to it, sorted."""
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
 @contextmanager
@@ -21,7 +26,7 @@ def replacing(path: Path, via: Path | None = None) -> Iterator[Path]:
         path: the file; its folder exists.
         via: folder of the temporary file, on the same file system, if `path`'s own is being watched.
     """
-    part = (via or path.parent) / f".{path.name}.{uuid.uuid4().hex}{PARTIAL}"
+    part = (via or path.parent) / f"{path.name}.{uuid.uuid4().hex}{PARTIAL}"
     try:
         yield part
         part.replace(path)

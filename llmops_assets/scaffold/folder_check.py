@@ -15,6 +15,7 @@ from llmops_assets.config.project import (
 )
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.prompt import PromptError, check_prompt
+from llmops_assets.programs.models.base_model_check import problem_of_files
 from resources.project_source.dvc_files import is_tracked
 
 
@@ -52,9 +53,20 @@ def check_folder(folder: Path) -> ProjectConfig:
     for name in data:
         if name and not (folder / name).exists() and not is_tracked(folder, name):
             problems.append(f"{folder / name}: neither there nor tracked by DVC; `dvc add {name}`")
+    if problem := _problem_of_base(folder, config):
+        problems.append(problem)
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def _problem_of_base(folder: Path, config: ProjectConfig) -> str | None:
+    """Whether the model can be converted, too, depends on the settings of where it will run, not on the folder."""
+    base = config.model.base
+    if not isinstance(base, BaseModelPath) or not _holds_something(folder / base.path):
+        return None
+    problem = problem_of_files(folder / base.path)
+    return f"{folder / base.path}: {problem} (model.base.path)" if problem else None
 
 
 def still_to_do(folder: Path, config: ProjectConfig) -> list[str]:
@@ -69,7 +81,11 @@ def lacks_base(folder: Path, config: ProjectConfig) -> str | None:
     if not isinstance(base, BaseModelPath) or is_tracked(folder, base.path):
         return None
     there = folder / base.path
-    return base.path if there.is_dir() and not any(there.iterdir()) else None
+    return base.path if there.is_dir() and not _holds_something(there) else None
+
+
+def _holds_something(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def base_remedy(path: str) -> str:

@@ -18,6 +18,7 @@ from llmops_assets.config.json_schema import SCHEMA_FILE, as_text, project_schem
 from llmops_assets.config.project import CONFIG_FILE, BaseModelPath, ProjectConfig, parse_config
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.models import Frozen
+from llmops_assets.domain.weights import OTHER_FORMATS
 from llmops_assets.programs.models.base_model_check import problem_of
 from resources.project_source.dvc_files import is_tracked
 from resources.project_source.working_copy import WorkingCopy
@@ -40,10 +41,8 @@ UNITS = (
 COUNTS = range(2, 20)
 HELD_OUT = 6
 """Every sixth fact is a test row; 18 counts of ten units make 150 rows to train on and 30 to test with."""
-NOT_NEEDED = shutil.ignore_patterns(
-    *(".*", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.onnx", "*.gguf", "onnx")
-)
-"""What hub folders hold beside safetensors: the same weights in other formats, and pickles."""
+NOT_NEEDED = shutil.ignore_patterns(".*", "onnx", *(f"*{suffix}" for suffix in OTHER_FORMATS))
+"""What hub folders hold beside a model's files: the same weights in other formats, and notes of the hub's own."""
 
 
 class Scaffolded(Frozen):

@@ -125,6 +125,27 @@ def test_a_repository_with_commits_and_uncommitted_work_keeps_both(
     assert llmops("check", "--path", folder).exit_code == 0
 
 
+def test_a_base_model_with_a_pickle_beside_its_safetensors_is_refused_before_anything_is_made(
+    llmops: Llmops, tmp_path: Path, light_base: Path
+) -> None:
+    """Only the store refused it, after training data was made, and four times over."""
+    (light_base / "training_args.bin").write_bytes(b"cos\nsystem\n")
+    done = llmops("init", tmp_path / "zoo", "--base", light_base)
+    assert done.exit_code == 2 and "training_args.bin is a pickle" in done.stderr and "delete it" in done.stderr
+    assert not (tmp_path / "zoo").exists()
+
+
+def test_a_pickle_that_was_put_into_the_base_model_is_told_by_a_check_of_the_folder(
+    llmops: Llmops, tmp_path: Path, light_base: Path
+) -> None:
+    folder = tmp_path / "zoo"
+    llmops("init", folder, "--base", light_base)
+    (folder / "models/base/training_args.bin").write_bytes(b"cos\nsystem\n")
+    checked = llmops("check", "--path", folder)
+    assert checked.exit_code == 2
+    assert "models/base: training_args.bin is a pickle" in checked.stderr and "delete it" in checked.stderr
+
+
 def test_data_in_a_folder_that_dvc_tracks_need_not_be_pulled_to_be_in_order(
     llmops: Llmops, tmp_path: Path, light_base: Path
 ) -> None:

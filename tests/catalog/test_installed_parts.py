@@ -13,7 +13,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.projects import Project, free_port
+from tests.support.projects import Project, free_port
 
 HERE = Path(__file__).parent
 

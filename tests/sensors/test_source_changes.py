@@ -115,6 +115,14 @@ def test_a_base_model_that_is_a_pickle_is_refused_with_the_remedy(bench: Bench) 
     bench.untouched()
 
 
+def test_a_base_model_with_a_pickle_beside_its_safetensors_is_refused_and_not_tried_again(bench: Bench) -> None:
+    """`training_args.bin` passed the check of the base model, and failed in the store four generations long."""
+    said = _replace_base(bench, lambda f: (f / "training_args.bin").write_bytes(b"cos\nsystem\n") and None)
+    assert "training_args.bin is a pickle" in said and "delete it" in said and "models/base" in said
+    assert [r.status for r in bench.world.ledger.requests("zoo")] == ["failed"]
+    bench.untouched()
+
+
 def test_a_base_model_that_is_missing_is_named(bench: Bench) -> None:
     bench.project.ship("No such folder", {"model": {"base": {"path": "models/other"}}})
     said = bench.skip()

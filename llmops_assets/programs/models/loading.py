@@ -9,9 +9,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from llmops_assets.domain.weights import SAFETENSORS, problem_of_weights
+from llmops_assets.machine.files import files_below
 from llmops_assets.programs.runtime.errors import BadInput
 
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 LIBRARIES = ("torch", "transformers", "peft", "tokenizers")
 PROBE = "def f(x):\n    return x + 12345  # Größe, 'quoted' \"twice\"\n\n  end"
 
@@ -40,24 +41,16 @@ def read_config(folder: Path, what: str = "the base model") -> dict[str, Any]:
 
 
 def check_weights(folder: Path, what: str = "the base model") -> None:
-    """Refuses a folder without safetensors, and says how pickled weights are converted.
+    """Refuses a folder without safetensors, or with a pickle in it, and says what to do.
 
     Raises:
-        BadInput: no safetensors, or one that is cut off.
+        BadInput: no safetensors, one that is cut off, or a pickle.
     """
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        pickles = sorted(p.name for pattern in PICKLES for p in folder.glob(pattern))
-        if pickles:
-            raise BadInput(
-                f"{what} has only pickled weights ({', '.join(pickles)}), which can run code when they are loaded; "
-                "convert it with `model.save_pretrained(folder)` to safetensors and commit that",
-                str(folder),
-            )
-        raise BadInput(f"{what} has no *.safetensors; model.base must name a folder with the weights", str(folder))
+    if problem := problem_of_weights(files_below(folder)):
+        raise BadInput(f"{what}: {problem}", str(folder))
     from safetensors import SafetensorError, safe_open
 
-    for file in files:
+    for file in sorted(folder.glob(f"*{SAFETENSORS}")):
         try:
             with safe_open(str(file), framework="np") as opened:
                 opened.keys()

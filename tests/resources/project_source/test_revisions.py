@@ -15,9 +15,10 @@ from dvc.repo import Repo
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.config_diff import changes, only_data
+from resources.project_source.dvc import DataNotPushed
 from resources.project_source.errors import SourceError
 from resources.project_source.git_mirror import GitMirror
-from resources.project_source.revisions import DataNotPushed, ProjectRepository
+from resources.project_source.revisions import ProjectRepository
 from tests.support.projects import Project, rows, write_rows
 
 
@@ -97,6 +98,13 @@ def test_a_repository_that_was_never_reached_is_no_empty_one(tmp_path: Path) -> 
         mirror.head()
     with pytest.raises(SourceError, match="is unreachable"):
         mirror.fetch()
+
+
+def test_a_machine_without_git_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ended in a FileNotFoundError, which a sensor reports as a fault of ours."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SourceError, match="git: not found; install it"):
+        GitMirror(str(tmp_path / "nowhere"), "main", tmp_path / "mirror.git").fetch()
 
 
 def test_credentials_in_a_url_are_never_shown(tmp_path: Path) -> None:
@@ -343,7 +351,7 @@ def test_a_prompt_counts_by_its_text_and_the_training_prompt_by_its_own(
 def test_a_data_version_is_that_of_its_own_pointer(project: Project, source: ProjectRepository) -> None:
     at = source.at(project.head)
     assert set(at.tracked) == {"data/train.jsonl", "data/test.jsonl", "models/base"}
-    assert at.values["data"]["train"]["version"] == f"dvc:{at.tracked['data/train.jsonl']}"
+    assert at.values["data"]["train"]["version"] == f"dvc:{at.tracked['data/train.jsonl'].md5}"
     assert at.values["model.base"]["version"].endswith(".dir")
 
 
@@ -369,13 +377,13 @@ def test_data_of_a_tracked_folder_has_the_folders_version_and_its_pointer_is_no_
 def test_data_that_a_dvc_pipeline_makes_has_the_version_of_its_lock(
     project: Project, source: ProjectRepository
 ) -> None:
-    md5 = source.at(project.head).tracked["data/train.jsonl"]
+    md5 = source.at(project.head).tracked["data/train.jsonl"].md5
     (project.folder / "data/train.jsonl.dvc").unlink()
     project.write("dvc.yaml", "stages:\n  make:\n    cmd: make\n    outs: [data/train.jsonl]\n")
     lock = "schema: '2.0'\nstages:\n  make:\n    cmd: make\n    outs:\n    - path: data/train.jsonl\n      md5: {}\n"
     project.write("dvc.lock", lock.format(md5))
     before = shipped(project, source, "A pipeline")
-    assert source.at(before).tracked["data/train.jsonl"] == md5
+    assert source.at(before).tracked["data/train.jsonl"].md5 == md5
     project.write("dvc.lock", lock.format("a" * 32))
     after = shipped(project, source, "Made again")
     assert changed_values(source, before, after) == ["data"]
@@ -394,6 +402,14 @@ def test_a_pointer_that_a_merge_broke_is_told(project: Project, source: ProjectR
     project.write("data/train.jsonl.dvc", "<<<<<<< HEAD\nouts: [\n=======\n")
     (found,) = told(source, shipped(project, source, "Merged"))
     assert found.startswith("data/train.jsonl.dvc: not valid YAML; was a merge left unfinished?")
+
+
+def test_a_lock_that_a_person_broke_is_told(project: Project, source: ProjectRepository) -> None:
+    """It ended in an AttributeError, which names no file."""
+    (project.folder / "data/train.jsonl.dvc").unlink()
+    project.write("dvc.lock", "stages: [data/train.jsonl]\n")
+    (found,) = told(source, shipped(project, source, "Edited by hand"))
+    assert found.startswith("dvc.lock: not as DVC writes it")
 
 
 # -- bytes ----------------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ on the next, so that whoever finds it cut goes on from there.
 """
 
 import itertools
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from llmops_assets.config.project import ProjectConfig
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import Release
 from llmops_assets.domain.rollout import ProbeResult, RolloutPolicy, RolloutState, advance
+from llmops_assets.programs.data.rows import load_split, question
 from resources.ledger import Conflict, Ledger
 from resources.project_source.revisions import ProjectRevision
 from resources.serving.client import ask_many
@@ -163,12 +163,8 @@ def canary_tokens(config: ProjectConfig) -> int:
 
 
 def questions(at: ProjectRevision, data: Path | None) -> list[str]:
-    """The project's own: the inputs of its smoke tests, and of held-out rows, if there is a folder with them."""
+    """The project's own: the inputs of its smoke tests, and those of held-out rows, if there is a folder with them."""
     asked = [str(t["input"]) for t in at.smoke_tests if t.get("expect", {}).get("status", 200) == 200]
     if data is None:
         return asked
-    with (data / "test.jsonl").open() as file:
-        rows = [json.loads(line) for line in itertools.islice(file, HELD_OUT_ROWS)]
-    return asked + [
-        r["input"] if "input" in r else next(m["content"] for m in r["messages"] if m["role"] == "user") for r in rows
-    ]
+    return asked + [question(row) for row in load_split(data, "test")[:HELD_OUT_ROWS]]

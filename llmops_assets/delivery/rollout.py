@@ -26,6 +26,8 @@ CANARY_TOKENS = 64
 """Longest answer that a rollout asks for, in tokens."""
 HELD_OUT_ROWS = 64
 """Rows of the test set that a rollout asks."""
+HOLDS, LONGEST_AT_LEAST_S = 3, 60.0
+"""How many holds a step may take to get its answers, and how long it may take however short they are."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Rollout:
     answer_tokens: int
     """What answers may have: as many as the release was evaluated with, if that is not too long to wait for."""
     say: Callable[[str], None]
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
 
     def run(self, first: RolloutState) -> RolloutState:
         """Moves traffic until the release is promoted or returned. Resumes a rollout of it that was cut.
@@ -101,12 +105,12 @@ class Rollout:
     def _watch(self, inputs: "itertools.cycle[str]", hold: float) -> list[ProbeResult]:
         """Asks the candidate through the gateway, beside the users' traffic, for the hold and until it can be judged.
 
-        After three holds without enough answers it stops: too few never promote.
+        It stops without enough answers after three holds, or after a minute if that is longer: too few never promote.
         """
         url = self.serving.base_url(self.project, "production")
         headers = self.serving.candidate_headers(self.release.digest)
-        began = time.monotonic()
-        longest = max(3 * hold, 60.0)
+        began = self.clock()
+        longest = max(HOLDS * hold, LONGEST_AT_LEAST_S)
         # Clients mostly leave the length to the endpoint. Where it has a shorter one of its own, so does this one.
         own = self.release.serving.get("max_tokens")
         tokens = None if own and own < self.answer_tokens else self.answer_tokens
@@ -118,10 +122,10 @@ class Rollout:
                 sample = answer.sample(self.answer_tokens)
                 wrong = answer.release != self.release.digest
                 samples.append(sample.model_copy(update={"ok": False}) if wrong else sample)
-            waited = time.monotonic() - began
+            waited = self.clock() - began
             if waited >= longest or (waited >= hold and len(samples) >= self.policy.min_samples):
                 return samples
-            time.sleep(min(0.5, max(0.0, hold - waited)))
+            self.sleep(min(0.5, max(0.0, hold - waited)))
 
 
 def retire_others(serving: Serving, project: str, environment: str, keep: Sequence[str], drain: float) -> None:

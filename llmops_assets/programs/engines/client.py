@@ -4,20 +4,20 @@ What an engine is belongs in `programs.serve`, what is made of its answers in `p
 are never used twice: llama.cpp's server closes a kept one at random after a streamed answer.
 """
 
-import json
 import os
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from llmops_assets.programs.engines.chat_stream import ChatStream
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import ServeSpec
 
@@ -66,28 +66,17 @@ class Engine:
         body = {"messages": messages, "max_tokens": max_tokens, "stream": True, "cache_prompt": False, **GREEDY}
         body["stream_options"] = {"include_usage": True}
         began = time.monotonic()
-        first: float | None = None
-        tokens, finished, done = 0, False, False
-        try:
-            with self.client.stream("POST", "/v1/chat/completions", json=body) as response:
-                response.raise_for_status()
-                for line in response.iter_lines():
-                    data = line.removeprefix("data:").strip()
-                    if not line.startswith("data:"):
-                        continue
-                    if data == "[DONE]":
-                        done = True
-                        continue
-                    event = json.loads(data)
-                    choice = (event.get("choices") or [{}])[0]
-                    if (choice.get("delta") or {}).get("content") and first is None:
-                        first = time.monotonic() - began
-                    finished = finished or bool(choice.get("finish_reason"))
-                    tokens = (event.get("usage") or {}).get("completion_tokens", tokens)
-        except (httpx.HTTPError, ValueError):
-            done = False
+        stream = ChatStream(began)
+        # What goes wrong on the way leaves an answer that is not whole.
+        with (
+            suppress(httpx.HTTPError, ValueError),
+            self.client.stream("POST", "/v1/chat/completions", json=body) as response,
+        ):
+            response.raise_for_status()
+            stream.read(response.iter_lines())
         latency = time.monotonic() - began
-        return Streamed(tokens, latency if first is None else first, latency, done and finished)
+        first = latency if stream.first_piece_s is None else stream.first_piece_s
+        return Streamed(stream.tokens or 0, first, latency, stream.whole)
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         response = self.client.post(path, json=body)

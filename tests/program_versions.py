@@ -52,7 +52,10 @@ _PROMPT = ("llmops_assets.domain.prompt",)
 DECIDES: dict[str, Decides] = {
     "ci_report": Decides(("llmops_assets.assets.ci_report:make",), Ci().model_dump(), "ci", _PROMPT),
     "dataset_version": Decides(
-        ("llmops_assets.assets.dataset_version:make",), Data(test="-", train="-").model_dump(), "dataset"
+        ("llmops_assets.assets.dataset_version:make",),
+        Data(test="-", train="-").model_dump(),
+        "dataset",
+        ("llmops_assets.domain.percentiles",),
     ),
     "fine_tuned_checkpoint": Decides(
         ("llmops_assets.assets.fine_tuned_checkpoint:make",), Training().model_dump(), "train", _PROMPT

@@ -22,7 +22,6 @@ from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.records import AnyRecord, MadeBy, Record
 from llmops_assets.domain.requests import Request
-from llmops_assets.domain.resolution import ResolvedRecords, resolve_records
 from resources.artifact_store.store import Artifact, StoreError
 from resources.assembly import Clients
 from resources.compute.interface import Finished, Job, hardware_class
@@ -87,7 +86,7 @@ class StageExecution:
         self.request = self._claim()
         self.revision = self._pin()
         self.at: ProjectRevision = self.source.at(self.revision)
-        self.demand: ResolvedRecords = resolve_records(self.at.values, self.ledger.find, self.ledger.salt_of)
+        self.demand = self.ledger.resolve(self.at.values)
 
     def _claim(self) -> Request | None:
         name = self.context.run.tags.get(REQUEST_TAG)

@@ -25,7 +25,7 @@ from llmops_assets.domain.records import (
     ServedEvaluationReport,
     SmokeTestReport,
 )
-from llmops_assets.domain.release import release_of
+from llmops_assets.domain.release import release_from_records
 from llmops_assets.stage.execution import StageExecution
 from resources.ledger import ServedRelease
 from resources.project_source.revisions import ProjectRevision
@@ -66,8 +66,7 @@ def champion_now(run: StageExecution) -> ChampionNow | None:
 
 def current_release(run: StageExecution) -> Release | None:
     """The release of this revision, as far as its artifact exists."""
-    artifact = run.demand.records.get("quantized_artifact")
-    return release_of(run.project.name, run.at.values, artifact) if isinstance(artifact, QuantizedArtifact) else None
+    return release_from_records(run.project.name, run.at.values, run.demand.records)
 
 
 def release_now(run: StageExecution) -> Release:

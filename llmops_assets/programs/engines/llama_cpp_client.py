@@ -3,12 +3,13 @@
 Connections are never used twice: the server closes a kept one at random after a streamed answer.
 """
 
-import json
 import time
+from contextlib import suppress
 from typing import Any
 
 import httpx
 
+from llmops_assets.programs.engines.chat_stream import ChatStream
 from llmops_assets.programs.engines.interface import Streamed
 
 ANSWER_S = 600.0
@@ -54,28 +55,17 @@ class LlamaCppClient:
         body = {"messages": messages, "max_tokens": max_tokens, "stream": True, "cache_prompt": False, **GREEDY}
         body["stream_options"] = {"include_usage": True}
         began = time.monotonic()
-        first: float | None = None
-        tokens, finished, done = 0, False, False
-        try:
-            with self.client.stream("POST", "/v1/chat/completions", json=body) as response:
-                response.raise_for_status()
-                for line in response.iter_lines():
-                    data = line.removeprefix("data:").strip()
-                    if not line.startswith("data:"):
-                        continue
-                    if data == "[DONE]":
-                        done = True
-                        continue
-                    event = json.loads(data)
-                    choice = (event.get("choices") or [{}])[0]
-                    if (choice.get("delta") or {}).get("content") and first is None:
-                        first = time.monotonic() - began
-                    finished = finished or bool(choice.get("finish_reason"))
-                    tokens = (event.get("usage") or {}).get("completion_tokens", tokens)
-        except (httpx.HTTPError, ValueError):
-            done = False
+        stream = ChatStream(began)
+        # An error leaves an incomplete answer, which is reported as such.
+        with (
+            suppress(httpx.HTTPError, ValueError),
+            self.client.stream("POST", "/v1/chat/completions", json=body) as response,
+        ):
+            response.raise_for_status()
+            stream.read(response.iter_lines())
         latency = time.monotonic() - began
-        return Streamed(tokens, latency if first is None else first, latency, done and finished)
+        first = latency if stream.first_piece_s is None else stream.first_piece_s
+        return Streamed(stream.tokens or 0, first, latency, stream.whole)
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         response = self.client.post(path, json=body)

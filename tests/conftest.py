@@ -1,21 +1,11 @@
 """What all tests share: the tiny base model and one real Git + DVC project, each made once however many workers run."""
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from llmops_assets.machine.locks import alone
 from tests.projects import Project, tiny_base
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """One process at a time; the kernel drops the lock with whoever held it."""
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +20,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def base(cache: Path) -> Path:
     """The folder of a random base model."""
-    with _alone(cache / "base.lock"):
+    with alone(cache / "base.lock"):
         return tiny_base(cache)
 
 
@@ -38,7 +28,7 @@ def base(cache: Path) -> Path:
 def template_project(cache: Path, base: Path) -> Project:
     """A project with its first commit, pushed by DVC but not by Git. To be copied, never changed."""
     root, complete = cache / "zoo", cache / "zoo.complete"
-    with _alone(cache / "zoo.lock"):
+    with alone(cache / "zoo.lock"):
         if not complete.exists():
             Project.create(root, "zoo", base)
             complete.touch()

@@ -5,7 +5,6 @@ job (a click on Materialize has none) and gives each retry a run of its own. Her
 training goes on in the MLflow run that it began. Its tag `dagster_run_id` is dagster-mlflow's, so both find each other.
 """
 
-import fcntl
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from llmops_assets.machine.locks import alone
 from resources.model_registry.mlflow import REGISTERED
 
 OF_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
@@ -55,9 +55,7 @@ class Tracking:
         if self.database is None:
             yield
             return
-        self.database.parent.mkdir(parents=True, exist_ok=True)
-        with self.database.with_name(f"{self.database.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with alone(self.database.with_name(f"{self.database.name}.lock")):
             yield
 
     def _experiment(self, project: str, artifacts: str) -> str:

@@ -19,6 +19,7 @@ from llmops_assets.config.project import CONFIG_FILE, BaseModelPath, ProjectConf
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.weights import OTHER_FORMATS
+from llmops_assets.machine.files import write_atomically
 from llmops_assets.programs.models.base_model_check import problem_of
 from resources.project_source.dvc_files import is_tracked
 from resources.project_source.working_copy import WorkingCopy
@@ -167,9 +168,7 @@ def _write_new(file: Path, text: str) -> bool:
     if file.exists() or file.is_symlink():
         return False
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(file)
+    write_atomically(file, text)
     return True
 
 

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from llmops_assets.catalog import UnavailablePart, UnknownPart
 from llmops_assets.machine.disk_space import full, has_no_room, is_full
+from llmops_assets.machine.files import write_atomically
 from llmops_assets.programs.runtime.errors import BAD_INPUT, DISK_FULL, BadInput
 
 OFFLINE = {
@@ -165,16 +166,6 @@ def prepare_environment() -> None:
         os.environ.setdefault(name, value)
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         os.environ[name] = "1"
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """The whole file or none of it, also when killed in the middle."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _finished(output: Path, spec: str) -> bool:

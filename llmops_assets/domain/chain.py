@@ -48,7 +48,7 @@ class Stage:
 CHAIN: tuple[Stage, ...] = (
     Stage(
         "ci_report",
-        1,
+        2,
         values=("tree",),
         sources=("repository",),
         does="Lints and tests the project's own code in a process without our secrets, validates its configuration "

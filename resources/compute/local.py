@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import psutil
@@ -71,8 +71,7 @@ class LocalCompute:
         preload: bool = False,
     ):
         self.jobs, self.threads, self.poll_s, self.one_heavy = home / "jobs", threads, poll_s, one_heavy
-        self._preloading = Preloading(home)
-        self._preloads = preload
+        self.preload, self._preloading = preload, Preloading(home)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "LocalCompute":
@@ -93,22 +92,24 @@ class LocalCompute:
         folder = self.folder(job.name)
         began = time.monotonic()
         with self._slot(job.heavy):
-            folder.mkdir(parents=True, exist_ok=True)  # whoever had the slot may just have cleaned it away
-            process, adopted = self._submit_or_adopt(job, folder, self._preloaded(job, folder))
-            try:
-                self._wait(folder, process, on_progress)
-            except BaseException as error:
-                # A person cancelled the run: its program goes too. A fault of ours leaves it to be adopted.
-                if not isinstance(error, Exception):
-                    self.cancel(job.name)
-                raise
+            folder.mkdir(parents=True, exist_ok=True)
+            with self._preloaded(job, folder) as preloaded:
+                folder.mkdir(parents=True, exist_ok=True)  # whoever had the slot may just have cleaned it away
+                process, adopted = self._submit_or_adopt(job, folder, preloaded)
+                try:
+                    self._wait(folder, process, on_progress)
+                except BaseException as error:
+                    # A person cancelled the run: its program goes too. A fault of ours leaves it to be adopted.
+                    if not isinstance(error, Exception):
+                        self.cancel(job.name)
+                    raise
         return self._collect(job, folder, process, adopted, time.monotonic() - began)
 
-    def _preloaded(self, job: Job, folder: Path) -> socket.socket | None:
+    def _preloaded(self, job: Job, folder: Path) -> AbstractContextManager[socket.socket | None]:
         """Found before the job is claimed: whoever adopts it meanwhile would wait for a program that never began."""
-        if not self._preloads or _locked(folder / "alive") or (folder / "result.json").exists():
-            return None
-        return self._preloading.connect(job.program, self.environment(folder), folder / "log.txt")
+        if not self.preload or _locked(folder / "alive") or (folder / "result.json").exists():
+            return nullcontext()
+        return self._preloading.connection(job.program, self.environment(folder), folder / "log.txt")
 
     def _wait(self, folder: Path, process: Program | None, on_progress: OnProgress | None) -> None:
         seen = 0
@@ -145,8 +146,6 @@ class LocalCompute:
             return process, False
         finally:
             os.close(descriptor)
-            if preloaded is not None and not isinstance(process, Forked):
-                preloaded.close()
 
     def _start(self, job: Job, folder: Path, spec: Path, held: int, preloaded: socket.socket | None) -> Program:
         module, arguments = job.module, ["--spec", str(spec), "--output", str(folder)]

@@ -147,7 +147,7 @@ def test_a_force_push_back_to_an_older_commit_gets_the_next_generation_of_it() -
     "seen",
     [
         Head(revision=None, problem="https://example.com/zoo.git: is unreachable: no route to host"),
-        Head(revision=None, problem="branch 'main' is gone from https://example.com/zoo.git"),
+        Head(revision=None, problem="branch 'main' does not exist in https://example.com/zoo.git"),
         Head(revision=B, problem="llmops.yaml:3: modle: unknown key; did you mean 'model'?"),
         Head(revision=B, problem="waits for data: data/train.jsonl is not in the DVC remote yet; run `dvc push`"),
     ],

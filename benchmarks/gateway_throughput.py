@@ -8,17 +8,18 @@ stream fails the benchmark.
 import sys
 from pathlib import Path
 
+from llmops_assets.programs.engines.client import Engine
+
 from benchmarks.harness import Benchmark, Goal, Measured, Unmeasured, command, interleaved
 from benchmarks.inputs import random_model
 from benchmarks.place import Place
 from llmops_assets.config.settings import ServingSettings
 from llmops_assets.domain.records import Release
-from llmops_assets.programs.engines.client import Engine
 from llmops_assets.programs.evaluation.load_test import put_under_load
 from llmops_assets.programs.runtime.specs import QuantizeSpec
 from resources.serving.local.serving import LocalServing
 from resources.serving.local.state import StateFiles
-from tests.projects import free_port
+from tests.support.projects import free_port
 
 CLIENTS = 8
 REQUESTS, MAX_TOKENS = 32, 32

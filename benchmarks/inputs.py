@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.harness import Unmeasured, command
 from benchmarks.place import Place
-from tests.tiny_model import make_tiny_model
+from tests.support.tiny_model import make_tiny_model
 
 FILES = 4
 SIZE, QUICK_SIZE = 1_000_000_000, 8_000_000

@@ -13,12 +13,10 @@ from benchmarks.harness import Benchmark, Goal, Measured, Unmeasured, command, i
 from benchmarks.place import Place
 from llmops_assets.config.settings import ProjectSource, Settings, dump_settings
 from llmops_assets.domain.chain import CHAIN
-from llmops_assets.domain.records import QuantizedArtifact
-from llmops_assets.domain.release import release_of
-from llmops_assets.domain.resolution import resolve_records
+from llmops_assets.domain.release import release_from_records
 from resources.assembly import build_clients
-from tests.domain.made import make_record
-from tests.projects import BASE_CONFIG, Project, rows
+from tests.support.projects import BASE_CONFIG, Project, rows
+from tests.support.records import make_record
 
 FEW, MANY, QUICK_MANY = 10, 100_000, 1_000
 LLMOPS = str(Path(sys.executable).with_name("llmops"))
@@ -93,7 +91,7 @@ def _compute_all(settings: Settings, sha: str) -> None:
     source.git.fetch()
     values = source.at(sha).values
     for stage in CHAIN:
-        found = resolve_records(values, ledger.find, ledger.salt_of)
+        found = ledger.resolve(values)
         if stage.name in found.keys:
             reads = {r: found.outputs[r] for r in stage.records}
             record = make_record(stage, found.keys[stage.name], reads, values, sha)
@@ -103,9 +101,8 @@ def _compute_all(settings: Settings, sha: str) -> None:
                 (made / "content.txt").write_text(stage.name)
                 record = record.model_copy(update={"uri": clients.store.put(made).uri})
             ledger.commit(record)
-    artifact = resolve_records(values, ledger.find, ledger.salt_of).records["quantized_artifact"]
-    assert isinstance(artifact, QuantizedArtifact)
-    release = release_of("zoo", values, artifact)
+    release = release_from_records("zoo", values, ledger.resolve(values).records)
+    assert release is not None
     ledger.add_release(release, sha)
     ledger.serve("zoo", "production", release.digest, sha)
 

@@ -14,7 +14,7 @@ from benchmarks.harness import Benchmark, Goal, Measured, Unmeasured, command, i
 from benchmarks.inputs import random_model
 from benchmarks.place import Place
 from llmops_assets.programs.runtime.specs import TrainSpec
-from tests.projects import rows, write_rows
+from tests.support.projects import rows, write_rows
 
 SHAPE = {"hidden": 384, "layers": 8}
 ROWS, QUICK_ROWS = 480, 16

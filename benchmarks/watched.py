@@ -22,7 +22,7 @@ from llmops_assets.domain.requests import Request
 from resources.assembly import build_clients
 from resources.ledger import Ledger
 from resources.local_services import services
-from tests.projects import Project, free_port
+from tests.support.projects import Project, free_port
 
 NAME = "zoo"
 LONGEST_S = 420.0

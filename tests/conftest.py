@@ -1,13 +1,18 @@
-"""What all tests share: the tiny base model and one real Git + DVC project, each made once however many workers run."""
+"""What all tests share: the tiny base model and one real Git + DVC project, each made once however many workers run;
+and worlds that watch copies of that project.
+"""
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.projects import Project, tiny_base
+from tests.support.projects import Project, World, tiny_base
+
+pytest_plugins = ["tests.support.ledgers"]
 
 
 @contextmanager
@@ -49,3 +54,29 @@ def template_project(cache: Path, base: Path) -> Project:
 def project(template_project: Project, tmp_path: Path) -> Project:
     """A project of the test's own."""
     return template_project.copy_to(tmp_path / "zoo")
+
+
+@pytest.fixture(scope="module")
+def make_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., World]]:
+    """Makes worlds, and ends every process of theirs."""
+    made: list[World] = []
+
+    def make(*projects: Project, **settings: Any) -> World:
+        world = World(tmp_path_factory.mktemp("home"), *projects, **settings)
+        made.append(world)
+        return world
+
+    yield make
+    for world in made:
+        world.down()
+
+
+@pytest.fixture(scope="module")
+def make_project(template_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Project]:
+    """Makes copies of the template project, each with remotes of its own."""
+
+    def make() -> Project:
+        root: Path = tmp_path_factory.mktemp("project") / "zoo"
+        return template_project.copy_to(root)
+
+    return make

@@ -27,6 +27,7 @@ from llmops_assets.stage.asset import stage_asset
 from llmops_assets.stage.execution import DeployConfig, StageExecution
 from llmops_assets.stage.gate_evidence import release_now, verdict_on
 from resources.ledger import Conflict
+from resources.model_registry.interface import CHAMPION
 
 
 def make(run: StageExecution) -> ProductionEndpoint:
@@ -106,7 +107,7 @@ def _settle(run: StageExecution, rollout: Rollout) -> None:
     rollout.settle(lambda: run.ledger.serve(project, "production", release, run.revision))
     model = run.demand.records.get("registered_model")
     if isinstance(model, RegisteredModel):
-        run.tracking.set_alias(model.name, "champion", model.version)
+        run.registry.set_alias(model.name, CHAMPION, model.version)
 
 
 def describe(run: StageExecution, record: ProductionEndpoint) -> Mapping[str, Any]:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from llmops_assets.cli.context import CommandContext, CommandRefused, OptionalProject, Revision, answers, out
+from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.keys import short
 
 app = typer.Typer()
@@ -33,6 +34,8 @@ def check(
         here = CommandContext(project)
         sha = here.revision(revision)
         at = here.source.at(sha)
+        if lacking := [problem for part in at.config.parts if (problem := part.missing())]:
+            raise ConfigError([f"llmops.yaml at {short(sha)}: {problem}" for problem in lacking])
         missing = here.source.missing_data(at)
         if missing:
             raise CommandRefused(

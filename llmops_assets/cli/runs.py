@@ -23,6 +23,7 @@ from llmops_assets.domain.chain import STAGES
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.plan import Plan, prompt_retrains
 from llmops_assets.domain.provenance import trace
+from llmops_assets.domain.release import release_from_records
 from llmops_assets.domain.requests import Request
 from resources.ledger import Conflict
 
@@ -93,9 +94,7 @@ def run(
             key = next((s.key for s in here.plan(sha).stages if s.stage == rebuild), None)
             if key is None:
                 raise CommandRefused(f"{rebuild} cannot be rebuilt yet: its inputs do not exist at {short(sha)}")
-            from llmops_assets.domain.resolution import resolve_records
-
-            outputs = resolve_records(at.values, here.ledger.find, here.ledger.salt_of).outputs
+            outputs = here.ledger.resolve(at.values).outputs
             here.ledger.rebuild(STAGES[rebuild].key(at.values, outputs), reason or "")
         found = here.plan(sha)
         if found.nothing_to_do and not only:
@@ -245,13 +244,9 @@ def _subject(here: CommandContext, what: str) -> tuple[str, str | None]:
     if (found := here.ledger.revision_of_release(name, what)) is not None:
         return found
     revision = here.source.git.resolve(what)
-    from llmops_assets.domain.records import QuantizedArtifact
-    from llmops_assets.domain.release import release_of
-    from llmops_assets.domain.resolution import resolve_records
-
     values = here.source.at(revision).values
-    artifact = resolve_records(values, here.ledger.find, here.ledger.salt_of).records.get("quantized_artifact")
-    return revision, release_of(name, values, artifact).digest if isinstance(artifact, QuantizedArtifact) else None
+    release = release_from_records(name, values, here.ledger.resolve(values).records)
+    return revision, release.digest if release else None
 
 
 @app.command()

@@ -17,10 +17,8 @@ from llmops_assets.domain.approval import (
 )
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
-from llmops_assets.domain.records import QuantizedArtifact
-from llmops_assets.domain.release import release_of
+from llmops_assets.domain.release import release_from_records
 from llmops_assets.domain.requests import Request
-from llmops_assets.domain.resolution import resolve_records
 from resources.ledger import Ledger
 from resources.project_source.revisions import ProjectRepository
 
@@ -40,14 +38,14 @@ class Decided(Frozen):
 def ask_now(source: ProjectRepository, ledger: Ledger, revision: str) -> Ask | None:
     """What a person would be asked about a revision at this moment; None while it has no release."""
     project, values = source.project.name, source.at(revision).values
-    records = resolve_records(values, ledger.find, ledger.salt_of).records
-    artifact = records.get("quantized_artifact")
-    if not isinstance(artifact, QuantizedArtifact) or any(s not in records for s in REPORTS):
+    records = ledger.resolve(values).records
+    release = release_from_records(project, values, records)
+    if release is None or any(s not in records for s in REPORTS):
         return None
     champion, since = ledger.champion_since(project)
     return Ask(
         project=project,
-        release=release_of(project, values, artifact).digest,
+        release=release.digest,
         reports=tuple(records[s].outputs[""] for s in REPORTS),
         replaces=champion,
         since=since,

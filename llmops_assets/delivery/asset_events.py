@@ -13,8 +13,8 @@ from llmops_assets.delivery.run_tags import about_commit
 from llmops_assets.domain.chain import CHAIN, STAGES
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.plan import Plan
-from llmops_assets.domain.records import Event, QuantizedArtifact, Record
-from llmops_assets.domain.release import release_of
+from llmops_assets.domain.records import Event, Record
+from llmops_assets.domain.release import release_from_records
 from resources.ledger import Ledger
 from resources.project_source.revisions import ProjectRepository
 
@@ -129,11 +129,11 @@ def _source_events(
 def _standing(source: ProjectRepository, ledger: Ledger, plan: Plan) -> dict[str, Record]:
     """Of each event, what stands of it: where production serves this revision's release already."""
     serving, staged = (ledger.serving(plan.project, e) for e in ("production", "staging"))
-    key = plan["quantized_artifact"].key
-    artifact = ledger.find(key) if key else None
-    if serving is None or not isinstance(artifact, QuantizedArtifact):
+    if serving is None:
         return {}
-    if release_of(plan.project, source.at(plan.revision).values, artifact).digest != serving.release:
+    values = source.at(plan.revision).values
+    release = release_from_records(plan.project, values, ledger.resolve(values).records)
+    if release is None or release.digest != serving.release:
         return {}
     return {
         name: record

@@ -5,7 +5,6 @@ from contextlib import suppress
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.plan import Plan, Side, make_plan
 from llmops_assets.domain.records import AnyRecord
-from llmops_assets.domain.resolution import resolve_records
 from resources.artifact_store.store import ArtifactStore, StoreDenied
 from resources.ledger import Ledger
 from resources.project_source.errors import SourceError
@@ -26,9 +25,7 @@ def plan_revision(
     if base is not None:
         try:
             values = source.at(base).values
-            before = Side(
-                revision=base, values=values, outputs=resolve_records(values, ledger.find, ledger.salt_of).outputs
-            )
+            before = Side(revision=base, values=values, outputs=ledger.resolve(values).outputs)
         except (ConfigError, SourceError):
             before = None  # it cannot be explained against what cannot be read; the plan itself does not need it
     serving = ledger.serving(project, "production")

@@ -14,7 +14,6 @@ from llmops_assets.delivery.rollout import abandon
 from llmops_assets.delivery.run_tags import REQUEST_TAG, run_tags
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.requests import Request, RunState
-from llmops_assets.domain.resolution import resolve_records
 from llmops_assets.machine.disk_space import full, is_full, place_of
 from resources.assembly import Clients
 from resources.ledger import LedgerError
@@ -91,7 +90,7 @@ def end_work(instance: dg.DagsterInstance, clients: Clients, project: ProjectSou
     """Ends the run of a request that was closed, its programs and its share of production's traffic; what, in words."""
     ledger, source = clients.ledger, clients.sources(project)
     try:
-        keys = list(resolve_records(source.at(request.revision).values, ledger.find, ledger.salt_of).keys.values())
+        keys = list(ledger.resolve(source.at(request.revision).values).keys.values())
     except (ConfigError, SourceError):
         keys = []  # it cannot be read any more, so it had no program either
     ended = end_runs(instance, runs_of(instance, request), clients.compute, keys)

@@ -5,7 +5,6 @@ on the next, so that whoever finds it cut goes on from there.
 """
 
 import itertools
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from llmops_assets.config.project import ProjectConfig
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import Release
 from llmops_assets.domain.rollout import ProbeResult, RolloutPolicy, RolloutState, advance
+from llmops_assets.programs.data.rows import load_split, question
 from resources.ledger import Conflict, Ledger
 from resources.project_source.revisions import ProjectRevision
 from resources.serving.client import ask_many
@@ -26,6 +26,8 @@ CANARY_TOKENS = 64
 """Longest answer that a rollout asks for, in tokens."""
 HELD_OUT_ROWS = 64
 """Rows of the test set that a rollout asks."""
+HOLDS, LONGEST_AT_LEAST_S = 3, 60.0
+"""How many holds a step may take to get its answers, and how long it may take however short they are."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Rollout:
     answer_tokens: int
     """What answers may have: as many as the release was evaluated with, if that is not too long to wait for."""
     say: Callable[[str], None]
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
 
     def run(self, first: RolloutState) -> RolloutState:
         """Moves traffic until the release is promoted or returned. Resumes a rollout of it that was cut.
@@ -101,12 +105,12 @@ class Rollout:
     def _watch(self, inputs: "itertools.cycle[str]", hold: float) -> list[ProbeResult]:
         """Asks the candidate through the gateway, beside the users' traffic, for the hold and until it can be judged.
 
-        After three holds without enough answers it stops: too few never promote.
+        It stops without enough answers after three holds, or after a minute if that is longer: too few never promote.
         """
         url = self.serving.base_url(self.project, "production")
         headers = self.serving.candidate_headers(self.release.digest)
-        began = time.monotonic()
-        longest = max(3 * hold, 60.0)
+        began = self.clock()
+        longest = max(HOLDS * hold, LONGEST_AT_LEAST_S)
         # Clients mostly leave the length to the endpoint. Where it has a shorter one of its own, so does this one.
         own = self.release.serving.get("max_tokens")
         tokens = None if own and own < self.answer_tokens else self.answer_tokens
@@ -118,10 +122,10 @@ class Rollout:
                 sample = answer.sample(self.answer_tokens)
                 wrong = answer.release != self.release.digest
                 samples.append(sample.model_copy(update={"ok": False}) if wrong else sample)
-            waited = time.monotonic() - began
+            waited = self.clock() - began
             if waited >= longest or (waited >= hold and len(samples) >= self.policy.min_samples):
                 return samples
-            time.sleep(min(0.5, max(0.0, hold - waited)))
+            self.sleep(min(0.5, max(0.0, hold - waited)))
 
 
 def retire_others(serving: Serving, project: str, environment: str, keep: Sequence[str], drain: float) -> None:
@@ -163,12 +167,8 @@ def canary_tokens(config: ProjectConfig) -> int:
 
 
 def questions(at: ProjectRevision, data: Path | None) -> list[str]:
-    """The project's own: the inputs of its smoke tests, and of held-out rows, if there is a folder with them."""
+    """The project's own: the inputs of its smoke tests, and those of held-out rows, if there is a folder with them."""
     asked = [str(t["input"]) for t in at.smoke_tests if t.get("expect", {}).get("status", 200) == 200]
     if data is None:
         return asked
-    with (data / "test.jsonl").open() as file:
-        rows = [json.loads(line) for line in itertools.islice(file, HELD_OUT_ROWS)]
-    return asked + [
-        r["input"] if "input" in r else next(m["content"] for m in r["messages"] if m["role"] == "user") for r in rows
-    ]
+    return asked + [question(row) for row in load_split(data, "test")[:HELD_OUT_ROWS]]

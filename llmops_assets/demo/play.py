@@ -26,6 +26,7 @@ from llmops_assets.delivery.progress import progress_text
 from llmops_assets.delivery.run_tags import REQUEST_TAG, REVISION_TAG
 from llmops_assets.demo.acts import Act, Ran, acts
 from llmops_assets.demo.users import Users
+from llmops_assets.domain.chain import STAGES
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import Measured
 from llmops_assets.domain.requests import Request
@@ -38,14 +39,6 @@ NAME = "docstring-summarizer"
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / NAME
 ACT_TIMEOUT_S = 900.0
 TICK_S = 15.0
-PROGRAMS = {
-    "ci_report": "ci",
-    "dataset_version": "dataset",
-    "fine_tuned_checkpoint": "train",
-    "evaluation_report": "evaluate",
-    "quantized_artifact": "quantize",
-    "served_evaluation_report": "served_evaluate",
-}
 MARKER = "made-by-llmops-demo"
 out = Console(highlight=False, soft_wrap=True)
 
@@ -219,7 +212,7 @@ def _progress(stage: DemoLocation, instance: dg.DagsterInstance, request: Reques
         e.step_key for e in instance.all_logs(request.run_id, of_type=dg.DagsterEventType.STEP_START) if e.step_key
     ]
     name = started[-1].split("__")[-1] if started else "starting"
-    program = PROGRAMS.get(name, "none")
+    program = STAGES[name].program if name in STAGES else None
     files = sorted((stage.settings.home / "jobs").glob(f"{program}-*/progress.jsonl"), key=lambda p: p.stat().st_mtime)
     lines = files[-1].read_text().splitlines() if files else []
     return f"{name}: {progress_text(json.loads(lines[-1]))}" if lines else name

@@ -22,6 +22,10 @@ class Stage:
     after: tuple[str, ...] = ()  # order only: neither read nor checked
     sources: tuple[str, ...] = ()  # external sources in Dagster's graph: "repository", "data"
     kind: Literal["work", "event"] = "work"
+    program: str | None = None
+    """The module of `llmops_assets.programs` that does the work in a process of its own."""
+    heavy: str = ""
+    """What makes it heavy, in a word: it takes the one slot for heavy programs, or a pod of its own. Empty: light."""
     does: str = field(default="", compare=False)
 
     @property
@@ -51,6 +55,7 @@ CHAIN: tuple[Stage, ...] = (
         1,
         values=("tree",),
         sources=("repository",),
+        program="ci",
         does="Lints and tests the project's own code in a process without the location's secrets, validates its "
         "configuration and renders its prompts.",
     ),
@@ -59,6 +64,7 @@ CHAIN: tuple[Stage, ...] = (
         1,
         values=("data", "model.base"),
         sources=("data",),
+        program="dataset",
         does="Pulls the data at the revision and checks schema, empty fields, duplicates, leakage and lengths.",
     ),
     Stage(
@@ -67,6 +73,8 @@ CHAIN: tuple[Stage, ...] = (
         values=("model.base", "training", "training.prompt"),
         records=("dataset_version.train", "dataset_version.validation"),
         requires=("ci_report", "dataset_version"),
+        program="train",
+        heavy="Training.",
         does="Fine-tunes the base model (LoRA or full), or uses it unchanged. Resumes after a crash.",
     ),
     Stage(
@@ -74,6 +82,8 @@ CHAIN: tuple[Stage, ...] = (
         1,
         values=("prompt", "evaluation"),
         records=("fine_tuned_checkpoint", "dataset_version.test"),
+        program="evaluate",
+        heavy="Evaluation of the checkpoint.",
         does="Evaluates the checkpoint on the held-out rows and compares it with the champion.",
     ),
     Stage(
@@ -90,6 +100,8 @@ CHAIN: tuple[Stage, ...] = (
         values=("quantization",),
         records=("fine_tuned_checkpoint",),
         requires=("registered_model",),
+        program="quantize",
+        heavy="Merge and quantization.",
         does="Merges adapters into the base model and quantizes it for the engine that will serve it.",
     ),
     Stage(
@@ -97,6 +109,8 @@ CHAIN: tuple[Stage, ...] = (
         1,
         values=("prompt", "evaluation", "engine"),
         records=("quantized_artifact", "dataset_version.test"),
+        program="served_evaluate",
+        heavy="Evaluation on the serving engine.",
         does="Measures the same metrics on the serving engine, token parity, size, tokens/s and latency.",
     ),
     Stage(
@@ -139,9 +153,7 @@ CHAIN: tuple[Stage, ...] = (
 
 STAGES: Mapping[str, Stage] = {stage.name: stage for stage in CHAIN}
 WORK: tuple[Stage, ...] = tuple(s for s in CHAIN if s.kind == "work")
-HEAVY: frozenset[str] = frozenset(
-    {"fine_tuned_checkpoint", "evaluation_report", "quantized_artifact", "served_evaluation_report"}
-)
+HEAVY: frozenset[str] = frozenset(s.name for s in CHAIN if s.heavy)
 
 
 def judges_of(name: str) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, WithJsonSchema, model_validator
 
 from llmops_assets.domain.formatting import figure
+from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen, Strict, number_or_text
 from llmops_assets.domain.records import Check, Measured
 
@@ -94,8 +95,10 @@ class Verdict(Frozen):
     report: str | None = Field(description="Digest of the report; None if there was none.")
     champion: str | None = Field(description="Release digest of the champion at that moment.")
     failures: tuple[str, ...] = ()
-    reasons: tuple[str, ...] = Field(
-        default=(), description="Conditions that held, and conditions that were skipped, with the reason."
+    reasons: tuple[str, ...] = Field(default=(), description="Conditions that held.")
+    skipped: tuple[str, ...] = Field(
+        default=(),
+        description="Conditions that did not apply at that moment, and why. Older verdicts have them among reasons.",
     )
 
     @property
@@ -105,11 +108,26 @@ class Verdict(Frozen):
     @property
     def text(self) -> str:
         """All reasons on one line: the failures if any, otherwise what held."""
-        return "; ".join(self.failures or self.reasons) or "no gate applies"
+        return "; ".join(self.failures or (*self.reasons, *self.skipped)) or "no gate applies"
 
     def markdown(self) -> str:
-        lines = [f"- ❌ {f}" for f in self.failures] + [f"- ✅ {r}" for r in self.reasons]
+        signs = {"❌": self.failures, "✅": self.reasons, "➖": self.skipped}
+        lines = [f"- {sign} {text}" for sign, texts in signs.items() for text in texts]
         return "\n".join(lines) or "- no gate applies"
+
+
+class GateResult(Frozen):
+    """The result of one condition of a gate."""
+
+    outcome: Literal["passed", "failed", "skipped"]
+    text: str
+
+
+class NoReference(Frozen):
+    """There is no value to compare with: that fails, unless the comparison does not apply at this moment."""
+
+    outcome: Literal["failed", "skipped"]
+    why: str
 
 
 class Champion(Frozen):
@@ -138,64 +156,73 @@ def judge(subject: str, gates: Sequence[Gate], of: Of, evidence: Judged) -> Verd
     base = {"subject": subject, "champion": champion.release if champion else None}
     if evidence.report is None:
         return Verdict(**base, report=None, failures=(f"no report on {subject}",))
-    failures: list[str] = []
-    reasons: list[str] = []
-    for gate in (g for g in gates if g.of == of):
-        bad, good = _one(gate, evidence, evidence.report)
-        failures += bad
-        reasons += good
-    return Verdict(**base, report=evidence.report.digest, failures=tuple(failures), reasons=tuple(reasons))
+    results = [r for gate in gates if gate.of == of for r in _results(gate, evidence, evidence.report)]
+
+    def texts(outcome: str) -> tuple[str, ...]:
+        return tuple(r.text for r in results if r.outcome == outcome)
+
+    return Verdict(
+        **base,
+        report=evidence.report.digest,
+        failures=texts("failed"),
+        reasons=texts("passed"),
+        skipped=texts("skipped"),
+    )
 
 
-def _one(gate: Gate, evidence: Judged, report: Measured) -> tuple[list[str], list[str]]:
+def _results(gate: Gate, evidence: Judged, report: Measured) -> list[GateResult]:
+    """One result for each condition of the gate, or a failure if the metric has no value."""
     metric = next((m for m in report.metrics if m.name == gate.metric), None)
     if metric is None:
         known = ", ".join(m.name for m in report.metrics) or "none"
-        return [f"{gate.metric} was not measured (measured: {known})"], []
+        return [GateResult(outcome="failed", text=f"{gate.metric} was not measured (measured: {known})")]
     if not math.isfinite(metric.value):
-        return [f"{gate.metric} is {metric.value}, not a finite number"], []
-    bad: list[str] = []
-    good: list[str] = []
+        text = f"{gate.metric} is {metric.value}, not a finite number"
+        return [GateResult(outcome="failed", text=text)]
+    results: list[GateResult] = []
 
     def note(holds: bool, text: str) -> None:
-        (good if holds else bad).append(text)
+        results.append(GateResult(outcome="passed" if holds else "failed", text=text))
 
-    shown = f"{gate.metric} {figure(metric.value)}"
+    measured = f"{gate.metric} {figure(metric.value)}"
     if gate.at_least is not None:
-        note(metric.value >= gate.at_least, f"{shown}, minimum {figure(gate.at_least)}")
+        note(metric.value >= gate.at_least, f"{measured}, minimum {figure(gate.at_least)}")
     if gate.at_most is not None:
-        note(metric.value <= gate.at_most, f"{shown}, limit {figure(gate.at_most)}")
+        note(metric.value <= gate.at_most, f"{measured}, limit {figure(gate.at_most)}")
     if gate.no_worse_than:
-        reference, why = _reference(gate, evidence, report)
-        if reference is None:
-            note(why.startswith("skipped"), f"{shown} against {gate.no_worse_than}: {why}")
+        reference = _reference(gate, evidence, report)
+        if isinstance(reference, NoReference):
+            why = f"skipped: {reference.why}" if reference.outcome == "skipped" else reference.why
+            text = f"{measured} against {gate.no_worse_than}: {why}"
+            results.append(GateResult(outcome=reference.outcome, text=text))
         else:
             slack = gate.tolerance().of(reference)
             holds = metric.value >= reference - slack if metric.higher_is_better else metric.value <= reference + slack
-            note(holds, f"{shown}, {gate.no_worse_than} {figure(reference)}, margin {gate.tolerance()}")
-    return bad, good
+            note(holds, f"{measured}, {gate.no_worse_than} {figure(reference)}, margin {gate.tolerance()}")
+    return results
 
 
-def _reference(gate: Gate, evidence: Judged, report: Measured) -> tuple[float | None, str]:
-    """The reference value, or None and the reason: "skipped …" passes, anything else fails."""
+def _reference(gate: Gate, evidence: Judged, report: Measured) -> float | NoReference:
+    """The figure to compare with."""
     if gate.no_worse_than == "unquantized":
         other = evidence.unquantized
         if other is None:
-            return None, "the checkpoint's own report is missing"
+            return NoReference(outcome="failed", why="the checkpoint's own report is missing")
     elif evidence.has_served:
-        return None, "skipped: this release has served production before"
+        return NoReference(outcome="skipped", why="this release has served production before")
     elif evidence.champion is None:
-        return None, "skipped: there is no champion yet"
+        return NoReference(outcome="skipped", why="there is no champion yet")
     else:
         other = evidence.champion.report
         if other is None:
-            return None, f"the champion {evidence.champion.release[:12]} has no readable report on these rows"
+            champion = short(evidence.champion.release)
+            return NoReference(outcome="failed", why=f"the champion {champion} has no readable report on these rows")
     if (other.test_digest, other.metrics_digest) != (report.test_digest, report.metrics_digest):
-        return None, "its report is on other rows or other metrics"
+        return NoReference(outcome="failed", why="its report is on other rows or other metrics")
     value = other.value(gate.metric)
     if value is None or not math.isfinite(value):
-        return None, "its report does not contain this metric"
-    return value, ""
+        return NoReference(outcome="failed", why="its report does not contain this metric")
+    return value
 
 
 def judge_checks(subject: str, report: str | None, checks: Sequence[Check] | None) -> Verdict:

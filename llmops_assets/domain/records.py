@@ -39,6 +39,11 @@ class Record(Frozen):
         raise NotImplementedError(f"{type(self).__name__} declares no outputs")
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """What a trace tells of it, beside who made it."""
+        return {}
+
+    @property
     def made(self) -> str | None:
         """URI of the stage's artifact: if it is damaged, the stage must run again."""
         return getattr(self, "uri", None)
@@ -87,10 +92,14 @@ class DatasetVersion(Record):
     def outputs(self) -> dict[str, str]:
         return {"train": self.train.digest, "validation": self.validation.digest, "test": self.test.digest}
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"rows": {"train": self.train.rows, "validation": self.validation.rows, "test": self.test.rows}}
+
 
 class Checkpoint(Record):
     stage: Literal["fine_tuned_checkpoint"] = "fine_tuned_checkpoint"
-    method: Literal["lora", "full", "none"]
+    method: str = Field(description="The training method, by its name in the catalog.")
     uri: str = Field(description="safetensors and tokenizer; for LoRA only the adapter.")
     digest: str
     base: str = Field(description="Version of the base model: DVC md5, or hub name and commit.")
@@ -115,6 +124,10 @@ class Checkpoint(Record):
     @property
     def artifacts(self) -> tuple[str, ...]:
         return (self.uri, self.base_uri)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"digest": self.digest, "uri": self.uri, "base": self.base}
 
 
 class Metric(Frozen):
@@ -146,6 +159,10 @@ class Measured(Record):
 
     def value(self, metric: str) -> float | None:
         return next((m.value for m in self.metrics if m.name == metric), None)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"report": self.uri, "metrics": {m.name: m.value for m in self.metrics}}
 
 
 class EvaluationReport(Measured):
@@ -196,6 +213,10 @@ class RegisteredModel(Record):
     def outputs(self) -> dict[str, str]:
         return {"": self.checkpoint_digest}
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"name": self.name, "version": self.version, "uri": self.model_uri}
+
 
 class QuantizedArtifact(Record):
     stage: Literal["quantized_artifact"] = "quantized_artifact"
@@ -212,6 +233,10 @@ class QuantizedArtifact(Record):
     @property
     def outputs(self) -> dict[str, str]:
         return {"": self.digest}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"digest": self.digest, "uri": self.uri, "scheme": self.scheme}
 
 
 class Release(Frozen):
@@ -260,6 +285,10 @@ class ReleaseApproval(Event):
     environment: str
     replaces: str | None = Field(description="Release digest of the champion that it replaces.")
     reports: tuple[str, ...] = Field(description="Digests of the reports that the decision is based on.")
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"decision": self.decision, "by": self.by, "reason": self.reason, "replaces": self.replaces}
 
 
 class ProductionEndpoint(Event):

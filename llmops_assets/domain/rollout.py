@@ -4,7 +4,6 @@
 next, so that an interrupted rollout resumes where it stopped.
 """
 
-import math
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -12,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from llmops_assets.domain.models import Frozen, Strict, number_or_text
+from llmops_assets.domain.percentiles import percentile
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -173,13 +173,6 @@ def rollback_policy(policy: RolloutPolicy) -> RolloutPolicy:
         analysis=tuple(a for a in policy.analysis if a.metric in ("error_rate", "empty_rate")),
         min_samples=min(policy.min_samples, 8),
     )
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The nearest-rank percentile; `values` must not be empty."""
-    ordered = sorted(values)
-    rank = math.ceil(round(share * len(ordered), 9))  # 0.07 * 100 is 7.000000000000001, whose rank is 7
-    return ordered[min(len(ordered), max(1, rank)) - 1]
 
 
 def analyse(policy: RolloutPolicy, samples: Sequence[ProbeResult]) -> tuple[tuple[str, ...], tuple[str, ...]]:

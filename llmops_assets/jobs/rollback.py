@@ -26,6 +26,7 @@ from resources.artifact_store.store import ArtifactStore, StoreError
 from resources.assembly import RESOURCE_KEYS, Clients
 from resources.compute.interface import hardware_class
 from resources.ledger import Conflict, Ledger
+from resources.model_registry.interface import CHAMPION
 from resources.project_source.identity import local_identity
 from resources.project_source.revisions import ProjectRevision
 from resources.serving.local.serving import ServingError
@@ -131,7 +132,7 @@ def _move(
     ), reason, by)  # fmt: skip
     model = ledger.records_of(name, revision).get("registered_model")
     if isinstance(model, RegisteredModel):
-        clients.tracking.set_alias(model.name, "champion", model.version)
+        clients.registry.set_alias(model.name, CHAMPION, model.version)
     return (
         f"production rolled back from {short(present.release)} to {short(target)} of {short(revision)} "
         f"({reason}); {short(present.release)} is held"

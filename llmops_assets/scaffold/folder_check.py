@@ -15,6 +15,8 @@ from llmops_assets.config.project import (
 )
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.prompt import PromptError, check_prompt
+from llmops_assets.programs.models.base_model_check import problem_of_files
+from resources.project_source.dvc_files import is_tracked
 
 
 def check_folder(folder: Path) -> ProjectConfig:
@@ -27,7 +29,7 @@ def check_folder(folder: Path) -> ProjectConfig:
     if not file.is_file():
         raise ConfigError([f"{file}: no such file"])
     config = parse_config(file.read_text(), str(file))
-    problems: list[str] = []
+    problems = [f"{file}: {problem}" for part in config.parts if (problem := part.missing())]
     for prompt in {config.prompt, config.training_prompt} - {None}:
         try:
             check_prompt((folder / str(prompt)).read_text())
@@ -49,11 +51,22 @@ def check_folder(folder: Path) -> ProjectConfig:
     data = [config.data.train, config.data.validation, config.data.test]
     data += [config.model.base.path] if isinstance(config.model.base, BaseModelPath) else []
     for name in data:
-        if name and not (folder / name).exists() and not (folder / f"{name}.dvc").exists():
+        if name and not (folder / name).exists() and not is_tracked(folder, name):
             problems.append(f"{folder / name}: neither exists nor is tracked by DVC; `dvc add {name}`")
+    if problem := _problem_of_base(folder, config):
+        problems.append(problem)
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def _problem_of_base(folder: Path, config: ProjectConfig) -> str | None:
+    """Whether the model can be converted, too, depends on the settings of where it will run, not on the folder."""
+    base = config.model.base
+    if not isinstance(base, BaseModelPath) or not _holds_something(folder / base.path):
+        return None
+    problem = problem_of_files(folder / base.path)
+    return f"{folder / base.path}: {problem} (model.base.path)" if problem else None
 
 
 def still_to_do(folder: Path, config: ProjectConfig) -> list[str]:
@@ -65,10 +78,14 @@ def still_to_do(folder: Path, config: ProjectConfig) -> list[str]:
 def lacks_base(folder: Path, config: ProjectConfig) -> str | None:
     """The path where the base model is missing; None if the folder, DVC or the hub has it."""
     base = config.model.base
-    if not isinstance(base, BaseModelPath) or (folder / f"{base.path}.dvc").exists():
+    if not isinstance(base, BaseModelPath) or is_tracked(folder, base.path):
         return None
     there = folder / base.path
-    return base.path if there.is_dir() and not any(there.iterdir()) else None
+    return base.path if there.is_dir() and not _holds_something(there) else None
+
+
+def _holds_something(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def base_remedy(path: str) -> str:

@@ -18,7 +18,9 @@ from llmops_assets.config.json_schema import SCHEMA_FILE, as_text, project_schem
 from llmops_assets.config.project import CONFIG_FILE, BaseModelPath, ProjectConfig, parse_config
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.models import Frozen
+from llmops_assets.domain.weights import OTHER_FORMATS
 from llmops_assets.programs.models.base_model_check import problem_of
+from resources.project_source.dvc_files import is_tracked
 from resources.project_source.working_copy import WorkingCopy
 
 NAME = r"[a-z][a-z0-9-]{0,62}"
@@ -39,10 +41,8 @@ UNITS = (
 COUNTS = range(2, 20)
 HELD_OUT = 6
 """Every sixth fact is a test row: 18 counts of ten units give 150 training rows and 30 test rows."""
-NOT_NEEDED = shutil.ignore_patterns(
-    *(".*", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.onnx", "*.gguf", "onnx")
-)
-"""Files of hub folders that are not copied: the same weights in other formats, and pickles."""
+NOT_NEEDED = shutil.ignore_patterns(".*", "onnx", *(f"*{suffix}" for suffix in OTHER_FORMATS))
+"""What hub folders hold beside a model's files: the same weights in other formats, and notes of the hub's own."""
 
 
 class Scaffolded(Frozen):
@@ -135,16 +135,17 @@ def _contents(folder: Path, name: str) -> Iterator[tuple[str, str]]:
         yield path, templates.joinpath(template).read_text(encoding="utf-8")
     train, test = facts()
     # Next to existing rows of another task, the starter rows would be wrong.
-    theirs = [p for p, text in ((TRAIN, train), (TEST, test)) if _is_of_others(folder / p, text)]
+    theirs = [p for p, text in ((TRAIN, train), (TEST, test)) if _is_of_others(folder, p, text)]
     yield from ((p, t) for p, t in ((TRAIN, train), (TEST, test)) if not theirs or p in theirs)
     yield SCHEMA_FILE, as_text(project_schema())
     text = templates.joinpath("llmops.yaml.jinja").read_text(encoding="utf-8")
     yield CONFIG_FILE, Environment(keep_trailing_newline=True, autoescape=False).from_string(text).render(name=name)
 
 
-def _is_of_others(file: Path, text: str) -> bool:
+def _is_of_others(folder: Path, path: str, text: str) -> bool:
+    file = folder / path
     if not file.exists():
-        return file.with_name(f"{file.name}.dvc").exists()
+        return is_tracked(folder, path)
     return file.stat().st_size != len(text.encode()) or file.read_text(encoding="utf-8") != text
 
 
@@ -175,7 +176,7 @@ def _write_new(file: Path, text: str) -> bool:
 def _check_base(base: Path, converter: str | None) -> None:
     if not base.is_dir():
         raise ConfigError([f"--base {base}: no such folder; it must contain config.json, safetensors and a tokenizer"])
-    if problem := problem_of(base, converter):
+    if problem := problem_of(base, converter=converter):
         raise ConfigError([f"--base {base}: {problem}"])
 
 
@@ -184,7 +185,7 @@ def _place_base(folder: Path, config: ProjectConfig, base: Path | None) -> list[
         return [f"--base {base} was not copied: llmops.yaml uses {config.model.base.hub} from the hub"] if base else []
     target = folder / config.model.base.path
     if base is None or base.resolve() == target.resolve():
-        if not target.exists() and not (folder / f"{config.model.base.path}.dvc").exists():
+        if not target.exists() and not is_tracked(folder, config.model.base.path):
             target.mkdir(parents=True)
             _write_new(target.parent / ".gitignore", f"/{target.name}\n")  # weights never go into Git
         return []

@@ -22,7 +22,6 @@ from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.records import AnyRecord, MadeBy, Record
 from llmops_assets.domain.requests import Request
-from llmops_assets.domain.resolution import ResolvedRecords, resolve_records
 from resources.artifact_store.store import Artifact, StoreError
 from resources.assembly import Clients
 from resources.compute.interface import Finished, Job, hardware_class
@@ -74,7 +73,8 @@ class StageExecution:
         self.context, self.project, self.stage, self.config = context, project, stage, config
         clients = Clients.of(context.resources)
         self.settings, self.store, self.compute = clients.settings, clients.store, clients.compute
-        self.serving, self.tracking, self.source = clients.serving, clients.tracking, clients.sources(project)
+        self.serving, self.tracking, self.registry = clients.serving, clients.tracking, clients.registry
+        self.source = clients.sources(project)
         self.ledger = clients.ledger.patient(LEDGER_PATIENCE_S, context.log.warning)
         self.log = context.log
         self.run_id = context.run.run_id
@@ -86,7 +86,7 @@ class StageExecution:
         self.request = self._claim()
         self.revision = self._pin()
         self.at: ProjectRevision = self.source.at(self.revision)
-        self.demand: ResolvedRecords = resolve_records(self.at.values, self.ledger.find, self.ledger.salt_of)
+        self.demand = self.ledger.resolve(self.at.values)
 
     def _claim(self) -> Request | None:
         name = self.context.run.tags.get(REQUEST_TAG)

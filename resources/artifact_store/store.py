@@ -21,6 +21,7 @@ from typing import Any
 
 from llmops_assets.domain.keys import digest
 from llmops_assets.domain.models import Frozen
+from llmops_assets.domain.weights import pickles
 from llmops_assets.machine.disk_space import DiskFull, full, is_full, place_of
 
 MANIFEST = ".manifest.json"
@@ -35,7 +36,6 @@ _SMALL = 8 * 2**20
 _PARTIAL = ".part"
 _ABANDONED_S = 24 * 3600.0
 """An upload to a folder that nobody has touched for so long was killed, and nobody took it up again."""
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
 class StoreError(Exception):
@@ -112,9 +112,8 @@ class ArtifactStore:
         paths = sorted(p for p in folder.rglob("*") if p.is_file())
         if not paths:
             raise StoreError(f"{folder} is empty: there is nothing to store")
-        for path in paths:
-            if path.suffix.lower() in _PICKLES:
-                raise StoreError(f"{path.name}: pickles are never stored; write safetensors or GGUF")
+        if found := pickles(p.name for p in paths):
+            raise StoreError(f"{', '.join(found)}: pickles are never stored; write safetensors or GGUF")
         with ThreadPoolExecutor(_WORKERS) as pool:
             hashes = list(pool.map(sha256_file, paths))
         files = tuple(

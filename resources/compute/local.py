@@ -19,6 +19,7 @@ from pathlib import Path
 
 import psutil
 
+from llmops_assets.config.settings import Settings
 from llmops_assets.domain.keys import short
 from llmops_assets.machine.disk_space import DiskFull, full, has_no_room, says_full
 from llmops_assets.machine.processes import PASSIVE_OPENMP
@@ -27,6 +28,7 @@ from resources.compute.interface import Finished, Job, OnProgress, ProgramError
 
 ALLOWED_ENVIRONMENT = (
     "PATH",
+    "PYTHONPATH",
     "LANG",
     "LC_ALL",
     "LC_CTYPE",
@@ -52,6 +54,10 @@ class LocalCompute:
 
     def __init__(self, home: Path, threads: int | None = None, poll_s: float = 0.2, one_heavy: bool = True):
         self.jobs, self.threads, self.poll_s, self.one_heavy = home / "jobs", threads, poll_s, one_heavy
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "LocalCompute":
+        return cls(settings.home, settings.compute.threads, one_heavy=settings.profile == "local")
 
     def folder(self, name: str) -> Path:
         return self.jobs / name

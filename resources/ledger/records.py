@@ -1,11 +1,14 @@
 """Stage records, committed once per key, and the lineage edges from revisions to records."""
 
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 from pydantic import ValidationError
 
 from llmops_assets.domain.provenance import Edge
 from llmops_assets.domain.records import AnyRecord, Record, parse_record
+from llmops_assets.domain.resolution import ResolvedRecords, resolve_records
 from resources.ledger import sql
 from resources.ledger.transactions import Transactions
 
@@ -18,6 +21,10 @@ class Records(Transactions):
         with self._read() as c:
             body = c.execute(sql.select(sql.records.c.body).where(sql.records.c.key == key)).scalar()
         return _parsed(body)[0] if body else None
+
+    def resolve(self, values: Mapping[str, Any]) -> ResolvedRecords:
+        """The records that a revision with these values demands, as far as they exist."""
+        return resolve_records(values, self.find, self.salt_of)
 
     def unreadable(self, key: str) -> str | None:
         """Why this version of the code cannot read the record under a key; None if it can, or there is no record."""

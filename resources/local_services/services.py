@@ -21,7 +21,7 @@ from llmops_assets.config.settings import Settings
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.machine.supervisor import Process, Program, Supervisor
 from llmops_assets.machine.unix_sockets import NotPrivate, make_socket_folder, socket_folder
-from resources.tracking.mlflow import Tracking
+from resources.tracking.mlflow_server import MlflowServer
 
 LOCATION = "llmops_assets.definitions"
 CODE_SERVER, DAEMON = "resources.local_services.code_server", "resources.local_services.daemon"
@@ -73,7 +73,7 @@ def _make_history(home: Path) -> None:
         instance.get_latest_materialization_event(dg.AssetKey("none"))
 
 
-def _make_tracking(tracking: Tracking) -> None:
+def _make_tracking(tracking: MlflowServer) -> None:
     """Creates MLflow's database, before its server and a run's worker both try to."""
     if tracking.database is not None and not tracking.database.exists():
         assert tracking.client
@@ -98,7 +98,7 @@ def start(settings: Settings, dagster_port: int, mlflow_port: int | None, say: C
             supervisor.end_left_behind()  # leftover processes may hold the ports
             _make_history(dagster_home(settings))
             if mlflow_port is not None:
-                _make_tracking(Tracking(settings.mlflow_uri))
+                _make_tracking(MlflowServer(settings.mlflow_uri))
         running = supervisor.processes()
         for service in services:
             if service.name not in running and service.port is not None and not port_is_free(service.port):

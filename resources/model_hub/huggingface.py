@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from llmops_assets.domain.weights import HUB_FILES
 from resources.project_source.errors import SourceError
 
 
@@ -24,7 +25,7 @@ def download_base_model(home: Path, name: str, revision: str) -> Path:
             name,
             revision=revision,
             local_dir=folder,
-            allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"],
+            allow_patterns=list(HUB_FILES),
         )
     except (HfHubHTTPError, OSError) as error:
         raise SourceError(

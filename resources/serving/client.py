@@ -13,6 +13,7 @@ from pydantic import Field
 
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.rollout import ProbeResult
+from llmops_assets.programs.engines.chat_stream import ChatStream
 from resources.serving.local.envoy_config import RELEASE_HEADER
 
 if TYPE_CHECKING:
@@ -101,62 +102,41 @@ def _ask(
     body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": text}], "temperature": 0}
     body |= {"max_tokens": max_tokens} if max_tokens else {}
     body |= {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
-    seen: dict[str, Any] = {
-        "status": 0,
-        "text": "",
-        "release": None,
-        "first_token_s": None,
-        "tokens": 0,
-        "finish_reason": None,
-    }
     began = time.monotonic()
-    finished, error = False, ""
+    status, release, finished, error = 0, None, False, ""
+    said: dict[str, Any] = {}
+    streamed = ChatStream(began)
     try:
         with client.stream("POST", f"{base_url}/chat/completions", json=body, headers=dict(headers)) as response:
-            seen |= {"status": response.status_code, "release": response.headers.get(RELEASE_HEADER)}
-            if response.status_code != 200:
+            status, release = response.status_code, response.headers.get(RELEASE_HEADER)
+            if status != 200:
                 error = response.read().decode(errors="replace")[:1000]
             elif stream:
-                finished, error = _read_stream(response, seen, began, timeout)
+                streamed.read(response.iter_lines(), timeout)
+                finished, error = streamed.whole, streamed.error
             else:
-                finished, error = _read_whole(response.read(), seen)
-    except (httpx.HTTPError, ValueError, KeyError, TypeError, IndexError) as fault:
+                said = _read_whole(response.read())
+                finished = bool(said["finish_reason"])
+                error = "" if finished else "the answer has no finish_reason"
+    except (httpx.HTTPError, ValueError, KeyError, TypeError, IndexError, AttributeError) as fault:
         error = f"{type(fault).__name__}: {fault}"
     latency_s = time.monotonic() - began
-    broken = seen["status"] == 200 and not finished
-    return Answer(ok=finished, latency_s=latency_s, broken=broken, error=error, **seen)
+    if stream:
+        said = {
+            "text": streamed.text,
+            "tokens": streamed.tokens or streamed.pieces,
+            "finish_reason": streamed.finish_reason,
+            "first_token_s": streamed.first_piece_s,
+        }
+    broken = status == 200 and not finished
+    return Answer(ok=finished, status=status, release=release, latency_s=latency_s, broken=broken, error=error, **said)
 
 
-def _read_whole(body: bytes, seen: dict[str, Any]) -> tuple[bool, str]:
+def _read_whole(body: bytes) -> dict[str, Any]:
     answer = json.loads(body)
     choice = answer["choices"][0]
-    seen |= {
+    return {
         "text": choice["message"].get("content") or "",
         "tokens": answer.get("usage", {}).get("completion_tokens", 0),
         "finish_reason": choice.get("finish_reason"),
     }
-    return (True, "") if choice.get("finish_reason") else (False, "the answer has no finish_reason")
-
-
-def _read_stream(response: "httpx.Response", seen: dict[str, Any], began: float, timeout: float) -> tuple[bool, str]:
-    """Whether the stream ended as it should: with a finish_reason and [DONE]; and if not, why."""
-    for line in response.iter_lines():
-        if time.monotonic() - began > timeout:
-            return False, f"the answer took longer than {timeout:g} s"
-        if line.startswith("error:"):
-            return False, line[:1000]
-        if not line.startswith("data:"):
-            continue
-        data = line.removeprefix("data:").strip()
-        if data == "[DONE]":
-            return (True, "") if seen["finish_reason"] else (False, "the stream has no finish_reason")
-        event = json.loads(data)
-        if "error" in event:
-            return False, json.dumps(event["error"])[:1000]
-        for choice in event.get("choices", ()):
-            seen["finish_reason"] = choice.get("finish_reason") or seen["finish_reason"]
-            if piece := choice.get("delta", {}).get("content"):
-                seen["first_token_s"] = seen["first_token_s"] or time.monotonic() - began
-                seen |= {"text": seen["text"] + piece, "tokens": seen["tokens"] + 1}
-        seen["tokens"] = (event.get("usage") or {}).get("completion_tokens") or seen["tokens"]
-    return False, "the stream ended without [DONE]"

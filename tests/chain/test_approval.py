@@ -19,7 +19,7 @@ from llmops_assets.config.settings import dump_settings
 from llmops_assets.delivery.approvals import ask_now
 from llmops_assets.domain.approval import Decision
 from resources.serving.client import ask
-from tests.projects import Outcome, Project, Watched, World
+from tests.support.projects import Outcome, Project, Watched, World
 
 ADA, EVE = "ada@example.com", "eve@example.com"
 AFTER = {"release_approval", "production_endpoint", "endpoint_health"}

@@ -13,8 +13,8 @@ import pytest
 
 from llmops_assets.domain.requests import Request
 from llmops_assets.domain.rollout import RolloutState
-from tests.live import Live, Users, wait_for
-from tests.projects import Project
+from tests.support.live import Live, Users, wait_for
+from tests.support.projects import Project
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("daemon")]
 BURST = 30

@@ -20,7 +20,7 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver, S
 from dagster._core.loader import LoadingContextForTest
 
 from llmops_assets.domain.chain import CHAIN, STAGES
-from tests.projects import Outcome, Project, World, free_port
+from tests.support.projects import Outcome, Project, World, free_port
 
 pytestmark = pytest.mark.timeout(600)
 ENDS = {"staging_endpoint", "smoke_test_report", "release_approval", "production_endpoint", "endpoint_health"}

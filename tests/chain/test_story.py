@@ -13,7 +13,7 @@ from dagster import AssetKey, RunsFilter
 from llmops_assets.cli.execution import execute
 from llmops_assets.delivery.run_tags import REQUEST_TAG
 from llmops_assets.domain.records import Checkpoint, EvaluationReport, RegisteredModel
-from tests.projects import Outcome, Project, Watched, World, rows, write_rows
+from tests.support.projects import Outcome, Project, Watched, World, rows, write_rows
 
 ALL = {
     "ci_report", "dataset_version", "fine_tuned_checkpoint", "evaluation_report", "registered_model",

@@ -19,10 +19,10 @@ from llmops_assets.delivery.planning import plan_revision
 from llmops_assets.delivery.request_runs import run_request
 from llmops_assets.domain.plan import Plan
 from resources.ledger import schema as tables
-from tests.projects import Outcome, Project, World
+from tests.support.projects import Outcome, Project, World
 
 pytestmark = pytest.mark.timeout(300)
-V1 = Path(__file__).parents[1] / "resources" / "ledger_v1.sql"
+V1 = Path(__file__).parents[1] / "resources" / "ledger" / "ledger_v1.sql"
 SENSORS = ("zoo_git", "zoo_dvc", "zoo_carry_on")
 
 

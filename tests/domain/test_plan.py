@@ -10,7 +10,7 @@ from llmops_assets.domain.chain import CHAIN, STAGES, WORK, downstream_of
 from llmops_assets.domain.config_diff import changes, describe, flatten
 from llmops_assets.domain.plan import Plan, prompt_retrains
 from llmops_assets.domain.records import Checkpoint
-from tests.domain.made import VALUES, Memory, changed
+from tests.support.records import VALUES, Memory, changed
 
 EVENTS = {s.name for s in CHAIN if s.kind == "event"}
 NEW_TRAIN = {**VALUES["data"], "train": {"path": "train.jsonl", "version": "dvc:a2"}}

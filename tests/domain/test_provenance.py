@@ -16,7 +16,7 @@ from llmops_assets.domain.records import (
     parse_record,
 )
 from llmops_assets.domain.release import release_of
-from tests.domain.made import VALUES, Memory, changed, made_by
+from tests.support.records import VALUES, Memory, changed, made_by
 
 
 def delivered() -> tuple[dict[str, AnyRecord], Release]:

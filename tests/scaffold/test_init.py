@@ -1,12 +1,14 @@
 """`llmops init` makes a folder a project that is in order, whatever was in it, and changes nothing that was."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from dvc.repo import Repo
 
 from llmops_assets.config.json_schema import project_schema
 from llmops_assets.programs.ci import check as check_code
@@ -121,6 +123,42 @@ def test_a_repository_with_commits_and_uncommitted_work_keeps_both(
     git(folder, "commit", "--message", "A project")
     assert git(folder, "status", "--porcelain").splitlines() == ["M code.py", "?? notes.txt"]
     assert llmops("check", "--path", folder).exit_code == 0
+
+
+def test_a_base_model_with_a_pickle_beside_its_safetensors_is_refused_before_anything_is_made(
+    llmops: Llmops, tmp_path: Path, light_base: Path
+) -> None:
+    """Only the store refused it, after training data was made, and four times over."""
+    (light_base / "training_args.bin").write_bytes(b"cos\nsystem\n")
+    done = llmops("init", tmp_path / "zoo", "--base", light_base)
+    assert done.exit_code == 2 and "training_args.bin is a pickle" in done.stderr and "delete it" in done.stderr
+    assert not (tmp_path / "zoo").exists()
+
+
+def test_a_pickle_that_was_put_into_the_base_model_is_told_by_a_check_of_the_folder(
+    llmops: Llmops, tmp_path: Path, light_base: Path
+) -> None:
+    folder = tmp_path / "zoo"
+    llmops("init", folder, "--base", light_base)
+    (folder / "models/base/training_args.bin").write_bytes(b"cos\nsystem\n")
+    checked = llmops("check", "--path", folder)
+    assert checked.exit_code == 2
+    assert "models/base: training_args.bin is a pickle" in checked.stderr and "delete it" in checked.stderr
+
+
+def test_data_in_a_folder_that_dvc_tracks_need_not_be_pulled_to_be_in_order(
+    llmops: Llmops, tmp_path: Path, light_base: Path
+) -> None:
+    """A colleague's fresh clone after `dvc add data`: each file was said to be neither there nor tracked."""
+    folder = tmp_path / "zoo"
+    llmops("init", folder, "--base", light_base)
+    for path in ("train", "test"):
+        (folder / f"data/{path}.jsonl.dvc").unlink()
+    with Repo(str(folder)) as repo:
+        repo.add([str(folder / "data")])
+    shutil.rmtree(folder / "data")
+    checked = llmops("check", "--path", folder)
+    assert checked.exit_code == 0, checked.output
 
 
 def test_a_second_time_changes_nothing(llmops: Llmops, tmp_path: Path, light_base: Path) -> None:

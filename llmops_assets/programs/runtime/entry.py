@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from llmops_assets.catalog import UnavailablePart, UnknownPart
 from llmops_assets.machine.disk_space import full, has_no_room, is_full
 from llmops_assets.programs.runtime.errors import BAD_INPUT, DISK_FULL, BadInput
 
@@ -122,8 +123,9 @@ def run(
         result = work(spec, job)
         write_atomically(output / "spec_of_result.json", text)
         write_atomically(output / "result.json", result.model_dump_json(indent=2))
-    except BadInput as error:
-        write_atomically(output / "error.json", json.dumps({"message": error.message, "where": error.where}))
+    except (BadInput, UnknownPart, UnavailablePart) as error:
+        told = (error.message, error.where) if isinstance(error, BadInput) else (str(error), "")
+        write_atomically(output / "error.json", json.dumps(dict(zip(("message", "where"), told, strict=True))))
         print(f"{name}: {error}", file=sys.stderr, flush=True)
         sys.exit(BAD_INPUT)
     except Exception as error:

@@ -181,7 +181,7 @@ def test_each_check_says_whose_verdict_it_is_and_who_acts_on_it(definitions: dg.
     for name, text in said.items():
         judges = [s.name for s in CHAIN if name in s.requires]
         assert text.startswith("The verdict, with all its reasons."), name
-        assert all(judge in text for judge in judges) and ("Nothing acts on it" in text) is not bool(judges), name
+        assert all(judge in text for judge in judges) and ("No stage depends on it" in text) is not bool(judges), name
 
 
 def test_jobs_and_sensors_say_what_they_are_for(definitions: dg.Definitions) -> None:

@@ -206,7 +206,7 @@ def test_a_newer_commit_does_not_wait_for_what_waits_for_a_person() -> None:
 
 
 def test_what_waits_says_so_on_every_tick() -> None:
-    waiting = request(A, "waiting", detail="waiting for a person: llmops approve")
+    waiting = request(A, "waiting", detail="waiting for approval: llmops approve")
     found = next_request([waiting], Head(revision=A), "git")
     assert isinstance(found, Skip) and "llmops approve" in found.reason
 

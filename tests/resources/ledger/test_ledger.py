@@ -200,7 +200,7 @@ def test_the_tries_are_counted_since_somebody_asked(ledger: Ledger) -> None:
     ledger.close(second, "failed", "2 runs ended without an outcome")
     retried = ledger.open_request("zoo", A, 3, "retry of failed", asked_by="person")
     assert retried.tries == now(ledger).tries == 1
-    ledger.close(retried, "waiting", "waiting for a person")
+    ledger.close(retried, "waiting", "waiting for approval")
     approved = ledger.next_generation(now(ledger), 4, "approved by bo@example.com: fine")
     assert approved.tries == now(ledger).tries == 1
 

@@ -27,7 +27,7 @@ def said(choice: Choice = "approved", release: str = ONE) -> Decision:
 def waiting(ledger: Ledger, revision: str = A) -> Request:
     request = ledger.open_request("zoo", revision, 1, "prompt changed")
     ledger.claim(request, f"run-{revision[0]}")
-    assert ledger.close(request, "waiting", "waiting for a person")
+    assert ledger.close(request, "waiting", "waiting for approval")
     return ledger.requests("zoo")[-1]
 
 

@@ -128,7 +128,7 @@ def test_broken_settings_give_an_empty_location_that_says_why(tmp_path: Path, te
         file.write_text(text)
     found = load(tmp_path, LLMOPS_SETTINGS=str(file), LLMOPS_HOME=str(tmp_path / "home"))
     assert found["stages"] == []
-    assert told in found["metadata"]["hint"] and "The settings are wrong" in found["metadata"]["hint"]
+    assert told in found["metadata"]["hint"] and "The settings are invalid" in found["metadata"]["hint"]
 
 
 # -- what Dagster shows ---------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ def check_folder(folder: Path) -> ProjectConfig:
 
 
 def _problem_of_base(folder: Path, config: ProjectConfig) -> str | None:
-    """The problem of the base model's files, if any. Whether it can be converted depends on the settings, not checked here."""
+    """The problem of the base model's files, if any; conversion depends on the settings and is not checked here."""
     base = config.model.base
     if not isinstance(base, BaseModelPath) or not _holds_something(folder / base.path):
         return None

@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 from resources.ledger.migrations import migrate
 
 WAIT_MS = 30_000
-"""SQLite's default lock timeout; it applies only while a new ledger is opened."""
+"""SQLite's lock timeout for transactions that set none, such as those that open a new ledger."""
 
 
 def open_engine(url: str) -> Engine:

@@ -108,11 +108,11 @@ def test_a_release_that_needs_a_person_waits_without_a_fault_and_production_is_s
     assert "smoke_test_report" in outcome.materialized and not outcome.materialized & AFTER
     (check,) = [e for r in outcome.runs for e in r.get_asset_check_evaluations() if e.check_name == "decided"]
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert (check.description or "").startswith("waiting for a person: llmops approve zoo")
+    assert (check.description or "").startswith("waiting for approval: llmops approve zoo")
     assert (case.request.status, case.request.active) == ("waiting", False)
     assert case.world.ledger.serving("zoo", "production") is None
-    assert "waiting for a person: llmops approve zoo" in outcome.skips["zoo:git"]
-    assert "waiting for a person" in outcome.skips["zoo:carry_on"]
+    assert "waiting for approval: llmops approve zoo" in outcome.skips["zoo:git"]
+    assert "waiting for approval" in outcome.skips["zoo:carry_on"]
 
 
 def test_it_waits_through_a_restart_of_everything(case: Case) -> None:
@@ -120,17 +120,17 @@ def test_it_waits_through_a_restart_of_everything(case: Case) -> None:
     outcome = case.world.settle()
     assert outcome.runs == [] and case.request.status == "waiting"
     code, said = case.llmops("status")
-    assert code == 0 and "waiting for a person" in said
+    assert code == 0 and "waiting for approval" in said
 
 
 @pytest.mark.parametrize(
     ("words", "who", "code", "expected"),
     [
         (("approve", "--reason", "mine is fine"), ADA, 1, "ada@example.com is an author of this change"),
-        (("approve", "--reason", "fine", "--release", "feedc0ffee"), EVE, 1, "does not wait for a person"),
+        (("approve", "--reason", "fine", "--release", "feedc0ffee"), EVE, 1, "does not wait for approval"),
         (("approve", "--reason", " "), EVE, 1, "needs a reason"),
         (("approve",), EVE, 2, "--reason"),
-        (("retry",), EVE, 1, "waiting for a person"),
+        (("retry",), EVE, 1, "waiting for approval"),
         (("rollback", "--reason", "why not"), EVE, 1, "production serves nothing yet"),
         (("unhold", "--reason", "why not"), EVE, 1, "held: none"),
     ],
@@ -184,7 +184,7 @@ def test_production_alone_does_not_take_an_approval_for_granted(case: Case) -> N
     result = case.world.materialize("zoo", "production_endpoint")
     assert not result.success
     said = result.failure_data_for_node("zoo__production_endpoint").user_failure_data.description
-    assert "there is no release_approval for the release" in said
+    assert "no release_approval for the release" in said
     assert case.production == case.releases[-1]
 
 

@@ -136,7 +136,7 @@ def test_a_taken_port_is_named_and_nothing_is_started(llmops: Terminal) -> None:
 def test_one_stage_runs_without_a_daemon_and_status_and_trace_tell_of_it(llmops: Terminal) -> None:
     code, out, err = llmops("run", "--only", "ci_report", "--wait")
     assert code == 0, err
-    assert "ci_report: passes: holds: configuration: llmops.yaml" in err
+    assert "ci_report: passes: passed: configuration: llmops.yaml" in err
     code, out, _ = llmops("status", "--json")
     [status] = json.loads(out)
     assert code == 0

@@ -6,7 +6,7 @@ smaller the ratio.
 
 from benchmarks.harness import Benchmark, Goal, Measured, Unmeasured
 from benchmarks.place import Place
-from benchmarks.watched import Delivered, Watched, watched
+from benchmarks.watched import Delivered, Timed, watched
 from llmops_assets.config.project import ProjectConfig
 from resources.project_source.revisions import ProjectRepository
 
@@ -27,7 +27,7 @@ def measure(place: Place) -> Measured:
     return Measured(wall, programs, _beyond_programs(here, here.first, wall))
 
 
-def _beyond_programs(here: Watched, delivered: Delivered, wall: float) -> str:
+def _beyond_programs(here: Timed, delivered: Delivered, wall: float) -> str:
     """What each stage took beside its program, most first."""
     records = here.records(delivered)
     beside, steps = {}, 0.0

@@ -4,8 +4,7 @@ import os
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import dagster as dg
 import psutil
 import pytest
 
-from llmops_assets.config.settings import ComputeSettings, ProjectSource, ServingSettings, Settings, dump_settings
+from llmops_assets.config.settings import ProjectSource, ServingSettings, Settings, dump_settings
 from llmops_assets.delivery.run_tags import REQUEST_TAG
 from llmops_assets.domain.records import Checkpoint
 from llmops_assets.domain.requests import Request
@@ -24,31 +23,26 @@ from resources.ledger import Ledger
 from resources.local_services import services
 from resources.run_launching.run_workers import worker_of
 from resources.serving.client import Answer, ask
-from tests.support.projects import Project, free_port
-
-
-def wait_for(what: str, look: Callable[[], Any], seconds: float = 240.0) -> Any:
-    """What `look` yields, as soon as it yields something."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := look():
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"{what} did not happen within {seconds:g} s")
+from tests.support.ports import free_port
+from tests.support.projects import Project
 
 
 class Live:
-    """A home under Dagster's own webserver and daemon."""
+    """A home under Dagster's own webserver and daemon, which watches one project.
 
-    def __init__(self, home: Path, project: Project):
+    Args:
+        settings: others than the defaults of the local profile.
+    """
+
+    def __init__(self, home: Path, project: Project, **settings: Any):
         self.project = project
         self.settings = Settings(
             home=home,
-            projects=(ProjectSource(name="zoo", repository=str(project.remote)),),
-            serving=ServingSettings(port=free_port(), drain=2.0),
-            compute=ComputeSettings(threads=2, checkpoint_every=0.3),
-            poll=1,
+            projects=(ProjectSource(name=project.name, repository=str(project.remote)),),
+            serving=ServingSettings(port=free_port()),
+            **settings,
         )
+        home.mkdir(exist_ok=True)
         (home / "settings.yaml").write_text(dump_settings(self.settings))
         self.env = {**os.environ, "LLMOPS_HOME": str(home), "LLMOPS_SETTINGS": str(home / "settings.yaml"),
                     "DAGSTER_HOME": str(home / "dagster")}  # fmt: skip
@@ -107,7 +101,7 @@ class Live:
         return next((w for run in (self.runs(found[-1]) if found else []) if (w := worker_of(run))), None)
 
     def requests(self, revision: str) -> list[Request]:
-        return [r for r in self.ledger.requests("zoo") if r.revision == revision]
+        return [r for r in self.ledger.requests(self.project.name) if r.revision == revision]
 
     def ended(self, revision: str) -> Request | None:
         """The newest request of a revision, once it is closed and its run is over."""

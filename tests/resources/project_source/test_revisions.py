@@ -20,6 +20,7 @@ from resources.project_source.errors import SourceError
 from resources.project_source.git_mirror import GitMirror, tree_digest
 from resources.project_source.revisions import ProjectRepository
 from tests.support.projects import Project, rows, write_rows
+from tests.support.waiting import CEILING_S
 
 
 def source_of(project: Project, home: Path, repository: str | None = None) -> ProjectRepository:
@@ -176,7 +177,7 @@ def test_processes_that_fetch_and_export_at_once_do_not_disturb_each_other(
     args = (str(project.remote), str(tmp_path / "mirror.git"), project.head, str(tmp_path / "work" / "x"))
     processes = [python(FETCH, *args) for _ in range(4)]
     for process in processes:
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=CEILING_S)
         assert process.returncode == 0 and Path(out.strip()).is_file()
 
 

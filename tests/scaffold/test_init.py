@@ -161,6 +161,17 @@ def test_data_in_a_folder_that_dvc_tracks_need_not_be_pulled_to_be_in_order(
     assert checked.exit_code == 0, checked.output
 
 
+def test_a_pointer_that_a_merge_broke_is_told_beside_everything_else(llmops: Llmops, tmp_path: Path) -> None:
+    folder = tmp_path / "zoo"
+    llmops("init", folder)
+    (folder / "data/train.jsonl").unlink()
+    (folder / "data/train.jsonl.dvc").write_text("<<<<<<< HEAD\nouts: [\n=======\n")
+    (folder / "smoke_tests.yaml").unlink()
+    checked = llmops("check", "--path", folder)
+    assert checked.exit_code == 2
+    assert "data/train.jsonl.dvc: not valid YAML" in checked.stderr and "smoke_tests.yaml: no such" in checked.stderr
+
+
 def test_a_second_time_changes_nothing(llmops: Llmops, tmp_path: Path, light_base: Path) -> None:
     folder = tmp_path / "zoo"
     llmops("init", folder, "--base", light_base)

@@ -111,6 +111,6 @@ BENCHMARK = Benchmark(
     name="program_startup",
     unit="CPU s",
     against="each program a process of its own",
-    goals=(Goal("value", "at most", 3.0), Goal("ratio", "at most", 0.6)),
+    goals=(Goal("value", "at most", 3.0), Goal("ratio", "at most", 0.5)),
     measure=measure,
 )

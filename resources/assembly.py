@@ -63,7 +63,9 @@ def build_clients(settings: Settings, **overrides: Any) -> Clients:
         settings=settings,
         ledger=Ledger(settings.ledger_url),
         store=ArtifactStore(settings.store_url, settings.home / "store-cache"),
-        compute=LocalCompute(settings.home, settings.compute.threads, one_heavy=local, preload=local),
+        compute=LocalCompute(
+            settings.home, settings.compute.threads, one_heavy=local, preload=local and settings.compute.preload
+        ),
         serving=LocalServing(settings.home, settings.serving) if local else NoServing(),
         tracking=Tracking(settings.mlflow_uri, lambda: settings.ui("mlflow")),
         sources=sources,

@@ -1,7 +1,7 @@
 """Where programs run: submit or adopt, poll, cancel. Here as local subprocesses that outlive the run that began them.
 
 A job's name is derived from its key, so the same work is never done twice: whoever asks for it while it runs adopts
-it. Its folder holds spec.json, log.txt, progress.jsonl, result.json (written last) and an `alive` file that the
+it. Its folder holds spec.json, log.txt, messages.jsonl, result.json (written last) and an `alive` file that the
 process itself keeps locked: the kernel drops the lock with the process, so there is no stale pid to mistake.
 """
 
@@ -20,16 +20,19 @@ from pathlib import Path
 
 import psutil
 
+from llmops_assets.config.settings import Settings
 from llmops_assets.domain.keys import short
 from llmops_assets.machine.disk_space import DiskFull, full, has_no_room, says_full
 from llmops_assets.machine.forked import Forked
 from llmops_assets.machine.processes import PASSIVE_OPENMP
 from llmops_assets.programs.runtime.errors import DISK_FULL, BadInput
 from resources.compute.interface import Finished, Job, OnProgress, ProgramError
+from resources.compute.pipes import forward_progress, pipes_environment, reported_metadata
 from resources.compute.preloading import Preloading
 
 ALLOWED_ENVIRONMENT = (
     "PATH",
+    "PYTHONPATH",
     "LANG",
     "LC_ALL",
     "LC_CTYPE",
@@ -70,6 +73,11 @@ class LocalCompute:
         self.jobs, self.threads, self.poll_s, self.one_heavy = home / "jobs", threads, poll_s, one_heavy
         self.preload, self._preloading = preload, Preloading(home)
 
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "LocalCompute":
+        local = settings.profile == "local"
+        return cls(settings.home, settings.compute.threads, one_heavy=local, preload=local and settings.compute.preload)
+
     def folder(self, name: str) -> Path:
         return self.jobs / name
 
@@ -109,11 +117,11 @@ class LocalCompute:
             running = process is not None and process.poll() is None
             if process is None or (isinstance(process, Forked) and process.lost):
                 running = _locked(folder / "alive")
-            seen = _report(folder / "progress.jsonl", seen, on_progress)
+            seen = forward_progress(folder, seen, on_progress)
             if not running:
                 break
             time.sleep(self.poll_s)
-        _report(folder / "progress.jsonl", seen, on_progress)
+        forward_progress(folder, seen, on_progress)
 
     def _submit_or_adopt(self, job: Job, folder: Path, preloaded: socket.socket | None) -> tuple[Program | None, bool]:
         descriptor = os.open(folder / "alive", os.O_RDWR | os.O_CREAT, 0o644)
@@ -140,8 +148,8 @@ class LocalCompute:
             os.close(descriptor)
 
     def _start(self, job: Job, folder: Path, spec: Path, held: int, preloaded: socket.socket | None) -> Program:
-        module = f"llmops_assets.programs.{job.program}"
-        arguments, environment = ["--spec", str(spec), "--output", str(folder)], self.environment(folder)
+        module, arguments = job.module, ["--spec", str(spec), "--output", str(folder)]
+        environment = self.environment(folder) | pipes_environment(job, folder)
         # The lock's descriptor goes to the program; closing ours leaves the program as its only holder.
         with (folder / "log.txt").open("ab") as log:
             if preloaded is not None:
@@ -172,7 +180,13 @@ class LocalCompute:
     def _collect(self, job: Job, folder: Path, process: Program | None, adopted: bool, seconds: float) -> Finished:
         result, error = folder / "result.json", folder / "error.json"
         if result.exists():
-            return Finished(result=json.loads(result.read_text()), folder=str(folder), seconds=seconds, adopted=adopted)
+            return Finished(
+                result=json.loads(result.read_text()),
+                folder=str(folder),
+                seconds=seconds,
+                adopted=adopted,
+                metadata=reported_metadata(folder),
+            )
         if error.exists():
             value = json.loads(error.read_text())
             raise BadInput(value["message"], value.get("where", ""))
@@ -260,24 +274,6 @@ def _locked(path: Path) -> bool:
         return True
     finally:
         os.close(descriptor)
-
-
-def _report(path: Path, seen: int, on_progress: OnProgress | None) -> int:
-    """Hands on whole new lines; returns how many bytes were read. A line that a kill cut short is left out."""
-    if not path.exists():
-        return seen
-    with path.open("rb") as file:
-        file.seek(seen)
-        data = file.read()
-    end = data.rfind(b"\n") + 1
-    for line in data[:end].splitlines() if on_progress is not None else ():
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue
-        assert on_progress is not None
-        on_progress(value)
-    return seen + end
 
 
 def _tail(path: Path, lines: int = 25) -> str:

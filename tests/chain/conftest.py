@@ -1,40 +1,30 @@
-"""Worlds for the tests of the whole chain: one template project per session, a world of its own per test module."""
+"""How stories of the chain get a live Dagster: one per file."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
-from tests.projects import Project, World
-
-
-@pytest.fixture(scope="session")
-def zoo_template(template_project: Project) -> Project:
-    return template_project
+from llmops_assets.config.settings import ComputeSettings
+from tests.support.live import Live
+from tests.support.projects import Project
 
 
 @pytest.fixture(scope="module")
-def make_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., World]]:
-    """Makes worlds, and ends every process of theirs."""
-    made: list[World] = []
+def start_live(
+    make_project: Callable[[], Project], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Live]]:
+    """Starts a live Dagster on a project whose llmops.yaml has a change; its services see the given variables."""
+    with ExitStack() as stack:
 
-    def make(*projects: Project, **settings: Any) -> World:
-        world = World(tmp_path_factory.mktemp("home"), *projects, **settings)
-        made.append(world)
-        return world
+        def start(change: dict[str, Any] | None = None, **variables: str) -> Live:
+            project = make_project()
+            if change:
+                project.configure(change)
+                project.commit("As this story needs it")
+            compute = ComputeSettings(threads=2, checkpoint_every=0.3)
+            live = Live(tmp_path_factory.mktemp("live"), project, compute=compute, poll=1)
+            return stack.enter_context(live.running(**variables))
 
-    yield make
-    for world in made:
-        world.down()
-
-
-@pytest.fixture(scope="module")
-def make_project(zoo_template: Project, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Project]:
-    """Makes copies of the template project, each with remotes of its own."""
-
-    def make() -> Project:
-        root: Path = tmp_path_factory.mktemp("project") / "zoo"
-        return zoo_template.copy_to(root)
-
-    return make
+        yield start

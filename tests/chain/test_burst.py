@@ -5,7 +5,7 @@ without another training.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
@@ -13,18 +13,16 @@ import pytest
 
 from llmops_assets.domain.requests import Request
 from llmops_assets.domain.rollout import RolloutState
-from tests.live import Live, Users, wait_for
-from tests.projects import Project
+from tests.support.live import Live, Users
+from tests.support.waiting import wait_for
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("daemon")]
 BURST = 30
 SLOW = {"rollout": {"steps": [{"weight": "20%", "hold": "2s"}, {"weight": "60%", "hold": "5s"}]}}
 
 
 @pytest.fixture(scope="module")
-def live(make_project: Callable[[], Project], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    with Live(tmp_path_factory.mktemp("live"), make_project()).running() as world:
-        yield world
+def live(start_live: Callable[..., Live]) -> Live:
+    return start_live()
 
 
 def context(tokens: int, **deployment: Any) -> dict[str, Any]:
@@ -66,7 +64,7 @@ def test_of_a_burst_of_commits_the_newest_is_run_and_every_other_one_is_named(li
     assert len(live.instance.get_runs()) == 2
     [status] = json.loads(live.llmops("status", "--json"))
     said = status["requests"][-1]["reason"]
-    assert f"with {BURST - 1} commits before it" in said
+    assert f"includes {BURST - 1} earlier commits" in said
     assert [sha for sha in burst[:-1] if sha[:12] not in said] == []
 
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import psutil
 import pytest
+from tests.projects import rows, write_rows
+from tests.tiny_model import CACHE, make_tiny_model
 
 from llmops_assets.machine.forked import SERVER
 from llmops_assets.machine.processes import command_line
@@ -29,8 +31,6 @@ from llmops_assets.programs.runtime.specs import (
 )
 from resources.compute.interface import Finished, Job, ProgramError
 from resources.compute.local import LocalCompute
-from tests.projects import rows, write_rows
-from tests.tiny_model import CACHE, make_tiny_model
 
 Until = Callable[[Callable[[], object]], None]
 

@@ -30,9 +30,15 @@ from transformers import (  # noqa: E402, F401
     TrainingArguments,
 )
 
-from llmops_assets.programs.engines import client  # noqa: E402, F401
+from llmops_assets import catalog  # noqa: E402
+from llmops_assets.programs.engines import running  # noqa: E402, F401
 from llmops_assets.programs.evaluation import load_test, report, scoring  # noqa: E402, F401
 from llmops_assets.programs.training import checkpoints, progress, trainer  # noqa: E402, F401
+
+for parts in (catalog.METRICS, catalog.TRAINING_METHODS, catalog.QUANTIZATION_BACKENDS, catalog.ENGINES):
+    for part in parts.values():
+        if part.missing() is None:
+            part.load()
 
 if torch.cuda.is_initialized():
     raise RuntimeError("a library initializes CUDA as it is imported, so programs cannot be forked")

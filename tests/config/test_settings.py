@@ -1,0 +1,150 @@
+"""What the location is pointed at: read from one file, whoever reads it and from wherever."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from llmops_assets.config.settings import ProjectSource, Settings, default_home, dump_settings, load_settings
+from llmops_assets.config.yaml_validation import ConfigError
+
+TWO = """\
+projects:
+  - {name: zoo, repository: https://example.com/zoo.git}
+  - {name: big-farm, repository: ../farm, branch: trunk, owners: [ada@example.com, "team:ml"]}
+home: state
+"""
+
+
+@pytest.fixture
+def settings_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    file = tmp_path / "conf" / "settings.yaml"
+    file.parent.mkdir()
+    monkeypatch.setenv("LLMOPS_SETTINGS", str(file))
+    monkeypatch.setenv("LLMOPS_HOME", str(tmp_path / "home"))
+    return file
+
+
+def told(file: Path, text: str) -> list[str]:
+    file.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        load_settings()
+    return [p.removeprefix(str(file)) for p in error.value.problems]
+
+
+def test_relative_paths_are_relative_to_the_file_not_to_whoever_reads_it(
+    settings_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Daemon, workers and command line stand in different folders: each would have had a ledger of its own."""
+    settings_file.write_text(TWO)
+    monkeypatch.chdir("/")
+    settings = load_settings()
+    assert settings.home == tmp_path / "conf" / "state"
+    assert [p.repository for p in settings.projects] == ["https://example.com/zoo.git", str(tmp_path / "farm")]
+
+
+def test_everything_else_follows_from_home(settings_file: Path, tmp_path: Path) -> None:
+    settings_file.write_text("projects: []\n")
+    settings = load_settings()
+    home = (tmp_path / "home").resolve()
+    assert settings.home == home
+    assert settings.ledger_url == f"sqlite:///{home}/ledger.sqlite"
+    assert (settings.store_url, settings.mlflow_uri) == (f"{home}/store", f"sqlite:///{home}/mlflow.sqlite")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("projets: []\n", ":1: projets: unknown key; did you mean 'projects'?"),
+        ("projects:\n  - {name: zoo}\n", ":2: projects.0.repository: is missing; add it"),
+        ("projects:\n  - {name: Zoo, repository: x}\n", ":2: projects.0.name: string should match"),
+        ("projects:\n  - {name: a, repository: x, owners: [ada]}\n", ":2: projects.0.owners.0: string should match"),
+        ("poll: 0\n", ":1: poll: input should be greater than or equal to 1, not 0"),
+        ("serving: {port: 99999}\n", ":1: serving.port: input should be less than or equal to 65535, not 99999"),
+        ("projects:\n  - {name: a, repository: x}\n  - {name: a, repository: y}\n", ":1: projects: two projects are"),
+        ("home: a\nhome: b\n", ":2: home: given before, on line 1"),
+        ("", ": it is empty"),
+        ("{", ":1: not valid YAML"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_with_its_line(settings_file: Path, text: str, problem: str) -> None:
+    found = told(settings_file, text)
+    assert len(found) == 1 and found[0].startswith(problem)
+
+
+def test_a_file_that_is_not_there_is_not_an_empty_one(settings_file: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file; LLMOPS_SETTINGS must name"):
+        load_settings()
+
+
+def test_a_file_that_is_no_text_is_told(settings_file: Path) -> None:
+    settings_file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_settings()
+
+
+def test_without_settings_there_is_a_hint_and_with_those_of_the_demo_there_is_the_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LLMOPS_SETTINGS", raising=False)
+    monkeypatch.setenv("LLMOPS_HOME", str(tmp_path))
+    assert default_home() == tmp_path.resolve()
+    empty = load_settings()
+    assert empty.projects == () and "make demo" in (empty.hint or "")
+    demo = Settings(home=tmp_path, projects=(ProjectSource(name="demo", repository="/x"),), poll=5)
+    (tmp_path / "settings.yaml").write_text(dump_settings(demo))
+    assert load_settings() == demo
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="each system has a data folder of its own")
+def test_without_a_home_of_its_own_all_state_is_in_the_users_data_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it has always been on Linux: another place would look like a new, empty installation."""
+    monkeypatch.delenv("LLMOPS_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    assert default_home() == tmp_path / ".local/share/llmops"
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert default_home() == tmp_path / "data/llmops"
+    monkeypatch.setenv("LLMOPS_HOME", str(tmp_path / "own"))
+    assert default_home() == tmp_path / "own"
+
+
+def test_a_project_is_found_by_name_or_by_being_the_only_one() -> None:
+    zoo, farm = ProjectSource(name="zoo", repository="z"), ProjectSource(name="big-farm", repository="f")
+    assert Settings(projects=(zoo,)).project(None) is zoo
+    both = Settings(projects=(zoo, farm))
+    assert both.project("big-farm") is farm and farm.group == "big_farm"
+    with pytest.raises(ConfigError, match=r"say which project \(known: zoo, big-farm\)"):
+        both.project(None)
+    with pytest.raises(ConfigError, match=r"there is no project 'zo' \(known: zoo, big-farm\)"):
+        both.project("zo")
+    with pytest.raises(ConfigError, match=r"known: none"):
+        Settings().project(None)
+
+
+@pytest.mark.parametrize(
+    ("repository", "web", "page"),
+    [
+        ("git@github.com:team/zoo.git", None, "https://github.com/team/zoo/commit/abc"),
+        ("https://user:secret@gitlab.com/group/sub/zoo.git", None, "https://gitlab.com/group/sub/zoo/commit/abc"),
+        ("ssh://git@codeberg.org/team/zoo", None, "https://codeberg.org/team/zoo/commit/abc"),
+        ("git@git.example.com:team/zoo.git", None, None),
+        ("https://github.com.evil.example/team/zoo.git", None, None),
+        ("/srv/git/zoo.git", None, None),
+        ("git@git.example.com:team/zoo.git", "https://git.example.com/team/zoo/", "https://git.example.com/team/zoo/commit/abc"),
+    ],
+)  # fmt: skip
+def test_a_commit_is_linked_where_its_page_is_known(repository: str, web: str | None, page: str | None) -> None:
+    """A link that leads nowhere is worse than none; and a password in the address is in no link."""
+    assert ProjectSource(name="zoo", repository=repository, web=web).commit_page("abc") == page
+
+
+def test_links_go_where_llmops_up_started_a_page_unless_the_settings_name_another(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    assert settings.ui("mlflow") is None
+    (tmp_path / "services").mkdir()
+    (tmp_path / "services" / "mlflow.url").write_text("http://127.0.0.1:5100")
+    assert settings.ui("mlflow") == "http://127.0.0.1:5100" and settings.ui("dagster") is None
+    assert Settings(home=tmp_path, mlflow_ui="https://mlflow.example.com/").ui("mlflow") == "https://mlflow.example.com"

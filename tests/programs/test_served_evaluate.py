@@ -1,0 +1,159 @@
+"""What is served is what was trained: equal tokens, close figures; and engines that end when they should."""
+
+import json
+import signal
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from llmops_assets.domain.prompt import compose_chat_template
+from llmops_assets.machine.processes import is_alive
+from tests.programs.conftest import ENVIRONMENT, PROMPT, Ended, command, run_program
+from tests.support.ports import free_port
+from tests.support.waiting import CEILING_S, wait_for
+
+
+@pytest.fixture(scope="module")
+def served_spec(gguf: Path, trained: Ended, evaluated: Ended, data: Path) -> dict[str, Any]:
+    template = trained.result["chat_template"]
+    return {
+        "model": str(gguf), "tokenizer": str(trained.artifact), "prompt": PROMPT, "data": str(data),
+        "chat_template": compose_chat_template(PROMPT, template), "model_chat_template": template,
+        "serving": {"parallel": 4, "context_length": 256}, "metrics": [{"name": "perplexity"}, {"name": "rougeL"}],
+        "max_new_tokens": 6, "clients": [1, 4], "speed_requests": 8,
+        "unquantized": {m["name"]: m["value"] for m in evaluated.result["metrics"]},
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def served(served_spec: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    return run_program("served_evaluate", served_spec, tmp_path_factory.mktemp("served"))
+
+
+def test_the_engine_reads_the_tokens_that_training_read(served: Ended) -> None:
+    assert (served.result["parity_rows"], served.result["parity_mismatches"]) == (16, 0), served.result["parity_detail"]
+
+
+def test_quantization_hardly_changes_the_perplexity(served: Ended, evaluated: Ended) -> None:
+    before, after = ({m["name"]: m["value"] for m in e.result["metrics"]} for e in (evaluated, served))
+    assert after["perplexity"] == pytest.approx(before["perplexity"], rel=0.01)
+
+
+def test_every_stream_ends_properly_at_every_load_level(served: Ended) -> None:
+    assert [level["clients"] for level in served.result["load"]] == [1, 4]
+    for level in served.result["load"]:
+        assert level["broken"] == 0 and level["tokens_per_s"] > 0
+        assert 0 < level["first_token_p50_s"] <= level["latency_p50_s"] <= level["latency_p95_s"]
+
+
+def test_the_report_sets_the_unquantized_model_beside(served: Ended) -> None:
+    html = (served.artifact / "report.html").read_text()
+    assert "Unquantized" in html and "16 of 16 rows" in html and "Under load" in html
+
+
+def test_another_template_than_that_of_training_is_a_mismatch_with_its_place(
+    served_spec: dict[str, Any], tmp_path: Path
+) -> None:
+    """The failure that parity is for: the engine serves a prompt that the model was never trained on."""
+    wrong = compose_chat_template("Please: {{ input }}", served_spec["model_chat_template"])
+    spec = {**served_spec, "chat_template": wrong, "metrics": [{"name": "rougeL"}], "speed_requests": 0, "max_rows": 3}
+    result = run_program("served_evaluate", spec, tmp_path).result
+    assert result["parity_mismatches"] == 3 and result["parity_detail"].startswith("row 1: from token ")
+    assert result["load"] == []
+
+
+def test_a_row_that_the_endpoint_would_refuse_is_said_beforehand(served_spec: dict[str, Any], tmp_path: Path) -> None:
+    spec = {**served_spec, "serving": {"context_length": 32}, "metrics": []}
+    error = run_program("served_evaluate", spec, tmp_path).error
+    assert error["where"] == "test.jsonl, row 1" and "deployment.serving.context_length is 32" in error["message"]
+
+
+def test_an_engine_dies_with_the_program_that_started_it(served_spec: dict[str, Any], tmp_path: Path) -> None:
+    program = subprocess.Popen(
+        command("served_evaluate", served_spec, tmp_path), env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
+    )
+    assert program.stdout is not None
+    next(line for line in program.stdout if line.startswith("parity:"))
+    engines = [p for p in psutil.Process(program.pid).children() if "llmops_assets.programs.serve" in p.cmdline()]
+    program.kill()
+    program.wait()
+    program.stdout.close()
+    assert len(engines) == 1
+    wait_for("the end of the engine", lambda: not is_alive(engines[0]))
+
+
+@pytest.fixture
+def serve_spec(served_spec: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "model": served_spec["model"], "chat_template": served_spec["chat_template"], "alias": "summarizer",
+        "port": free_port(), "serving": {"parallel": 2, "context_length": 256, "max_tokens": 3},
+    }  # fmt: skip
+
+
+def test_an_endpoint_speaks_openai_under_its_name_and_stops_when_told(
+    serve_spec: dict[str, Any], tmp_path: Path
+) -> None:
+    program = subprocess.Popen(
+        command("serve", serve_spec, tmp_path), env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert program.stdout is not None
+        assert program.stdout.readline().startswith("serving summarizer on http://127.0.0.1:")
+        url = f"http://127.0.0.1:{serve_spec['port']}"
+        assert httpx.get(f"{url}/v1/models").json()["data"][0]["id"] == "summarizer"
+        assert httpx.get(f"{url}/metrics").status_code == 200
+        body = {"messages": [{"role": "user", "content": "def f(): pass"}], "temperature": 0}
+        answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=CEILING_S).json()
+        assert answer["usage"]["completion_tokens"] <= 3
+        assert httpx.get(f"{url}/props").json()["default_generation_settings"]["n_ctx"] == 256
+    finally:
+        program.send_signal(signal.SIGTERM)
+        assert program.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"serving": {"parallel": "many"}}, "serving.parallel: it is 'many', and must be a whole number of 1 or more"),
+        ({"serving": {"threads": 0}}, "serving.threads: it is 0, and must be"),
+        ({"serving": {"max_tokens": [1]}}, "serving.max_tokens: it is [1], and must be"),
+        ({"serving": {"context_length": 2.5}}, "serving.context_length: it is 2.5, and must be"),
+        ({"sha256": "0" * 64}, "was altered (sha256 " + "0" * 64 + " was released, "),
+    ],
+)
+def test_a_wrong_setting_or_another_model_than_was_released_is_said_in_one_line(
+    serve_spec: dict[str, Any], tmp_path: Path, change: dict[str, Any], told: str
+) -> None:
+    program = command("serve", serve_spec | change, tmp_path)
+    done = subprocess.run(program, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 2 and told in done.stderr, done.stderr
+    assert done.stderr.startswith("serve: ") and len(done.stderr.splitlines()) == 1
+
+
+def test_a_taken_port_is_said_in_one_line(serve_spec: dict[str, Any], tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", serve_spec["port"]))
+        other.listen()
+        done = subprocess.run(command("serve", serve_spec, tmp_path), env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.strip() == f"serve: 127.0.0.1:{serve_spec['port']}: the port is not free: Address already in use"
+
+
+def test_a_chat_template_that_llama_cpp_cannot_read_is_said(serve_spec: dict[str, Any], tmp_path: Path) -> None:
+    spec = {**serve_spec, "chat_template": "{% nonsense %}"}
+    done = subprocess.run(command("serve", spec, tmp_path), env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 2 and "llama.cpp cannot serve it" in done.stderr.splitlines()[-1]
+
+
+def test_a_spec_is_never_half_read(tmp_path: Path) -> None:
+    (tmp_path / "spec.json").write_text(json.dumps({"model": "x"})[:-3])
+    file = ["--spec", str(tmp_path / "spec.json"), "--output", str(tmp_path)]
+    done = subprocess.run(
+        [*command("serve", {}, tmp_path / "x")[:3], *file], env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "is not a ServeSpec" in done.stderr

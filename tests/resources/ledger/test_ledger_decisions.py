@@ -1,0 +1,218 @@
+"""What people decided stands in the ledger with its audit event, or not at all. On both databases."""
+
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, insert, inspect, select, update
+
+from llmops_assets.domain.approval import Ask, Choice, Decision
+from llmops_assets.domain.requests import ROLLBACK, Request
+from llmops_assets.domain.rollback import Hold, NoTarget
+from resources.ledger import Conflict, Ledger, LedgerError
+from resources.ledger import schema as tables
+from tests.support.waiting import CEILING_S
+
+A, B, C = "a" * 40, "b" * 40, "c" * 40
+ONE, TWO = "1" * 64, "2" * 64
+
+
+def said(choice: Choice = "approved", release: str = ONE) -> Decision:
+    ask = Ask(project="zoo", release=release, reports=("x", "y"), replaces=None)
+    return Decision(ask=ask, revision=A, choice=choice, by="eve@example.com", reason="because", at=1.5)
+
+
+def waiting(ledger: Ledger, revision: str = A) -> Request:
+    request = ledger.open_request("zoo", revision, 1, "prompt changed")
+    ledger.claim(request, f"run-{revision[0]}")
+    assert ledger.close(request, "waiting", "waiting for approval")
+    return ledger.requests("zoo")[-1]
+
+
+def statuses(ledger: Ledger) -> list[str]:
+    return [r.status for r in ledger.requests("zoo")]
+
+
+def hold(release: str = TWO) -> Hold:
+    return Hold(project="zoo", release=release, reason="cut short", by="eve@example.com", since=0.0)
+
+
+# -- waiting --------------------------------------------------------------------------------------------------------
+
+
+def test_what_waits_holds_nobody_up_and_gives_way_to_what_starts(ledger: Ledger) -> None:
+    waiting(ledger)
+    ledger.open_request("zoo", B, 1, "README only", status="skipped")
+    assert statuses(ledger) == ["waiting", "skipped"], "a noted commit brings no release of its own"
+    ledger.open_request("zoo", C, 1, "prompt changed")
+    assert statuses(ledger) == ["superseded", "skipped", "queued"]
+    assert ledger.requests("zoo")[0].detail == f"a newer commit, {C[:12]}, has been planned since"
+
+
+def test_a_rollback_leaves_what_waits_alone(ledger: Ledger) -> None:
+    waiting(ledger)
+    ledger.open_request("zoo", A, 2, "rollback", asked_by=ROLLBACK)
+    assert statuses(ledger) == ["waiting", "queued"]
+
+
+def test_an_approved_request_goes_on_in_its_next_generation_once(ledger: Ledger) -> None:
+    request = waiting(ledger)
+    again = ledger.next_generation(request, 2, "approved by eve@example.com: because")
+    assert [(r.status, r.detail) for r in ledger.requests("zoo")] == [
+        ("done", "approved by eve@example.com: because"),
+        ("queued", ""),
+    ]
+    assert again.reason == "prompt changed (approved by eve@example.com: because)" and again.run_id is None
+    with pytest.raises(Conflict):
+        ledger.next_generation(request, 3, "approved by bob: me too")
+    ledger.close(again, "waiting", "production changed")
+    third = ledger.next_generation(ledger.requests("zoo")[-1], 3, "approved by bob: fine")
+    assert third.reason == "prompt changed (approved by bob: fine)", "reasons do not pile up"
+
+
+def test_what_was_approved_waits_for_the_run_at_work(ledger: Ledger) -> None:
+    request = waiting(ledger)
+    ledger.open_request("zoo", A, 2, "rollback", asked_by=ROLLBACK)
+    with pytest.raises(Conflict):
+        ledger.next_generation(request, 3, "approved by eve@example.com: because")
+    assert statuses(ledger) == ["waiting", "queued"]
+
+
+@pytest.mark.parametrize("status", ["cancelled", "superseded"])
+def test_a_run_that_was_ended_does_no_further_stage(ledger: Ledger, status: Any) -> None:
+    request = ledger.open_request("zoo", A, 1, "prompt changed")
+    ledger.claim(request, "run-1")
+    ledger.close(request, status, "a newer commit came")
+    with pytest.raises(Conflict, match=f"run-1, {status}"):
+        ledger.claim(request, "run-1")
+
+
+# -- decisions ------------------------------------------------------------------------------------------------------
+
+
+def test_decisions_come_back_in_order_with_all_that_they_are_bound_to(ledger: Ledger) -> None:
+    ledger.decide(said())
+    ledger.decide(said(release=TWO))
+    ledger.decide(said("rejected"))
+    assert ledger.decisions("zoo", ONE) == [said(), said("rejected")]
+    assert ledger.decisions("farm", ONE) == []
+    event = ledger.events()[0]
+    assert (event["event"], event["by"], event["release"], event["reports"]) == (
+        "approved", "eve@example.com", ONE, ["x", "y"],
+    )  # fmt: skip
+    assert ledger.verify_audit() == 3
+
+
+def test_a_rejection_closes_what_waited_for_it_or_was_never_made(ledger: Ledger) -> None:
+    request = waiting(ledger)
+    ledger.decide(said("rejected"), request)
+    assert ledger.requests("zoo")[0].detail == "rejected by eve@example.com: because"
+    with pytest.raises(Conflict):
+        ledger.decide(said("rejected"), request)
+    assert statuses(ledger) == ["rejected"] and len(ledger.decisions("zoo", ONE)) == 1
+
+
+# -- holds ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_rollback_serves_the_one_and_holds_the_other_until_somebody_lifts_it(ledger: Ledger, clock: Any) -> None:
+    ledger.serve("zoo", "production", ONE, A)
+    ledger.serve("zoo", "production", TWO, B)
+    assert ledger.rollback_target("zoo", None) == (ONE, A)
+    clock.now += 5
+    ledger.roll_back("zoo", ONE, A, hold())
+    serving = ledger.serving("zoo", "production")
+    assert serving is not None and (serving.release, serving.since) == (ONE, clock.now)
+    assert [str(h) for h in ledger.holds("zoo")] == [str(hold())] and ledger.holds("farm") == []
+    assert ledger.hold_on("zoo", TWO) and not ledger.hold_on("zoo", ONE)
+    with pytest.raises(NoTarget):
+        ledger.rollback_target("zoo", None)
+    assert ledger.lift("zoo", [ONE], "eve@example.com", "nothing") == []
+    assert ledger.lift("zoo", [TWO], "eve@example.com", "mended") == [TWO]
+    assert ledger.holds("zoo") == [] == ledger.lift("zoo", [TWO], "eve@example.com", "again")
+    assert [e["event"] for e in ledger.events()] == ["serves", "serves", "rolled back", "lifted"]
+
+
+def test_the_champion_came_when_another_release_left(ledger: Ledger, clock: Any) -> None:
+    """A second commit that brings the same release is no other champion; the same one after a rollback is."""
+    assert ledger.champion_since("zoo") == (None, None)
+    for release, revision in ((ONE, A), (ONE, B), (TWO, C)):
+        ledger.serve("zoo", "production", release, revision)
+        clock.now += 10
+    assert ledger.champion_since("zoo") == (TWO, 1020.0)
+    ledger.roll_back("zoo", ONE, A, hold())
+    assert ledger.champion_since("zoo") == (ONE, 1030.0)
+
+
+# -- an older ledger ------------------------------------------------------------------------------------------------
+
+
+def rows(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+    with sqlite3.connect(path) as c:
+        names = [n for (n,) in c.execute("SELECT name FROM sqlite_master WHERE type = 'table'") if "sqlite" not in n]
+        return {n: c.execute(f"SELECT * FROM {n}").fetchall() for n in names}
+
+
+def test_a_ledger_of_version_1_is_taken_over_with_all_that_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with sqlite3.connect(path) as c:
+        c.executescript(Path(__file__).with_name("ledger_v1.sql").read_text())
+    before = rows(path)
+    assert before["schema_version"] == [(1,)] and "approvals" not in before and len(before["audit"]) == 6
+    ledger = Ledger(f"sqlite:///{path}")
+    assert [(r.revision, r.status) for r in ledger.requests("zoo")] == [(A, "released"), (B, "queued")]
+    assert ledger.verify_audit() == 6
+    after = rows(path)
+    assert after.pop("schema_version") == [(3,)] and before.pop("schema_version")
+    before["requests"] = [(*row, 1) for row in before["requests"]]  # its first try, as far as anybody knows
+    assert after == before | {"approvals": [], "holds": []}
+    ledger.decide(said())
+    ledger.engine.dispose()
+    again = Ledger(f"sqlite:///{path}")
+    assert again.decisions("zoo", ONE) == [said()] and again.verify_audit() == 7
+    again.engine.dispose()
+
+
+def as_version_1(url: str) -> None:
+    """What version 1 made: all of today's tables but two, without what came later."""
+    engine = create_engine(url)
+    with engine.begin() as c:
+        old = [t for t in tables.metadata.sorted_tables if t.name not in ("approvals", "holds")]
+        tables.metadata.create_all(c, tables=old)
+        c.exec_driver_sql("ALTER TABLE requests DROP COLUMN tries")
+        c.execute(insert(tables.schema).values(version=1))
+    engine.dispose()
+
+
+def test_many_processes_that_open_an_older_ledger_at_once_take_it_over_once(
+    ledger_url: str, python: Callable[..., Any]
+) -> None:
+    as_version_1(ledger_url)
+    code = "import sys\nfrom resources.ledger import Ledger\nprint(len(Ledger(sys.argv[1]).holds('zoo')))"
+    started = [python(code, ledger_url) for _ in range(4)]
+    assert [(p.communicate(timeout=CEILING_S)[0].strip(), p.returncode) for p in started] == [("0", 0)] * 4
+    ledger = Ledger(ledger_url)
+    with ledger.engine.begin() as c:
+        assert c.execute(select(tables.schema.c.version)).scalars().all() == [tables.SCHEMA_VERSION]
+    ledger.engine.dispose()
+
+
+def test_a_newer_ledger_is_refused_and_left_as_it_is(ledger_url: str) -> None:
+    as_version_1(ledger_url)
+    engine = create_engine(ledger_url)
+    with engine.begin() as c:
+        c.execute(update(tables.schema).values(version=tables.SCHEMA_VERSION + 1))
+    with pytest.raises(LedgerError, match=r"schema version 4, this code has 3; use the matching release"):
+        Ledger(ledger_url).requests("zoo")
+    assert not inspect(engine).has_table("approvals")
+    engine.dispose()
+
+
+def test_events_are_read_as_they_were_written(ledger: Ledger) -> None:
+    ledger.open_request("zoo", A, 1, "first run")
+    (event,) = ledger.events()
+    assert (event["id"], event["event"], event["revision"]) == (1, "request", A)
+    assert json.dumps(event)

@@ -7,6 +7,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -250,6 +252,14 @@ def test_a_server_ends_when_its_folder_is_gone(place: Place) -> None:
     gone = place.folder / "gone"
     (place.folder / "servers").rename(gone)
     wait_for("its end", lambda: not server.is_running())
+
+
+def test_an_idle_server_ends_and_removes_its_socket(place: Place) -> None:
+    path = place.work("servers") / "fork-idle.sock"
+    command = [sys.executable, "-m", SERVER, "--socket", str(path), "--preload", "heavy", "--idle", "0.5"]
+    subprocess.run(command, env=place.environment, check=True)
+    wait_for("its end", lambda: place.processes() == [])
+    assert not path.exists()
 
 
 def test_ending_the_servers_leaves_commands_running(place: Place) -> None:

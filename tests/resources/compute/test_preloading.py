@@ -311,4 +311,4 @@ def test_without_a_server_the_program_runs_all_the_same_and_its_log_says_why(
     evaluation.go()
     assert compute.run(evaluation.job()).read(EvaluateResult).rows == 4
     log = (compute.folder("evaluate-1") / "log.txt").read_text()
-    assert "started without preloading" in log and "preloaded" in log and "File exists" in log
+    assert "starts without preloading" in log and "preloaded" in log and "File exists" in log

@@ -106,8 +106,7 @@ class LocalCompute:
         return self._collect(job, folder, process, adopted, time.monotonic() - began)
 
     def _preloaded(self, job: Job, folder: Path) -> AbstractContextManager[socket.socket | None]:
-        """Connects before the job is locked: the server takes seconds to start, and a locked job looks like a running one.
-        """
+        """Connects before the job is locked: that can take seconds, and a locked job looks like a running one."""
         if not self.preload or _locked(folder / "alive") or (folder / "result.json").exists():
             return nullcontext()
         return self._preloading.connection(job.program, self.environment(folder), folder / "log.txt")

@@ -198,7 +198,7 @@ def test_a_program_of_somebody_else_reports_progress_and_metadata_by_dagster_pip
     lines: list[dict[str, Any]] = []
     with ThreadPoolExecutor(1) as pool:
         adopting = pool.submit(compute.run, job, lines.append)
-        wait_for("both lines", lambda: len(lines) == 2)
+        wait_for("its messages", lambda: len(lines) == 2)
         (tmp_path / "go").touch()
         done = adopting.result(60)
     assert lines == [{"phase": "train", "step": 1, "total": 8}, {"message": "half of it is done"}]

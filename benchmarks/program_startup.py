@@ -1,8 +1,8 @@
-"""program_startup: CPU seconds from submitting a program until it works, preloaded over started each on its own.
+"""program_startup: CPU seconds from submitting a program to its first work, preloaded against separate processes.
 
-A chain's four heavy programs in a new home, on a model of two million parameters. The process that they are forked
-from is counted too, in equal shares. Until it works: until the line of progress that it writes when its libraries are
-imported and its model is there; work that it did for that by then is counted on both sides.
+Runs a chain's four heavy programs in a new home, on a model of two million parameters. The process that they are forked
+from counts too, in equal shares. First work is the progress line that a program writes when its libraries are imported
+and its model is loaded, so both sides include loading the model.
 """
 
 import resource
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from tests.projects import rows, write_rows
 
 from benchmarks.harness import Benchmark, Goal, Measured, Unmeasured, interleaved
 from benchmarks.inputs import random_model
@@ -19,6 +18,7 @@ from llmops_assets.domain.prompt import compose_chat_template
 from llmops_assets.machine.processes import command_line
 from resources.compute.interface import Finished, Job
 from resources.compute.local import LocalCompute
+from tests.support.projects import rows, write_rows
 
 PROMPT = "Question: {{ input }}"
 WORKS = {"train": "prepare", "evaluate": "likelihood", "quantize": "convert", "served_evaluate": "parity"}
@@ -49,7 +49,7 @@ class Chain:
         done = self.compute.run(Job(name=program, program=program, spec=spec), hear)
         if waits:
             raise Unmeasured(f"{program} was over before it could be looked at")
-        if " without preloading" in (self.compute.folder(program) / "log.txt").read_text():
+        if " without preloading:" in (self.compute.folder(program) / "log.txt").read_text():
             raise Unmeasured(f"{program} could not be preloaded: {self.compute.folder(program) / 'log.txt'}")
         return done
 
@@ -110,7 +110,7 @@ def _run_all(chain: Chain, folder: Path, base: Path) -> None:
 BENCHMARK = Benchmark(
     name="program_startup",
     unit="CPU s",
-    against="each program a process of its own",
-    goals=(Goal("value", "at most", 3.0), Goal("ratio", "at most", 0.6)),
+    against="each program as a separate process",
+    goals=(Goal("value", "at most", 3.0), Goal("ratio", "at most", 0.5)),
     measure=measure,
 )

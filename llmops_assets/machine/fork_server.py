@@ -1,12 +1,12 @@
-"""A process that has imported heavy modules once, and forks for every command that would import them again.
+"""A fork server: imports heavy modules once, and forks for every command that would import them again.
 
     python -m llmops_assets.machine.fork_server --socket SOCKET --preload MODULE
 
-The command returns when the server listens; the server itself goes on in the background, and `forked` is its client.
+Returns when the server listens; the server itself stays in the background. Its client is the module `forked`.
 
-Each connection is served by a keeper, a fork that starts one command, waits for it and tells its exit code. The server
-holds nothing of a command, so a killed server loses none and not even an exit code. Commands are `python -m MODULE …`.
-What only a new interpreter reads (the hash seed, limits, niceness, umask) they have from the server.
+Each connection is served by a keeper: a fork that starts one command (`python -m MODULE ...`), waits for it and reports
+its exit code. The server holds no state of a command, so killing it loses neither a command nor its exit code. Commands
+inherit the server's hash seed, resource limits, niceness and umask.
 """
 
 import argparse
@@ -31,24 +31,24 @@ from setproctitle import setproctitle
 READY = b"r"
 LOOK_EVERY_S = 1.0
 IDLE_S = 900.0
-"""Then it ends: it holds about 250 MB of its own, and a new one costs one import more."""
+"""Seconds without a connection after which the server ends: it holds about 250 MB, a new one costs one import."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m llmops_assets.machine.fork_server")
-    parser.add_argument("--socket", required=True, type=Path, help="where it listens; what lies there is replaced")
+    parser.add_argument("--socket", required=True, type=Path, help="where it listens; a socket that exists is replaced")
     parser.add_argument("--preload", required=True, help="the module that is imported before any fork")
     parser.add_argument("--idle", type=float, default=IDLE_S, help="seconds without a connection after which it ends")
     arguments = parser.parse_args()
     changed = _watch_code(arguments.preload)
     listener = _listen(arguments.socket)
-    sys.path.pop(0)  # the folder that the server was started in; each command has its own
+    sys.path.pop(0)  # the server's working directory; each command adds its own
     gc.collect()
-    gc.freeze()  # a collection in a fork would touch, and so copy, every page
+    gc.freeze()  # a collection in a fork would write to every page, and so copy it
     if os.fork():
         os._exit(0)
-    # Threads do not live through a fork: those of libraries (OpenBLAS, jemalloc) are gone here, and no fork below
-    # begins while one of them holds a lock.
+    # Threads do not survive a fork: those of libraries (OpenBLAS, jemalloc) are gone here, so none of them can hold a
+    # lock during the forks below.
     _redirect(os.devnull, arguments.socket.with_suffix(".log"))
     module = _serve(listener, arguments.socket, changed, arguments.idle)
     if module is not None:
@@ -56,15 +56,15 @@ def main() -> None:
 
 
 def _watch_code(preload: str) -> Callable[[], bool]:
-    """Imports a module, and returns how to tell whether a file that was loaded has changed, or a package came or went.
+    """Imports the module; returns a check whether a loaded file has changed or a package was installed or removed.
 
-    Files of our own are noted before they are read: they are the ones that somebody edits.
+    Our own files are recorded before they are imported: they are the ones that are edited.
     """
     own = [str(path) for path in Path(__file__).parents[1].rglob("*.py")]
     seen = {path: _stamp(path) for path in [*own, *map(sysconfig.get_path, ("purelib", "platlib"))]}
     importlib.import_module(preload)
     if threading.active_count() > 1:
-        raise RuntimeError(f"{preload} starts threads, which do not live through a fork: {threading.enumerate()}")
+        raise RuntimeError(f"{preload} starts threads, which do not survive a fork: {threading.enumerate()}")
     loaded = {m.__file__ for m in list(sys.modules.values()) if getattr(m, "__file__", None)}
     noted = {file: _stamp(file) for file in loaded if file} | seen
     return lambda: any(_stamp(file) != stamp for file, stamp in noted.items())
@@ -87,10 +87,10 @@ def _listen(path: Path) -> socket.socket:
 
 
 def _serve(listener: socket.socket, path: Path, changed: Callable[[], bool], idle_s: float) -> str | None:
-    """Forks a keeper for each connection, until the socket is gone or replaced, code has changed, or nobody comes.
+    """Forks a keeper for each connection, until the socket is removed or replaced, code has changed, or it is idle.
 
     Returns:
-        In a forked command, what it is to run; None in the server, when it ends.
+        In a forked command, the module to run; in the server, None when it ends.
     """
     inode, last = path.stat().st_ino, time.monotonic()
     while time.monotonic() - last < idle_s and _is(path, inode):
@@ -126,9 +126,9 @@ def _reap() -> None:
 
 
 def _keep(connection: socket.socket) -> str:
-    """Serves one connection, in a process of its own. Only the command that it forks returns, with what it is to run.
+    """Serves one connection, in its own process. Returns only in the command that it forks, with the module to run.
 
-    The command begins when its client has noted its pid: a client that dies before leaves nothing running unknown.
+    The command starts when its client has recorded its pid: a client that dies earlier leaves no unknown process.
     """
     os.setsid()
     try:
@@ -137,10 +137,10 @@ def _keep(connection: socket.socket) -> str:
         with connection.makefile("rb") as reader:
             request = json.loads(reader.readline())
         command = os.fork()
-    except (OSError, ValueError):  # its client only looked, or is gone
+    except (OSError, ValueError):  # the client has closed the connection
         os._exit(0)
     if command == 0:
-        os.setsid()  # before its pid is told: by then it can be ended with its group
+        os.setsid()  # before the client learns its pid, so that killing the process group always works
         _tell(connection, {"pid": os.getpid()})
         if not connection.recv(1):
             os._exit(0)
@@ -154,18 +154,18 @@ def _keep(connection: socket.socket) -> str:
 
 
 def _tell(connection: socket.socket, what: dict[str, int]) -> None:
-    with suppress(OSError):  # the client is gone: what it started goes on
+    with suppress(OSError):  # the client is gone; its command keeps running
         connection.sendall(json.dumps(what).encode() + b"\n")
 
 
 def _become(request: dict[str, Any], log: int, held: int) -> str:
-    """Makes this process what `python -m MODULE ARGUMENT …` would be in the client's folder; the module's name."""
-    os.set_inheritable(held, False)  # for this process alone, as long as it lives
+    """Makes this process look like `python -m MODULE ARGUMENT ...` in the client's folder; returns the module."""
+    os.set_inheritable(held, False)  # closed by the kernel when this process ends, and in no child of it
     _redirect(os.devnull, log)
     os.close(log)
     module, arguments = str(request["module"]), request["arguments"]
     sys.argv = [module, *arguments]
-    setproctitle(" ".join([sys.executable, "-m", *sys.argv]))  # first: it looks for the environment where it was
+    setproctitle(" ".join([sys.executable, "-m", *sys.argv]))  # before the environment moves
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
@@ -174,7 +174,7 @@ def _become(request: dict[str, Any], log: int, held: int) -> str:
 
 
 def _redirect(source: str, target: Path | int) -> None:
-    """Standard input from `source`; output and errors to a file, from its beginning, or to a descriptor."""
+    """Standard input from `source`; output and errors to a descriptor, or to a file that is truncated first."""
     read = os.open(source, os.O_RDONLY)
     write = target if isinstance(target, int) else os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     os.dup2(read, 0)

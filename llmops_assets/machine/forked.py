@@ -1,4 +1,4 @@
-"""The client of `fork_server`: finds the server of a folder or starts it, and has commands forked by it."""
+"""The client of `fork_server`: finds or starts a folder's server, and lets it fork commands."""
 
 import hashlib
 import json
@@ -24,21 +24,21 @@ ANSWER_S = 20.0
 
 
 class NotForked(Exception):
-    """There is no server, or it does not answer; the message says why. Nothing was started."""
+    """No server starts or answers; the message says why. No command was started."""
 
 
 class Forked:
-    """A command that the server has forked; it waits for `begin`."""
+    """A command that the server has forked. It waits for `begin`."""
 
     def __init__(self, connection: socket.socket, pid: int):
         self._connection, self._told = connection, b""
         self.pid = pid
         self.returncode: int | None = None
         self.lost = False
-        """The keeper is gone, so nobody will know the exit code; the command itself may live."""
+        """The keeper died, so the exit code stays unknown; the command itself may still run."""
 
     def begin(self) -> None:
-        with suppress(OSError):  # then `poll` finds it lost
+        with suppress(OSError):  # `poll` then reports it as lost
             self._connection.sendall(b"b")
         self._connection.setblocking(False)
 
@@ -60,10 +60,10 @@ class Forked:
 
 
 class ForkServers:
-    """The servers of one folder: one for each environment that commands are to have.
+    """The servers of one folder: one for each environment of commands.
 
     Args:
-        folder: for their sockets and logs; when it is gone, they end.
+        folder: for their sockets and logs; the servers end when it is removed.
         preload: the module that they import before they fork.
     """
 
@@ -71,13 +71,13 @@ class ForkServers:
         self._folder, self._preload = folder, preload
 
     def connect(self, environment: Mapping[str, str]) -> socket.socket:
-        """A connection for one command, to a server that has loaded today's code; started if there is none.
+        """A connection for one command to a server with current code, which is started if needed.
 
         Args:
-            environment: what libraries may read while they are loaded; HOME is the server's own.
+            environment: what libraries see while they are imported; the server sets its own HOME.
 
         Raises:
-            NotForked: there is none.
+            NotForked: the server cannot be started.
         """
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ class ForkServers:
         except (OSError, NotPrivate, subprocess.SubprocessError) as error:
             raise NotForked(str(error)) from error
         if found is None:
-            raise NotForked(f"the fork server ended as soon as it had started; {path.with_suffix('.log')} may say why")
+            raise NotForked(f"the fork server ended right after its start; {path.with_suffix('.log')} may say why")
         return found
 
     def _identity(self, environment: Mapping[str, str]) -> str:
@@ -117,10 +117,10 @@ class ForkServers:
             raise NotForked(f"the fork server does not start: {last[0]}")
 
     def end(self) -> None:
-        """Ends all servers of the folder and what keeps their commands; commands themselves go on.
+        """Ends all servers of the folder and their keepers; commands keep running.
 
         Raises:
-            CannotEnd: one lives on.
+            CannotEnd: a process cannot be ended.
         """
         if not self._folder.is_dir():
             return
@@ -137,7 +137,7 @@ def _serves(process: psutil.Process, sockets: str) -> bool:
 
 
 def _reach(path: Path) -> socket.socket | None:
-    """A connection to the server there, if it lives and its code is today's."""
+    """A connection to the server at this path, if it is alive and its code is current."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(ANSWER_S)
     try:
@@ -159,19 +159,19 @@ def fork(
     log: int,
     held: int,
 ) -> Forked:
-    """Has `python -m MODULE ARGUMENT …` forked, in a session of its own; it waits for `begin`.
+    """Forks `python -m MODULE ARGUMENT ...` in its own session; it waits for `begin`.
 
     Args:
-        connection: as `connect` returned it; to be closed when the command is over.
-        module: what is run.
+        connection: from `connect`; the caller closes it when the command has ended.
+        module: the module to run.
         arguments: of the command.
         folder: its working directory.
-        environment: all that it sees.
-        log: descriptor of its output and errors.
-        held: a descriptor that it holds as long as it lives, and nobody else.
+        environment: its whole environment.
+        log: descriptor for its output and errors.
+        held: descriptor that only the command keeps open, until it ends.
 
     Raises:
-        NotForked: the server does not answer, and the command will not begin.
+        NotForked: the server does not answer; the command will not start.
     """
     request = {
         "module": module, "arguments": list(arguments), "folder": str(folder), "environment": dict(environment),
@@ -182,4 +182,5 @@ def fork(
         with connection.makefile("rb") as reader:
             return Forked(connection, int(json.loads(reader.readline())["pid"]))
     except (OSError, ValueError, KeyError) as error:
+        connection.close()  # a command that was forked all the same ends
         raise NotForked(f"the fork server does not answer: {error}") from error

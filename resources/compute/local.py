@@ -49,7 +49,7 @@ ALLOWED_ENVIRONMENT = (
 
 
 Program = subprocess.Popen[bytes] | Forked
-"""One that this process has started, and so hears the exit code of."""
+"""A program that this process has started, and whose exit code it learns."""
 
 
 class LocalCompute:
@@ -76,7 +76,7 @@ class LocalCompute:
     @classmethod
     def from_settings(cls, settings: Settings) -> "LocalCompute":
         local = settings.profile == "local"
-        return cls(settings.home, settings.compute.threads, one_heavy=local, preload=local)
+        return cls(settings.home, settings.compute.threads, one_heavy=local, preload=local and settings.compute.preload)
 
     def folder(self, name: str) -> Path:
         return self.jobs / name
@@ -106,7 +106,7 @@ class LocalCompute:
         return self._collect(job, folder, process, adopted, time.monotonic() - began)
 
     def _preloaded(self, job: Job, folder: Path) -> AbstractContextManager[socket.socket | None]:
-        """Found before the job is claimed: whoever adopts it meanwhile would wait for a program that never began."""
+        """Connects before the job is locked: that can take seconds, and a locked job looks like a running one."""
         if not self.preload or _locked(folder / "alive") or (folder / "result.json").exists():
             return nullcontext()
         return self._preloading.connection(job.program, self.environment(folder), folder / "log.txt")

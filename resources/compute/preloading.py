@@ -1,7 +1,7 @@
-"""Programs forked from a process that has imported their libraries already: a second of start instead of six.
+"""Forks programs from a process that has already imported their libraries: one CPU second to start instead of six.
 
-It is only ever a shortcut: whatever keeps it from working, the program is started as a process of its own, and its log
-says why. A project's own tests (`ci`) never run in such a fork, and `dataset` imports too little to gain by it.
+Preloading is optional: if it fails for any reason, the program starts as a separate process and its log says why.
+`ci` is never forked, so that a project's own tests stay isolated; `dataset` imports too little to benefit.
 """
 
 import socket
@@ -25,9 +25,9 @@ class Preloading:
 
     @contextmanager
     def connection(self, program: str, environment: Mapping[str, str], log: Path) -> Iterator[socket.socket | None]:
-        """To the process that will fork this program, for as long as it is waited for; None: start it without."""
+        """A connection to the process that forks this program, open while the caller waits; None: do not preload."""
         found = None
-        if program in PROGRAMS and sys.platform == "linux":  # elsewhere libraries may not live through a fork
+        if program in PROGRAMS and sys.platform == "linux":  # on macOS, system libraries do not survive a fork
             try:
                 found = self._servers.connect(environment)
             except NotForked as error:
@@ -48,7 +48,7 @@ class Preloading:
         log: int,
         held: int,
     ) -> Forked | None:
-        """The program, waiting for `begin`; None: start it without."""
+        """The forked program, which waits for `begin`; None: do not preload."""
         try:
             return fork(connection, module, arguments, folder, environment, log, held)
         except NotForked as error:
@@ -56,14 +56,14 @@ class Preloading:
             return None
 
     def end(self) -> None:
-        """Ends the preloaded processes; programs go on.
+        """Ends the preloaded processes; programs keep running.
 
         Raises:
-            CannotEnd: one lives on.
+            CannotEnd: a process cannot be ended.
         """
         self._servers.end()
 
 
 def _say(log: Path, error: Exception) -> None:
     with log.open("a") as file:
-        file.write(f"{datetime.now(UTC):%H:%M:%S} the program is started without preloading: {error}\n")
+        file.write(f"{datetime.now(UTC):%H:%M:%S} the program starts without preloading: {error}\n")

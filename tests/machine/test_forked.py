@@ -7,8 +7,10 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ import psutil
 import pytest
 
 from llmops_assets.machine.forked import SERVER, Forked, ForkServers, NotForked, fork
-from llmops_assets.machine.processes import command_line, wait_for
+from llmops_assets.machine.processes import command_line
+from tests.support.waiting import wait_for
 
 HEAVY = "import os\nTIMES = []\nVALUE = 1\n"
 COMMAND = """\
@@ -73,7 +76,7 @@ class Place:
         """Exit code and output."""
         forked, connection = self.start(*arguments, name=name)
         with connection:
-            assert wait_for(lambda: forked.poll() is not None, 20)
+            wait_for("its end", lambda: forked.poll() is not None)
         return forked.returncode, (self.folder / name / "log").read_text()
 
     def told(self, *arguments: str, name: str = "work") -> dict[str, Any]:
@@ -120,41 +123,35 @@ def test_the_exit_code_is_the_commands(place: Place, arguments: tuple[str, ...],
     assert ("RuntimeError: no luck" in output) == (arguments == ("fail",))
 
 
-def test_a_killed_command_is_told_by_its_signal(place: Place, until: Callable[[Callable[[], object]], None]) -> None:
+def test_a_killed_command_is_told_by_its_signal(place: Place) -> None:
     forked, connection = place.start("wait")
-    until(lambda: (place.folder / "work/began").exists())
+    wait_for("its start", lambda: (place.folder / "work/began").exists())
     os.killpg(forked.pid, signal.SIGKILL)
     with connection:
-        until(lambda: forked.poll() is not None)
+        wait_for("its end", lambda: forked.poll() is not None)
     assert forked.returncode == -signal.SIGKILL
 
 
-def test_a_command_looks_like_itself_in_the_list_of_processes(
-    place: Place, until: Callable[[Callable[[], object]], None]
-) -> None:
+def test_a_command_looks_like_itself_in_the_list_of_processes(place: Place) -> None:
     """Else nobody at a terminal could tell a training from the process that it was forked from."""
     forked, connection = place.start("wait")
-    until(lambda: (place.folder / "work/began").exists())
+    wait_for("its start", lambda: (place.folder / "work/began").exists())
     assert command_line(psutil.Process(forked.pid))[1:] == ["-m", "command", "wait"]
     (place.folder / "work/go").touch()
     with connection:
-        until(lambda: forked.poll() == 0)
+        wait_for("its end", lambda: forked.poll() == 0)
 
 
-def test_of_a_client_that_is_gone_before_it_knows_the_command_nothing_begins(
-    place: Place, until: Callable[[Callable[[], object]], None]
-) -> None:
+def test_of_a_client_that_is_gone_before_it_knows_the_command_nothing_begins(place: Place) -> None:
     forked, connection = place.start("wait", begin=False)
     connection.close()
-    until(lambda: not psutil.pid_exists(forked.pid))
+    wait_for("its end", lambda: not psutil.pid_exists(forked.pid))
     assert not (place.folder / "work/began").exists()
 
 
-def test_a_killed_server_takes_neither_commands_nor_their_exit_codes_along(
-    place: Place, until: Callable[[Callable[[], object]], None]
-) -> None:
+def test_a_killed_server_takes_neither_commands_nor_their_exit_codes_along(place: Place) -> None:
     forked, connection = place.start("wait")
-    until(lambda: (place.folder / "work/began").exists())
+    wait_for("its start", lambda: (place.folder / "work/began").exists())
     keeper = psutil.Process(forked.pid).parent()
     assert keeper is not None
     (server,) = [p for p in place.processes() if p.pid != keeper.pid]
@@ -163,24 +160,22 @@ def test_a_killed_server_takes_neither_commands_nor_their_exit_codes_along(
     assert other["value"] == 1, "the next command has a server of its own"
     os.kill(forked.pid, signal.SIGTERM)
     with connection:
-        until(lambda: forked.poll() is not None)
+        wait_for("its end", lambda: forked.poll() is not None)
     assert forked.returncode == -signal.SIGTERM
 
 
-def test_a_killed_keeper_leaves_its_command_running_and_says_that_it_is_lost(
-    place: Place, until: Callable[[Callable[[], object]], None]
-) -> None:
+def test_a_killed_keeper_leaves_its_command_running_and_says_that_it_is_lost(place: Place) -> None:
     forked, connection = place.start("wait")
-    until(lambda: (place.folder / "work/began").exists())
+    wait_for("its start", lambda: (place.folder / "work/began").exists())
     command = psutil.Process(forked.pid)
     keeper = command.parent()
     assert keeper is not None
     keeper.kill()
     with connection:
-        until(lambda: forked.poll() is None and forked.lost)
+        wait_for("its end", lambda: forked.poll() is None and forked.lost)
     assert command.is_running()
     (place.folder / "work/go").touch()
-    until(lambda: not psutil.pid_exists(forked.pid))
+    wait_for("its end", lambda: not psutil.pid_exists(forked.pid))
 
 
 @pytest.mark.parametrize("change", ["edited", "replaced", "removed"])
@@ -208,7 +203,7 @@ def test_two_at_once_share_one_server(place: Place) -> None:
     with ThreadPoolExecutor(2) as pool:
         told = list(pool.map(lambda name: place.told(name=name), ("one", "two")))
     assert [t["environment"]["NAME"] for t in told] == ["one", "two"]
-    assert wait_for(lambda: len(place.processes()) == 1, 10)
+    wait_for("the end of the other server", lambda: len(place.processes()) == 1)
 
 
 def test_another_environment_has_a_server_of_its_own(place: Place) -> None:
@@ -216,7 +211,7 @@ def test_another_environment_has_a_server_of_its_own(place: Place) -> None:
     place.told()
     place.environment["OMP_NUM_THREADS"] = "1"
     assert place.told()["environment"]["OMP_NUM_THREADS"] == "1"
-    assert wait_for(lambda: len(place.processes()) == 2, 10)
+    wait_for("both servers", lambda: len(place.processes()) == 2)
 
 
 def test_a_module_that_cannot_be_preloaded_is_named_with_its_fault(place: Place) -> None:
@@ -248,7 +243,7 @@ def test_a_server_that_does_not_answer_is_replaced(place: Place, monkeypatch: py
     server.suspend()
     assert place.told()["value"] == 1
     server.resume()
-    assert wait_for(lambda: not server.is_running(), 10), "nobody could reach it any more"
+    wait_for("its end", lambda: not server.is_running())
 
 
 def test_a_server_ends_when_its_folder_is_gone(place: Place) -> None:
@@ -256,18 +251,24 @@ def test_a_server_ends_when_its_folder_is_gone(place: Place) -> None:
     (server,) = place.processes()
     gone = place.folder / "gone"
     (place.folder / "servers").rename(gone)
-    assert wait_for(lambda: not server.is_running(), 10)
+    wait_for("its end", lambda: not server.is_running())
 
 
-def test_ending_the_servers_leaves_commands_running(
-    place: Place, until: Callable[[Callable[[], object]], None]
-) -> None:
+def test_an_idle_server_ends_and_removes_its_socket(place: Place) -> None:
+    path = place.work("servers") / "fork-idle.sock"
+    command = [sys.executable, "-m", SERVER, "--socket", str(path), "--preload", "heavy", "--idle", "0.5"]
+    subprocess.run(command, env=place.environment, check=True)
+    wait_for("its end", lambda: place.processes() == [])
+    assert not path.exists()
+
+
+def test_ending_the_servers_leaves_commands_running(place: Place) -> None:
     forked, connection = place.start("wait")
-    until(lambda: (place.folder / "work/began").exists())
+    wait_for("its start", lambda: (place.folder / "work/began").exists())
     began = time.monotonic()
     place.servers.end()
     assert place.processes() == [] and time.monotonic() - began < 5
     assert psutil.pid_exists(forked.pid)
     (place.folder / "work/go").touch()
-    until(lambda: not psutil.pid_exists(forked.pid))
+    wait_for("its end", lambda: not psutil.pid_exists(forked.pid))
     connection.close()

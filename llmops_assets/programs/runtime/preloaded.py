@@ -1,6 +1,6 @@
-"""Everything heavy that programs import, for a process that imports it once and forks for each program.
+"""The heavy imports of all programs, for a process that imports them once and forks for each program.
 
-Importing this module is all that it does. No program imports it: each still imports what it needs, and finds it here.
+No program imports this module: each still imports what it needs, which is then already loaded.
 """
 
 import os
@@ -8,7 +8,7 @@ import os
 from llmops_assets.programs.runtime.entry import prepare_environment
 
 prepare_environment()
-# Asked through NVML, whether there is a GPU does not initialize CUDA, which does not live through a fork.
+# Checking for a GPU through NVML does not initialize CUDA, which does not survive a fork.
 os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
 
 import datasets  # noqa: E402, F401
@@ -41,6 +41,6 @@ for parts in (catalog.METRICS, catalog.TRAINING_METHODS, catalog.QUANTIZATION_BA
             part.load()
 
 if torch.cuda.is_initialized():
-    raise RuntimeError("a library initializes CUDA as it is imported, so programs cannot be forked")
-# Python's own generator is seeded anew in each fork, and torch's begins as in every process; NumPy's would go on.
+    raise RuntimeError("a library initializes CUDA on import, so programs cannot be forked")
+# Python reseeds its generator in each fork, and torch's starts from its fixed default; NumPy's would be shared.
 os.register_at_fork(after_in_child=numpy.random.seed)

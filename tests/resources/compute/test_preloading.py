@@ -15,17 +15,23 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.projects import rows, write_rows
-from tests.tiny_model import CACHE, make_tiny_model
 
 from llmops_assets.machine.forked import SERVER
 from llmops_assets.machine.processes import command_line
 from llmops_assets.programs.runtime.errors import BadInput
-from llmops_assets.programs.runtime.specs import EvaluateResult, EvaluateSpec, MetricSpec, TrainResult, TrainSpec
+from llmops_assets.programs.runtime.specs import (
+    CiResult,
+    EvaluateResult,
+    EvaluateSpec,
+    MetricSpec,
+    TrainResult,
+    TrainSpec,
+)
 from resources.compute.interface import Finished, Job, ProgramError
 from resources.compute.local import LocalCompute
-
-Until = Callable[[Callable[[], object]], None]
+from tests.support.projects import rows, write_rows
+from tests.support.tiny_model import CACHE, make_tiny_model
+from tests.support.waiting import CEILING_S, wait_for
 
 METRIC = """\
 import json, os, pathlib, random, subprocess, time
@@ -115,7 +121,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 def wait_gone(compute: LocalCompute, name: str) -> None:
     file = compute.folder(name) / "pid"
     if file.exists() and psutil.pid_exists(int(file.read_text())):
-        psutil.wait_procs([psutil.Process(int(file.read_text()))], timeout=20)
+        psutil.wait_procs([psutil.Process(int(file.read_text()))], timeout=CEILING_S)
 
 
 def servers(home: Path) -> list[psutil.Process]:
@@ -168,16 +174,15 @@ def test_training_and_evaluation_give_the_same_preloaded_or_not(
         assert bool(servers(side.jobs.parent)) == preloaded
 
 
-def test_a_projects_own_tests_never_run_beside_preloaded_libraries(
-    compute: LocalCompute, tmp_path: Path, until: Until
-) -> None:
-    tree = tmp_path / "tree"
-    tree.mkdir()
-    code = "import json, os, pathlib\n\ndef test_it():\n    pathlib.Path('parents').write_text(str(os.getppid()))\n"
-    (tree / "test_it.py").write_text(code)
-    compute.run(Job(name="ci-1", program="ci", spec={"work_tree": str(tree), "ruff": False}))
-    assert (tree / "parents").read_text() == (compute.folder("ci-1") / "pid").read_text()
-    assert not any(int((tree / "parents").read_text()) == p.pid for p in servers(compute.jobs.parent))
+def test_a_projects_own_tests_never_run_beside_preloaded_libraries(tmp_path: Path) -> None:
+    """And a request that ends with them loads none."""
+    compute = LocalCompute(tmp_path / "home", threads=1, poll_s=0.02, preload=True)
+    (tmp_path / "tree").mkdir()
+    code = "import sys\n\ndef test_it():\n    assert 'torch' not in sys.modules\n"
+    (tmp_path / "tree/test_it.py").write_text(code)
+    done = compute.run(Job(name="ci-1", program="ci", spec={"work_tree": str(tmp_path / "tree"), "ruff": False}))
+    assert done.read(CiResult).checks[0].summary == "1 passed"
+    assert servers(tmp_path / "home") == []
 
 
 # -- how programs end -----------------------------------------------------------------------------------------------
@@ -191,41 +196,41 @@ def test_bad_input_is_told_apart_from_a_fault(compute: LocalCompute, evaluation:
 
 
 def test_a_killed_program_names_the_signal(
-    compute: LocalCompute, evaluation: Evaluation, pool: ThreadPoolExecutor, until: Until
+    compute: LocalCompute, evaluation: Evaluation, pool: ThreadPoolExecutor
 ) -> None:
     running = pool.submit(compute.run, evaluation.job())
-    until(lambda: evaluation.began)
+    wait_for("its start", lambda: evaluation.began)
     program = program_of(compute)
     assert forked(program) and evaluation.began and evaluation.began["pid"] == program.pid
     os.killpg(program.pid, signal.SIGKILL)
     with pytest.raises(ProgramError, match=r"evaluate was killed by SIGKILL"):
-        running.result(30)
+        running.result(CEILING_S)
 
 
 def test_a_cancelled_job_ends_with_everything_that_it_started(
-    compute: LocalCompute, evaluation: Evaluation, pool: ThreadPoolExecutor, until: Until
+    compute: LocalCompute, evaluation: Evaluation, pool: ThreadPoolExecutor
 ) -> None:
     running = pool.submit(compute.run, evaluation.job())
-    until(lambda: evaluation.began)
+    wait_for("its start", lambda: evaluation.began)
     assert evaluation.began and os.getsid(evaluation.began["pid"]) == evaluation.began["pid"]
     assert compute.cancel("evaluate-1")
     with pytest.raises(ProgramError, match="SIGTERM"):
-        running.result(30)
+        running.result(CEILING_S)
     child = evaluation.began["child"]
-    until(lambda: not psutil.pid_exists(child))
+    wait_for("its end", lambda: not psutil.pid_exists(child))
     assert not compute.cancel("evaluate-1") and "evaluate-1" in compute.ended()
 
 
 def test_a_killed_server_loses_no_program(
-    compute: LocalCompute, evaluation: Evaluation, pool: ThreadPoolExecutor, until: Until
+    compute: LocalCompute, evaluation: Evaluation, pool: ThreadPoolExecutor
 ) -> None:
     running = pool.submit(compute.run, evaluation.job())
-    until(lambda: evaluation.began)
+    wait_for("its start", lambda: evaluation.began)
     for process in servers(compute.jobs.parent):
         process.kill()
     assert program_of(compute).is_running()
     evaluation.go()
-    done = running.result(120)
+    done = running.result(CEILING_S)
     assert not done.adopted and done.read(EvaluateResult).rows == 4
 
 
@@ -237,17 +242,16 @@ def test_a_program_whose_submitter_was_killed_goes_on_and_is_adopted(
     evaluation: Evaluation,
     python: Callable[..., "subprocess.Popen[str]"],
     pool: ThreadPoolExecutor,
-    until: Until,
 ) -> None:
     job = evaluation.job()
     submitter = python(SUBMIT, str(compute.jobs.parent), job.model_dump_json())
-    until(lambda: evaluation.began)
+    wait_for("its start", lambda: evaluation.began)
     submitter.kill()
     submitter.wait()
     program = program_of(compute)
     adopted = pool.submit(compute.run, job)
     evaluation.go()
-    done = adopted.result(120)
+    done = adopted.result(CEILING_S)
     assert done.adopted and evaluation.began and evaluation.began["pid"] == program.pid
     assert not program.is_running(), "the lock is the program's alone: what is adopted is over when it is"
 
@@ -259,18 +263,17 @@ def test_of_two_processes_that_submit_the_same_job_one_runs_it_and_two_jobs_run_
     base: Path,
     tmp_path: Path,
     python: Callable[..., "subprocess.Popen[str]"],
-    until: Until,
 ) -> None:
     other = Evaluation(tmp_path / "other", data, base)
     jobs = [evaluation.job(), evaluation.job(), other.job("evaluate-2")]
     submitters = [python(SUBMIT, str(compute.jobs.parent), job.model_dump_json()) for job in jobs]
-    until(lambda: evaluation.began and other.began)
+    wait_for("its start", lambda: evaluation.began and other.began)
     assert evaluation.began and other.began and evaluation.began["random"] != other.began["random"]
     assert evaluation.began["environment"]["HOME"] == str(compute.folder("evaluate-1") / "home")
     assert other.began["environment"]["HOME"] == str(compute.folder("evaluate-2") / "home")
     evaluation.go()
     other.go()
-    done = [Finished.model_validate_json(p.communicate(timeout=120)[0]) for p in submitters]
+    done = [Finished.model_validate_json(p.communicate(timeout=CEILING_S)[0]) for p in submitters]
     assert sorted(d.adopted for d in done[:2]) == [False, True] and not done[2].adopted
 
 
@@ -281,20 +284,19 @@ def test_neither_program_nor_server_sees_the_locations_secrets(
     compute: LocalCompute,
     evaluation: Evaluation,
     pool: ThreadPoolExecutor,
-    until: Until,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
     monkeypatch.setenv("LLMOPS_HOME", "/s3cret")
     monkeypatch.setenv("LC_CTYPE", "C.UTF-8")  # another environment: a server of its own
     running = pool.submit(compute.run, evaluation.job())
-    until(lambda: evaluation.began)
+    wait_for("its start", lambda: evaluation.began)
     assert evaluation.began and "s3cret" not in json.dumps(evaluation.began)
     assert evaluation.began["environment"]["OMP_NUM_THREADS"] == "1"
     for process in servers(compute.jobs.parent):
         assert "s3cret" not in "".join(process.environ().values())
     evaluation.go()
-    assert running.result(120).read(EvaluateResult).rows == 4
+    assert running.result(CEILING_S).read(EvaluateResult).rows == 4
 
 
 # -- where it cannot be had -----------------------------------------------------------------------------------------
@@ -309,4 +311,4 @@ def test_without_a_server_the_program_runs_all_the_same_and_its_log_says_why(
     evaluation.go()
     assert compute.run(evaluation.job()).read(EvaluateResult).rows == 4
     log = (compute.folder("evaluate-1") / "log.txt").read_text()
-    assert "started without preloading" in log and "preloaded" in log and "File exists" in log
+    assert "starts without preloading" in log and "preloaded" in log and "File exists" in log

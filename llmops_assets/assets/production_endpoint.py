@@ -14,12 +14,7 @@ from llmops_assets.delivery.asset_events import reached_at
 from llmops_assets.delivery.rollout import Rollout, canary_tokens, questions
 from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import short
-from llmops_assets.domain.records import (
-    DatasetVersion,
-    ProductionEndpoint,
-    RegisteredModel,
-    Release,
-)
+from llmops_assets.domain.records import DatasetVersion, ProductionEndpoint, Release
 from llmops_assets.domain.requests import newest_planned
 from llmops_assets.domain.rollout import begin
 from llmops_assets.programs.runtime.errors import BadInput
@@ -104,9 +99,7 @@ def _settle(run: StageExecution, rollout: Rollout) -> None:
     """Production serves this release and nothing else; the ledger and MLflow's alias say so."""
     project, release = run.project.name, rollout.release.digest
     rollout.settle(lambda: run.ledger.serve(project, "production", release, run.revision))
-    model = run.demand.records.get("registered_model")
-    if isinstance(model, RegisteredModel):
-        run.tracking.set_alias(model.name, "champion", model.version)
+    run.tracking.set_champion(run.resolved.records)
 
 
 def describe(run: StageExecution, record: ProductionEndpoint) -> Mapping[str, Any]:

@@ -67,7 +67,7 @@ def _decide(run: StageExecution, config: ApprovalConfig, choice: LaunchpadDecisi
     """Takes a person's decision, as `llmops approve` and `reject` do.
 
     Raises:
-        AwaitsPerson: they said no, so there is nothing that production may go by.
+        AwaitingApproval: they said no, so there is nothing that production may go by.
     """
     by = config.by.strip() or local_identity()
     try:
@@ -90,7 +90,7 @@ def make_approval(run: StageExecution) -> ReleaseApproval:
     """Says who released this, or waits for somebody who does.
 
     Raises:
-        AwaitsPerson: a person must approve, and no decision counts at this moment.
+        AwaitingApproval: a person must approve, and no decision counts at this moment.
     """
     if isinstance(run.config, ApprovalConfig) and run.config.decision is not None:
         _decide(run, run.config, run.config.decision)

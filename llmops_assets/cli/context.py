@@ -1,4 +1,4 @@
-"""What every command of `llmops` shares: how it answers, and what it works on. Commands belong in `cli` and `cli_*`."""
+"""What every command of `llmops` shares: how it answers, and what it works on. No command belongs here."""
 
 import json
 from collections.abc import Iterator

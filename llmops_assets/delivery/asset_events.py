@@ -100,7 +100,7 @@ def seen_events(
         if record is None:
             continue
         if stage.kind == "work":
-            ledger.demand(plan.project, plan.revision, record, reused=True)
+            ledger.record_use(plan.project, plan.revision, record, reused=True)
         elif not shown.failed_since(stage.name):
             continue
         now[stage.name] = record.key

@@ -1,4 +1,4 @@
-"""Which records a revision demands: by key, never by "the latest". Pure but for the look-up that it is handed."""
+"""Which records a revision needs: by key, never by "the latest". Pure but for the look-up that it is handed."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from llmops_assets.domain.records import AnyRecord, named_outputs
 
 
 class ResolvedRecords(Frozen):
-    """What a revision demands, as far as it exists."""
+    """What a revision needs, as far as it exists."""
 
     records: dict[str, AnyRecord]
     outputs: dict[str, str]

@@ -18,7 +18,7 @@ from llmops_assets.delivery.rollout import Rollout, canary_tokens, questions
 from llmops_assets.delivery.run_tags import PROJECT_TAG, REQUEST_TAG, about_commit, run_tags
 from llmops_assets.domain.chain import STAGES
 from llmops_assets.domain.keys import digest, short
-from llmops_assets.domain.records import DatasetVersion, MadeBy, ProductionEndpoint, RegisteredModel, Release
+from llmops_assets.domain.records import DatasetVersion, MadeBy, ProductionEndpoint, Release
 from llmops_assets.domain.requests import ROLLBACK, Request, another_generation
 from llmops_assets.domain.rollback import Hold, NoTarget
 from llmops_assets.domain.rollout import begin_rollback, rollback_policy
@@ -129,9 +129,7 @@ def _move(
         release=target, base_url=serving.base_url(name, "production"), replaces=present.release,
         outcome="rolled_back", requests=state.requests,
     ), reason, by)  # fmt: skip
-    model = ledger.records_of(name, revision).get("registered_model")
-    if isinstance(model, RegisteredModel):
-        clients.tracking.set_alias(model.name, "champion", model.version)
+    clients.tracking.set_champion(ledger.records_of(name, revision))
     return (
         f"production went back from {short(present.release)} to {short(target)} of {short(revision)} "
         f"({reason}); {short(present.release)} is held"
@@ -164,7 +162,7 @@ def _show(
     """The record and its lineage edge, and the same on Dagster's page of the asset."""
     ledger = clients.ledger
     ledger.commit(record)
-    ledger.demand(project.name, record.made_by.revision, record, reused=False)
+    ledger.record_use(project.name, record.made_by.revision, record, reused=False)
     context.log_event(
         dg.AssetMaterialization(
             [project.name, "production_endpoint"],

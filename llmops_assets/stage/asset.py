@@ -1,4 +1,4 @@
-"""The shell around every stage: pin the revision, look up what it demands, judge what must hold, reuse or make,
+"""The shell around every stage: pin the revision, look up what it needs, judge what must hold, reuse or make,
 commit, write the lineage edge, and say all of it to Dagster.
 
 What a stage does belongs in the module of its name; what it reads and requires in `domain.chain`; decisions in
@@ -49,8 +49,8 @@ def stage_asset(
         checks: name → the verdict to show as an asset check. Shown only: what acts judges again.
         require: the verdict of a stage that this one requires, judged now.
         after: what has to be done with the record each time, made or reused.
-        waits: the check that says so when `make` raises AwaitsPerson: then there is no record, and what stands on
-            this stage is skipped.
+        waits: the check that says so when `make` raises AwaitingApproval: then there is no record, and what
+            stands on this stage is skipped.
         config_type: what may be said in the launchpad.
     """
     stage = STAGES[name]
@@ -87,7 +87,7 @@ def stage_asset(
         with faults(context, project, stage):
             run = StageExecution(context, project, stage, config)
             with outcomes(run):
-                missing = run.demand.missing_for(stage)
+                missing = run.resolved.missing_for(stage)
                 if missing:
                     raise dg.Failure(
                         f"{', '.join(missing)} of {short(run.revision)} must exist first. Remedy: materialize it, or "
@@ -106,7 +106,7 @@ def stage_asset(
                     assert waits is not None, f"{name} has no check that says what it waits for"
                     yield _wait(run, waits, str(why))
                     return
-                run.ledger.demand(project.name, run.revision, record, reused)
+                run.ledger.record_use(project.name, run.revision, record, reused)
                 if after is not None:
                     after(run, record)
                 verdicts = {check: judge(run, record) for check, judge in (checks or {}).items()}
@@ -158,7 +158,7 @@ def _materialize(
     }
     tags = {
         f"dagster/input_data_version/{run.project.name}/{name}": upstream.key
-        for name, upstream in run.demand.records.items()
+        for name, upstream in run.resolved.records.items()
         if name in run.stage.upstream
     }
     return dg.MaterializeResult(

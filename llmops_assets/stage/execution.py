@@ -85,7 +85,7 @@ class StageExecution:
         self.request = self._claim()
         self.revision = self._pin()
         self.at: ProjectRevision = self.source.at(self.revision)
-        self.demand = self.ledger.resolve(self.at.values)
+        self.resolved = self.ledger.resolve(self.at.values)
 
     def _claim(self) -> Request | None:
         name = self.context.run.tags.get(REQUEST_TAG)
@@ -136,15 +136,15 @@ class StageExecution:
         """The key of this stage at this revision; an event's holds the run, so it is never reused."""
         if self.stage.kind == "event":
             return digest([self.stage.name, self.project.name, self.revision, self.run_id, self.stage.version])
-        return self.demand.keys[self.stage.name]
+        return self.resolved.keys[self.stage.name]
 
     def record(self, kind: type[R], stage: str) -> R:
-        """An upstream record that this revision demands.
+        """An upstream record that this revision needs.
 
         Raises:
             dg.Failure: it does not exist yet; names the remedy.
         """
-        found = self.demand.records.get(stage)
+        found = self.resolved.records.get(stage)
         if not isinstance(found, kind):
             raise dg.Failure(
                 f"{stage} of {short(self.revision)} does not exist yet. Remedy: materialize it first, or "
@@ -171,7 +171,7 @@ class StageExecution:
     def header(self) -> dict[str, Any]:
         """The fields that every record begins with."""
         stage = self.stage
-        reads = {name: self.demand.outputs[name] for name in stage.records if name in self.demand.outputs}
+        reads = {name: self.resolved.outputs[name] for name in stage.records if name in self.resolved.outputs}
         return {"key": self.key, "reads": reads, "made_by": self.made_by}
 
     # -- work -------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The gateway in front of all engines: the running Envoy, its files and its counters.
 
 Routes and clusters are files that Envoy watches, so a change takes effect at once and no open stream notices. What
-stands in them is `gateway_config`'s matter, which processes run the supervisor's.
+stands in them is `envoy_config`'s matter, which processes run the supervisor's.
 """
 
 import http.client

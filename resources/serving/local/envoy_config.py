@@ -1,4 +1,4 @@
-"""Envoy's configuration as plain values, made from the serving state. Pure: files and sockets are `gateway`'s.
+"""Envoy's configuration as plain values, made from the serving state. Pure: files and sockets are `envoy`'s.
 
 One listener; `/<project>/<environment>/v1/...` goes to the engines of that environment by weight, and to one named
 release if the request's `x-llmops-release` says so.

@@ -10,7 +10,7 @@ import dagster as dg
 
 from llmops_assets.assets.deploy_shared import deploy
 from llmops_assets.config.settings import ProjectSource, Settings
-from llmops_assets.delivery.asset_events import reached_at
+from llmops_assets.delivery.materializations import production_metadata
 from llmops_assets.delivery.rollout import Rollout, canary_tokens, questions
 from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import short
@@ -103,13 +103,7 @@ def _settle(run: StageExecution, rollout: Rollout) -> None:
 
 
 def describe(run: StageExecution, record: ProductionEndpoint) -> Mapping[str, Any]:
-    return {
-        "release": short(record.release),
-        **reached_at(record.base_url),
-        "outcome": record.outcome,
-        "replaces": short(record.replaces) if record.replaces else "nothing",
-        "canary_requests": record.requests,
-    }
+    return production_metadata(record)
 
 
 def after(run: StageExecution, record: ProductionEndpoint) -> None:

@@ -86,9 +86,7 @@ def refused_in(instance: dg.DagsterInstance, request: Request) -> list[str]:
     return list(dict.fromkeys(said))
 
 
-def end_work(
-    instance: dg.DagsterInstance, clients: Clients, project: ProjectSource, request: Request, why: str
-) -> str:
+def end_work(instance: dg.DagsterInstance, clients: Clients, project: ProjectSource, request: Request, why: str) -> str:
     """Ends the run of a request that was closed, its programs and its share of production's traffic; what, in words."""
     ledger, source = clients.ledger, clients.sources(project)
     try:

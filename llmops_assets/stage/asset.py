@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 
 from llmops_assets.config.settings import ProjectSource, Settings
-from llmops_assets.delivery.asset_events import reused_from
+from llmops_assets.delivery.materializations import record_metadata, record_tags
 from llmops_assets.delivery.run_tags import about_commit
 from llmops_assets.domain.chain import HEAVY, STAGES, judges_of
 from llmops_assets.domain.gate import Verdict
@@ -150,22 +150,12 @@ def _wait(run: StageExecution, check: str, why: str) -> dg.AssetCheckResult:
 def _materialize(
     run: StageExecution, record: AnyRecord, reused: bool, metadata: Mapping[str, Any], verdicts: Mapping[str, Verdict]
 ) -> dg.MaterializeResult[Any]:
-    common: dict[str, Any] = {
-        "made_by": reused_from(record) if reused else "this run",
-        "seconds": 0.0 if reused else record.made_by.seconds,
-        **about_commit(run.source, run.revision),
-        "key": record.key,
-    }
-    tags = {
-        f"dagster/input_data_version/{run.project.name}/{name}": upstream.key
-        for name, upstream in run.resolved.records.items()
-        if name in run.stage.upstream
-    }
+    reads = {name: found.key for name, found in run.resolved.records.items() if name in run.stage.upstream}
     return dg.MaterializeResult(
         asset_key=dg.AssetKey([run.project.name, run.stage.name]),
         data_version=dg.DataVersion(record.key),
-        metadata={**metadata, **common},
-        tags={**tags, **({"reused": "true"} if reused else {})},
+        metadata={**metadata, **record_metadata(run.source, run.revision, record, reused=reused)},
+        tags=record_tags(run.project.name, record, reads, reused=reused),
         check_results=[
             dg.AssetCheckResult(
                 check_name=name,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import dagster as dg
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from llmops_assets.config.settings import ProjectSource
 from llmops_assets.delivery.progress import progress_text
@@ -179,7 +179,7 @@ class StageExecution:
     def program(
         self,
         name: str,
-        spec: Any,
+        spec: BaseModel,
         *,
         key: str | None = None,
         on_progress: Callable[[dict[str, Any]], None] | None = None,

@@ -6,9 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from resources.serving.interface import Serving
-
-RELEASE_HEADER = "x-llmops-release"
+from resources.serving.interface import RELEASE_HEADER, Serving
 
 
 class Clock:

@@ -11,7 +11,7 @@ import dagster as dg
 from llmops_assets.assets.deploy_shared import deploy
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.delivery.materializations import production_metadata
-from llmops_assets.delivery.rollout import Rollout, canary_tokens, questions
+from llmops_assets.delivery.rollout import Rollout, canary_tokens, move_champion_alias, questions
 from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import DatasetVersion, ProductionEndpoint, Release
@@ -99,7 +99,7 @@ def _settle(run: StageExecution, rollout: Rollout) -> None:
     """Production serves this release and nothing else; the ledger and MLflow's alias say so."""
     project, release = run.project.name, rollout.release.digest
     rollout.settle(lambda: run.ledger.serve(project, "production", release, run.revision))
-    run.tracking.set_champion(run.resolved.records)
+    move_champion_alias(run.tracking, run.resolved.records)
 
 
 def describe(run: StageExecution, record: ProductionEndpoint) -> Mapping[str, Any]:

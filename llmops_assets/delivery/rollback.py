@@ -12,7 +12,7 @@ import dagster as dg
 
 from llmops_assets.config.settings import ProjectSource
 from llmops_assets.delivery.materializations import production_metadata, record_metadata, record_tags
-from llmops_assets.delivery.rollout import Rollout, canary_tokens, questions
+from llmops_assets.delivery.rollout import Rollout, canary_tokens, move_champion_alias, questions
 from llmops_assets.delivery.run_tags import REQUEST_TAG, run_tags
 from llmops_assets.domain.chain import STAGES
 from llmops_assets.domain.keys import digest, short
@@ -128,7 +128,7 @@ class Rollback:
                 requests=state.requests,
             )
         )
-        self.clients.tracking.set_champion(ledger.records_of(name, revision))
+        move_champion_alias(self.clients.tracking, ledger.records_of(name, revision))
         return (
             f"production went back from {short(present.release)} to {short(target)} of {short(revision)} "
             f"({self.reason}); {short(present.release)} is held"

@@ -1,4 +1,4 @@
-"""The model folder that MLflow's registry points at. Runs, and moving the alias, belong in `resources.tracking`."""
+"""The model folder that MLflow's registry points at. Runs and aliases belong in `resources.tracking`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,8 +49,7 @@ def write_mlflow_model(
     model.save(str(folder / "MLmodel"))
 
 
-CHAMPION_ALIAS = "champion"
 REGISTERED = (
-    f"Checkpoints that passed their gates, a version each. The alias {CHAMPION_ALIAS} is on what production serves. "
-    "The weights lie in the artifact store; a version points at them."
+    "Checkpoints that passed their gates, a version each. The alias champion is on what production serves. The weights "
+    "lie in the artifact store; a version points at them."
 )

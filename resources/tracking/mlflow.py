@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from llmops_assets.domain.records import Record, RegisteredModel
-from resources.model_registry.mlflow import CHAMPION_ALIAS, REGISTERED
+from resources.model_registry.mlflow import REGISTERED
 
 OF_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 VIEW = "?workflowType=machine_learning"
@@ -132,11 +131,8 @@ class Tracking:
         )
         return int(made.version)
 
-    def set_champion(self, records: Mapping[str, Record]) -> None:
-        """Moves the alias of what production serves to the version among these records, by stage, if there is one."""
-        model = records.get("registered_model")
-        if isinstance(model, RegisteredModel):
-            self.client.set_registered_model_alias(model.name, CHAMPION_ALIAS, str(model.version))
+    def set_alias(self, name: str, alias: str, version: int) -> None:
+        self.client.set_registered_model_alias(name, alias, str(version))
 
     def log_report(self, run_id: str, report: Path, name: str, figures: Mapping[str, float]) -> None:
         """Shows a report among the run's artifacts, where MLflow's UI renders it, and its figures among the metrics."""

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llmops_assets.domain.records import RegisteredModel
 from resources.tracking.mlflow import Tracking
-from tests.domain.made import made_by
 
 KEY = "k" * 64
 
@@ -59,15 +57,10 @@ def test_a_checkpoint_is_one_version_however_often_it_is_registered(tracking: Tr
 
 
 def test_an_alias_moves_to_the_version_that_serves(tracking: Tracking) -> None:
-    for digest in ("1", "2"):
-        version = tracking.register("alias", f"/store/{digest}", None, {"llmops.checkpoint": digest})
-        model = RegisteredModel(
-            key=digest, made_by=made_by(), name="alias", version=version, model_uri="", uri="", checkpoint_digest=digest
-        )
-        tracking.set_champion({"registered_model": model})
+    versions = [tracking.register("alias", f"/store/{d}", None, {"llmops.checkpoint": d}) for d in ("1", "2")]
+    for version in versions:
+        tracking.set_alias("alias", "champion", version)
         assert int(tracking.client.get_model_version_by_alias("alias", "champion").version) == version
-    tracking.set_champion({})
-    assert int(tracking.client.get_model_version_by_alias("alias", "champion").version) == version
 
 
 def test_links_lead_to_the_run_and_the_version_if_there_is_a_ui(tracking: Tracking, tmp_path: Path) -> None:

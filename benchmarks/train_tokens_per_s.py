@@ -1,8 +1,8 @@
 """train_tokens_per_s: the train program's steps over a bare transformers.Trainer with the same settings.
 
-A LoRA of a random Llama of 24 million parameters, one epoch of the same rows. Resumable checkpoints are written as
-often as by default, every 15 s, so a repetition lasts long enough for some. Repetitions are interleaved, each in a
-fresh process.
+Trains a LoRA on a random Llama of 24 million parameters, one epoch of the same rows. Resumable checkpoints are written
+at the default interval, every 15 s, and a repetition is long enough for some. Repetitions alternate, each in a fresh
+process.
 """
 
 import json
@@ -14,7 +14,7 @@ from benchmarks.harness import Benchmark, Goal, Measured, Unmeasured, command, i
 from benchmarks.inputs import random_model
 from benchmarks.place import Place
 from llmops_assets.programs.runtime.specs import TrainSpec
-from tests.projects import rows, write_rows
+from tests.support.projects import rows, write_rows
 
 SHAPE = {"hidden": 384, "layers": 8}
 ROWS, QUICK_ROWS = 480, 16

@@ -1,21 +1,17 @@
-"""What all tests share: the tiny base model and one real Git + DVC project, each made once however many workers run."""
+"""What all tests share: the tiny base model and one real Git + DVC project, each made once however many workers run;
+and worlds that watch copies of that project.
+"""
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.projects import Project, tiny_base
+from llmops_assets.machine.locks import alone
+from tests.support.projects import Project, World, tiny_base
 
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """One process at a time; the kernel drops the lock with whoever held it."""
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+pytest_plugins = ["tests.support.ledgers"]
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +26,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def base(cache: Path) -> Path:
     """The folder of a random base model."""
-    with _alone(cache / "base.lock"):
+    with alone(cache / "base.lock"):
         return tiny_base(cache)
 
 
@@ -38,7 +34,7 @@ def base(cache: Path) -> Path:
 def template_project(cache: Path, base: Path) -> Project:
     """A project with its first commit, pushed by DVC but not by Git. To be copied, never changed."""
     root, complete = cache / "zoo", cache / "zoo.complete"
-    with _alone(cache / "zoo.lock"):
+    with alone(cache / "zoo.lock"):
         if not complete.exists():
             Project.create(root, "zoo", base)
             complete.touch()
@@ -49,3 +45,29 @@ def template_project(cache: Path, base: Path) -> Project:
 def project(template_project: Project, tmp_path: Path) -> Project:
     """A project of the test's own."""
     return template_project.copy_to(tmp_path / "zoo")
+
+
+@pytest.fixture(scope="module")
+def make_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., World]]:
+    """Makes worlds, and ends every process of theirs."""
+    made: list[World] = []
+
+    def make(*projects: Project, **settings: Any) -> World:
+        world = World(tmp_path_factory.mktemp("home"), *projects, **settings)
+        made.append(world)
+        return world
+
+    yield make
+    for world in made:
+        world.down()
+
+
+@pytest.fixture(scope="module")
+def make_project(template_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Project]:
+    """Makes copies of the template project, each with remotes of its own."""
+
+    def make() -> Project:
+        root: Path = tmp_path_factory.mktemp("project") / "zoo"
+        return template_project.copy_to(root)
+
+    return make

@@ -99,7 +99,7 @@ def _settle(run: StageExecution, rollout: Rollout) -> None:
     """Production serves this release and nothing else; the ledger and MLflow's alias say so."""
     project, release = run.project.name, rollout.release.digest
     rollout.settle(lambda: run.ledger.serve(project, "production", release, run.revision))
-    move_champion_alias(run.tracking, run.resolved.records)
+    move_champion_alias(run.registry, run.resolved.records)
 
 
 def describe(run: StageExecution, record: ProductionEndpoint) -> Mapping[str, Any]:

@@ -21,6 +21,7 @@ def make(run: StageExecution) -> QuantizedArtifact:
         method=checkpoint.method,
         base=str(base_of(run, checkpoint)),
         checkpoint=str(run.fetch(checkpoint)),
+        backend=quantization.backend,
         scheme=quantization.scheme,
         converter=run.settings.compute.llama_cpp,
     )

@@ -43,6 +43,8 @@ def evaluate_served(
     unquantized = run.resolved.records.get("evaluation_report")
     spec = ServedEvaluateSpec(
         model=str(run.fetch(artifact) / artifact.file),
+        backend=artifact.backend,
+        engine=release.engine,
         tokenizer=str(run.fetch(checkpoint)),
         chat_template=release.chat_template,
         model_chat_template=artifact.chat_template,

@@ -1,7 +1,7 @@
-"""Takes production back to a release that it served before: seconds, one Dagster run, the ledger's own lock.
+"""Rolls production back to an earlier release: takes seconds, one Dagster run, and the ledger's lock.
 
-The same rollout as on the way forward (`llmops_assets.delivery.rollout`), without gates and approvals: the release
-passed them before. The release left behind is held.
+Uses the same rollout as a deployment (`llmops_assets.delivery.rollout`), without gates and approvals: the release
+passed them before. The replaced release is held.
 """
 
 import time
@@ -29,14 +29,14 @@ from resources.serving.interface import ServingError
 
 
 class CannotRollBack(Exception):
-    """Production stays as it is; the message says why."""
+    """The rollback failed and production is unchanged; the message says why."""
 
 
 def open_rollback(ledger: Ledger, project: str, release: str, reason: str, by: str) -> Request:
-    """Takes the project's lock. The row stands at the revision planned last, so that no sensor starts it again.
+    """Takes the project's lock. The request has the last planned revision, so that no sensor starts that again.
 
     Raises:
-        Conflict: a run of the project is at work.
+        Conflict: a run of the project is active.
     """
     requests = ledger.requests(project)
     serving = ledger.serving(project, "production")
@@ -48,7 +48,7 @@ def open_rollback(ledger: Ledger, project: str, release: str, reason: str, by: s
 
 @dataclass(frozen=True)
 class Rollback:
-    """One way back, in the Dagster run that does it."""
+    """One rollback, in the Dagster run that performs it."""
 
     context: dg.OpExecutionContext
     clients: Clients
@@ -57,13 +57,13 @@ class Rollback:
     by: str
 
     def run(self, named: str) -> str:
-        """Does it, and returns what was done in words.
+        """Rolls production back and returns what was done, as text.
 
         Args:
-            named: the release to go back to, or the beginning of one; "": the one that production served before.
+            named: digest of the release, or its first 6 characters or more; empty: the previous release.
 
         Raises:
-            CannotRollBack: nothing to go back to, a run is at work, or the earlier release does not answer.
+            CannotRollBack: there is no earlier release, a run is active, or the earlier release does not answer.
         """
         ledger, name = self.clients.ledger, self.project.name
         try:
@@ -73,8 +73,8 @@ class Rollback:
             raise CannotRollBack(str(error)) from error
         except Conflict as error:
             raise CannotRollBack(
-                f"a run of {name} is at work, and may be moving traffic. Remedy: `llmops cancel {name}` "
-                "takes its traffic back and frees production; then roll back"
+                f"a run of {name} is active and may be moving traffic. Remedy: `llmops cancel {name}` "
+                "reverts its traffic changes; then roll back"
             ) from error
         ledger.claim(request, self.context.run_id)
         tags = run_tags(self.clients.sources(self.project), revision, request.reason)
@@ -82,7 +82,7 @@ class Rollback:
         try:
             said = self._move(target, revision)
         except (CannotRollBack, ServingError, StoreError, Conflict) as error:
-            ledger.close(request, "failed", f"the rollback failed, production stays as it is: {error}")
+            ledger.close(request, "failed", f"the rollback failed, production is unchanged: {error}")
             raise CannotRollBack(str(error)) from error
         ledger.close(request, "done", said)
         return said
@@ -92,7 +92,7 @@ class Rollback:
         ledger, serving, name = self.clients.ledger, self.clients.serving, self.project.name
         release, present = ledger.release(target), ledger.serving(name, "production")
         if release is None or present is None:
-            raise CannotRollBack(f"the ledger does not hold release {short(target)} any more")
+            raise CannotRollBack(f"the ledger no longer contains release {short(target)}")
         at = self.clients.sources(self.project).at(revision)
         rollout = Rollout(
             project=name,
@@ -109,7 +109,7 @@ class Rollback:
         )
         state = rollout.run(begin_rollback(target, present.release))
         if state.status != "promoted":
-            raise CannotRollBack(f"release {short(target)} does not answer as it should: {'; '.join(state.reasons)}")
+            raise CannotRollBack(f"release {short(target)} failed its probes: {'; '.join(state.reasons)}")
         hold = Hold(project=name, release=present.release, reason=self.reason, by=self.by, since=ledger.clock())
 
         def note() -> None:
@@ -128,9 +128,9 @@ class Rollback:
                 requests=state.requests,
             )
         )
-        move_champion_alias(self.clients.tracking, ledger.records_of(name, revision))
+        move_champion_alias(self.clients.registry, ledger.records_of(name, revision))
         return (
-            f"production went back from {short(present.release)} to {short(target)} of {short(revision)} "
+            f"production rolled back from {short(present.release)} to {short(target)} of {short(revision)} "
             f"({self.reason}); {short(present.release)} is held"
         )
 
@@ -140,7 +140,7 @@ class Rollback:
         self.clients.serving.deploy(self.project.name, "production", release, file, self.context.log.info, sha256)
 
     def _questions(self, at: ProjectRevision) -> list[str]:
-        """The project's own: smoke tests, and held-out rows where they are still there."""
+        """Inputs for the probes: smoke tests, and held-out rows if they still exist."""
         data = self.clients.ledger.records_of(self.project.name, at.revision).get("dataset_version")
         folder = self.clients.store.fetch(data.uri) if isinstance(data, DatasetVersion) else None
         return questions(at, folder) or ["Hello"]
@@ -157,7 +157,7 @@ class Rollback:
         )
 
     def _record(self, record: ProductionEndpoint) -> None:
-        """The record and its lineage edge, and the same on Dagster's page of the asset."""
+        """Commits the record and its lineage edge, and reports them to Dagster as a materialization."""
         ledger, name, revision = self.clients.ledger, self.project.name, record.made_by.revision
         ledger.commit(record)
         ledger.record_use(name, revision, record, reused=False)
@@ -170,7 +170,7 @@ class Rollback:
                     **production_metadata(record),
                     **record_metadata(source, revision, record, reused=False),
                 },
-                # It was made from nothing that Dagster could call out of date: a person said so.
+                # No inputs: a person decided it, so Dagster must never call it out of date.
                 tags=record_tags(name, record, {}, reused=False),
             )
         )

@@ -16,10 +16,10 @@ from llmops_assets.domain.records import AnyRecord, RegisteredModel, Release
 from llmops_assets.domain.rollout import ProbeResult, RolloutPolicy, RolloutState, advance
 from llmops_assets.programs.data.rows import load_split, question
 from resources.ledger import Conflict, Ledger
+from resources.model_registry.interface import CHAMPION, ModelRegistry
 from resources.project_source.revisions import ProjectRevision
 from resources.serving.client import ask_many
 from resources.serving.interface import Serving
-from resources.tracking.mlflow import Tracking
 
 PROBES = 8
 """Requests asked at once during a hold; as many as the engine has slots by default."""
@@ -136,11 +136,11 @@ def retire_others(serving: Serving, project: str, environment: str, keep: Sequen
             serving.retire(project, environment, digest, drain)
 
 
-def move_champion_alias(tracking: Tracking, records: Mapping[str, AnyRecord]) -> None:
-    """Puts MLflow's alias of what production serves on the registered model among these records, by stage."""
+def move_champion_alias(registry: ModelRegistry, records: Mapping[str, AnyRecord]) -> None:
+    """Moves the alias of what production serves to the registered model among these records, by stage."""
     model = records.get("registered_model")
     if isinstance(model, RegisteredModel):
-        tracking.set_alias(model.name, "champion", model.version)
+        registry.set_alias(model.name, CHAMPION, model.version)
 
 
 def abandon(ledger: Ledger, serving: Serving, project: str, why: str, drain: float) -> str | None:

@@ -1,4 +1,4 @@
-"""What makes a release, from a revision's values and its quantized artifact."""
+"""Builds a release from a revision's values and its quantized artifact."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from llmops_assets.domain.records import QuantizedArtifact, Record, Release
 
 
 def release_of(project: str, values: Mapping[str, Any], artifact: QuantizedArtifact) -> Release:
-    """The release that this revision would deploy."""
+    """The release that a revision with these values deploys."""
     engine = values["engine"]
     return Release(
         project=project,

@@ -1,6 +1,6 @@
-"""The job by which a person rolls production back in Dagster's launchpad, and the command line in a run of its own.
+"""The Dagster job that rolls production back, started from the launchpad or by `llmops rollback`.
 
-What a rollback does belongs in `llmops_assets.delivery.rollback`.
+The rollback itself is in `llmops_assets.delivery.rollback`.
 """
 
 import dagster as dg
@@ -15,10 +15,10 @@ from resources.project_source.identity import local_identity
 
 
 class RollbackConfig(dg.Config):
-    """Take production back to a release that it served before."""
+    """Roll production back to an earlier release."""
 
     reason: str = Field(description="Why; kept in the ledger's audit trail.")
-    to: str = Field(default="", description="Digest of the release; empty: the one that production served before.")
+    to: str = Field(default="", description="Digest of the release; empty: the previous release.")
     by: str = BY
 
 
@@ -32,7 +32,7 @@ def build_rollback_job(project: ProjectSource) -> dg.JobDefinition:
         by = config.by.strip() or local_identity()
         try:
             if not by or not config.reason.strip():
-                raise CannotRollBack("a rollback needs a reason, and somebody who says it: `by`, or LLMOPS_USER")
+                raise CannotRollBack("a rollback needs a reason and a name: set `reason`, and `by` or LLMOPS_USER")
             rollback = Rollback(context, Clients.of(context.resources), project, config.reason.strip(), by)
             said = rollback.run(config.to)
         except CannotRollBack as error:
@@ -42,7 +42,7 @@ def build_rollback_job(project: ProjectSource) -> dg.JobDefinition:
 
     @dg.job(
         name=rollback_job_name(project),
-        description=f"Take {project.name}'s production back to an earlier release, and hold the present one.",
+        description=f"Roll {project.name}'s production back to an earlier release, and hold the current one.",
         tags={PROJECT_TAG: project.name},
     )
     def _job() -> None:

@@ -15,7 +15,7 @@ def base_model(run: StageExecution) -> tuple[Path, str]:
     """The base model's folder at this revision, and its version.
 
     Raises:
-        BadInput: it is missing, a pickle, or of an architecture that the quantizer cannot convert.
+        BadInput: it is missing, a pickle, or the project's quantization backend cannot convert it.
     """
     base = run.at.config.model.base
     if isinstance(base, BaseModelHub):
@@ -25,7 +25,7 @@ def base_model(run: StageExecution) -> tuple[Path, str]:
             run.source.pull(run.at, [base.path]) / base.path,
             f"{base.path}@{run.at.values['model.base']['version']}",
         )
-    if problem := problem_of(folder, run.settings.compute.llama_cpp):
+    if problem := problem_of(folder, run.at.config.quantization.backend, run.settings.compute.llama_cpp):
         raise BadInput(f"model.base in llmops.yaml ({name}): {problem}")
     return folder, name
 

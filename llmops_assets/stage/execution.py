@@ -73,7 +73,8 @@ class StageExecution:
         self.context, self.project, self.stage, self.config = context, project, stage, config
         clients = Clients.of(context.resources)
         self.settings, self.store, self.compute = clients.settings, clients.store, clients.compute
-        self.serving, self.tracking, self.source = clients.serving, clients.tracking, clients.sources(project)
+        self.serving, self.tracking, self.registry = clients.serving, clients.tracking, clients.registry
+        self.source = clients.sources(project)
         self.ledger = clients.ledger.patient(LEDGER_PATIENCE_S, context.log.warning)
         self.log = context.log
         self.run_id = context.run.run_id

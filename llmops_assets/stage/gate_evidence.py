@@ -3,6 +3,8 @@
 The judging itself is pure and stands in `domain.gate`.
 """
 
+from collections.abc import Callable, Mapping
+
 import dagster as dg
 
 from llmops_assets.delivery.approvals import evaluate_current_approval
@@ -87,22 +89,18 @@ def compares_with_champion(run: StageExecution, of: str) -> bool:
 
 def verdict_on(run: StageExecution, stage: str) -> Verdict:
     """The verdict on a stage's record, on the evidence and against the champion of this moment."""
+    return JUDGES[stage](run, stage, f"{stage} of {short(run.revision)}")
+
+
+def _checked(run: StageExecution, stage: str, subject: str) -> Verdict:
+    """Every check of the record passed."""
     record = run.resolved.records.get(stage)
-    subject = f"{stage} of {short(run.revision)}"
-    if stage in ("ci_report", "dataset_version"):
-        checks = record.checks if isinstance(record, CiReport | DatasetVersion) else None
-        return judge_checks(subject, record.key if record else None, checks)
-    if stage == "registered_model":
-        return _registered(run, subject)
-    if stage in ("evaluation_report", "served_evaluation_report"):
-        return _measured(run, stage, subject)
-    if stage in ("smoke_test_report", "release_approval"):
-        return _event(run, stage, subject)
-    raise ValueError(f"nothing says how to judge {stage}")
+    checks = record.checks if isinstance(record, CiReport | DatasetVersion) else None
+    return judge_checks(subject, record.key if record else None, checks)
 
 
-def _registered(run: StageExecution, subject: str) -> Verdict:
-    record = run.resolved.records.get("registered_model")
+def _registered(run: StageExecution, stage: str, subject: str) -> Verdict:
+    record = run.resolved.records.get(stage)
     checkpoint = run.resolved.records.get("fine_tuned_checkpoint")
     if not isinstance(record, RegisteredModel) or not isinstance(checkpoint, Checkpoint):
         return Verdict(subject=subject, report=None, champion=None, failures=("no registered model version exists",))
@@ -165,3 +163,15 @@ def _event(run: StageExecution, stage: str, subject: str) -> Verdict:
         text = f"it was given against {given}, production serves {serves} now"
         return Verdict(subject=subject, report=record.key, champion=now, failures=(text,))
     return Verdict(subject=subject, report=record.key, champion=now, reasons=(f"{record.decision}: {record.reason}",))
+
+
+JUDGES: Mapping[str, Callable[[StageExecution, str, str], Verdict]] = {
+    "ci_report": _checked,
+    "dataset_version": _checked,
+    "evaluation_report": _measured,
+    "registered_model": _registered,
+    "served_evaluation_report": _measured,
+    "smoke_test_report": _event,
+    "release_approval": _event,
+}
+"""Stage → how its record is judged, from (execution, stage, what the verdict is about)."""

@@ -14,8 +14,8 @@ from llmops_assets.stage.execution import Rejected, StageExecution
 from resources.artifact_store.store import StoreDenied, StoreError
 from resources.compute.interface import ProgramError
 from resources.ledger import LedgerError
+from resources.project_source.dvc import DataNotPushed
 from resources.project_source.errors import SourceError
-from resources.project_source.revisions import DataNotPushed
 
 
 class faults:

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,14 +20,18 @@ from pathlib import Path
 
 import psutil
 
+from llmops_assets.config.settings import Settings
 from llmops_assets.domain.keys import short
 from llmops_assets.machine.disk_space import DiskFull, full, has_no_room, says_full
+from llmops_assets.machine.forked import Forked
 from llmops_assets.machine.processes import PASSIVE_OPENMP
 from llmops_assets.programs.runtime.errors import DISK_FULL, BadInput
 from resources.compute.interface import Finished, Job, OnProgress, ProgramError
+from resources.compute.preloading import Preloading
 
 ALLOWED_ENVIRONMENT = (
     "PATH",
+    "PYTHONPATH",
     "LANG",
     "LC_ALL",
     "LC_CTYPE",
@@ -42,16 +47,36 @@ ALLOWED_ENVIRONMENT = (
 """What a program sees of our environment. No credentials: a project's own code runs there."""
 
 
+Program = subprocess.Popen[bytes] | Forked
+"""One that this process has started, and so hears the exit code of."""
+
+
 class LocalCompute:
     """Subprocesses on this machine, or in this pod.
 
     Args:
         one_heavy: heavy programs wait for each other. In pods the scheduler shares out what there is, and a home that
             many of them mount would make all wait for one.
+        preload: heavy programs are forked from a process that has imported their libraries. A pod runs one program,
+            and would only load them for it.
     """
 
-    def __init__(self, home: Path, threads: int | None = None, poll_s: float = 0.2, one_heavy: bool = True):
+    def __init__(
+        self,
+        home: Path,
+        threads: int | None = None,
+        poll_s: float = 0.2,
+        one_heavy: bool = True,
+        preload: bool = False,
+    ):
         self.jobs, self.threads, self.poll_s, self.one_heavy = home / "jobs", threads, poll_s, one_heavy
+        self._preloading = Preloading(home)
+        self._preloads = preload
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "LocalCompute":
+        local = settings.profile == "local"
+        return cls(settings.home, settings.compute.threads, one_heavy=local, preload=local)
 
     def folder(self, name: str) -> Path:
         return self.jobs / name
@@ -68,7 +93,7 @@ class LocalCompute:
         began = time.monotonic()
         with self._slot(job.heavy):
             folder.mkdir(parents=True, exist_ok=True)  # whoever had the slot may just have cleaned it away
-            process, adopted = self._submit_or_adopt(job, folder)
+            process, adopted = self._submit_or_adopt(job, folder, self._preloaded(job, folder))
             try:
                 self._wait(folder, process, on_progress)
             except BaseException as error:
@@ -78,17 +103,25 @@ class LocalCompute:
                 raise
         return self._collect(job, folder, process, adopted, time.monotonic() - began)
 
-    def _wait(self, folder: Path, process: "subprocess.Popen[bytes] | None", on_progress: OnProgress | None) -> None:
+    def _preloaded(self, job: Job, folder: Path) -> socket.socket | None:
+        """Found before the job is claimed: whoever adopts it meanwhile would wait for a program that never began."""
+        if not self._preloads or _locked(folder / "alive") or (folder / "result.json").exists():
+            return None
+        return self._preloading.connect(job.program, self.environment(folder), folder / "log.txt")
+
+    def _wait(self, folder: Path, process: Program | None, on_progress: OnProgress | None) -> None:
         seen = 0
         while True:
-            running = _locked(folder / "alive") if process is None else process.poll() is None
+            running = process is not None and process.poll() is None
+            if process is None or (isinstance(process, Forked) and process.lost):
+                running = _locked(folder / "alive")
             seen = _report(folder / "progress.jsonl", seen, on_progress)
             if not running:
                 break
             time.sleep(self.poll_s)
         _report(folder / "progress.jsonl", seen, on_progress)
 
-    def _submit_or_adopt(self, job: Job, folder: Path) -> tuple["subprocess.Popen[bytes] | None", bool]:
+    def _submit_or_adopt(self, job: Job, folder: Path, preloaded: socket.socket | None) -> tuple[Program | None, bool]:
         descriptor = os.open(folder / "alive", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             while True:
@@ -104,31 +137,35 @@ class LocalCompute:
             (folder / "error.json").unlink(missing_ok=True)
             spec = folder / "spec.json"
             spec.write_text(json.dumps(job.spec, indent=1))
-            command = [
-                sys.executable,
-                "-m",
-                f"llmops_assets.programs.{job.program}",
-                "--spec",
-                str(spec),
-                "--output",
-                str(folder),
-            ]
-            with (folder / "log.txt").open("ab") as log:
-                # The lock's descriptor goes to the child; closing ours leaves the child as its only holder.
-                process = subprocess.Popen(
-                    command,
-                    cwd=folder,
-                    env=self.environment(folder),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                    pass_fds=(descriptor,),
-                )
+            process = self._start(job, folder, spec, descriptor, preloaded)
             (folder / "pid").write_text(str(process.pid))
+            if isinstance(process, Forked):
+                process.begin()
             return process, False
         finally:
             os.close(descriptor)
+            if preloaded is not None and not isinstance(process, Forked):
+                preloaded.close()
+
+    def _start(self, job: Job, folder: Path, spec: Path, held: int, preloaded: socket.socket | None) -> Program:
+        module = f"llmops_assets.programs.{job.program}"
+        arguments, environment = ["--spec", str(spec), "--output", str(folder)], self.environment(folder)
+        # The lock's descriptor goes to the program; closing ours leaves the program as its only holder.
+        with (folder / "log.txt").open("ab") as log:
+            if preloaded is not None:
+                forked = self._preloading.start(preloaded, module, arguments, folder, environment, log.fileno(), held)
+                if forked is not None:
+                    return forked
+            return subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=(held,),
+            )
 
     def environment(self, folder: Path) -> dict[str, str]:
         """An allow-list of ours, a home of its own, and no hub."""
@@ -140,9 +177,7 @@ class LocalCompute:
             env["OMP_NUM_THREADS"] = str(self.threads)
         return env
 
-    def _collect(
-        self, job: Job, folder: Path, process: "subprocess.Popen[bytes] | None", adopted: bool, seconds: float
-    ) -> Finished:
+    def _collect(self, job: Job, folder: Path, process: Program | None, adopted: bool, seconds: float) -> Finished:
         result, error = folder / "result.json", folder / "error.json"
         if result.exists():
             return Finished(result=json.loads(result.read_text()), folder=str(folder), seconds=seconds, adopted=adopted)
@@ -186,8 +221,10 @@ class LocalCompute:
         return True
 
     def cancel_all(self) -> list[str]:
-        """Ends every job; their names."""
-        return self._end([f.name for f in sorted(self.jobs.glob("*")) if f.is_dir()])
+        """Ends every job, and what was preloaded for them; the jobs' names."""
+        ended = self._end([f.name for f in sorted(self.jobs.glob("*")) if f.is_dir()])
+        self._preloading.end()
+        return ended
 
     def cancel_work(self, keys: Iterable[str]) -> list[str]:
         """Ends every job that works under one of these keys; their names."""

@@ -19,7 +19,7 @@ from llmops_assets.config.settings import dump_settings
 from llmops_assets.delivery.approvals import ask_now
 from llmops_assets.domain.approval import Decision
 from resources.serving.client import ask
-from tests.projects import Outcome, Project, Watched, World
+from tests.support.projects import Outcome, Project, Watched, World
 
 ADA, EVE = "ada@example.com", "eve@example.com"
 AFTER = {"release_approval", "production_endpoint", "endpoint_health"}
@@ -177,7 +177,7 @@ def test_an_approval_that_expired_is_worthless_and_the_check_says_so(case: Case)
     result = case.world.materialize("zoo", "release_approval")
     assert result.success and not result.get_asset_materialization_events()
     (check,) = result.get_asset_check_evaluations()
-    assert "approved by eve@example.com, but that expired 1 d ago" in (check.description or "")
+    assert "approved by eve@example.com, not valid: it expired 1 d ago" in (check.description or "")
 
 
 def test_production_alone_does_not_take_an_approval_for_granted(case: Case) -> None:
@@ -259,7 +259,7 @@ def test_a_run_that_reaches_production_with_a_held_release_refuses_clearly(case:
     assert code == 0 and "no run waits for it" in said
     result = case.world.materialize("zoo", "release_approval", "production_endpoint")
     said = result.failure_data_for_node("zoo__production_endpoint").user_failure_data.description
-    assert "is held since ada@example.com rolled it back (answers are cut short)" in said and "llmops unhold" in said
+    assert "is held: ada@example.com rolled it back (answers are cut short)" in said and "llmops unhold" in said
     assert case.production == case.releases[-2]
 
 
@@ -273,7 +273,7 @@ def test_an_approval_against_a_champion_that_is_gone_is_worthless(case: Case) ->
     assert case.world.settle().runs == [] and case.request.status == "waiting"
     result = case.world.materialize("zoo", "release_approval")
     (check,) = result.get_asset_check_evaluations()
-    assert "it was given against" in (check.description or "")
+    assert "it was given to replace" in (check.description or "")
 
 
 def test_a_release_that_comes_ends_the_hold_and_a_lifted_one_may_be_deployed_again(case: Case) -> None:
@@ -295,7 +295,7 @@ def test_a_rollback_that_another_run_is_in_the_way_of_says_so(case: Case) -> Non
     """On the ledger's own lock: two that move traffic at once would leave it anywhere."""
     busy = case.world.ledger.open_request("zoo", case.project.head, 99, "at work")
     code, said = case.llmops("rollback", "--reason", "now")
-    assert code == 1 and "is at work" in said and "llmops cancel" in said
+    assert code == 1 and "is active" in said and "llmops cancel" in said
     assert case.world.ledger.holds("zoo") == []
     case.world.ledger.close(busy, "done", "over")
 

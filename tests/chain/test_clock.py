@@ -12,8 +12,8 @@ import dagster as dg
 import pytest
 
 from resources.local_services import services
-from tests.live import Live, wait_for
-from tests.projects import Project
+from tests.support.live import Live, wait_for
+from tests.support.projects import Project
 
 COMPILER = shutil.which("cc")
 pytestmark = [
@@ -28,7 +28,7 @@ class Clock:
 
     def __init__(self, folder: Path):
         self.file, library = folder / "ahead", folder / "wall_clock.so"
-        source = Path(__file__).parent.parent / "wall_clock.c"
+        source = Path(__file__).parents[1] / "support" / "wall_clock.c"
         subprocess.run([str(COMPILER), "-shared", "-fPIC", "-O2", "-o", str(library), str(source)], check=True)
         self.environment = {"LD_PRELOAD": str(library), "WALL_CLOCK_AHEAD": str(self.file)}
         self.set(0)

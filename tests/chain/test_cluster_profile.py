@@ -11,11 +11,9 @@ import pytest
 from llmops_assets.config.secrets import FromEnvironment
 from llmops_assets.domain.chain import WORK
 from llmops_assets.domain.records import QuantizedArtifact
-from tests.projects import Project, World
-from tests.resources.conftest import new_ledger_url, postgres
-from tests.resources.seaweed import Seaweed
+from tests.support.projects import Project, World
+from tests.support.seaweed import Seaweed
 
-__all__ = ["new_ledger_url", "postgres"]
 pytest.importorskip("s3fs")
 STORE = "s3://llmops-chain/store"
 

@@ -19,7 +19,7 @@ from llmops_assets.domain.plan import Plan
 from llmops_assets.domain.records import AnyRecord, Checkpoint
 from resources.artifact_store.store import MANIFEST, sha256_file
 from resources.serving.client import Answer, ask
-from tests.projects import Outcome, Project, World
+from tests.support.projects import Outcome, Project, World
 
 pytestmark = pytest.mark.timeout(600)
 WORKS = {s.name for s in WORK}

@@ -15,7 +15,7 @@ import pytest
 
 from llmops_assets.domain.requests import Request
 from resources.artifact_store.store import MANIFEST
-from tests.projects import Project, World
+from tests.support.projects import Project, World
 
 pytestmark = pytest.mark.timeout(600)
 

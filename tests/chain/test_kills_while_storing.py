@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from resources.artifact_store.store import MANIFEST
-from tests.live import Live, wait_for
-from tests.projects import Project
+from tests.support.live import Live, wait_for
+from tests.support.projects import Project
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("daemon")]
 

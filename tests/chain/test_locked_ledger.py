@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import pytest
 
 from resources.ledger.transactions import PATIENCE_S
-from tests.projects import Project, World
+from tests.support.projects import Project, World
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -11,8 +11,8 @@ import yaml
 from openai import OpenAI
 
 from llmops_assets.domain.records import Checkpoint, ServedEvaluationReport
-from tests.projects import Project, World
-from tests.tiny_model import CACHE, REPOSITORY
+from tests.support.projects import Project, World
+from tests.support.tiny_model import CACHE, REPOSITORY
 
 NAME = "docstring-summarizer"
 

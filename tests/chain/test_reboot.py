@@ -17,8 +17,8 @@ import pytest
 
 from llmops_assets.machine.processes import command_line
 from resources.local_services import services
-from tests.live import Live, Users, wait_for
-from tests.projects import Project
+from tests.support.live import Live, Users, wait_for
+from tests.support.projects import Project
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("daemon")]
 STEPS = 120

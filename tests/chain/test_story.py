@@ -13,7 +13,7 @@ from dagster import AssetKey, RunsFilter
 from llmops_assets.cli.execution import execute
 from llmops_assets.delivery.run_tags import REQUEST_TAG
 from llmops_assets.domain.records import Checkpoint, EvaluationReport, RegisteredModel
-from tests.projects import Outcome, Project, Watched, World, rows, write_rows
+from tests.support.projects import Outcome, Project, Watched, World, rows, write_rows
 
 ALL = {
     "ci_report", "dataset_version", "fine_tuned_checkpoint", "evaluation_report", "registered_model",
@@ -53,9 +53,9 @@ def story(make_project: Callable[[], Project], make_world: Callable[..., World])
 
 def test_before_the_first_push_every_sensor_says_why_it_waits(story: Story) -> None:
     for kind, expected in {
-        "git": "branch 'main' is gone",
-        "dvc": "branch 'main' is gone",
-        "carry_on": "no request",
+        "git": "branch 'main' does not exist",
+        "dvc": "branch 'main' does not exist",
+        "carry_on": "no active request",
     }.items():
         skip, requests = story.world.tick(f"zoo_{kind}")
         assert requests == []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from llmops_assets.domain.records import Checkpoint, EvaluationReport
 from resources.serving.client import ask
-from tests.projects import Project, World, tiny_base
+from tests.support.projects import Project, World, tiny_base
 
 METRIC = """\
 def ends_with_a_stop(prediction: str, reference: str) -> float:

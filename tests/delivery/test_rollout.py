@@ -20,7 +20,7 @@ from llmops_assets.programs.data.rows import write_rows
 from resources.ledger import Conflict, Ledger
 from resources.project_source.revisions import ProjectRepository
 from tests.delivery.production import MemoryServing, reachable
-from tests.projects import Project
+from tests.support.projects import Project
 
 RELEASE = Release(
     project="zoo",
@@ -149,7 +149,7 @@ def test_a_release_whose_answers_are_bad_gives_its_traffic_back_and_ends(
 ) -> None:
     serving.answer = " "
     state = rollout(ledger, serving).run(begin(NEW, "old", canary((0.5, 0))))
-    assert state.status == "returned" and "at 50%: empty_rate 1, asked for at most 0.05" in state.reasons
+    assert state.status == "returned" and "at 50%: empty_rate 1, limit 0.05" in state.reasons
     assert (serving.shares, serving.engines) == ({"old": 1.0}, ["old"])
     assert stored(ledger) == state
 
@@ -158,7 +158,7 @@ def test_answers_that_another_release_gave_are_no_evidence(ledger: Ledger, servi
     """A gateway that does not know the header would let the champion answer for its successor."""
     serving.answers_for = "old"
     state = rollout(ledger, serving).run(begin(NEW, "old", canary((0.5, 0))))
-    assert state.status == "returned" and "at 50%: not one of them was whole" in state.reasons
+    assert state.status == "returned" and "at 50%: no response completed" in state.reasons
 
 
 # -- how long it watches --------------------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ def test_after_three_holds_or_a_minute_without_enough_answers_it_stops(
     policy = canary((0.5, hold), min_samples=1000)
     state = rollout(ledger, serving, policy=policy).run(begin(NEW, "old", policy))
     assert state.status == "returned"
-    assert state.reasons == (f"at 50%: {state.requests} answers, asked for at least 1000",)
+    assert state.reasons == (f"at 50%: {state.requests} answers, minimum 1000",)
     assert gives_up_after <= serving.clock.now < gives_up_after + 8, "it ends with the round that it began"
     assert serving.shares == {"old": 1.0}
 

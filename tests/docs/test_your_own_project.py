@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.projects import free_port
+from tests.support.projects import free_port
 
 PAGE = Path(__file__).parents[2] / "docs" / "your-own-project.md"
 PORT = "8300"

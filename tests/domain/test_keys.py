@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from llmops_assets.domain.chain import CHAIN, HEAVY, STAGES, WORK, downstream_of
 from llmops_assets.domain.keys import digest, stage_key
 from llmops_assets.domain.records import Release, named_outputs
-from tests.domain.made import VALUES, Memory, changed
+from tests.support.records import VALUES, Memory, changed
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

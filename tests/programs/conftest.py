@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.tiny_model import CACHE, make_tiny_model
+from tests.support.tiny_model import CACHE, make_tiny_model
 
 PROMPT = "Say in one line what this function does.\n\n{{ input }}\n"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "2"}

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from llmops_assets.domain.percentiles import percentile
 from llmops_assets.domain.records import LoadFigures
-from llmops_assets.programs.engines.client import Streamed
+from llmops_assets.programs.engines.interface import Streamed
 
 
 def put_under_load(ask: Callable[[int], Streamed], clients: int, requests: int) -> LoadFigures:

@@ -19,7 +19,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from llmops_assets.catalog import UnavailablePart, UnknownPart
 from llmops_assets.machine.disk_space import full, has_no_room, is_full
+from llmops_assets.machine.files import write_atomically
 from llmops_assets.programs.runtime.errors import BAD_INPUT, DISK_FULL, BadInput
 
 OFFLINE = {
@@ -122,8 +124,9 @@ def run(
         result = work(spec, job)
         write_atomically(output / "spec_of_result.json", text)
         write_atomically(output / "result.json", result.model_dump_json(indent=2))
-    except BadInput as error:
-        write_atomically(output / "error.json", json.dumps({"message": error.message, "where": error.where}))
+    except (BadInput, UnknownPart, UnavailablePart) as error:
+        told = (error.message, error.where) if isinstance(error, BadInput) else (str(error), "")
+        write_atomically(output / "error.json", json.dumps(dict(zip(("message", "where"), told, strict=True))))
         print(f"{name}: {error}", file=sys.stderr, flush=True)
         sys.exit(BAD_INPUT)
     except Exception as error:
@@ -163,16 +166,6 @@ def prepare_environment() -> None:
         os.environ.setdefault(name, value)
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         os.environ[name] = "1"
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """The whole file or none of it, also when killed in the middle."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _finished(output: Path, spec: str) -> bool:

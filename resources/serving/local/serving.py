@@ -185,6 +185,7 @@ class LocalServing(Serving):
         # Different homes begin at different places, so that two that start at once do not choose the same port.
         first = 10_000 + zlib.crc32(str(self._files.folder).encode()) % 20_000
         spec = ServeSpec(
+            engine=release.engine,
             model="",
             alias=project,
             chat_template=release.chat_template,

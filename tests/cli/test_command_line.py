@@ -1,0 +1,183 @@
+"""`llmops` as a person and a script use it: exit codes 0, 1 and 2, one clear error, JSON where it was asked for."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llmops_assets.config.settings import ProjectSource, ServingSettings, Settings, dump_settings
+from tests.support.projects import Project, free_port
+
+
+class Terminal:
+    def __init__(self, home: Path, project: Project):
+        self.home, self.project = home, project
+        self.port = free_port()
+        settings = Settings(
+            home=home,
+            projects=(ProjectSource(name="zoo", repository=str(project.remote)),),
+            serving=ServingSettings(port=self.port),
+        )
+        self.file = home / "settings.yaml"
+        self.file.write_text(dump_settings(settings))
+
+    def __call__(self, *words: str, cwd: Path | None = None, settings: Path | None = None) -> tuple[int, str, str]:
+        env = {k: v for k, v in os.environ.items() if k not in ("DAGSTER_HOME",)}
+        env |= {"LLMOPS_USER": "eve@example.com"}
+        env |= {"LLMOPS_HOME": str(self.home), "LLMOPS_SETTINGS": str(settings or self.file), "COLUMNS": "200"}
+        done = subprocess.run(
+            [sys.executable, "-m", "llmops_assets.cli", *words],
+            env=env,
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def llmops(make_project: Callable[[], Project], tmp_path_factory: pytest.TempPathFactory) -> Terminal:
+    project = make_project()
+    project.push()
+    return Terminal(tmp_path_factory.mktemp("terminal"), project)
+
+
+def test_help_says_what_each_command_does(llmops: Terminal) -> None:
+    code, out, _ = llmops("--help")
+    assert code == 0
+    commands = "check plan run status trace retry cancel approve reject rollback unhold audit endpoints demo down"
+    for command in commands.split():
+        assert command in out
+
+
+def test_check_tells_a_good_revision_from_a_bad_folder(llmops: Terminal) -> None:
+    assert llmops("check")[0] == 0
+    code, _, err = llmops("check", "--path", str(llmops.project.root))
+    assert code == 2 and "llmops.yaml: no such file" in err
+    assert llmops("check", "--path", str(llmops.project.folder))[0] == 0
+
+
+def test_plan_of_a_new_project_computes_everything_and_touches_nothing(llmops: Terminal) -> None:
+    code, out, _ = llmops("plan", "--json")
+    plan = json.loads(out)
+    assert code == 0
+    assert (plan["project"], plan["revision"]) == ("zoo", llmops.project.head)
+    actions = {s["stage"]: s["action"] for s in plan["stages"]}
+    assert actions["ci_report"] == actions["dataset_version"] == "run"
+    assert actions["fine_tuned_checkpoint"] == "decide_later"
+    assert set(plan["stages"][0]) == {"stage", "action", "reasons", "key"}
+    assert not (llmops.home / "jobs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("plan", "bear"), "there is no project 'bear' (known: zoo)"),
+        (("run", "--only", "trainng"), "no such stage: 'trainng' (known: ci_report"),
+        (("plan", "--revision", "feedc0ffee"), "'feedc0ffee' is no commit, branch or tag"),
+        (("run", "--rebuild", "ci_report"), "--rebuild needs --reason"),
+        (("trace", "feedc0ffee"), "'feedc0ffee' is no commit"),
+    ],
+)
+def test_a_wrong_project_stage_or_revision_is_one_clear_error(
+    llmops: Terminal, words: tuple[str, ...], expected: str
+) -> None:
+    llmops("plan")
+    code, _, err = llmops(*words)
+    assert code == 2
+    assert expected in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("trace", "production"), ("retry",), ("cancel",), ("approve", "--reason", "fine"),
+        ("reject", "--reason", "bad"), ("rollback", "--reason", "bad"), ("unhold", "--reason", "mended"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_answered_yet_is_a_no_and_not_a_fault(llmops: Terminal, words: tuple[str, ...]) -> None:
+    code, _, err = llmops(*words)
+    assert code == 1
+    assert err.strip()
+
+
+def test_endpoints_of_a_new_project_are_an_empty_list(llmops: Terminal) -> None:
+    code, out, _ = llmops("endpoints", "--json")
+    assert (code, json.loads(out)) == (0, [])
+
+
+def test_settings_that_are_missing_or_wrong_are_named(llmops: Terminal, tmp_path: Path) -> None:
+    code, _, err = llmops("status", settings=tmp_path / "none.yaml")
+    assert code == 2 and "none.yaml: no such file" in err
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("projects:\n  - {name: zoo, repo: x}\n")
+    code, _, err = llmops("status", settings=wrong)
+    assert code == 2 and "wrong.yaml:2: projects.0.repo: unknown key" in err
+
+
+def test_a_taken_port_is_named_and_nothing_is_started(llmops: Terminal) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        code, _, err = llmops("up", "--dagster-port", str(port), "--mlflow-port", str(free_port()))
+    assert code == 2
+    assert f"port {port} is in use" in err
+    assert not (llmops.home / "services" / "supervisord.pid").exists()
+
+
+def test_one_stage_runs_without_a_daemon_and_status_and_trace_tell_of_it(llmops: Terminal) -> None:
+    code, out, err = llmops("run", "--only", "ci_report", "--wait")
+    assert code == 0, err
+    assert "ci_report: passes: holds: configuration: llmops.yaml" in err
+    code, out, _ = llmops("status", "--json")
+    [status] = json.loads(out)
+    assert code == 0
+    assert [(r["revision"], r["status"], r["asked_by"]) for r in status["requests"]] == [
+        (llmops.project.head, "done", "person, some stages")
+    ]
+    assert status["serving"] == {"staging": None, "production": None}
+    code, out, _ = llmops("trace", llmops.project.head, "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["commit"] == llmops.project.head
+    assert {
+        "data",
+        "prompt",
+        "configuration",
+        "checkpoint",
+        "evaluation",
+        "registered_model",
+        "quantized_artifact",
+        "release",
+        "approval",
+    } <= set(found)
+
+
+def test_a_run_prints_progress_and_reasons_and_neither_bookkeeping_nor_a_traceback(llmops: Terminal) -> None:
+    code, out, err = llmops("run", "--only", "fine_tuned_checkpoint", "--wait")
+    assert code == 1
+    told = f"dataset_version of {llmops.project.head[:12]} must exist first. Remedy: materialize it"
+    assert f"fine_tuned_checkpoint: error: {told}" in err
+    assert f"is failed: {told}" in err, "and it is over: nothing waits for it"
+    for noise in ("DEBUG", "STEP_", "ENGINE_EVENT", "Stack Trace", "Traceback", "site-packages"):
+        assert noise not in out + err, noise
+
+
+def test_a_rebuild_makes_a_result_anew_for_good(llmops: Terminal) -> None:
+    before = {s["stage"]: s for s in json.loads(llmops("plan", "--json")[1])["stages"]}
+    assert before["ci_report"]["action"] == "reuse"
+    code, _, err = llmops("run", "--rebuild", "ci_report", "--reason", "flaky", "--only", "ci_report", "--wait")
+    assert code == 0, err
+    after = {s["stage"]: s for s in json.loads(llmops("plan", "--json")[1])["stages"]}
+    assert after["ci_report"]["action"] == "reuse"
+    assert after["ci_report"]["key"] != before["ci_report"]["key"]
+    code, _, err = llmops("run", "--rebuild", "registered_model", "--reason", "why not")
+    assert code == 1 and "cannot be rebuilt yet" in err

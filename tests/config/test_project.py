@@ -1,0 +1,262 @@
+"""What a person writes wrong in llmops.yaml is told with file, line, key and remedy: one clear problem per mistake."""
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmops_assets.config.project import ProjectConfig, parse_config, parse_smoke_tests
+from llmops_assets.config.yaml_validation import ConfigError
+
+GOOD = """\
+name: zoo
+model:
+  base: {path: models/base}
+data:
+  train: data/train.jsonl
+  test: data/test.jsonl
+"""
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as error:
+        parse_config(text)
+    return error.value.problems
+
+
+def test_the_least_configuration_is_enough() -> None:
+    config = parse_config(GOOD)
+    assert (config.training.method, config.quantization.scheme, config.deployment.engine) == (
+        "lora",
+        "q8_0",
+        "llama.cpp",
+    )
+    assert config.gates == () and config.training_prompt is None
+
+
+def test_a_whole_configuration_is_read() -> None:
+    config = parse_config(
+        GOOD
+        + """
+prompt: ./prompts/ask.jinja
+training: {method: full, epochs: 2, learning_rate: 4.0e-4}
+evaluation:
+  metrics: [perplexity, rougeL, {name: starts_upper, function: "metrics.py:starts_upper"}]
+gates:
+  - {metric: perplexity, at_most: 40}
+  - {metric: starts_upper, of: served, no_worse_than: unquantized, margin: 2%}
+deployment:
+  approval: {approvers: [ada], expires_after: 2d}
+  rollout: {steps: [{weight: 10%, hold: 250ms}], analysis: [{metric: p95_latency, at_most: 5s}], min_samples: 3}
+"""
+    )
+    assert config.prompt == config.training_prompt == "prompts/ask.jinja"
+    assert config.deployment.rollout.steps[0].hold == 0.25 and config.deployment.rollout.analysis[0].at_most == 5.0
+    assert config.deployment.approval.needed and config.deployment.approval.expires_after == 2 * 86400
+    assert config.gates[1].tolerance().relative
+
+
+BASE = GOOD.replace("  base: {path: models/base}", "  base: {BASE}")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        pytest.param(GOOD + "gatess: []\n", ["llmops.yaml:7: gatess: unknown key; did you mean 'gates'?"], id="a typo"),
+        pytest.param(
+            GOOD + "training:\n  lora:\n    rank: 8\n",
+            ["llmops.yaml:9: training.lora.rank: unknown key; known here: alpha, dropout, r, target_modules"],
+            id="nothing is close",
+        ),
+        pytest.param(
+            GOOD + "training:\n  epochs: many\n",
+            [
+                (
+                    "llmops.yaml:8: training.epochs: input should be a valid number, unable to parse string as a "
+                    "number, not 'many'"
+                )
+            ],
+            id="a wrong type",
+        ),
+        pytest.param(GOOD.replace("  test: data/test.jsonl\n", ""), ["llmops.yaml:4: data.test: is missing; add it"],
+                     id="a missing key"),
+        pytest.param(
+            GOOD.replace("test:", "tset:"), ["llmops.yaml:6: data.tset: unknown key; did you mean 'test'?"],
+            id="a misspelt key is not also a missing one",
+        ),
+        pytest.param(
+            GOOD + "gates:\n  - {metric: perplexity, at_most: 1}\n  - metric: perplexity\n    at_mots: 2\n",
+            ["llmops.yaml:10: gates.1.at_mots: unknown key; did you mean 'at_most'?"],
+            id="an item of a list",
+        ),
+        pytest.param(
+            GOOD + "deployment:\n  rollout:\n    steps:\n    - weight: 10%\n    - weight: 50%\n      hold: 5 sec\n",
+            [
+                (
+                    "llmops.yaml:12: deployment.rollout.steps.1.hold: '5 sec' is not a duration; use for example "
+                    "250ms, 5s, 2m, 1h or 7d"
+                )
+            ],
+            id="a duration, deep down",
+        ),
+        pytest.param(
+            GOOD + "gates:\n  - {metric: rougeL, no_worse_than: champion, margin: two}\n",
+            ["llmops.yaml:8: gates.0: margin 'two' is neither a number nor a percentage such as '2%'"],
+            id="a margin",
+        ),
+        pytest.param(
+            GOOD + "gates:\n  - {metric: bleu, at_least: 0.2}\n",
+            [
+                (
+                    "llmops.yaml:1: a gate speaks of 'bleu', which evaluation.metrics does not measure (measured: "
+                    "perplexity, rougeL); add it there or mend the gate"
+                )
+            ],
+            id="a gate on what is not measured",
+        ),
+        pytest.param(
+            GOOD + "evaluation:\n  metrics: [perplexity, perplexity]\n",
+            ["llmops.yaml:7: evaluation: two metrics have the same name"],
+            id="a metric twice",
+        ),
+        pytest.param(
+            GOOD + "evaluation: {metrics: [{nme: x, function: 'm.py:f'}]}\n",
+            ["llmops.yaml:7: evaluation.metrics.0.nme: unknown key; did you mean 'name'?"],
+            id="a custom metric is not told that it should be text",
+        ),
+        pytest.param(
+            GOOD.replace("data/train.jsonl", "../train.jsonl"),
+            ["llmops.yaml:5: data.train: '../train.jsonl' must be a path within the project, such as data/train.jsonl"],
+            id="a path out of the project",
+        ),
+        pytest.param(
+            GOOD.replace("data/train.jsonl", "/etc/passwd"),
+            ["llmops.yaml:5: data.train: '/etc/passwd' must be a path within the project, such as data/train.jsonl"],
+            id="an absolute path",
+        ),
+        pytest.param(
+            GOOD.replace("  train: data/train.jsonl\n", ""),
+            ["llmops.yaml:1: data.train is missing; name the training rows, or set training.method: none"],
+            id="no training rows",
+        ),
+        pytest.param(
+            GOOD.replace("name: zoo", "name: My Zoo"),
+            ["llmops.yaml:1: name: string should match pattern '^[a-z][a-z0-9-]{0,62}$', not 'My Zoo'"],
+            id="a name that no asset could have",
+        ),
+        pytest.param(BASE.replace("BASE", "pth: x"),
+                     ["llmops.yaml:3: model.base.pth: unknown key; did you mean 'path'?"],
+                     id="one form of the base model is not told what the other lacks"),
+        pytest.param(BASE.replace("BASE", "hub: a/b"), ["llmops.yaml:3: model.base.revision: is missing; add it"],
+                     id="a hub model without its commit"),
+        pytest.param(
+            BASE.replace("BASE", "hub: a/b, revision: main"),
+            ["llmops.yaml:3: model.base.revision: string should match pattern '^[0-9a-f]{40}$', not 'main'"],
+            id="a branch would move under our feet",
+        ),
+        pytest.param(
+            GOOD.replace("{path: models/base}", "models/base"),
+            ["llmops.yaml:3: model.base: expected a mapping with path, not 'models/base'"],
+            id="text where keys belong",
+        ),
+        pytest.param(
+            GOOD + "training:\n  seed: 1\ntraining:\n  epochs: 2\n",
+            ["llmops.yaml:9: training: given before, on line 7; keep one of them"],
+            id="a key twice: YAML would take the last one, silently",
+        ),
+        pytest.param(
+            GOOD + "gates:\n  - {metric: perplexity, at_most: 40, at_most: 4000}\n",
+            ["llmops.yaml:8: at_most: given before, on line 8; keep one of them"],
+            id="a key twice, in a list",
+        ),
+        pytest.param("name: [zoo\n", ["llmops.yaml:2: not valid YAML: expected ',' or ']', but got '<stream end>'"],
+                     id="no YAML"),
+        pytest.param("", ["llmops.yaml: it is empty; expected keys and values"], id="an empty file"),
+        pytest.param("# nothing yet\n", ["llmops.yaml: it is empty; expected keys and values"], id="comments only"),
+        pytest.param("- name: zoo\n", ["llmops.yaml: it is not a mapping; expected keys and values"], id="a list"),
+        pytest.param(GOOD + "since: 2001-99-99\n", ["llmops.yaml: not valid YAML: month must be in 1..12"],
+                     id="what only looks like a date"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_once_with_its_line_and_remedy(text: str, told: list[str]) -> None:
+    assert problems(text) == told
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    text = GOOD.replace("zoo", "Zoo") + "gatess: []\ntraining: {epochs: -1}\n"
+    assert [p.split(": ")[1] for p in problems(text)] == ["name", "training.epochs", "gatess"]
+
+
+def test_aliases_and_merged_keys_are_no_repetition() -> None:
+    config = parse_config(
+        GOOD + "gates:\n  - &gate {metric: perplexity, at_most: 40}\n  - {<<: *gate, at_most: 30}\n  - *gate\n"
+    )
+    assert [g.at_most for g in config.gates] == [40, 30, 40]
+
+
+def test_a_file_that_holds_itself_is_refused_and_does_not_hang() -> None:
+    assert problems(GOOD + "gates: &all [*all]\n")
+
+
+@given(st.text(max_size=60) | st.text("abc:-[]{}&*!|>'\"#%@ \n\t123.", max_size=60))
+def test_whatever_the_file_holds_only_a_config_error_comes_of_it(text: str) -> None:
+    """Anything else would end a sensor's tick with a stack trace instead of a reason."""
+    with pytest.raises(ConfigError):
+        parse_config(text)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from([*ProjectConfig.model_fields, "base", "path", "r", "x"]), inner, max_size=4
+            )
+        ),
+        max_leaves=12,
+    )
+)
+def test_whatever_stands_under_known_keys_each_problem_is_one_line_and_names_the_file(value: Any) -> None:
+    text = GOOD + yaml.safe_dump({k: v for k, v in value.items() if k not in ("name", "model", "data")}
+                                 if isinstance(value, dict) else {"x": value})  # fmt: skip
+    try:
+        parse_config(text)
+    except ConfigError as error:
+        assert all(re.match(r"llmops\.yaml(:\d+)?: ", p) for p in error.problems)
+
+
+def test_the_schema_can_be_written_for_editors() -> None:
+    schema = ProjectConfig.model_json_schema()
+    assert {"name", "model", "data"} == set(schema["required"])
+    assert schema["$defs"]["Training"]["properties"]["batch_size"]["description"]
+
+
+# -- smoke tests ----------------------------------------------------------------------------------------------------
+
+
+def test_smoke_tests_are_a_list_or_a_mapping_with_tests() -> None:
+    text = "- {name: answers, input: hello, expect: {contains: hi, max_latency: 2s}}\n"
+    tests = parse_smoke_tests(text, "smoke.yaml")
+    assert tests == parse_smoke_tests("tests:\n  " + text, "smoke.yaml")
+    assert tests.tests[0].expect.max_latency == 2.0 and tests.tests[0].expect.status == 200
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("- {name: a, input: b}\n- {name: c, inptu: d}\n", "smoke.yaml:2: 1.inptu: unknown key; did you mean 'input'?"),
+        ("- {name: a}\n", "smoke.yaml:1: 0.input: is missing; add it"),
+        ("- name: a\n  input: b\n  expect:\n    matches: '('\n", "smoke.yaml:4: 0.expect.matches: not a regular"),
+        ("tests:\n- {name: a, input: b, expect: {matches: '['}}\n", "smoke.yaml:2: tests.0.expect.matches: not"),
+        ("[]\n", "smoke.yaml:1: it is empty; add at least one"),
+        ("", "smoke.yaml: it is empty"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_smoke_tests_is_told_with_its_line(text: str, told: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse_smoke_tests(text, "smoke.yaml")
+    assert len(error.value.problems) == 1 and error.value.problems[0].startswith(told)

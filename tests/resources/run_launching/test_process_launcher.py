@@ -1,0 +1,156 @@
+"""Whether a run's worker still lives: a dead one that looks alive would block its project for ever."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psutil
+import pytest
+from dagster import DagsterRun
+from dagster._core.launcher.base import WorkerStatus
+
+from llmops_assets.machine.processes import birth
+from resources.run_launching.process_launcher import ProcessRunLauncher
+from resources.run_launching.run_workers import BIRTH_TAG, PID_TAG, start_detached, worker_of, worker_tags
+
+SLEEPER = "import time; time.sleep(600)"
+TELLER = """
+import json, os, sys
+said = {"pid": os.getpid(), "session": os.getsid(0), "cwd": os.getcwd()}
+said |= {"args": sys.argv[1:], "env": os.environ.get("SAID")}
+print(json.dumps(said), flush=True)
+raise ValueError("and then it broke")
+"""
+
+
+def run_with(tags: dict[str, str]) -> DagsterRun:
+    return DagsterRun(job_name="zoo_deliver", tags=tags)
+
+
+def test_a_living_worker_is_known_by_its_pid_and_its_start(python: Callable[..., Any]) -> None:
+    process = python(SLEEPER)
+    worker = worker_of(run_with(worker_tags(psutil.Process(process.pid))))
+    assert worker is not None and worker.pid == process.pid
+
+
+def test_a_dead_worker_is_gone(python: Callable[..., Any]) -> None:
+    process = python(SLEEPER)
+    run = run_with(worker_tags(psutil.Process(process.pid)))
+    process.kill()
+    process.wait()
+    assert worker_of(run) is None
+
+
+def test_a_worker_that_nobody_reaped_is_gone(
+    python: Callable[..., Any], until: Callable[[Callable[[], object]], None]
+) -> None:
+    """The daemon is the parent of its workers: until it looks, a dead one is a zombie with a pid."""
+    process = python(SLEEPER)
+    run = run_with(worker_tags(psutil.Process(process.pid)))
+    process.kill()
+    until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE)
+    assert worker_of(run) is None
+
+
+def test_a_pid_that_is_somebody_elses_by_now_is_not_the_worker() -> None:
+    """After a reboot low pids come again: the run looked alive for ever, and terminating it ended a stranger."""
+    own = psutil.Process(os.getpid())
+    boot, _, ticks = birth(own.pid).partition(":")
+    tags = worker_tags(own) | {BIRTH_TAG: f"another-boot:{ticks}"}
+    assert worker_of(run_with(tags)) is None
+    tags = worker_tags(own) | {BIRTH_TAG: f"{boot}:{int(ticks) - 1}"}
+    assert worker_of(run_with(tags)) is None
+
+
+def test_a_worker_is_the_same_one_after_the_clock_was_set(
+    python: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Known by its creation time, every living worker looked dead from then on, and its run was started twice."""
+    process = python(SLEEPER)
+    run = run_with(worker_tags(psutil.Process(process.pid)))
+    before = psutil.Process(process.pid).create_time()
+    kernel = Path("/proc/stat").read_text()  # where the kernel tells when it booted, by the wall clock of now
+    booted = int(next(line.split()[1] for line in kernel.splitlines() if line.startswith("btime")))
+    (tmp_path / "stat").write_text(kernel.replace(f"btime {booted}", f"btime {booted + 86_400}"))
+    (tmp_path / str(process.pid)).symlink_to(f"/proc/{process.pid}")
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
+    assert psutil.Process(process.pid).create_time() == pytest.approx(before + 86_400, abs=2)
+    worker = worker_of(run)
+    assert worker is not None and worker.pid == process.pid
+
+
+@pytest.mark.parametrize("tags", [{}, {PID_TAG: "no number", BIRTH_TAG: "boot:1"}, {PID_TAG: "1"}])
+def test_tags_that_say_nothing_name_no_worker(tags: dict[str, str]) -> None:
+    assert worker_of(run_with(tags)) is None
+
+
+def test_the_launcher_tells_a_dead_worker_from_a_living_one_and_from_none(python: Callable[..., Any]) -> None:
+    launcher = ProcessRunLauncher()
+    process = python(SLEEPER)
+    run = run_with(worker_tags(psutil.Process(process.pid)))
+    assert launcher.check_run_worker_health(run).status == WorkerStatus.RUNNING
+    process.kill()
+    process.wait()
+    health = launcher.check_run_worker_health(run)
+    assert health.status == WorkerStatus.FAILED and str(process.pid) in (health.msg or "")
+    assert launcher.check_run_worker_health(run_with({})).status == WorkerStatus.UNKNOWN
+
+
+def test_a_worker_runs_as_if_started_from_here_and_is_nobodys_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: Callable[[Callable[[], object]], None]
+) -> None:
+    """The fork server is as old as the daemon; what a worker sees is what its launcher sees now."""
+    (tmp_path / "teller.py").write_text(TELLER)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for word in ("first", "second"):
+        monkeypatch.setenv("SAID", word)
+        log = tmp_path / f"{word}.log"
+        pid = start_detached("teller", ["api", word], log)
+        until(lambda log=log: "and then it broke" in log.read_text())
+        assert json.loads(log.read_text().splitlines()[0]) == {
+            "pid": pid, "session": pid, "cwd": str(tmp_path), "args": ["api", word], "env": word,
+        }  # fmt: skip
+        assert pid not in [child.pid for child in psutil.Process().children(recursive=True)]
+
+
+def test_a_worker_outlives_its_launcher(tmp_path: Path, until: Callable[[Callable[[], object]], None]) -> None:
+    (tmp_path / "sleeper.py").write_text("print('asleep', flush=True)\n" + SLEEPER)
+    code = (
+        "import os, signal; from pathlib import Path; from resources.run_launching.run_workers import start_detached\n"
+        f"pid = start_detached('sleeper', [], Path({str(tmp_path / 'log')!r}))\n"
+        f"Path({str(tmp_path / 'pid')!r}).write_text(str(pid))\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[3])])}
+    subprocess.run([sys.executable, "-c", code], env=env, stderr=subprocess.DEVNULL, timeout=60)
+    worker = psutil.Process(int((tmp_path / "pid").read_text()))
+    try:
+        until(lambda: "asleep" in (tmp_path / "log").read_text())
+        assert worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE
+    finally:
+        worker.kill()
+
+
+def test_an_instance_can_be_told_to_use_it(tmp_path: Path) -> None:
+    """By name, as dagster.yaml does: a later daemon makes one of its own."""
+    config = "run_launcher: {module: resources.run_launching.process_launcher, class: ProcessRunLauncher}\n"
+    (tmp_path / "dagster.yaml").write_text(config)
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert isinstance(instance.run_launcher, ProcessRunLauncher)
+        assert instance.run_launcher.supports_check_run_worker_health
+
+
+def test_the_tags_of_a_process_survive_as_text() -> None:
+    child = subprocess.Popen([sys.executable, "-c", SLEEPER])
+    try:
+        tags = worker_tags(psutil.Process(child.pid))
+        assert all(isinstance(v, str) for v in tags.values()) and worker_of(run_with(dict(tags))) is not None
+    finally:
+        child.kill()
+        child.wait()

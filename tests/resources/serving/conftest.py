@@ -1,0 +1,101 @@
+"""Real servings in temporary homes: supervisord, Envoy and llama.cpp with a tiny random model."""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from llmops_assets.config.settings import ServingSettings
+from llmops_assets.domain.records import Release
+from llmops_assets.programs.runtime.specs import QuantizeSpec
+from resources.serving.local.serving import LocalServing
+from tests.support.tiny_model import make_tiny_model
+
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "<|im_start|>assistant\n"
+)
+
+
+@pytest.fixture(scope="session")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model as GGUF, made by the project's own program."""
+    folder = tmp_path_factory.mktemp("model")
+    model = make_tiny_model(folder / "tiny")
+    spec = QuantizeSpec(method="none", base=str(model), checkpoint=str(model))
+    (folder / "spec.json").write_text(spec.model_dump_json())
+    program = [sys.executable, "-m", "llmops_assets.programs.quantize"]
+    subprocess.run([*program, "--spec", folder / "spec.json", "--output", folder], check=True, capture_output=True)
+    return next((folder / "artifact").glob("*.gguf"))
+
+
+def make_release(name: str) -> Release:
+    """A release of its own digest; all of them serve the same weights."""
+    return Release(
+        project="demo",
+        artifact_digest=name,
+        artifact_uri="file:///nowhere",
+        file="model.gguf",
+        chat_template=TEMPLATE,
+        engine="llama.cpp",
+        serving={"parallel": 4, "threads": 1},
+    )
+
+
+def processes_of(home: Path) -> list[psutil.Process]:
+    """Every living process whose command line names the home: found without the code under test."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE and any(str(home) in part for part in process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def engines_of(home: Path) -> list[psutil.Process]:
+    return [p for p in processes_of(home) if "--spec" in p.cmdline()]
+
+
+@pytest.fixture(scope="session")
+def release() -> Callable[[str], Release]:
+    return make_release
+
+
+@pytest.fixture(scope="session")
+def engines() -> Callable[[Path], list[psutil.Process]]:
+    return engines_of
+
+
+@pytest.fixture(scope="session")
+def processes() -> Callable[[Path], list[psutil.Process]]:
+    return processes_of
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    def find() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return int(probe.getsockname()[1])
+
+    return find
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """A home of which no process is left when the test is over, however it ends."""
+    folder = tmp_path / "home"
+    yield folder
+    LocalServing(folder, ServingSettings()).down()
+    assert not processes_of(folder)
+
+
+@pytest.fixture
+def serving(home: Path, free_port: Callable[[], int]) -> LocalServing:
+    return LocalServing(home, ServingSettings(port=free_port()), start_timeout_s=60)

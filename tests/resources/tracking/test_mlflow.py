@@ -1,0 +1,102 @@
+"""MLflow shows what the ledger knows: repeating a step repeats nothing there. On MLflow's own SQLite store."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from resources.model_registry.mlflow import MlflowRegistry
+from resources.tracking.mlflow import Tracking
+from resources.tracking.mlflow_server import MlflowServer
+
+KEY = "k" * 64
+
+
+@pytest.fixture(scope="module")
+def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracking]:
+    folder = tmp_path_factory.mktemp("mlflow")
+    yield Tracking(f"sqlite:///{folder / 'home' / 'mlflow.sqlite'}", lambda: "http://127.0.0.1:5000")
+
+
+@pytest.fixture
+def registry(tracking: Tracking) -> MlflowRegistry:
+    return MlflowRegistry(tracking.server)
+
+
+def start(tracking: Tracking, key: str = KEY, run: str = "dagster-1") -> str:
+    return tracking.start(
+        "zoo", key, name="abc lora", revision="a" * 40, dagster_run_id=run, params={"r": 16, "long": "x" * 900},
+        artifacts="/store",
+    )  # fmt: skip
+
+
+def test_constructing_one_does_no_io(tmp_path: Path) -> None:
+    Tracking(f"sqlite:///{tmp_path / 'home' / 'mlflow.sqlite'}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_training_that_is_resumed_goes_on_in_the_run_that_it_began(tracking: Tracking) -> None:
+    first = start(tracking)
+    tracking.log(first, {"loss": 2.0}, 1)
+    tracking.finish(first, "KILLED")
+    assert start(tracking, run="dagster-2") == first
+    tracking.log(first, {"loss": 1.0}, 2)
+    run = tracking.client.get_run(first)
+    assert run.info.status == "RUNNING" and run.data.tags["dagster_run_id"] == "dagster-2"
+    assert run.data.params["r"] == "16" and len(run.data.params["long"]) == 500
+    assert [(m.step, m.value) for m in tracking.client.get_metric_history(first, "loss")] == [(1, 2.0), (2, 1.0)]
+    tracking.finish(first)
+    assert tracking.client.get_run(first).info.status == "FINISHED"
+
+
+def test_another_key_is_another_run(tracking: Tracking) -> None:
+    assert start(tracking) != start(tracking, "other")
+
+
+def test_a_checkpoint_is_one_version_however_often_it_is_registered(
+    tracking: Tracking, registry: MlflowRegistry
+) -> None:
+    one = registry.register("zoo", "/store/a", start(tracking), {"llmops.checkpoint": "digest-1"})
+    other = registry.register("zoo", "/store/b", None, {"llmops.checkpoint": "digest-2"})
+    assert (one, other) == (1, 2)
+    assert registry.register("zoo", "/store/a", None, {"llmops.checkpoint": "digest-1"}) == one
+    assert registry.register("farm", "/store/a", None, {"llmops.checkpoint": "digest-1"}) == 1
+
+
+def test_an_alias_moves_to_the_version_that_serves(registry: MlflowRegistry) -> None:
+    versions = [registry.register("alias", f"/store/{d}", None, {"llmops.checkpoint": d}) for d in ("1", "2")]
+    for version in versions:
+        registry.set_alias("alias", "champion", version)
+        assert int(registry.server.client.get_model_version_by_alias("alias", "champion").version) == version
+
+
+def test_links_lead_to_the_run_and_the_version_if_there_is_a_ui(
+    tracking: Tracking, registry: MlflowRegistry, tmp_path: Path
+) -> None:
+    run = start(tracking)
+    assert (tracking.run_url("zoo", run) or "").endswith(f"/runs/{run}?workflowType=machine_learning")
+    page = registry.model_url("zoo", 3)
+    assert page == "http://127.0.0.1:5000/#/models/zoo/versions/3?workflowType=machine_learning"
+    assert tracking.run_url("zoo", "") is None and tracking.run_url("never seen", run) is None
+    silent = Tracking(f"sqlite:///{tmp_path / 'mlflow.sqlite'}")
+    assert silent.run_url("zoo", run) is None and MlflowRegistry(silent.server).model_url("zoo", 3) is None
+
+
+@pytest.mark.parametrize(
+    ("uri", "page"), [("https://me:secret@mlflow.example.com/", "https://mlflow.example.com"), ("sqlite:///x", None)]
+)
+def test_a_server_is_its_own_page_and_its_password_is_in_no_link(uri: str, page: str | None) -> None:
+    assert MlflowServer(uri).ui == page
+
+
+def test_processes_that_meet_over_a_new_database_all_find_it_whole(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/new/mlflow.db"
+    code = f"from resources.tracking.mlflow import Tracking as T; T({uri!r}).client.search_experiments()"
+    at_once = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(3)
+    ]
+    said = [process.communicate()[0] for process in at_once]
+    assert [text for process, text in zip(at_once, said, strict=True) if process.returncode] == []

@@ -1,0 +1,164 @@
+"""A home under Dagster's own webserver and daemon, and people who use what it serves: for tests of the real daemon."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psutil
+import pytest
+
+from llmops_assets.config.settings import ComputeSettings, ProjectSource, ServingSettings, Settings, dump_settings
+from llmops_assets.delivery.run_tags import REQUEST_TAG
+from llmops_assets.domain.records import Checkpoint
+from llmops_assets.domain.requests import Request
+from resources.assembly import build_clients
+from resources.ledger import Ledger
+from resources.local_services import services
+from resources.run_launching.run_workers import worker_of
+from resources.serving.client import Answer, ask
+from tests.support.projects import Project, free_port
+
+
+def wait_for(what: str, look: Callable[[], Any], seconds: float = 240.0) -> Any:
+    """What `look` yields, as soon as it yields something."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := look():
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"{what} did not happen within {seconds:g} s")
+
+
+class Live:
+    """A home under Dagster's own webserver and daemon."""
+
+    def __init__(self, home: Path, project: Project):
+        self.project = project
+        self.settings = Settings(
+            home=home,
+            projects=(ProjectSource(name="zoo", repository=str(project.remote)),),
+            serving=ServingSettings(port=free_port(), drain=2.0),
+            compute=ComputeSettings(threads=2, checkpoint_every=0.3),
+            poll=1,
+        )
+        (home / "settings.yaml").write_text(dump_settings(self.settings))
+        self.env = {**os.environ, "LLMOPS_HOME": str(home), "LLMOPS_SETTINGS": str(home / "settings.yaml"),
+                    "DAGSTER_HOME": str(home / "dagster")}  # fmt: skip
+        self.ports = free_port(), free_port()
+        self.clients = build_clients(self.settings)
+        self.ledger: Ledger = self.clients.ledger
+
+    @contextmanager
+    def running(self, **variables: str) -> Iterator["Live"]:
+        """Up with its services, which see these variables, and down again however the block ends."""
+        with pytest.MonkeyPatch.context() as patch:
+            try:
+                with pytest.MonkeyPatch.context() as passing:
+                    for name, value in variables.items():
+                        passing.setenv(name, value)
+                    self.start(patch)
+                yield self
+            finally:
+                self.stop()
+
+    def start(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("LLMOPS_HOME", "LLMOPS_SETTINGS", "DAGSTER_HOME"):
+            monkeypatch.setenv(name, self.env[name])
+        services.start(self.settings, self.ports[0], None, lambda text: None)
+        self.instance = dg.DagsterInstance.from_config(self.env["DAGSTER_HOME"])
+
+    def stop(self) -> None:
+        services.stop(self.settings)
+        self.clients.compute.cancel_all()
+        self.clients.serving.down(forget=True)
+
+    def llmops(self, *words: str) -> str:
+        """What `llmops` says at a terminal."""
+        done = subprocess.run(
+            [sys.executable, "-m", "llmops_assets.cli", *words], env=self.env, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def processes(self) -> list[psutil.Process]:
+        """Every living process of this home, whoever began it."""
+        home, found = str(self.settings.home), []
+        for process in psutil.process_iter():
+            try:
+                said = [*process.cmdline(), *process.environ().values()]
+                alive = process.status() != psutil.STATUS_ZOMBIE
+            except (psutil.Error, OSError):
+                continue
+            if alive and process.pid != os.getpid() and any(home in text for text in said):
+                found.append(process)
+        return found
+
+    def worker(self, revision: str) -> psutil.Process | None:
+        """The process that works on the newest request of a revision."""
+        found = self.requests(revision)
+        return next((w for run in (self.runs(found[-1]) if found else []) if (w := worker_of(run))), None)
+
+    def requests(self, revision: str) -> list[Request]:
+        return [r for r in self.ledger.requests("zoo") if r.revision == revision]
+
+    def ended(self, revision: str) -> Request | None:
+        """The newest request of a revision, once it is closed and its run is over."""
+        found = self.requests(revision)
+        if not found or found[-1].active:
+            return None
+        runs = self.runs(found[-1])
+        return found[-1] if all(r.is_finished for r in runs) else None
+
+    def runs(self, request: Request) -> list[dg.DagsterRun]:
+        return list(self.instance.get_runs(filters=dg.RunsFilter(tags={REQUEST_TAG: request.name})))
+
+    def training(self, at_least: int) -> tuple[psutil.Process, Path] | None:
+        """The training program and its folder, once it has done so many steps and stored a checkpoint."""
+        for folder in (self.settings.home / "jobs").glob("train-*"):
+            file = folder / "progress.jsonl"
+            steps = [json.loads(line).get("step", 0) for line in file.read_text().splitlines()] if file.exists() else []
+            if steps and max(s or 0 for s in steps) >= at_least and (folder / "pid").exists():
+                return psutil.Process(int((folder / "pid").read_text())), folder
+        return None
+
+    def checkpoint(self, revision: str) -> Checkpoint:
+        record = self.ledger.records_of("zoo", revision)["fine_tuned_checkpoint"]
+        assert isinstance(record, Checkpoint)
+        return record
+
+    def ask(self) -> Answer:
+        return ask(self.clients.serving.base_url("zoo", "production"), "zoo", "cat number 3 says", max_tokens=4)
+
+
+class Users:
+    """Asks production all the time, and remembers what went wrong."""
+
+    def __init__(self, live: Live):
+        self.live, self.answers = live, list[Answer]()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        while not self._over.wait(0.3):
+            self.answers.append(self.live.ask())
+
+    def __enter__(self) -> "Users":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def assert_all_answered(self) -> None:
+        wrong = [a for a in self.answers if not a.ok]
+        assert len(self.answers) > 10
+        assert not wrong, f"{len(wrong)} of {len(self.answers)}: {wrong[0]}"

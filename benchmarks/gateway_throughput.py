@@ -19,7 +19,7 @@ from llmops_assets.programs.evaluation.load_test import put_under_load
 from llmops_assets.programs.runtime.specs import QuantizeSpec
 from resources.serving.local.serving import LocalServing
 from resources.serving.local.state import StateFiles
-from tests.support.projects import free_port
+from tests.support.ports import free_port
 
 CLIENTS = 8
 REQUESTS, MAX_TOKENS = 32, 32

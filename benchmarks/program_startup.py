@@ -55,7 +55,7 @@ class Chain:
 
     def end(self) -> float:
         """CPU seconds of a program's start, on average."""
-        if self.preload:
+        if self.compute.preload:
             self.spent += _of_ended_children() - self._before  # the import; forked programs are not ours
             sockets = str(self.home / "preloaded")
             for process in psutil.process_iter():

@@ -1,6 +1,6 @@
-"""production_endpoint: the release behind the production URL, by a rollout that is judged at each step.
+"""production_endpoint: rolls the release out to the production URL, evaluating each step.
 
-How traffic moves belongs in `llmops_assets.delivery.rollout`; what is judged before, in `stage.gate_evidence`.
+`llmops_assets.delivery.rollout` moves the traffic; `stage.gate_evidence` checks the evidence before.
 """
 
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ def make(run: StageExecution) -> ProductionEndpoint:
     try:
         state = rollout.run(begin(release.digest, champion.release if champion else None, rollout.policy))
     except Conflict as error:
-        raise dg.Failure(f"another run moves this rollout: {error}", allow_retries=False) from error
+        raise dg.Failure(f"another run changed this rollout: {error}", allow_retries=False) from error
     if state.status != "promoted":
         run.reject(
             Verdict(
@@ -56,7 +56,7 @@ def make(run: StageExecution) -> ProductionEndpoint:
         )
     _settle(run, rollout)
     if held := [h.release for h in run.ledger.holds(project)]:
-        run.ledger.lift(project, held, short(run.revision), f"release {short(release.digest)} came")
+        run.ledger.lift(project, held, short(run.revision), f"superseded by release {short(release.digest)}")
     return ProductionEndpoint(
         **run.header,
         release=release.digest,
@@ -68,14 +68,14 @@ def make(run: StageExecution) -> ProductionEndpoint:
 
 
 def _refuse_older(run: StageExecution) -> None:
-    """A run older than the planned revision does not deploy unless asked."""
+    """Refuses to deploy if a newer revision has been planned, unless `deploy_older` is set."""
     planned = newest_planned(run.ledger.requests(run.project.name))
     newest = planned.revision if planned else run.revision
     asked = isinstance(run.config, DeployConfig) and run.config.deploy_older
     if newest != run.revision and not asked:
         raise BadInput(
-            f"{short(newest)} has been planned since, so {short(run.revision)} is not deployed. Remedy: deploy it on "
-            "purpose with deploy_older: true in the launchpad"
+            f"a newer commit, {short(newest)}, has been planned since, so {short(run.revision)} is not deployed. "
+            "Remedy: to deploy it anyway, set deploy_older: true in the launchpad"
         )
 
 
@@ -96,7 +96,7 @@ def _rollout(run: StageExecution, release: Release) -> Rollout:
 
 
 def _settle(run: StageExecution, rollout: Rollout) -> None:
-    """Production serves this release and nothing else; the ledger and MLflow's alias say so."""
+    """Gives this release all of production's traffic, and updates the ledger and the registry's alias."""
     project, release = run.project.name, rollout.release.digest
     rollout.settle(lambda: run.ledger.serve(project, "production", release, run.revision))
     move_champion_alias(run.registry, run.resolved.records)

@@ -1,4 +1,4 @@
-"""quantized_artifact: the checkpoint merged and quantized into the file that the engine will serve."""
+"""quantized_artifact: merges and quantizes the checkpoint into the file that the engine serves."""
 
 from collections.abc import Mapping
 from typing import Any

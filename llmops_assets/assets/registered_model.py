@@ -1,4 +1,4 @@
-"""registered_model: one MLflow model version per checkpoint, judged before it is made. Weights stay in the store."""
+"""registered_model: one MLflow model version per checkpoint that passes its gates. Weights stay in the store."""
 
 import json
 import tempfile

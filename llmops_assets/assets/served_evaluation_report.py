@@ -1,4 +1,4 @@
-"""served_evaluation_report: the metrics again, on the engine that serves, with token parity, size and speed."""
+"""served_evaluation_report: the same metrics on the serving engine, with token parity, size and speed."""
 
 from collections.abc import Mapping
 from typing import Any

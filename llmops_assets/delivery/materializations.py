@@ -1,6 +1,6 @@
-"""A record as Dagster shows it: the metadata and tags that a materialization has, whoever reports it.
+"""The metadata and tags that every materialization of a record has.
 
-A stage reports what it made or reused, a sensor what a commit reuses, and a rollback what it did to production.
+Stages report records that they computed or reused, sensors those that a commit reuses, rollbacks the endpoint.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ VERSION, READ = "dagster/data_version", "dagster/input_data_version"
 
 
 def record_metadata(source: ProjectRepository, revision: str, record: Record, *, reused: bool) -> dict[str, Any]:
-    """Who made the record, how long that took, for which commit it is shown, and its key."""
+    """The run that made the record, its duration, the commit that it is shown for, and its key."""
     return {
         "made_by": reused_from(record) if reused else "this run",
         "seconds": 0.0 if reused else record.made_by.seconds,
@@ -27,11 +27,11 @@ def record_metadata(source: ProjectRepository, revision: str, record: Record, *,
 
 
 def record_tags(project: str, record: Record, reads: Mapping[str, str], *, reused: bool) -> dict[str, str]:
-    """By these Dagster tells what is out of date.
+    """Tags from which Dagster computes what is out of date.
 
     Args:
-        project: whose asset shows it; another one may have made it.
-        reads: asset → version, of what the record was made from.
+        project: the project whose asset shows it; another project may have made it.
+        reads: asset → version of each input.
     """
     return {
         VERSION: record.key,
@@ -41,7 +41,7 @@ def record_tags(project: str, record: Record, reads: Mapping[str, str], *, reuse
 
 
 def production_metadata(record: ProductionEndpoint) -> dict[str, Any]:
-    """What became of production, and where it is."""
+    """What production serves now, what it replaced, and its address."""
     return {
         "release": short(record.release),
         **reached_at(record.base_url),
@@ -52,10 +52,10 @@ def production_metadata(record: ProductionEndpoint) -> dict[str, Any]:
 
 
 def reached_at(base_url: str) -> dict[str, Any]:
-    """Where an endpoint is. Its base URL is for clients, and answers nobody else; the list of its models is a page."""
+    """Metadata with an endpoint's address. The base URL is not a page itself; its list of models is."""
     return {"base_url": base_url, "models_page": dg.MetadataValue.url(f"{base_url}/models")}
 
 
 def reused_from(record: Record) -> str:
-    """Whose work a reused record is, in words."""
+    """Which commit and run made a reused record, as text."""
     return f"reused from {short(record.made_by.revision)}, run {record.made_by.run_id[:8]}"

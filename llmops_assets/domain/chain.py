@@ -23,9 +23,9 @@ class Stage:
     sources: tuple[str, ...] = ()  # external sources in Dagster's graph: "repository", "data"
     kind: Literal["work", "event"] = "work"
     program: str | None = None
-    """The module of `llmops_assets.programs` that does the work in a process of its own."""
+    """The module of `llmops_assets.programs` that does the work, in its own process."""
     heavy: str = ""
-    """What makes it heavy, in a word: it takes the one slot for heavy programs, or a pod of its own. Empty: light."""
+    """What makes the stage heavy: it uses the only slot for heavy programs, or its own pod. Empty: light."""
     does: str = field(default="", compare=False)
 
     @property
@@ -52,7 +52,7 @@ class Stage:
 CHAIN: tuple[Stage, ...] = (
     Stage(
         "ci_report",
-        1,
+        2,
         values=("tree",),
         sources=("repository",),
         program="ci",

@@ -98,7 +98,7 @@ class Verdict(Frozen):
     reasons: tuple[str, ...] = Field(default=(), description="Conditions that held.")
     skipped: tuple[str, ...] = Field(
         default=(),
-        description="Conditions that did not apply at that moment, and why. Older verdicts have them among reasons.",
+        description="Conditions that did not apply, and why. Older verdicts have them in reasons.",
     )
 
     @property
@@ -124,7 +124,7 @@ class GateResult(Frozen):
 
 
 class NoReference(Frozen):
-    """There is no value to compare with: that fails, unless the comparison does not apply at this moment."""
+    """There is no value to compare with: this fails, unless the comparison does not apply now."""
 
     outcome: Literal["failed", "skipped"]
     why: str
@@ -203,7 +203,7 @@ def _results(gate: Gate, evidence: Judged, report: Measured) -> list[GateResult]
 
 
 def _reference(gate: Gate, evidence: Judged, report: Measured) -> float | NoReference:
-    """The figure to compare with."""
+    """The reference value, or why there is none."""
     if gate.no_worse_than == "unquantized":
         other = evidence.unquantized
         if other is None:

@@ -14,7 +14,7 @@ TRACED = {
     "quantized_artifact": "quantized_artifact",
     "served_evaluation": "served_evaluation_report",
 }
-"""Key of a trace → the stage whose record tells it."""
+"""Key of a trace → the stage whose record has its facts."""
 CONFIGURATION = ("model.base", "training", "evaluation", "quantization", "engine")
 """Resolved values that a trace shows as configuration."""
 

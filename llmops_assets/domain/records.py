@@ -40,7 +40,7 @@ class Record(Frozen):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a trace tells of it, beside who made it."""
+        """The record's facts in a trace, in addition to how it was made."""
         return {}
 
     @property

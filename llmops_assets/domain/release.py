@@ -22,6 +22,6 @@ def release_of(project: str, values: Mapping[str, Any], artifact: QuantizedArtif
 
 
 def release_from_records(project: str, values: Mapping[str, Any], records: Mapping[str, Record]) -> Release | None:
-    """The release of a revision that uses these records, by stage; None while its quantized artifact is missing."""
+    """The release of a revision with these records (by stage); None while its quantized artifact is missing."""
     artifact = records.get("quantized_artifact")
     return release_of(project, values, artifact) if isinstance(artifact, QuantizedArtifact) else None

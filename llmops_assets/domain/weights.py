@@ -1,6 +1,6 @@
-"""Which weights are allowed in a model folder, decided by file names: the one place that knows.
+"""Decides by file names which weights are allowed in a model folder. The only place with these rules.
 
-Base model check, programs, store, hub and `llmops init` all ask here. What is in a file belongs to those who open it.
+Base model check, programs, store, hub and `llmops init` use it. Code that opens a file checks its content.
 """
 
 from collections.abc import Iterable
@@ -8,15 +8,15 @@ from pathlib import PurePosixPath
 
 SAFETENSORS = ".safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-"""Loading one can run any code, so none is ever stored or loaded, not even beside safetensors: `training_args.bin`."""
+"""Loading a pickle can run any code, so none is stored or loaded, even next to safetensors: `training_args.bin`."""
 OTHER_FORMATS = (".h5", ".msgpack", ".onnx", ".gguf")
-"""What hub folders hold beside safetensors: the same weights, in formats that no stage reads of a base model."""
+"""Files of hub folders that no stage reads: the same weights in other formats."""
 HUB_FILES = ("*.json", f"*{SAFETENSORS}", "*.jinja", "*.txt", "*.model")
-"""What is downloaded of a model on the hub."""
+"""The files that are downloaded from a model on the hub."""
 
 
 def pickles(names: Iterable[str]) -> list[str]:
-    """Those of some files that are pickles, by name."""
+    """The names of pickles among these files."""
     return sorted(n for n in names if PurePosixPath(n).suffix.lower() in PICKLES)
 
 

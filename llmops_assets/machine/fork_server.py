@@ -18,6 +18,7 @@ import runpy
 import select
 import socket
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Callable
@@ -30,7 +31,7 @@ from setproctitle import setproctitle
 READY = b"r"
 LOOK_EVERY_S = 1.0
 IDLE_S = 900.0
-"""Then it ends: it holds 400 MB, and a new one costs one import more."""
+"""Then it ends: it holds about 250 MB of its own, and a new one costs one import more."""
 
 
 def main() -> None:
@@ -55,17 +56,17 @@ def main() -> None:
 
 
 def _watch_code(preload: str) -> Callable[[], bool]:
-    """Imports a module, and returns how to tell whether any file has changed that was loaded by then.
+    """Imports a module, and returns how to tell whether a file that was loaded has changed, or a package came or went.
 
-    Files of the module's own distribution are noted before they are read: they are the ones that somebody edits.
+    Files of our own are noted before they are read: they are the ones that somebody edits.
     """
     own = [str(path) for path in Path(__file__).parents[1].rglob("*.py")]
-    seen = {file: _stamp(file) for file in own}
+    seen = {path: _stamp(path) for path in [*own, *map(sysconfig.get_path, ("purelib", "platlib"))]}
     importlib.import_module(preload)
     if threading.active_count() > 1:
         raise RuntimeError(f"{preload} starts threads, which do not live through a fork: {threading.enumerate()}")
     loaded = {m.__file__ for m in list(sys.modules.values()) if getattr(m, "__file__", None)}
-    noted = {file: seen.get(file) or _stamp(file) for file in loaded if file}
+    noted = {file: _stamp(file) for file in loaded if file} | seen
     return lambda: any(_stamp(file) != stamp for file, stamp in noted.items())
 
 
@@ -127,7 +128,7 @@ def _reap() -> None:
 def _keep(connection: socket.socket) -> str:
     """Serves one connection, in a process of its own. Only the command that it forks returns, with what it is to run.
 
-    The command begins when its starter has noted its pid: a starter that dies before leaves nothing running unknown.
+    The command begins when its client has noted its pid: a client that dies before leaves nothing running unknown.
     """
     os.setsid()
     try:
@@ -139,13 +140,14 @@ def _keep(connection: socket.socket) -> str:
     except (OSError, ValueError):  # its client only looked, or is gone
         os._exit(0)
     if command == 0:
+        os.setsid()  # before its pid is told: by then it can be ended with its group
+        _tell(connection, {"pid": os.getpid()})
         if not connection.recv(1):
-            os._exit(1)
+            os._exit(0)
         connection.close()
         return _become(request, *files)
     for file in files:
         os.close(file)
-    _tell(connection, {"pid": command})
     _, status = os.waitpid(command, 0)
     _tell(connection, {"code": os.waitstatus_to_exitcode(status)})
     os._exit(0)
@@ -158,18 +160,17 @@ def _tell(connection: socket.socket, what: dict[str, int]) -> None:
 
 def _become(request: dict[str, Any], log: int, held: int) -> str:
     """Makes this process what `python -m MODULE ARGUMENT …` would be in the client's folder; the module's name."""
-    os.setsid()
     os.set_inheritable(held, False)  # for this process alone, as long as it lives
     _redirect(os.devnull, log)
     os.close(log)
+    module, arguments = str(request["module"]), request["arguments"]
+    sys.argv = [module, *arguments]
+    setproctitle(" ".join([sys.executable, "-m", *sys.argv]))  # first: it looks for the environment where it was
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
     sys.path.insert(0, request["folder"])
-    module, arguments = request["module"], request["arguments"]
-    sys.argv = [module, *arguments]
-    setproctitle(" ".join([sys.executable, "-m", *sys.argv]))
-    return str(module)
+    return module
 
 
 def _redirect(source: str, target: Path | int) -> None:

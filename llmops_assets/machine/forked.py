@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -37,7 +38,8 @@ class Forked:
         """The keeper is gone, so nobody will know the exit code; the command itself may live."""
 
     def begin(self) -> None:
-        self._connection.sendall(b"b")
+        with suppress(OSError):  # then `poll` finds it lost
+            self._connection.sendall(b"b")
         self._connection.setblocking(False)
 
     def poll(self) -> int | None:
@@ -54,7 +56,6 @@ class Forked:
                 self.returncode = int(json.loads(self._told)["code"])
             elif not heard:
                 self.lost = True
-        self._connection.close()
         return self.returncode
 
 
@@ -121,6 +122,8 @@ class ForkServers:
         Raises:
             CannotEnd: one lives on.
         """
+        if not self._folder.is_dir():
+            return
         sockets = str(socket_folder(self._folder) / "fork-")
         servers = [p for p in psutil.process_iter() if _serves(p, sockets)]
         end(servers, patience_s=0)
@@ -159,7 +162,7 @@ def fork(
     """Has `python -m MODULE ARGUMENT …` forked, in a session of its own; it waits for `begin`.
 
     Args:
-        connection: as `connect` returned it; used up by this.
+        connection: as `connect` returned it; to be closed when the command is over.
         module: what is run.
         arguments: of the command.
         folder: its working directory.
@@ -178,6 +181,5 @@ def fork(
         connection.sendall(json.dumps(request).encode() + b"\n")
         with connection.makefile("rb") as reader:
             return Forked(connection, int(json.loads(reader.readline())["pid"]))
-    except (OSError, ValueError) as error:
-        connection.close()
+    except (OSError, ValueError, KeyError) as error:
         raise NotForked(f"the fork server does not answer: {error}") from error

@@ -2,7 +2,7 @@
 
 Reads a project's rows, splits validation off, checks everything, and writes the canonical rows. A file that cannot be
 read ends the program; what can be read but should not be trained on is a failed check. Reading belongs in
-`programs.rows`, fetching the files in the stage.
+`programs.data.rows`, fetching the files in the stage.
 """
 
 import hashlib

@@ -61,7 +61,7 @@ def check_folder(folder: Path) -> ProjectConfig:
 
 
 def _problem_of_base(folder: Path, config: ProjectConfig) -> str | None:
-    """Whether the model can be converted, too, depends on the settings of where it will run, not on the folder."""
+    """The problem of the base model's files, if any; conversion depends on the settings and is not checked here."""
     base = config.model.base
     if not isinstance(base, BaseModelPath) or not _holds_something(folder / base.path):
         return None

@@ -43,7 +43,7 @@ COUNTS = range(2, 20)
 HELD_OUT = 6
 """Every sixth fact is a test row: 18 counts of ten units give 150 training rows and 30 test rows."""
 NOT_NEEDED = shutil.ignore_patterns(".*", "onnx", *(f"*{suffix}" for suffix in OTHER_FORMATS))
-"""What hub folders hold beside a model's files: the same weights in other formats, and notes of the hub's own."""
+"""Files of hub folders that are not copied: the same weights in other formats, and the hub's own metadata."""
 
 
 class Scaffolded(Frozen):

@@ -1,7 +1,7 @@
 """Where programs run: submit or adopt, poll, cancel. Here as local subprocesses that outlive the run that began them.
 
 A job's name is derived from its key, so the same work is never done twice: whoever asks for it while it runs adopts
-it. Its folder holds spec.json, log.txt, progress.jsonl, result.json (written last) and an `alive` file that the
+it. Its folder holds spec.json, log.txt, messages.jsonl, result.json (written last) and an `alive` file that the
 process itself keeps locked: the kernel drops the lock with the process, so there is no stale pid to mistake.
 """
 
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import psutil
@@ -27,6 +27,7 @@ from llmops_assets.machine.forked import Forked
 from llmops_assets.machine.processes import PASSIVE_OPENMP
 from llmops_assets.programs.runtime.errors import DISK_FULL, BadInput
 from resources.compute.interface import Finished, Job, OnProgress, ProgramError
+from resources.compute.pipes import forward_progress, pipes_environment, reported_metadata
 from resources.compute.preloading import Preloading
 
 ALLOWED_ENVIRONMENT = (
@@ -70,8 +71,7 @@ class LocalCompute:
         preload: bool = False,
     ):
         self.jobs, self.threads, self.poll_s, self.one_heavy = home / "jobs", threads, poll_s, one_heavy
-        self._preloading = Preloading(home)
-        self._preloads = preload
+        self.preload, self._preloading = preload, Preloading(home)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "LocalCompute":
@@ -92,22 +92,24 @@ class LocalCompute:
         folder = self.folder(job.name)
         began = time.monotonic()
         with self._slot(job.heavy):
-            folder.mkdir(parents=True, exist_ok=True)  # whoever had the slot may just have cleaned it away
-            process, adopted = self._submit_or_adopt(job, folder, self._preloaded(job, folder))
-            try:
-                self._wait(folder, process, on_progress)
-            except BaseException as error:
-                # A person cancelled the run: its program goes too. A fault of ours leaves it to be adopted.
-                if not isinstance(error, Exception):
-                    self.cancel(job.name)
-                raise
+            folder.mkdir(parents=True, exist_ok=True)
+            with self._preloaded(job, folder) as preloaded:
+                folder.mkdir(parents=True, exist_ok=True)  # whoever had the slot may just have cleaned it away
+                process, adopted = self._submit_or_adopt(job, folder, preloaded)
+                try:
+                    self._wait(folder, process, on_progress)
+                except BaseException as error:
+                    # A person cancelled the run: its program goes too. A fault of ours leaves it to be adopted.
+                    if not isinstance(error, Exception):
+                        self.cancel(job.name)
+                    raise
         return self._collect(job, folder, process, adopted, time.monotonic() - began)
 
-    def _preloaded(self, job: Job, folder: Path) -> socket.socket | None:
+    def _preloaded(self, job: Job, folder: Path) -> AbstractContextManager[socket.socket | None]:
         """Found before the job is claimed: whoever adopts it meanwhile would wait for a program that never began."""
-        if not self._preloads or _locked(folder / "alive") or (folder / "result.json").exists():
-            return None
-        return self._preloading.connect(job.program, self.environment(folder), folder / "log.txt")
+        if not self.preload or _locked(folder / "alive") or (folder / "result.json").exists():
+            return nullcontext()
+        return self._preloading.connection(job.program, self.environment(folder), folder / "log.txt")
 
     def _wait(self, folder: Path, process: Program | None, on_progress: OnProgress | None) -> None:
         seen = 0
@@ -115,11 +117,11 @@ class LocalCompute:
             running = process is not None and process.poll() is None
             if process is None or (isinstance(process, Forked) and process.lost):
                 running = _locked(folder / "alive")
-            seen = _report(folder / "progress.jsonl", seen, on_progress)
+            seen = forward_progress(folder, seen, on_progress)
             if not running:
                 break
             time.sleep(self.poll_s)
-        _report(folder / "progress.jsonl", seen, on_progress)
+        forward_progress(folder, seen, on_progress)
 
     def _submit_or_adopt(self, job: Job, folder: Path, preloaded: socket.socket | None) -> tuple[Program | None, bool]:
         descriptor = os.open(folder / "alive", os.O_RDWR | os.O_CREAT, 0o644)
@@ -144,12 +146,10 @@ class LocalCompute:
             return process, False
         finally:
             os.close(descriptor)
-            if preloaded is not None and not isinstance(process, Forked):
-                preloaded.close()
 
     def _start(self, job: Job, folder: Path, spec: Path, held: int, preloaded: socket.socket | None) -> Program:
-        module = f"llmops_assets.programs.{job.program}"
-        arguments, environment = ["--spec", str(spec), "--output", str(folder)], self.environment(folder)
+        module, arguments = job.module, ["--spec", str(spec), "--output", str(folder)]
+        environment = self.environment(folder) | pipes_environment(job, folder)
         # The lock's descriptor goes to the program; closing ours leaves the program as its only holder.
         with (folder / "log.txt").open("ab") as log:
             if preloaded is not None:
@@ -180,7 +180,13 @@ class LocalCompute:
     def _collect(self, job: Job, folder: Path, process: Program | None, adopted: bool, seconds: float) -> Finished:
         result, error = folder / "result.json", folder / "error.json"
         if result.exists():
-            return Finished(result=json.loads(result.read_text()), folder=str(folder), seconds=seconds, adopted=adopted)
+            return Finished(
+                result=json.loads(result.read_text()),
+                folder=str(folder),
+                seconds=seconds,
+                adopted=adopted,
+                metadata=reported_metadata(folder),
+            )
         if error.exists():
             value = json.loads(error.read_text())
             raise BadInput(value["message"], value.get("where", ""))
@@ -268,24 +274,6 @@ def _locked(path: Path) -> bool:
         return True
     finally:
         os.close(descriptor)
-
-
-def _report(path: Path, seen: int, on_progress: OnProgress | None) -> int:
-    """Hands on whole new lines; returns how many bytes were read. A line that a kill cut short is left out."""
-    if not path.exists():
-        return seen
-    with path.open("rb") as file:
-        file.seek(seen)
-        data = file.read()
-    end = data.rfind(b"\n") + 1
-    for line in data[:end].splitlines() if on_progress is not None else ():
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue
-        assert on_progress is not None
-        on_progress(value)
-    return seen + end
 
 
 def _tail(path: Path, lines: int = 25) -> str:

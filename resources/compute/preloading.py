@@ -5,7 +5,9 @@ says why. A project's own tests (`ci`) never run in such a fork, and `dataset` i
 """
 
 import socket
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,15 +23,20 @@ class Preloading:
     def __init__(self, home: Path):
         self._servers = ForkServers(home / "preloaded", PRELOADED)
 
-    def connect(self, program: str, environment: Mapping[str, str], log: Path) -> socket.socket | None:
-        """A connection to the process that will fork this program; None: start it without."""
-        if program not in PROGRAMS:
-            return None
+    @contextmanager
+    def connection(self, program: str, environment: Mapping[str, str], log: Path) -> Iterator[socket.socket | None]:
+        """To the process that will fork this program, for as long as it is waited for; None: start it without."""
+        found = None
+        if program in PROGRAMS and sys.platform == "linux":  # elsewhere libraries may not live through a fork
+            try:
+                found = self._servers.connect(environment)
+            except NotForked as error:
+                _say(log, error)
         try:
-            return self._servers.connect(environment)
-        except NotForked as error:
-            _say(log, error)
-            return None
+            yield found
+        finally:
+            if found is not None:
+                found.close()
 
     def start(
         self,

@@ -1,4 +1,4 @@
-"""MLflow's model registry, and the model folder that a version points at. Runs belong in `resources.tracking`."""
+"""MLflow's model registry, and the model folder that a version references. Runs belong in `resources.tracking`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,8 +10,8 @@ from resources.model_registry.interface import CHECKPOINT_TAG
 from resources.tracking.mlflow_server import VIEW, MlflowServer
 
 REGISTERED = (
-    "Checkpoints that passed their gates, a version each. The alias champion is on what production serves. The weights "
-    "lie in the artifact store; a version points at them."
+    "Checkpoints that passed their gates, one version each. Production serves the version with the alias champion. The "
+    "weights are stored in the artifact store; a version references them."
 )
 
 
@@ -26,7 +26,7 @@ def write_mlflow_model(
     run_id: str,
     metadata: Mapping[str, Any],
 ) -> None:
-    """An MLflow model of a few files that points at the weights in the store instead of copying them.
+    """Writes an MLflow model of a few files that references the weights in the store instead of copying them.
 
     `local_base_model_path` and `peft_adaptor` are mlflow.transformers' own keys (MLflow 3, PEFT with a local base);
     both hold absolute paths, so `mlflow.transformers.load_model` reads the store's folders in place.
@@ -61,7 +61,7 @@ def write_mlflow_model(
 
 
 class MlflowRegistry:
-    """A `ModelRegistry`. Constructing it does no I/O."""
+    """A `ModelRegistry` on MLflow. The constructor does no I/O."""
 
     def __init__(self, server: MlflowServer):
         self.server = server

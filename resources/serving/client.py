@@ -1,6 +1,6 @@
-"""Asks an endpoint as its users do, over HTTP and through the gateway, and says how that went.
+"""Sends requests to an endpoint like a user: over HTTP, through the gateway.
 
-For smoke tests, the rollout's own traffic and health checks. What the answers mean is judged elsewhere.
+For smoke tests, rollout probes and health checks. The callers evaluate the answers.
 """
 
 import json
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 
 class Answer(Frozen):
-    ok: bool = Field(description="Status 200 and a proper end.")
-    status: int = Field(description="HTTP status; 0: no answer came.")
+    ok: bool = Field(description="Status 200 and a complete end.")
+    status: int = Field(description="HTTP status; 0: no response.")
     text: str = ""
-    latency_s: float = Field(description="From the request to its end.")
+    latency_s: float = Field(description="From the request to the end of the answer.")
     first_token_s: float | None = None
-    tokens: int = Field(default=0, description="As the engine counts them, else the pieces of the stream.")
-    finish_reason: str | None = Field(default=None, description="Why it ended, in the engine's word: stop or length.")
-    broken: bool = Field(default=False, description="It began and did not end properly.")
+    tokens: int = Field(default=0, description="As counted by the engine, otherwise the number of stream events.")
+    finish_reason: str | None = Field(default=None, description="The engine's finish reason: stop or length.")
+    broken: bool = Field(default=False, description="The answer started but is incomplete.")
     release: str | None = Field(default=None, description="Digest of the release that answered.")
-    error: str = Field(default="", description="What went wrong, in words.")
+    error: str = Field(default="", description="Error message.")
 
     def sample(self, wanted_tokens: int) -> ProbeResult:
-        """As the rollout judges it: cut is what ended at a limit before it had as many tokens as were wanted."""
+        """The probe result for the rollout: cut if a limit ended the answer before the requested tokens."""
         cut = self.finish_reason == "length" and self.tokens < wanted_tokens
         return ProbeResult(ok=self.ok, empty=not self.text.strip(), cut=cut, latency_s=self.latency_s)
 
@@ -48,12 +48,12 @@ def ask(
     timeout: float = 60.0,
     max_tokens: int | None = None,
 ) -> Answer:
-    """One request, one answer. Never raises for what an endpoint does: that is what the answer tells.
+    """Sends one request. Never raises for errors of the endpoint: the answer contains them.
 
     Args:
         base_url: the endpoint, ending in /v1.
         model: its name there.
-        text: what the user says, bare: the prompt is the endpoint's.
+        text: the plain user input: the endpoint adds the prompt.
         timeout: seconds for the whole answer.
     """
     with _client(timeout) as client:
@@ -71,7 +71,7 @@ def ask_many(
     timeout: float = 60.0,
     max_tokens: int | None = None,
 ) -> list[Answer]:
-    """Asks each input once, several at a time; answers in the order of the inputs."""
+    """Sends each input once, several in parallel; returns the answers in the order of the inputs."""
     with _client(timeout) as client, ThreadPoolExecutor(max(1, concurrency)) as pool:
         asked = [
             pool.submit(_ask, client, base_url, model, text, headers or {}, stream, timeout, max_tokens)
@@ -83,7 +83,7 @@ def ask_many(
 def _client(timeout: float) -> "httpx.Client":
     import httpx
 
-    # A connection of its own for every request, as separate users have; and past any proxy of the environment.
+    # A new connection for every request, like separate users; ignores proxies of the environment.
     return httpx.Client(timeout=timeout, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
 
 

@@ -1,8 +1,8 @@
-"""MLflow's runs, which show a training live. The model registry belongs in `resources.model_registry`.
+"""MLflow runs, which show a training live. The model registry belongs in `resources.model_registry`.
 
-dagster-mlflow's `mlflow_tracking` opens a run when its resource is initialised, closes it from a hook that hangs on a
-job (a click on Materialize has none) and gives each retry a run of its own. Here a run belongs to a *key*: a resumed
-training continues the MLflow run that it began. Its tag `dagster_run_id` is dagster-mlflow's, so both find each other.
+dagster-mlflow's `mlflow_tracking` opens a run when its resource is initialised, closes it from a job hook (which a
+click on Materialize does not run) and gives each retry a new run. Here a run belongs to a *key*: a resumed training
+continues its MLflow run. The tag `dagster_run_id` is dagster-mlflow's, so both UIs are linked.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +18,7 @@ class Tracking:
     """A thin typed client. Constructing it does no I/O."""
 
     def __init__(self, uri: str, ui: Callable[[], str | None] = lambda: None):
-        """`ui` tells the address of MLflow's pages, if there are any: asked when a link is made."""
+        """`ui` returns the address of MLflow's UI, if there is one; it is called for each link."""
         self.server = MlflowServer(uri, ui)
 
     @property
@@ -77,7 +77,7 @@ class Tracking:
         self.client.set_terminated(run_id, status=status)
 
     def log_report(self, run_id: str, report: Path, name: str, figures: Mapping[str, float]) -> None:
-        """Shows a report among the run's artifacts, where MLflow's UI renders it, and its figures among the metrics."""
+        """Logs a report as an artifact of the run, which MLflow's UI renders, and its figures as metrics."""
         if run_id:
             self.client.log_artifact(run_id, str(report), name)
             self.log(run_id, figures, 0)
@@ -98,7 +98,7 @@ class Tracking:
 
 
 def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """One parameter a value, so that MLflow can compare runs by each; what is not set is left out."""
+    """Flattens to one parameter per value, so that MLflow can compare runs by each; omits unset values."""
     for name, value in params.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")

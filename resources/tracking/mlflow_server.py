@@ -1,4 +1,4 @@
-"""One MLflow server or database: its client, opened on first use, and the address of its pages."""
+"""One MLflow server or database: its client, opened on first use, and the address of its UI."""
 
 import os
 import re
@@ -10,20 +10,20 @@ from typing import Any
 from llmops_assets.machine.locks import alone
 
 VIEW = "?workflowType=machine_learning"
-"""Else MLflow takes an experiment for one of traces, and opens it on an empty page and calls its runs evaluations."""
+"""Without it, MLflow treats the experiment as one of traces: it opens an empty page and calls runs evaluations."""
 
 
 class MlflowServer:
-    """Constructing it does no I/O and imports no MLflow."""
+    """The MLflow client and UI address. The constructor does no I/O and imports no MLflow."""
 
     def __init__(self, uri: str, ui: Callable[[], str | None] = lambda: None):
-        """`ui` tells the address of MLflow's pages, if there are any: asked when a link is made."""
+        """`ui` returns the address of MLflow's UI, if there is one; it is called for each link."""
         self.uri, self._ui = uri, ui
         self._client: Any = None
 
     @property
     def ui(self) -> str | None:
-        """What was told, else the server itself; never with the password that its address may hold."""
+        """The configured UI address, otherwise the server's, without its password."""
         server = self.uri.startswith(("http://", "https://"))
         return self._ui() or (re.sub(r"//[^@/]*@", "//", self.uri).rstrip("/") if server else None)
 
@@ -39,12 +39,12 @@ class MlflowServer:
 
     @property
     def database(self) -> Path | None:
-        """The file that MLflow keeps everything in, if it is on SQLite."""
+        """MLflow's database file, if it uses SQLite."""
         return Path(self.uri.removeprefix("sqlite:///")) if self.uri.startswith("sqlite:///") else None
 
     @contextmanager
     def _one_at_a_time(self) -> Iterator[None]:
-        """The first to open MLflow's database makes its tables; two at once break it."""
+        """Serializes opening MLflow's database: the first process creates its tables; two at once corrupt it."""
         if self.database is None:
             yield
         else:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from llmops_assets.config.settings import ProjectSource, ServingSettings, Settings, dump_settings
-from tests.support.projects import Project, free_port
+from tests.support.ports import free_port
+from tests.support.projects import Project
 
 
 class Terminal:
@@ -36,7 +37,6 @@ class Terminal:
             cwd=cwd,
             capture_output=True,
             text=True,
-            timeout=300,
         )
         assert "Traceback" not in done.stderr, done.stderr
         return done.returncode, done.stdout, done.stderr
@@ -136,7 +136,7 @@ def test_a_taken_port_is_named_and_nothing_is_started(llmops: Terminal) -> None:
 def test_one_stage_runs_without_a_daemon_and_status_and_trace_tell_of_it(llmops: Terminal) -> None:
     code, out, err = llmops("run", "--only", "ci_report", "--wait")
     assert code == 0, err
-    assert "ci_report: passes: holds: configuration: llmops.yaml" in err
+    assert "ci_report: passes: passed: configuration: llmops.yaml" in err
     code, out, _ = llmops("status", "--json")
     [status] = json.loads(out)
     assert code == 0

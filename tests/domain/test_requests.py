@@ -147,7 +147,7 @@ def test_a_force_push_back_to_an_older_commit_gets_the_next_generation_of_it() -
     "seen",
     [
         Head(revision=None, problem="https://example.com/zoo.git: is unreachable: no route to host"),
-        Head(revision=None, problem="branch 'main' is gone from https://example.com/zoo.git"),
+        Head(revision=None, problem="branch 'main' does not exist in https://example.com/zoo.git"),
         Head(revision=B, problem="llmops.yaml:3: modle: unknown key; did you mean 'model'?"),
         Head(revision=B, problem="waits for data: data/train.jsonl is not in the DVC remote yet; run `dvc push`"),
     ],
@@ -206,7 +206,7 @@ def test_a_newer_commit_does_not_wait_for_what_waits_for_a_person() -> None:
 
 
 def test_what_waits_says_so_on_every_tick() -> None:
-    waiting = request(A, "waiting", detail="waiting for a person: llmops approve")
+    waiting = request(A, "waiting", detail="waiting for approval: llmops approve")
     found = next_request([waiting], Head(revision=A), "git")
     assert isinstance(found, Skip) and "llmops approve" in found.reason
 

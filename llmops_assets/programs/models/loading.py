@@ -1,6 +1,6 @@
 """Models and tokenizers from folders: refused if unsafe or incomplete, never from the network, never with their code.
 
-What is done with them belongs in the programs; how rows become tokens in `programs.encoding`.
+What is done with them belongs in the programs; how rows become tokens in `programs.data.encoding`.
 """
 
 import importlib.metadata

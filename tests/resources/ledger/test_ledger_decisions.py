@@ -14,6 +14,7 @@ from llmops_assets.domain.requests import ROLLBACK, Request
 from llmops_assets.domain.rollback import Hold, NoTarget
 from resources.ledger import Conflict, Ledger, LedgerError
 from resources.ledger import schema as tables
+from tests.support.waiting import CEILING_S
 
 A, B, C = "a" * 40, "b" * 40, "c" * 40
 ONE, TWO = "1" * 64, "2" * 64
@@ -27,7 +28,7 @@ def said(choice: Choice = "approved", release: str = ONE) -> Decision:
 def waiting(ledger: Ledger, revision: str = A) -> Request:
     request = ledger.open_request("zoo", revision, 1, "prompt changed")
     ledger.claim(request, f"run-{revision[0]}")
-    assert ledger.close(request, "waiting", "waiting for a person")
+    assert ledger.close(request, "waiting", "waiting for approval")
     return ledger.requests("zoo")[-1]
 
 
@@ -48,7 +49,7 @@ def test_what_waits_holds_nobody_up_and_gives_way_to_what_starts(ledger: Ledger)
     assert statuses(ledger) == ["waiting", "skipped"], "a noted commit brings no release of its own"
     ledger.open_request("zoo", C, 1, "prompt changed")
     assert statuses(ledger) == ["superseded", "skipped", "queued"]
-    assert ledger.requests("zoo")[0].detail == f"{C[:12]} has been planned since"
+    assert ledger.requests("zoo")[0].detail == f"a newer commit, {C[:12]}, has been planned since"
 
 
 def test_a_rollback_leaves_what_waits_alone(ledger: Ledger) -> None:
@@ -192,7 +193,7 @@ def test_many_processes_that_open_an_older_ledger_at_once_take_it_over_once(
     as_version_1(ledger_url)
     code = "import sys\nfrom resources.ledger import Ledger\nprint(len(Ledger(sys.argv[1]).holds('zoo')))"
     started = [python(code, ledger_url) for _ in range(4)]
-    assert [(p.communicate(timeout=60)[0].strip(), p.returncode) for p in started] == [("0", 0)] * 4
+    assert [(p.communicate(timeout=CEILING_S)[0].strip(), p.returncode) for p in started] == [("0", 0)] * 4
     ledger = Ledger(ledger_url)
     with ledger.engine.begin() as c:
         assert c.execute(select(tables.schema.c.version)).scalars().all() == [tables.SCHEMA_VERSION]

@@ -104,7 +104,7 @@ def build_carry_on_sensor(project: ProjectSource, job: Any, settings: Settings) 
             return dg.SkipReason(f"another process already resumed it: {error}")
         return run_request(source, again, AFTER_APPROVAL)
 
-    def _keep_serving(context: Any, serving: Serving) -> None:
+    def _keep_serving(context: dg.SensorEvaluationContext, serving: Serving) -> None:
         if (
             serving.deployed(project.name, "production")
             and not serving.stopped()

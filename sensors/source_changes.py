@@ -105,7 +105,7 @@ def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, ow
         return next_request(requests, read_head(source, requests), owner, ledger.holds(project.name))
 
     def _act(
-        context: Any, source: ProjectRepository, clients: Clients, decision: Start | Note
+        context: dg.SensorEvaluationContext, source: ProjectRepository, clients: Clients, decision: Start | Note
     ) -> dg.SensorResult | dg.SkipReason:
         ledger, sha = clients.ledger, short(decision.revision)
         try:

@@ -76,7 +76,7 @@ def _champion(run: StageExecution, champion: ChampionNow, key: str, title: str) 
 
 def after(run: StageExecution, record: EvaluationReport) -> None:
     """Evaluates the champion if needed: a reused report may be older than the champion."""
-    run.demand.records["evaluation_report"] = record
+    run.resolved.records["evaluation_report"] = record
     measure_champion(run, "evaluation_report", _champion)
 
 

@@ -80,7 +80,7 @@ def metric_specs(run: StageExecution) -> tuple[MetricSpec, ...]:
 
 
 def describe(run: StageExecution, record: Measured) -> Mapping[str, Any]:
-    checkpoint = run.demand.records.get("fine_tuned_checkpoint")
+    checkpoint = run.resolved.records.get("fine_tuned_checkpoint")
     mlflow_run = checkpoint.mlflow_run_id if isinstance(checkpoint, Checkpoint) else ""
     name = report_name(record.stage, record.made_by.revision, record.key)
     url = run.tracking.report_url(run.project.name, mlflow_run, name)

@@ -10,16 +10,11 @@ import dagster as dg
 
 from llmops_assets.assets.deploy_shared import deploy
 from llmops_assets.config.settings import ProjectSource, Settings
-from llmops_assets.delivery.asset_events import reached_at
-from llmops_assets.delivery.rollout import Rollout, canary_tokens, questions
+from llmops_assets.delivery.materializations import production_metadata
+from llmops_assets.delivery.rollout import Rollout, canary_tokens, move_champion_alias, questions
 from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import short
-from llmops_assets.domain.records import (
-    DatasetVersion,
-    ProductionEndpoint,
-    RegisteredModel,
-    Release,
-)
+from llmops_assets.domain.records import DatasetVersion, ProductionEndpoint, Release
 from llmops_assets.domain.requests import newest_planned
 from llmops_assets.domain.rollout import begin
 from llmops_assets.programs.runtime.errors import BadInput
@@ -27,7 +22,6 @@ from llmops_assets.stage.asset import stage_asset
 from llmops_assets.stage.execution import DeployConfig, StageExecution
 from llmops_assets.stage.gate_evidence import release_now, verdict_on
 from resources.ledger import Conflict
-from resources.model_registry.interface import CHAMPION
 
 
 def make(run: StageExecution) -> ProductionEndpoint:
@@ -105,19 +99,11 @@ def _settle(run: StageExecution, rollout: Rollout) -> None:
     """Gives this release all of production's traffic, and updates the ledger and the registry's alias."""
     project, release = run.project.name, rollout.release.digest
     rollout.settle(lambda: run.ledger.serve(project, "production", release, run.revision))
-    model = run.demand.records.get("registered_model")
-    if isinstance(model, RegisteredModel):
-        run.registry.set_alias(model.name, CHAMPION, model.version)
+    move_champion_alias(run.registry, run.resolved.records)
 
 
 def describe(run: StageExecution, record: ProductionEndpoint) -> Mapping[str, Any]:
-    return {
-        "release": short(record.release),
-        **reached_at(record.base_url),
-        "outcome": record.outcome,
-        "replaces": short(record.replaces) if record.replaces else "nothing",
-        "canary_requests": record.requests,
-    }
+    return production_metadata(record)
 
 
 def after(run: StageExecution, record: ProductionEndpoint) -> None:

@@ -40,7 +40,7 @@ def evaluate_served(
 ) -> tuple[ServedEvaluationReport, Finished]:
     data = run.record(DatasetVersion, "dataset_version")
     release = release_of(run.project.name, at.values, artifact)
-    unquantized = run.demand.records.get("evaluation_report")
+    unquantized = run.resolved.records.get("evaluation_report")
     spec = ServedEvaluateSpec(
         model=str(run.fetch(artifact) / artifact.file),
         backend=artifact.backend,
@@ -117,7 +117,7 @@ def describe(run: StageExecution, record: ServedEvaluationReport) -> Mapping[str
 
 
 def after(run: StageExecution, record: ServedEvaluationReport) -> None:
-    run.demand.records["served_evaluation_report"] = record
+    run.resolved.records["served_evaluation_report"] = record
     measure_champion(run, "served_evaluation_report", _champion)
 
 

@@ -7,7 +7,7 @@ import dagster as dg
 
 from llmops_assets.assets.deploy_shared import deploy
 from llmops_assets.config.settings import ProjectSource, Settings
-from llmops_assets.delivery.asset_events import reached_at
+from llmops_assets.delivery.materializations import reached_at
 from llmops_assets.delivery.rollout import retire_others
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import StagingEndpoint

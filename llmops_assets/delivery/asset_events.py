@@ -1,7 +1,7 @@
 """Reports to Dagster what no run reports: source versions, and the results that a commit reuses without a run.
 
 These are materializations with provenance, so that Dagster marks exactly the outdated assets as such. Runs report their
-own results (`llmops_assets.stage.asset`).
+own results (`llmops_assets.stage.asset`). `delivery.materializations` builds their common metadata and tags.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,17 +9,17 @@ from typing import Any
 
 import dagster as dg
 
+from llmops_assets.delivery.materializations import READ, VERSION, record_metadata, record_tags, reused_from
 from llmops_assets.delivery.run_tags import about_commit
 from llmops_assets.domain.chain import CHAIN, STAGES
-from llmops_assets.domain.keys import digest, short
+from llmops_assets.domain.keys import digest
 from llmops_assets.domain.plan import Plan
 from llmops_assets.domain.records import Event, Record
 from llmops_assets.domain.release import release_from_records
 from resources.ledger import Ledger
 from resources.project_source.revisions import ProjectRepository
 
-VERSION, CODE = "dagster/data_version", "dagster/code_version"
-READ, POINTER = "dagster/input_data_version", "dagster/input_event_pointer"
+CODE, POINTER = "dagster/code_version", "dagster/input_event_pointer"
 OF_STAGING = ("staging_endpoint", "smoke_test_report", "release_approval")
 
 
@@ -81,13 +81,13 @@ class MaterializationHistory:
 
 
 def seen_events(
-    source: ProjectRepository, ledger: Ledger, plan: Plan, shown: MaterializationHistory
+    source: ProjectRepository, ledger: Ledger, plan: Plan, history: MaterializationHistory
 ) -> list[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
     """Events for the sources and all results that the revision's run omits, if Dagster shows another state.
 
     Also writes the lineage edges of the omitted results.
     """
-    sources = _source_events(source, plan.revision, shown)
+    sources = _source_events(source, plan.revision, history)
     events: list[dg.AssetMaterialization | dg.AssetCheckEvaluation] = list(sources)
     standing = _standing(source, ledger, plan)
     now = {e.asset_key.path[-1]: (e.tags or {})[VERSION] for e in sources}
@@ -100,19 +100,19 @@ def seen_events(
         if record is None:
             continue
         if stage.kind == "work":
-            ledger.demand(plan.project, plan.revision, record, reused=True)
-        elif not shown.failed_since(stage.name):
+            ledger.record_use(plan.project, plan.revision, record, reused=True)
+        elif not history.failed_since(stage.name):
             continue
         now[stage.name] = record.key
-        event = _reused_event(source, plan, record, shown, now)
-        is_shown = shown.tags(stage.name)
-        if stage.kind == "event" or any(is_shown.get(tag) != value for tag, value in _provenance(event).items()):
-            events += [event, *shown.verdicts(stage.name, record.key)]
+        event = _reused_event(source, plan, record, history, now)
+        shown = history.tags(stage.name)
+        if stage.kind == "event" or any(shown.get(tag) != value for tag, value in _provenance(event).items()):
+            events += [event, *history.verdicts(stage.name, record.key)]
     return events
 
 
 def _source_events(
-    source: ProjectRepository, revision: str, shown: MaterializationHistory
+    source: ProjectRepository, revision: str, history: MaterializationHistory
 ) -> list[dg.AssetMaterialization]:
     about, data = about_commit(source, revision), source.at(revision).values["data"]
     told: dict[str, tuple[str, dict[str, Any]]] = {
@@ -122,7 +122,7 @@ def _source_events(
     return [
         dg.AssetMaterialization([source.project.name, name], metadata=metadata, tags={VERSION: version, CODE: "1"})
         for name, (version, metadata) in told.items()
-        if shown.tags(name).get(VERSION) != version
+        if history.tags(name).get(VERSION) != version
     ]
 
 
@@ -145,44 +145,29 @@ def _standing(source: ProjectRepository, ledger: Ledger, plan: Plan) -> dict[str
 
 
 def _reused_event(
-    source: ProjectRepository, plan: Plan, record: Record, shown: MaterializationHistory, now: Mapping[str, str]
+    source: ProjectRepository, plan: Plan, record: Record, history: MaterializationHistory, now: Mapping[str, str]
 ) -> dg.AssetMaterialization:
     stage = STAGES[record.stage]
     reads = {
         name: version
         for name in (*stage.upstream, *stage.sources)
-        if (version := now.get(name) or shown.tags(name).get(VERSION))
+        if (version := now.get(name) or history.tags(name).get(VERSION))
     }
     return dg.AssetMaterialization(
         [plan.project, stage.name],
         description=reused_from(record).capitalize(),
         metadata={
-            **shown.metadata(stage.name, record.key),
-            "made_by": reused_from(record),
-            "seconds": 0.0,
-            **about_commit(source, plan.revision),
-            "key": record.key,
+            **history.metadata(stage.name, record.key),
+            **record_metadata(source, plan.revision, record, reused=True),
         },
         tags={
-            VERSION: record.key,
+            **record_tags(plan.project, record, reads, reused=True),
             CODE: str(stage.version),
-            **{f"{READ}/{plan.project}/{name}": version for name, version in reads.items()},
             # Dagster treats an input without a pointer as unknown; the pointer's value matters for partitions only.
             **{f"{POINTER}/{plan.project}/{name}": "NULL" for name in reads},
-            "reused": "true",
         },
     )
 
 
 def _provenance(event: dg.AssetMaterialization) -> dict[str, str]:
     return {tag: value for tag, value in (event.tags or {}).items() if tag.startswith((VERSION, CODE, READ))}
-
-
-def reached_at(base_url: str) -> dict[str, Any]:
-    """Metadata with an endpoint's address. The base URL is not a page itself; its list of models is."""
-    return {"base_url": base_url, "models_page": dg.MetadataValue.url(f"{base_url}/models")}
-
-
-def reused_from(record: Record) -> str:
-    """Which commit and run made a reused record, as text."""
-    return f"reused from {short(record.made_by.revision)}, run {record.made_by.run_id[:8]}"

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import dagster as dg
 
@@ -20,7 +19,7 @@ from resources.ledger import LedgerError
 from resources.project_source.errors import SourceError
 from resources.project_source.revisions import ProjectRepository
 
-Tick = Callable[[Any], dg.SensorResult | dg.RunRequest | dg.SkipReason]
+Tick = Callable[[dg.SensorEvaluationContext], dg.SensorResult | dg.RunRequest | dg.SkipReason]
 
 
 def skips_in_words(tick: Tick) -> Tick:

@@ -6,16 +6,17 @@ acting on the next, so that an interrupted rollout resumes.
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from llmops_assets.config.project import ProjectConfig
 from llmops_assets.domain.keys import short
-from llmops_assets.domain.records import Release
+from llmops_assets.domain.records import AnyRecord, RegisteredModel, Release
 from llmops_assets.domain.rollout import ProbeResult, RolloutPolicy, RolloutState, advance
 from llmops_assets.programs.data.rows import load_split, question
 from resources.ledger import Conflict, Ledger
+from resources.model_registry.interface import CHAMPION, ModelRegistry
 from resources.project_source.revisions import ProjectRevision
 from resources.serving.client import ask_many
 from resources.serving.interface import Serving
@@ -133,6 +134,13 @@ def retire_others(serving: Serving, project: str, environment: str, keep: Sequen
     for digest in serving.deployed(project, environment):
         if digest not in keep:
             serving.retire(project, environment, digest, drain)
+
+
+def move_champion_alias(registry: ModelRegistry, records: Mapping[str, AnyRecord]) -> None:
+    """Moves the alias of what production serves to the registered model among these records, by stage."""
+    model = records.get("registered_model")
+    if isinstance(model, RegisteredModel):
+        registry.set_alias(model.name, CHAMPION, model.version)
 
 
 def abandon(ledger: Ledger, serving: Serving, project: str, why: str, drain: float) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 
 from llmops_assets.config.settings import ProjectSource, Settings
-from llmops_assets.delivery.asset_events import reused_from
+from llmops_assets.delivery.materializations import record_metadata, record_tags
 from llmops_assets.delivery.run_tags import about_commit
 from llmops_assets.domain.chain import HEAVY, STAGES, judges_of
 from llmops_assets.domain.gate import Verdict
@@ -87,7 +87,7 @@ def stage_asset(
         with faults(context, project, stage):
             run = StageExecution(context, project, stage, config)
             with outcomes(run):
-                missing = run.demand.missing_for(stage)
+                missing = run.resolved.missing_for(stage)
                 if missing:
                     raise dg.Failure(
                         f"{', '.join(missing)} of {short(run.revision)} must exist first. Remedy: materialize it, or "
@@ -106,7 +106,7 @@ def stage_asset(
                     assert waits is not None, f"{name} has no check for `waits`"
                     yield _wait(run, waits, str(why))
                     return
-                run.ledger.demand(project.name, run.revision, record, reused)
+                run.ledger.record_use(project.name, run.revision, record, reused)
                 if after is not None:
                     after(run, record)
                 verdicts = {check: judge(run, record) for check, judge in (checks or {}).items()}
@@ -150,22 +150,16 @@ def _wait(run: StageExecution, check: str, why: str) -> dg.AssetCheckResult:
 def _materialize(
     run: StageExecution, record: AnyRecord, reused: bool, metadata: Mapping[str, Any], verdicts: Mapping[str, Verdict]
 ) -> dg.MaterializeResult[Any]:
-    common: dict[str, Any] = {
-        "made_by": reused_from(record) if reused else "this run",
-        "seconds": 0.0 if reused else record.made_by.seconds,
-        **about_commit(run.source, run.revision),
-        "key": record.key,
-    }
-    tags = {
-        f"dagster/input_data_version/{run.project.name}/{name}": upstream.key
-        for name, upstream in run.demand.records.items()
-        if name in run.stage.upstream
-    }
+    reads = {name: found.key for name, found in run.resolved.records.items() if name in run.stage.upstream}
     return dg.MaterializeResult(
         asset_key=dg.AssetKey([run.project.name, run.stage.name]),
         data_version=dg.DataVersion(record.key),
-        metadata={**run.program_metadata, **metadata, **common},
-        tags={**tags, **({"reused": "true"} if reused else {})},
+        metadata={
+            **run.program_metadata,
+            **metadata,
+            **record_metadata(run.source, run.revision, record, reused=reused),
+        },
+        tags=record_tags(run.project.name, record, reads, reused=reused),
         check_results=[
             dg.AssetCheckResult(
                 check_name=name,

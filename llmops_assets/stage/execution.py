@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 
 import dagster as dg
 from dagster._core.definitions.metadata.external_metadata import metadata_map_from_external
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from llmops_assets.config.settings import ProjectSource
 from llmops_assets.delivery.progress import progress_text
@@ -89,7 +89,7 @@ class StageExecution:
         self.request = self._claim()
         self.revision = self._pin()
         self.at: ProjectRevision = self.source.at(self.revision)
-        self.demand = self.ledger.resolve(self.at.values)
+        self.resolved = self.ledger.resolve(self.at.values)
 
     def _claim(self) -> Request | None:
         name = self.context.run.tags.get(REQUEST_TAG)
@@ -140,7 +140,7 @@ class StageExecution:
         """This stage's key at this revision; an event's key contains the run, so it is never reused."""
         if self.stage.kind == "event":
             return digest([self.stage.name, self.project.name, self.revision, self.run_id, self.stage.version])
-        return self.demand.keys[self.stage.name]
+        return self.resolved.keys[self.stage.name]
 
     def record(self, kind: type[R], stage: str) -> R:
         """An upstream record of this revision.
@@ -148,7 +148,7 @@ class StageExecution:
         Raises:
             dg.Failure: it does not exist yet; the message names the remedy.
         """
-        found = self.demand.records.get(stage)
+        found = self.resolved.records.get(stage)
         if not isinstance(found, kind):
             raise dg.Failure(
                 f"{stage} of {short(self.revision)} does not exist yet. Remedy: materialize it first, or "
@@ -175,7 +175,7 @@ class StageExecution:
     def header(self) -> dict[str, Any]:
         """The fields that all records share."""
         stage = self.stage
-        reads = {name: self.demand.outputs[name] for name in stage.records if name in self.demand.outputs}
+        reads = {name: self.resolved.outputs[name] for name in stage.records if name in self.resolved.outputs}
         return {"key": self.key, "reads": reads, "made_by": self.made_by}
 
     # -- work -------------------------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ class StageExecution:
     def program(
         self,
         name: str,
-        spec: Any,
+        spec: BaseModel,
         *,
         key: str | None = None,
         on_progress: Callable[[dict[str, Any]], None] | None = None,

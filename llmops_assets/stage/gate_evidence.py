@@ -46,11 +46,11 @@ class ChampionNow:
     def key(self, run: StageExecution, stage: str) -> str | None:
         """The key of the champion's report on *this* revision's test rows and metrics, with its own prompt."""
         of = self.checkpoint if stage == "evaluation_report" else self.artifact
-        if of is None or "dataset_version.test" not in run.demand.outputs:
+        if of is None or "dataset_version.test" not in run.resolved.outputs:
             return None
         values = {**run.at.values, "prompt": self.at.values["prompt"], "engine": self.at.values["engine"]}
         read = "fine_tuned_checkpoint" if stage == "evaluation_report" else "quantized_artifact"
-        outputs = {read: of.outputs[""], "dataset_version.test": run.demand.outputs["dataset_version.test"]}
+        outputs = {read: of.outputs[""], "dataset_version.test": run.resolved.outputs["dataset_version.test"]}
         return STAGES[stage].key(values, outputs)
 
     def report(self, run: StageExecution, stage: str) -> Measured | None:
@@ -66,7 +66,7 @@ def champion_now(run: StageExecution) -> ChampionNow | None:
 
 def current_release(run: StageExecution) -> Release | None:
     """The release of this revision; None while its artifact does not exist."""
-    return release_from_records(run.project.name, run.at.values, run.demand.records)
+    return release_from_records(run.project.name, run.at.values, run.resolved.records)
 
 
 def release_now(run: StageExecution) -> Release:
@@ -95,14 +95,14 @@ def verdict_on(run: StageExecution, stage: str) -> Verdict:
 
 def _checked(run: StageExecution, stage: str, subject: str) -> Verdict:
     """The verdict on a record of checks."""
-    record = run.demand.records.get(stage)
+    record = run.resolved.records.get(stage)
     checks = record.checks if isinstance(record, CiReport | DatasetVersion) else None
     return judge_checks(subject, record.key if record else None, checks)
 
 
 def _registered(run: StageExecution, stage: str, subject: str) -> Verdict:
-    record = run.demand.records.get(stage)
-    checkpoint = run.demand.records.get("fine_tuned_checkpoint")
+    record = run.resolved.records.get(stage)
+    checkpoint = run.resolved.records.get("fine_tuned_checkpoint")
     if not isinstance(record, RegisteredModel) or not isinstance(checkpoint, Checkpoint):
         return Verdict(subject=subject, report=None, champion=None, failures=("no registered model version exists",))
     if record.checkpoint_digest != checkpoint.digest:
@@ -119,8 +119,8 @@ def _registered(run: StageExecution, stage: str, subject: str) -> Verdict:
 
 
 def _measured(run: StageExecution, stage: str, subject: str) -> Verdict:
-    record = run.demand.records.get(stage)
-    unquantized = run.demand.records.get("evaluation_report")
+    record = run.resolved.records.get(stage)
+    unquantized = run.resolved.records.get("evaluation_report")
     champion = champion_now(run)
     release = current_release(run)
     evidence = Judged(

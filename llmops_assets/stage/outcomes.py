@@ -1,12 +1,13 @@
 """Translates a stage's exceptions: an error that a person can fix, the request's outcome, or a crash to resume from."""
 
-from typing import Any
+from types import TracebackType
 
 import dagster as dg
 
 from llmops_assets.config.settings import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.chain import Stage
+from llmops_assets.domain.requests import Status
 from llmops_assets.machine.disk_space import DiskFull, full, is_full, place_of
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.stage.execution import Rejected, StageExecution
@@ -26,7 +27,7 @@ class faults:
     def __enter__(self) -> None:
         return None
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if isinstance(error, ConfigError | SourceError | StoreDenied | LedgerError):
             raise dg.Failure(str(error), allow_retries=False) from None
 
@@ -44,7 +45,7 @@ class outcomes:
     def __enter__(self) -> None:
         return None
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         run = self.run
         if isinstance(error, Rejected):
             verdict = error.verdict
@@ -66,7 +67,7 @@ class outcomes:
         if isinstance(error, ProgramError | StoreError):
             raise dg.Failure(str(error), allow_retries=False) from error
 
-    def _close(self, status: Any, detail: str) -> None:
+    def _close(self, status: Status, detail: str) -> None:
         if self.run.request is None:
             return
         try:

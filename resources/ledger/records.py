@@ -23,7 +23,7 @@ class Records(Transactions):
         return _parsed(body)[0] if body else None
 
     def resolve(self, values: Mapping[str, Any]) -> ResolvedRecords:
-        """The records that a revision with these values demands, as far as they exist."""
+        """The records that a revision with these values needs, as far as they exist."""
         return resolve_records(values, self.find, self.salt_of)
 
     def unreadable(self, key: str) -> str | None:
@@ -74,8 +74,8 @@ class Records(Transactions):
             c.execute(sql.delete(sql.records).where(sql.records.c.key == key))
             self._audit(c, {"event": "forgot record", "key": key, "reason": why})
 
-    def demand(self, project: str, revision: str, record: Record, reused: bool) -> None:
-        """Writes the lineage edge (project, revision, stage → record)."""
+    def record_use(self, project: str, revision: str, record: Record, reused: bool) -> None:
+        """Writes the lineage edge: this revision uses this record as the result of its stage."""
         where = (
             (sql.edges.c.project == project) & (sql.edges.c.revision == revision) & (sql.edges.c.stage == record.stage)
         )

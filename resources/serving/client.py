@@ -14,7 +14,7 @@ from pydantic import Field
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.rollout import ProbeResult
 from llmops_assets.programs.engines.chat_stream import ChatStream
-from resources.serving.local.envoy_config import RELEASE_HEADER
+from resources.serving.interface import RELEASE_HEADER
 
 if TYPE_CHECKING:
     import httpx

@@ -9,6 +9,9 @@ from pydantic import Field
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.records import Release
 
+RELEASE_HEADER = "x-llmops-release"
+"""In an answer: the digest of the release that gave it. In a request: the release that is to answer."""
+
 
 class Endpoint(Frozen):
     """A deployed release, its address and its health."""

@@ -33,7 +33,7 @@ from llmops_assets.config.yaml_validation import validate_yaml
 from llmops_assets.definitions import build_definitions, job_name
 from llmops_assets.domain.chain import CHAIN, HEAVY
 from resources.assembly import build_clients
-from resources.serving.local.serving import ServingError
+from resources.serving.interface import ServingError
 
 pytest.importorskip("dagster_k8s")
 kubernetes_validate = pytest.importorskip("kubernetes_validate")

@@ -1,4 +1,4 @@
-"""A production endpoint for tests of what moves its traffic: an HTTP server that answers as gateway and engines do."""
+"""A production endpoint for tests of rollouts: an HTTP server that answers like the gateway and its engines."""
 
 import json
 import threading
@@ -6,13 +6,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from resources.serving.interface import Serving
-
-RELEASE_HEADER = "x-llmops-release"
+from resources.serving.interface import RELEASE_HEADER, Serving
 
 
 class Clock:
-    """Time that passes when somebody sleeps, or is told to take a while."""
+    """Time that only passes in `sleep`."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -27,14 +25,14 @@ class Clock:
 
 
 class MemoryServing(Serving):
-    """Which release has an engine and how much traffic; what a request to the endpoint is answered, and what it said.
+    """A serving in memory: the deployed releases, their traffic, and the answers of the endpoint.
 
     Attributes:
-        routed: the shares, each time that they were changed.
+        routed: all shares of traffic that were set, in order.
         asked: the bodies of all requests.
-        answer: what the engines say.
-        answers_for: the release that claims to have answered; None: the one that was asked for.
-        takes_s: how long each answer takes on the clock.
+        answer: text of every answer.
+        answers_for: release that the answers name; None: the requested one.
+        takes_s: duration of each answer on the clock.
     """
 
     def __init__(self, *deployed: str, weights: Mapping[str, float], url: str = "", clock: Clock | None = None):
@@ -64,13 +62,13 @@ class MemoryServing(Serving):
         return {RELEASE_HEADER: release_digest}
 
     def questions(self) -> list[str]:
-        """What was asked, each in its last message."""
+        """The last message of each request."""
         return [body["messages"][-1]["content"] for body in self.asked]  # type: ignore[index]
 
 
 @contextmanager
 def reachable(*deployed: str, weights: Mapping[str, float]) -> Iterator[MemoryServing]:
-    """A serving whose base URL answers over HTTP for as long as the block lasts."""
+    """A serving whose base URL answers over HTTP inside the block."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

@@ -1,4 +1,4 @@
-"""A rollout moves traffic on answers that it asked for itself, and gives it back if they are bad, few or cut off."""
+"""A rollout moves traffic based on its own probes, and returns it if they fail, are too few, or are interrupted."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +35,7 @@ NEW = RELEASE.digest
 
 
 def rollout(ledger: Ledger, serving: MemoryServing, **change: object) -> Rollout:
-    """The way of the release into production: half of the traffic, judged on four answers, on the endpoint's clock."""
+    """A rollout with one step of 50% and four probes, on the endpoint's clock."""
     fields = {
         "project": "zoo",
         "revision": "a" * 40,
@@ -71,7 +71,7 @@ def given_back(ledger: Ledger, serving: MemoryServing) -> str | None:
 
 @pytest.fixture
 def serving() -> Iterator[MemoryServing]:
-    """Production, which the release "old" has all traffic of."""
+    """Production with all traffic on the release "old"."""
     with reachable("old", weights={"old": 1.0}) as serving:
         yield serving
 
@@ -87,7 +87,7 @@ def ledger(tmp_path: Path) -> Ledger:
 def test_a_conversation_is_asked_its_last_question_as_in_the_evaluation(
     project: Project, ledger: Ledger, serving: MemoryServing, tmp_path: Path
 ) -> None:
-    """Rows of several turns were asked their first one: a canary judged answers that no evaluation had looked at."""
+    """Probes used the first turn of a conversation: they measured answers that no evaluation had covered."""
     turns = [("user", "What is a cat?"), ("assistant", "An animal."), ("user", "What does it say?")]
     conversation = {"messages": [{"role": r, "content": c} for r, c in [*turns, ("assistant", "Meow.")]]}
     beside = {
@@ -110,7 +110,7 @@ def test_a_conversation_is_asked_its_last_question_as_in_the_evaluation(
 def test_an_answer_may_be_as_long_as_it_was_evaluated_or_as_the_endpoint_itself_allows(
     ledger: Ledger, serving: MemoryServing, own: int | None, asked: int | None
 ) -> None:
-    """Asking for more than the endpoint allows by itself would hide that it cuts the answers of its users."""
+    """A probe that asks for more than the endpoint's own limit would hide that users get truncated answers."""
     release = RELEASE.model_copy(update={"serving": {"max_tokens": own} if own else {}})
     serving.engines.append(release.digest)
     rollout(ledger, serving, release=release).run(begin(release.digest, "old", canary((0.5, 0))))
@@ -155,7 +155,7 @@ def test_a_release_whose_answers_are_bad_gives_its_traffic_back_and_ends(
 
 
 def test_answers_that_another_release_gave_are_no_evidence(ledger: Ledger, serving: MemoryServing) -> None:
-    """A gateway that does not know the header would let the champion answer for its successor."""
+    """A gateway that ignores the header would answer probes from the champion."""
     serving.answers_for = "old"
     state = rollout(ledger, serving).run(begin(NEW, "old", canary((0.5, 0))))
     assert state.status == "returned" and "at 50%: no response completed" in state.reasons
@@ -247,7 +247,7 @@ def test_a_rollout_that_was_cut_makes_way_for_another_release(ledger: Ledger, se
 
 
 def test_a_run_that_watches_a_rollout_which_was_given_up_stops(ledger: Ledger, serving: MemoryServing) -> None:
-    """Somebody cancelled it during the hold: what the run saw since must not move the traffic once more."""
+    """After a cancellation during the hold, the run must not move traffic again."""
     policy = canary((0.5, 10.0))
     said: list[str] = []
 
@@ -262,7 +262,7 @@ def test_a_run_that_watches_a_rollout_which_was_given_up_stops(ledger: Ledger, s
 
 
 def test_traffic_stays_where_it_is_if_the_champion_has_no_engine(ledger: Ledger) -> None:
-    """Traffic is never sent to a champion that has no engine: what answers now goes on answering."""
+    """Traffic is never routed to a champion without an engine."""
     ledger.begin_rollout("zoo", "a" * 40, begin("new", "old", RolloutPolicy()))
     serving = MemoryServing("new", weights={"new": 1.0})
     assert given_back(ledger, serving) == "new"

@@ -213,14 +213,14 @@ def test_a_stage_is_decided_later_exactly_when_something_it_reads_is_not_known_y
     memory = Memory()
     memory.deliver(changed(VALUES, **before))
     head = changed(VALUES, **after)
-    demand = memory.deliver(head, "r2", only=only)
+    resolved = memory.deliver(head, "r2", only=only)
     plan = memory.plan(head, changed(VALUES, **before))
     for stage in WORK:
-        unknown = any(r not in demand.outputs for r in stage.records)
+        unknown = any(r not in resolved.outputs for r in stage.records)
         assert (plan[stage.name].action == "decide_later") == unknown
-        assert (plan[stage.name].action == "reuse") == (stage.name in demand.records)
+        assert (plan[stage.name].action == "reuse") == (stage.name in resolved.records)
         assert (plan[stage.name].key is None) == unknown
-    assert all((plan[e].action == "decide_later") == ("quantized_artifact" not in demand.records) for e in EVENTS)
+    assert all((plan[e].action == "decide_later") == ("quantized_artifact" not in resolved.records) for e in EVENTS)
     assert all(s.reasons and all(s.reasons) for s in plan.stages), "every stage says why"
 
 

@@ -114,7 +114,7 @@ class Memory:
     def deliver(
         self, values: dict[str, Any], revision: str = "r1", only: tuple[str, ...] | None = None
     ) -> ResolvedRecords:
-        """Makes what this revision demands and does not exist yet, in order of the chain; `only` some stages of it."""
+        """Makes what this revision needs and does not exist yet, in order of the chain; `only` some stages of it."""
         while True:
             found = resolve_records(values, self.records.get, self.salts.get)
             lacking = [s for s in found.keys if s not in found.records and (only is None or s in only)]

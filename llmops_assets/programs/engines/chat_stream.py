@@ -1,4 +1,4 @@
-"""A streamed chat answer in OpenAI's format (server-sent events), as far as it came. Who asks for it is elsewhere."""
+"""Parses a streamed chat answer in OpenAI's format (server-sent events). HTTP clients send the requests."""
 
 import json
 import math
@@ -8,15 +8,15 @@ from typing import Any
 
 
 class ChatStream:
-    """One answer. What a line adds is kept, also if reading the next one fails.
+    """One streamed answer. It keeps what it has parsed if reading fails.
 
     Attributes:
-        text: what was said.
-        pieces: how many events said something.
-        tokens: how many tokens that was as the engine counts, None if it did not say.
-        first_piece_s: seconds from `began` to the first of them.
-        finish_reason: why the answer ended, in the engine's word: stop or length.
-        error: why it is no whole answer; "" if it is: it ended with a finish_reason and [DONE].
+        text: the text so far.
+        pieces: number of events with text.
+        tokens: number of tokens as the engine reports it; None if it does not.
+        first_piece_s: seconds from `began` to the first text.
+        finish_reason: the engine's reason for the end: stop or length.
+        error: why the answer is not complete; empty if it ended with a finish_reason and [DONE].
     """
 
     def __init__(self, began: float, clock: Callable[[], float] = time.monotonic):
@@ -33,16 +33,16 @@ class ChatStream:
         return not self.error
 
     def read(self, lines: Iterable[str], timeout_s: float = math.inf) -> None:
-        """Reads to the end of the answer, or until it has taken too long since it began.
+        """Reads the lines until the answer ends, or `timeout_s` seconds after `began`.
 
         Raises:
-            ValueError: an event is not JSON, or not what OpenAI's format says.
+            ValueError: an event is not JSON, or not in OpenAI's format.
         """
         for line in lines:
             if self._clock() - self._began > timeout_s:
                 self.error = f"the answer took longer than {timeout_s:g} s"
                 return
-            if line.startswith("error:"):  # llama.cpp's own way to say so
+            if line.startswith("error:"):  # llama.cpp reports errors so
                 self.error = line[:1000]
                 return
             if not line.startswith("data:"):

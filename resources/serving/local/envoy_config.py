@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from llmops_assets.config.settings import ServingSettings
+from resources.serving.interface import RELEASE_HEADER
 from resources.serving.local.state import Replica, State
 
-RELEASE_HEADER = "x-llmops-release"
 TOTAL_WEIGHT = 1000
 _TYPE = "type.googleapis.com/envoy."
 

@@ -16,12 +16,10 @@ from llmops_assets.config.settings import ServingSettings
 from llmops_assets.domain.records import Release
 from llmops_assets.machine import ports
 from llmops_assets.programs.runtime.specs import ServeSpec
-from resources.serving.interface import Endpoint, Serving, ServingError, Traffic
-from resources.serving.local.envoy_config import RELEASE_HEADER, integer_weights
+from resources.serving.interface import RELEASE_HEADER, Endpoint, Serving, ServingError, Traffic
+from resources.serving.local.envoy_config import integer_weights
 from resources.serving.local.reconciler import ENGINE, Reconciler, as_serving_errors, healthy
 from resources.serving.local.state import Replica, State, StateFiles, endpoint_key
-
-__all__ = ["RELEASE_HEADER", "Endpoint", "LocalServing", "Serving", "ServingError", "Traffic"]
 
 WILDCARDS = ("0.0.0.0", "::", "")
 

@@ -305,16 +305,16 @@ def test_the_newest_rebuild_of_a_key_counts(ledger: Ledger, clock: Any) -> None:
     assert first and first.startswith("faulty GPU") and ledger.salt_of("key") not in (None, first)
 
 
-def test_a_revision_finds_what_it_demanded_made_or_reused(ledger: Ledger) -> None:
+def test_a_revision_finds_what_it_uses_made_or_reused(ledger: Ledger) -> None:
     record = Memory().deliver(VALUES, "r1").records["ci_report"]
     ledger.commit(record)
-    ledger.demand("zoo", A, record, reused=False)
-    ledger.demand("zoo", B, record, reused=True)
+    ledger.record_use("zoo", A, record, reused=False)
+    ledger.record_use("zoo", B, record, reused=True)
     assert ledger.records_of("zoo", B) == {"ci_report": record} == ledger.records_of("zoo", A)
     assert [ledger.edges("zoo", r)["ci_report"].reused for r in (A, B)] == [False, True]
     newer = record.model_copy(update={"key": "newer"})
     ledger.commit(newer)
-    ledger.demand("zoo", B, newer, reused=False)
+    ledger.record_use("zoo", B, newer, reused=False)
     assert ledger.records_of("zoo", B) == {"ci_report": newer}
     assert ledger.records_of("farm", B) == {}
 

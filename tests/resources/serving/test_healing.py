@@ -20,7 +20,8 @@ import pytest
 from llmops_assets.config.settings import ServingSettings
 from llmops_assets.domain.records import Release
 from resources.serving.client import Answer, ask, ask_many
-from resources.serving.local.serving import LocalServing, ServingError
+from resources.serving.interface import ServingError
+from resources.serving.local.serving import LocalServing
 from tests.support.ports import free_port
 from tests.support.waiting import wait_for
 

@@ -16,7 +16,8 @@ import pytest
 from llmops_assets.config.settings import ServingSettings
 from llmops_assets.domain.records import Release
 from resources.serving.client import ask
-from resources.serving.local.serving import LocalServing, ServingError
+from resources.serving.interface import ServingError
+from resources.serving.local.serving import LocalServing
 from tests.support.ports import free_port
 
 MakeRelease = Callable[[str], Release]

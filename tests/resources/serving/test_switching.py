@@ -15,7 +15,8 @@ import pytest
 
 from llmops_assets.domain.records import Release
 from resources.serving.client import Answer, ask, ask_many
-from resources.serving.local.serving import RELEASE_HEADER, LocalServing, ServingError
+from resources.serving.interface import RELEASE_HEADER, ServingError
+from resources.serving.local.serving import LocalServing
 from tests.support.waiting import CEILING_S
 
 pytestmark = pytest.mark.usefixtures("home")

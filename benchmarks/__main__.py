@@ -23,6 +23,7 @@ NAMES = (
     "noop_plan",
     "store_write",
     "store_read_verified",
+    "program_startup",
     "gateway_throughput",
     "train_tokens_per_s",
     "chain_overhead",

@@ -5,7 +5,7 @@ The project is tiny, so the overhead is at its maximum: the more a project train
 
 from benchmarks.harness import Benchmark, Goal, Measured, Unmeasured
 from benchmarks.place import Place
-from benchmarks.watched import Delivered, Watched, watched
+from benchmarks.watched import Delivered, Timed, watched
 from llmops_assets.config.project import ProjectConfig
 from resources.project_source.revisions import ProjectRepository
 
@@ -26,7 +26,7 @@ def measure(place: Place) -> Measured:
     return Measured(wall, programs, _beyond_programs(here, here.first, wall))
 
 
-def _beyond_programs(here: Watched, delivered: Delivered, wall: float) -> str:
+def _beyond_programs(here: Timed, delivered: Delivered, wall: float) -> str:
     """Seconds that each stage took in addition to its program, largest first."""
     records = here.records(delivered)
     beside, steps = {}, 0.0

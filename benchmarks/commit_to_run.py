@@ -13,7 +13,7 @@ import time
 from benchmarks.harness import Benchmark, Goal, Measured, Unmeasured, command, seconds_of
 from benchmarks.location_load import LOAD
 from benchmarks.place import Place
-from benchmarks.watched import Delivered, Watched, watched
+from benchmarks.watched import Delivered, Timed, watched
 from resources.run_launching.run_workers import STARTED_TAG
 
 LOOP_S = 5.0
@@ -30,7 +30,7 @@ def measure(place: Place) -> Measured:
         here.project.commit(f"Test {number}")
         time.sleep(number * LOOP_S / pushes)
         delivered.append(here.deliver())
-        workers.append(seconds_of(lambda: command([sys.executable, "-c", LOAD], here.environment)))
+        workers.append(seconds_of(lambda: command([sys.executable, "-c", LOAD], here.env)))
     started = [d.run.start_time - d.pushed for d in delivered if d.run.start_time is not None]
     if len(started) < len(delivered):
         raise Unmeasured(f"{len(delivered) - len(started)} runs have no start time")
@@ -44,7 +44,7 @@ def measure(place: Place) -> Measured:
     return Measured(statistics.median(started), statistics.median(workers), f"{told}; all: {spread} s")
 
 
-def _worker(here: Watched, delivered: Delivered) -> float:
+def _worker(here: Timed, delivered: Delivered) -> float:
     """When the run's worker was started, in seconds since the epoch."""
     return float(delivered.run.dagster_run.tags[STARTED_TAG])
 

@@ -8,18 +8,17 @@ stream fails the benchmark.
 import sys
 from pathlib import Path
 
-from llmops_assets.programs.engines.client import Engine
-
 from benchmarks.harness import Benchmark, Goal, Measured, Unmeasured, command, interleaved
 from benchmarks.inputs import random_model
 from benchmarks.place import Place
 from llmops_assets.config.settings import ServingSettings
 from llmops_assets.domain.records import Release
+from llmops_assets.programs.engines.llama_cpp_client import LlamaCppClient
 from llmops_assets.programs.evaluation.load_test import put_under_load
 from llmops_assets.programs.runtime.specs import QuantizeSpec
 from resources.serving.local.serving import LocalServing
 from resources.serving.local.state import StateFiles
-from tests.support.projects import free_port
+from tests.support.ports import free_port
 
 CLIENTS = 8
 REQUESTS, MAX_TOKENS = 32, 32
@@ -46,8 +45,8 @@ def measure(place: Place) -> Measured:
     serving.deploy("zoo", "production", release, model)
     serving.route("zoo", "production", {release.digest: 1.0})
     port = StateFiles(home).read().replicas[0].spec.port
-    gateway = Engine(serving.base_url("zoo", "production").removesuffix("/v1"))
-    bare = Engine(f"http://127.0.0.1:{port}")
+    gateway = LlamaCppClient(serving.base_url("zoo", "production").removesuffix("/v1"))
+    bare = LlamaCppClient(f"http://127.0.0.1:{port}")
     requests, times = (CLIENTS, 1) if place.quick else (REQUESTS, 5)
     for engine in (gateway, bare):
         _tokens_per_s(engine, CLIENTS)  # warm
@@ -56,7 +55,7 @@ def measure(place: Place) -> Measured:
     return found
 
 
-def _tokens_per_s(engine: Engine, requests: int) -> float:
+def _tokens_per_s(engine: LlamaCppClient, requests: int) -> float:
     figures = put_under_load(
         lambda n: engine.stream([{"role": "user", "content": f"animal number {n} says"}], MAX_TOKENS), CLIENTS, requests
     )

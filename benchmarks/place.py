@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -37,6 +37,10 @@ class Place:
     def at_end(self, undo: Callable[[], object]) -> None:
         """Registers a cleanup for the end of the run, successful or not; last registered, first called."""
         self._stack.callback(undo)
+
+    def enter(self, context: AbstractContextManager[T]) -> T:
+        """What the context yields; it is left when the run is over, however it ends."""
+        return self._stack.enter_context(context)
 
     def __enter__(self) -> Self:
         return self

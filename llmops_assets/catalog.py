@@ -154,6 +154,10 @@ class Parts(Mapping[str, P], Generic[P]):
     def __len__(self) -> int:
         return len({**self._listed, **self._installed()})
 
+    def is_installed(self, name: str) -> bool:
+        """Whether the part is of another package, not of this one."""
+        return name not in self._listed
+
     def _installed(self) -> dict[str, P]:
         return {part.name: part for part in _installed_parts() if isinstance(part, self.kind)}
 
@@ -188,7 +192,7 @@ METRICS = Parts(
         does="Token-weighted perplexity of the references.",
         source="exp of the mean negative log-likelihood of a token",
         higher_is_better=False,
-        unit="1 and above",
+        unit="1 at best",
         reads="likelihoods",
     ),
     MetricPart(

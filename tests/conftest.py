@@ -2,25 +2,16 @@
 and worlds that watch copies of that project.
 """
 
-import fcntl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from llmops_assets.machine.locks import alone
 from tests.support.projects import Project, World, tiny_base
 
 pytest_plugins = ["tests.support.ledgers"]
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """One process at a time; the kernel drops the lock with whoever held it."""
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +26,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def base(cache: Path) -> Path:
     """The folder of a random base model."""
-    with _alone(cache / "base.lock"):
+    with alone(cache / "base.lock"):
         return tiny_base(cache)
 
 
@@ -43,7 +34,7 @@ def base(cache: Path) -> Path:
 def template_project(cache: Path, base: Path) -> Project:
     """A project with its first commit, pushed by DVC but not by Git. To be copied, never changed."""
     root, complete = cache / "zoo", cache / "zoo.complete"
-    with _alone(cache / "zoo.lock"):
+    with alone(cache / "zoo.lock"):
         if not complete.exists():
             Project.create(root, "zoo", base)
             complete.touch()

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Discriminator,
     Field,
@@ -20,6 +21,7 @@ from pydantic import (
 )
 
 from llmops_assets import catalog
+from llmops_assets.config.ignore_patterns import check_pattern
 from llmops_assets.config.part_names import NameOf, SchemeName
 from llmops_assets.config.yaml_validation import validate_yaml
 from llmops_assets.domain.gate import Gate
@@ -208,7 +210,11 @@ class Deployment(Strict):
 
 
 class Ci(Strict):
-    ignore: tuple[str, ...] = Field(default=("docs/**", "*.md", "LICENSE"), description="Globs that no check reads.")
+    ignore: tuple[Annotated[str, AfterValidator(check_pattern)], ...] = Field(
+        default=("docs/**", "*.md", "LICENSE"),
+        description="Files that no check reads, as patterns of .gitignore: `*.md` in any folder, `/notes.txt` at the "
+        "root, `docs/**` all below docs, `!docs/api.md` takes one back in; the last that matches decides.",
+    )
     ruff: bool = Field(default=True, description="Lint the project's Python.")
     tests: bool = Field(default=True, description="Run the project's pytest, if it has tests.")
 

@@ -10,6 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from llmops_assets.catalog import (
+    COMPUTE,
+    ENGINES,
+    METRICS,
+    QUANTIZATION_BACKENDS,
+    REGISTRIES,
+    STORES,
+    TRAINING_METHODS,
+    Parts,
+)
 from llmops_assets.config.json_schema import as_text, project_schema, settings_schema, smoke_tests_schema
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -50,9 +60,39 @@ def documents() -> dict[str, str]:
     return {
         "schema/llmops.json": as_text(project),
         "schema/settings.json": as_text(settings),
-        "reference-llmops-yaml.md": PROJECT_PAGE + sections(project) + SMOKE_PAGE + sections(smoke_tests_schema()),
-        "reference-settings.md": SETTINGS_PAGE + sections(settings),
+        "reference-llmops-yaml.md": PROJECT_PAGE
+        + sections(project)
+        + SMOKE_PAGE
+        + sections(smoke_tests_schema())
+        + "".join(_parts(p) for p in (METRICS, TRAINING_METHODS, QUANTIZATION_BACKENDS, ENGINES)),
+        "reference-settings.md": SETTINGS_PAGE
+        + sections(settings)
+        + "".join(map(_parts, (COMPUTE, REGISTRIES, STORES))),
     }
+
+
+def _parts(parts: Parts[Any]) -> str:
+    """A table of the catalog's parts of one kind, with the facts that the kind has."""
+    facts = {
+        "higher_is_better": ("better", lambda value: "higher" if value else "lower"),
+        "unit": ("unit", str),
+        "schemes": ("schemes", lambda value: ", ".join(f"`{name}`: {does}" for name, does in value.items())),
+        "formats": ("loads", ", ".join),
+        "source": ("source", str),
+        "extra": ("extra", lambda value: f"`{value}`" if value else ""),
+        "hardware": ("hardware", str),
+    }
+    listed = [part for part in parts.values() if not parts.is_installed(part.name)]
+    shown = {
+        name: fact
+        for name, fact in facts.items()
+        if any(getattr(part, name, None) not in (None, "") for part in listed)
+    }
+    head = ["name", "what it is", *(title for title, _ in shown.values())]
+    lines = [[f"`{p.name}`", p.does, *(text(getattr(p, name)) for name, (_, text) in shown.items())] for p in listed]
+    table = [head, ["---"] * len(head), *([_cell(cell) for cell in line] for line in lines)]
+    rows = "".join(f"| {' | '.join(line)} |\n" for line in table)
+    return f"\n## Catalog: {parts.label}\n\n{rows}"
 
 
 def sections(schema: dict[str, Any]) -> str:

@@ -6,12 +6,12 @@ project itself decides stands in its own `llmops.yaml` (`llmops_assets.config.pr
 
 import os
 import re
-import sys
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
+from platformdirs import user_data_path
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from llmops_assets import catalog
@@ -26,9 +26,7 @@ def default_home() -> Path:
     """`LLMOPS_HOME`, or a folder in the user's data directory."""
     if home := os.environ.get("LLMOPS_HOME"):
         return Path(home).expanduser().resolve()
-    if sys.platform == "darwin":
-        return Path.home() / "Library/Application Support/llmops"
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "llmops"
+    return user_data_path("llmops", appauthor=False)
 
 
 Owner = Annotated[str, Field(pattern=r"^(team:[\w-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$")]
@@ -79,6 +77,11 @@ class ComputeSettings(Strict):
     llama_cpp: str | None = Field(default=None, description="A llama.cpp checkout that converts further architectures.")
     checkpoint_every: float = Field(default=15.0, gt=0, description="Seconds between resumable training checkpoints.")
     ci_timeout: float = Field(default=900.0, gt=0, description="Seconds that a project's own tests may take.")
+    preload: bool = Field(
+        default=True,
+        description="Import the libraries of programs once, in a process that each program is forked from: about five "
+        "CPU seconds less per program, for 250 MB of memory until 15 minutes after the last one. Local profile only.",
+    )
 
 
 _SHARED = {

@@ -5,7 +5,6 @@ from Dagster.
 """
 
 import importlib.util
-import json
 import os
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import dagster as dg
 from rich.console import Console
@@ -31,7 +31,9 @@ from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import Measured
 from llmops_assets.domain.requests import Request
 from llmops_assets.machine.processes import wait_for
+from llmops_assets.programs.runtime.entry import MESSAGES
 from resources.assembly import build_clients
+from resources.compute.pipes import forward_progress
 from resources.ledger import Ledger
 from resources.local_services import services
 
@@ -213,9 +215,12 @@ def _progress(stage: DemoLocation, instance: dg.DagsterInstance, request: Reques
     ]
     name = started[-1].split("__")[-1] if started else "starting"
     program = STAGES[name].program if name in STAGES else None
-    files = sorted((stage.settings.home / "jobs").glob(f"{program}-*/progress.jsonl"), key=lambda p: p.stat().st_mtime)
-    lines = files[-1].read_text().splitlines() if files else []
-    return f"{name}: {progress_text(json.loads(lines[-1]))}" if lines else name
+    folders = [p.parent for p in (stage.settings.home / "jobs").glob(f"{program}-*/{MESSAGES}")]
+    newest = max(folders, key=lambda f: (f / MESSAGES).stat().st_mtime, default=None)
+    lines: list[dict[str, Any]] = []
+    if newest is not None:
+        forward_progress(newest, 0, lines.append)
+    return f"{name}: {progress_text(lines[-1])}" if lines else name
 
 
 def _stages(instance: dg.DagsterInstance, request: Request) -> tuple[str, ...]:

@@ -52,7 +52,7 @@ class Stage:
 CHAIN: tuple[Stage, ...] = (
     Stage(
         "ci_report",
-        1,
+        2,
         values=("tree",),
         sources=("repository",),
         program="ci",

@@ -20,10 +20,16 @@ def pickles(names: Iterable[str]) -> list[str]:
     return sorted(n for n in names if PurePosixPath(n).suffix.lower() in PICKLES)
 
 
+def pickles_not_needed(names: Iterable[str]) -> list[str]:
+    """Pickles next to safetensors: a copy of the folder can do without them. Empty if there are no safetensors."""
+    names = list(names)
+    return pickles(names) if _has_weights(names) else []
+
+
 def problem_of_weights(names: Iterable[str]) -> str | None:
     """Why a model folder with these files is refused, with the remedy; None if its weights are allowed."""
     names = list(names)
-    has_weights = any(n.endswith(SAFETENSORS) for n in names if "/" not in n)
+    has_weights = _has_weights(names)
     if found := pickles(names):
         which = f"{found[0]} is a pickle" if len(found) == 1 else f"{', '.join(found)} are pickles"
         it = "it" if len(found) == 1 else "them"
@@ -35,3 +41,7 @@ def problem_of_weights(names: Iterable[str]) -> str | None:
         )
         return f"{which}, which can run code when loaded; {remedy}"
     return None if has_weights else f"there are no *{SAFETENSORS} weights in it"
+
+
+def _has_weights(names: Iterable[str]) -> bool:
+    return any(n.endswith(SAFETENSORS) for n in names if "/" not in n)

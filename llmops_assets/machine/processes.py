@@ -72,9 +72,11 @@ def is_alive(process: psutil.Process) -> bool:
 def command_line(process: psutil.Process) -> list[str]:
     """The process's arguments; empty if it has ended."""
     try:
-        return list(process.cmdline())
+        words = list(process.cmdline())
     except psutil.Error:
         return []
+    # A title that a process gave itself is one text, and what it covers of the old arguments is empty.
+    return words if any(words[1:]) else words[0].split() if words else []
 
 
 def end(processes: Iterable[psutil.Process], patience_s: float) -> None:

@@ -51,8 +51,11 @@ def check_folder(folder: Path) -> ProjectConfig:
     data = [config.data.train, config.data.validation, config.data.test]
     data += [config.model.base.path] if isinstance(config.model.base, BaseModelPath) else []
     for name in data:
-        if name and not (folder / name).exists() and not is_tracked(folder, name):
-            problems.append(f"{folder / name}: neither exists nor is tracked by DVC; `dvc add {name}`")
+        try:
+            if name and not (folder / name).exists() and not is_tracked(folder, name):
+                problems.append(f"{folder / name}: neither exists nor is tracked by DVC; `dvc add {name}`")
+        except ConfigError as error:
+            problems += error.problems
     if problem := _problem_of_base(folder, config):
         problems.append(problem)
     if problems:

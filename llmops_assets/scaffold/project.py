@@ -18,7 +18,8 @@ from llmops_assets.config.json_schema import SCHEMA_FILE, as_text, project_schem
 from llmops_assets.config.project import CONFIG_FILE, BaseModelPath, ProjectConfig, parse_config
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.models import Frozen
-from llmops_assets.domain.weights import OTHER_FORMATS
+from llmops_assets.domain.weights import OTHER_FORMATS, pickles_not_needed
+from llmops_assets.machine.files import files_below, write_atomically
 from llmops_assets.programs.models.base_model_check import problem_of
 from resources.project_source.dvc_files import is_tracked
 from resources.project_source.working_copy import WorkingCopy
@@ -167,16 +168,14 @@ def _write_new(file: Path, text: str) -> bool:
     if file.exists() or file.is_symlink():
         return False
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(file)
+    write_atomically(file, text)
     return True
 
 
 def _check_base(base: Path, converter: str | None) -> None:
     if not base.is_dir():
         raise ConfigError([f"--base {base}: no such folder; it must contain config.json, safetensors and a tokenizer"])
-    if problem := problem_of(base, converter=converter):
+    if problem := problem_of(base, converter=converter, without=pickles_not_needed(files_below(base))):
         raise ConfigError([f"--base {base}: {problem}"])
 
 
@@ -194,10 +193,14 @@ def _place_base(folder: Path, config: ProjectConfig, base: Path | None) -> list[
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     shutil.copytree(base, part, ignore=NOT_NEEDED)
+    left_out = pickles_not_needed(files_below(part))
+    for name in left_out:
+        (part / name).unlink()
     if target.is_dir():
         target.rmdir()
     part.replace(target)
-    return [f"base model: copied from {base} to {config.model.base.path}"]
+    without = f", without {', '.join(left_out)}: pickles are never loaded" if left_out else ""
+    return [f"base model: copied from {base} to {config.model.base.path}{without}"]
 
 
 def _data_paths(config: ProjectConfig) -> list[str]:

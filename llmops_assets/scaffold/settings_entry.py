@@ -11,6 +11,7 @@ import yaml
 
 from llmops_assets.config.settings import ProjectSource, Settings, load_settings, settings_file
 from llmops_assets.config.yaml_validation import ConfigError, validate_yaml
+from llmops_assets.machine.files import write_atomically
 from llmops_assets.machine.locks import alone
 
 
@@ -41,11 +42,7 @@ def register(name: str, repository: str, branch: str) -> str:
                     return f"{file} already lists {name}"
                 it = f"{same.repository}, branch {same.branch}"
                 raise ConfigError([f"{file}: another project has the name {name} ({it}); choose another --name"])
-            part = file.with_name(f".{file.name}.part")
-            part.write_text(_added(text, item, file), encoding="utf-8")
-            if file.exists():
-                part.chmod(file.stat().st_mode)
-            part.replace(file)
+            write_atomically(file, _added(text, item, file))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{file}: {error}; add this to its `projects` manually: {item}"]) from error
     return f"added to {file}: {item}"

@@ -164,7 +164,7 @@ def _materialize(
     return dg.MaterializeResult(
         asset_key=dg.AssetKey([run.project.name, run.stage.name]),
         data_version=dg.DataVersion(record.key),
-        metadata={**metadata, **common},
+        metadata={**run.program_metadata, **metadata, **common},
         tags={**tags, **({"reused": "true"} if reused else {})},
         check_results=[
             dg.AssetCheckResult(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import dagster as dg
+from dagster._core.definitions.metadata.external_metadata import metadata_map_from_external
 from pydantic import Field
 
 from llmops_assets.config.settings import ProjectSource
@@ -81,6 +82,8 @@ class StageExecution:
         self.root_run_id = context.run.root_run_id or context.run.run_id
         self.began = time.monotonic()
         self.program_seconds = 0.0
+        self.program_metadata: dict[str, dg.MetadataValue] = {}
+        """What its programs reported by Dagster Pipes."""
         self.programs: list[str] = []
         """Jobs whose results are not in a record yet."""
         self.request = self._claim()
@@ -198,11 +201,16 @@ class StageExecution:
                 self.log.info(f"{name}: " + progress_text(line))
 
         job = Job(
-            name=f"{name}-{short(key)}", program=name, spec=spec.model_dump(mode="json"), heavy=self.stage.name in HEAVY
+            name=f"{name}-{short(key)}",
+            program=name,
+            spec=spec.model_dump(mode="json"),
+            heavy=self.stage.name in HEAVY,
+            asset=f"{self.project.name}/{self.stage.name}",
         )
         finished = self.compute.run(job, progress)
         self.program_seconds += finished.seconds
         self.programs.append(job.name)
+        self.program_metadata |= metadata_map_from_external(finished.metadata)
         if finished.adopted:
             self.log.info(f"{name}: adopted the program that an earlier run started")
         return finished

@@ -4,7 +4,6 @@ They run under a supervisor that restarts them. Endpoints belong to `resources.s
 supervisor, and outlive these services.
 """
 
-import fcntl
 import os
 import socket
 import sys
@@ -19,6 +18,7 @@ import yaml
 
 from llmops_assets.config.settings import Settings
 from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.machine.locks import alone
 from llmops_assets.machine.supervisor import Process, Program, Supervisor
 from llmops_assets.machine.unix_sockets import NotPrivate, make_socket_folder, socket_folder
 from resources.tracking.mlflow_server import MlflowServer
@@ -169,8 +169,7 @@ def _locked(settings: Settings) -> Iterator[Path]:
     """The services' folder, under a lock that serializes all starts and stops."""
     folder = _folder(settings)
     (folder / "logs").mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone(folder / "lock"):
         yield folder
 
 

@@ -3,7 +3,6 @@
 The user's own checkout is never touched. What the files mean belongs in `resources.project_source.revisions`.
 """
 
-import fnmatch
 import re
 import shutil
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from llmops_assets.config.ignore_patterns import ignoring
 from llmops_assets.domain.approval import Author
 from llmops_assets.domain.keys import digest
 from llmops_assets.machine.locks import alone
@@ -199,12 +199,13 @@ def _walk(tree: Any, prefix: str) -> Iterator[tuple[str, str]]:
             yield path, f"{entry.id}{'' if entry.filemode == 0o100644 else oct(entry.filemode)}"
 
 
-def ignored(path: str, patterns: tuple[str, ...]) -> bool:
-    """Whether a path matches one of the globs; a glob without a slash matches file names in any folder."""
-    name = path.rsplit("/", 1)[-1]
-    return any(fnmatch.fnmatch(path, p) or ("/" not in p and fnmatch.fnmatch(name, p)) for p in patterns)
-
-
 def tree_digest(files: dict[str, str], leave_out: tuple[str, ...], also: frozenset[str]) -> str:
-    """One digest over the files that matter."""
-    return digest({p: blob for p, blob in sorted(files.items()) if p not in also and not ignored(p, leave_out)})
+    """One digest over the files that matter.
+
+    Args:
+        files: path → blob id.
+        leave_out: patterns as in .gitignore.
+        also: paths that are left out too.
+    """
+    spec = ignoring(leave_out)
+    return digest({p: blob for p, blob in sorted(files.items()) if p not in also and not spec.match_file(p)})

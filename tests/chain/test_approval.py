@@ -20,6 +20,7 @@ from llmops_assets.delivery.approvals import ask_now
 from llmops_assets.domain.approval import Decision
 from resources.serving.client import ask
 from tests.support.projects import Outcome, Project, Watched, World
+from tests.support.waiting import wait_for
 
 ADA, EVE = "ada@example.com", "eve@example.com"
 AFTER = {"release_approval", "production_endpoint", "endpoint_health"}
@@ -34,6 +35,11 @@ class Case(Watched):
         (world.home / "settings.yaml").write_text(dump_settings(world.settings))
         self.releases: list[str] = []
 
+    @property
+    def jobs(self) -> int:
+        """How many programs have left a folder."""
+        return len(list((self.world.home / "jobs").glob("*")))
+
     def reopen(self) -> None:
         """Everything that is not on disk is gone, as after a reboot."""
         self.world = self._reopen()
@@ -42,7 +48,7 @@ class Case(Watched):
         env = {k: v for k, v in os.environ.items() if k != "DAGSTER_HOME"}
         env |= {"LLMOPS_SETTINGS": str(self.world.home / "settings.yaml"), "LLMOPS_USER": who, "COLUMNS": "250"}
         command = [sys.executable, "-m", "llmops_assets.cli", *words]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, env=env, capture_output=True, text=True)
         assert "Traceback" not in done.stderr, done.stderr
         return done.returncode, done.stdout + done.stderr
 
@@ -152,13 +158,13 @@ def test_a_newer_commit_goes_on_and_takes_the_place_of_the_one_that_waits(case: 
 
 
 def test_once_approved_a_sensor_carries_on_and_nothing_is_computed_again(case: Case) -> None:
-    jobs = len(list((case.world.home / "jobs").glob("*")))
+    jobs = case.jobs
     outcome = case.approve()
     assert outcome.failures == "" and outcome.materialized == AFTER
     assert (case.request.status, case.request.generation) == ("released", 2)
     assert "approved by eve@example.com: I looked at it" in case.request.reason
     assert case.answered() == case.production
-    assert len(list((case.world.home / "jobs").glob("*"))) == jobs
+    assert case.jobs == jobs
     code, said = case.llmops("trace", "--json")
     assert code == 0 and json.loads(said)["approval"] == {
         "decision": "approved", "by": EVE, "reason": "I looked at it", "replaces": None,
@@ -225,14 +231,13 @@ def test_a_rejection_in_dagsters_launchpad_ends_it_likewise_and_production_is_le
     assert case.world.settle().runs == [] and case.production == case.releases[-1]
 
 
-def test_a_rollback_takes_seconds_and_holds_what_it_left(case: Case) -> None:
+def test_a_rollback_computes_nothing_and_holds_what_it_left(case: Case) -> None:
     bad, good = case.releases[-1], case.releases[-2]
-    began = time.monotonic()
+    runs, jobs = len(case.world.instance.get_runs()), case.jobs
     code, said = case.llmops("rollback", "--reason", "answers are cut short", who=ADA)
-    took = time.monotonic() - began
     assert code == 0, said
     assert case.production == good == case.answered()
-    assert took < 30, f"{took:.1f} s: a rollback is for incidents"
+    assert (len(case.world.instance.get_runs()), case.jobs) == (runs + 1, jobs), "its own run, and no program"
     assert [h.release for h in case.world.ledger.holds("zoo")] == [bad]
     assert "is held" in said and "answers are cut short" in case.llmops("status")[1]
     shown = case.world.instance.get_latest_materialization_event(dg.AssetKey(["zoo", "production_endpoint"]))
@@ -318,10 +323,8 @@ def test_a_newer_commit_that_says_so_cancels_the_run_at_work(case: Case) -> None
     code, said = case.llmops("run")
     assert code == 0, said
     older, compute = case.request, case.world.clients.compute
-    deadline = time.monotonic() + 60
-    while not (at_work := [p.parent for p in (case.world.home / "jobs").glob("train-*/pid")]):
-        assert time.monotonic() < deadline, "no training began"
-        time.sleep(0.2)
+    jobs = case.world.home / "jobs"
+    at_work = wait_for("a training", lambda: [p.parent for p in jobs.glob("train-*/pid")])
     case.project.ship("Quick again", {"training": {"max_steps": 1}, "deployment": {"serving": {"max_tokens": 102}}})
     assert "waits for" in (case.world.tick("zoo_git")[0] or ""), "to wait is the default"
     case.project.ship("Now", {"on_newer": "cancel"})

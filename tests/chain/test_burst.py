@@ -5,7 +5,7 @@ without another training.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
@@ -13,18 +13,16 @@ import pytest
 
 from llmops_assets.domain.requests import Request
 from llmops_assets.domain.rollout import RolloutState
-from tests.support.live import Live, Users, wait_for
-from tests.support.projects import Project
+from tests.support.live import Live, Users
+from tests.support.waiting import wait_for
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("daemon")]
 BURST = 30
 SLOW = {"rollout": {"steps": [{"weight": "20%", "hold": "2s"}, {"weight": "60%", "hold": "5s"}]}}
 
 
 @pytest.fixture(scope="module")
-def live(make_project: Callable[[], Project], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    with Live(tmp_path_factory.mktemp("live"), make_project()).running() as world:
-        yield world
+def live(start_live: Callable[..., Live]) -> Live:
+    return start_live()
 
 
 def context(tokens: int, **deployment: Any) -> dict[str, Any]:

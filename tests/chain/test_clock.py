@@ -5,21 +5,18 @@ Dagster's processes and the runs see a clock that this test sets; that of the ma
 
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from resources.local_services import services
-from tests.support.live import Live, wait_for
-from tests.support.projects import Project
+from tests.support.live import Live
+from tests.support.waiting import wait_for
 
 COMPILER = shutil.which("cc")
-pytestmark = [
-    pytest.mark.timeout(900), pytest.mark.xdist_group("daemon"),
-    pytest.mark.skipif(COMPILER is None, reason="no C compiler, which the clock that can be set needs"),
-]  # fmt: skip
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler, which the clock that can be set needs")
 DAY, HOUR = 86_400, 3600
 
 
@@ -46,14 +43,8 @@ def clock(tmp_path_factory: pytest.TempPathFactory) -> Clock:
 
 
 @pytest.fixture(scope="module")
-def live(
-    make_project: Callable[[], Project], tmp_path_factory: pytest.TempPathFactory, clock: Clock
-) -> Iterator[Live]:
-    project = make_project()
-    project.configure({"training": {"max_steps": 100}})
-    project.commit("Train for a while")
-    with Live(tmp_path_factory.mktemp("live"), project).running(**clock.environment) as world:
-        yield world
+def live(start_live: Callable[..., Live], clock: Clock) -> Live:
+    return start_live({"training": {"max_steps": 100}}, **clock.environment)
 
 
 def daemon(live: Live) -> int:

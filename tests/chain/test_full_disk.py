@@ -17,8 +17,6 @@ from llmops_assets.domain.requests import Request
 from resources.artifact_store.store import MANIFEST
 from tests.support.projects import Project, World
 
-pytestmark = pytest.mark.timeout(600)
-
 
 class Disk:
     """A file system of a few megabytes."""
@@ -69,9 +67,7 @@ class Small:
 
 
 @pytest.fixture(scope="module")
-def small(
-    tmp_path_factory: pytest.TempPathFactory, make_project: Callable[[], Project]
-) -> Iterator[Small]:
+def small(tmp_path_factory: pytest.TempPathFactory, make_project: Callable[[], Project]) -> Iterator[Small]:
     folder, mounted = tmp_path_factory.mktemp("disks"), list[Disk]()
     world: World | None = None
     try:

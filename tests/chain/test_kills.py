@@ -7,27 +7,22 @@ twice, no orphan stays, and production answers throughout.
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import dagster as dg
 import psutil
 import pytest
 
 from resources.local_services import services
-from tests.support.live import Live, Users, wait_for
-from tests.support.projects import Project
+from tests.support.live import Live, Users
+from tests.support.waiting import wait_for
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("daemon")]
 STEPS = 150
 
 
 @pytest.fixture(scope="module")
-def live(make_project: Callable[[], Project], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    project = make_project()
-    project.configure({"training": {"max_steps": STEPS}})
-    project.commit("Train for a while")
-    with Live(tmp_path_factory.mktemp("live"), project).running() as world:
-        yield world
+def live(start_live: Callable[..., Live]) -> Live:
+    return start_live({"training": {"max_steps": STEPS}})
 
 
 def test_a_killed_training_program_resumes_from_its_last_complete_checkpoint(live: Live) -> None:
@@ -103,7 +98,7 @@ def test_two_daemons_and_a_person_beside_them_start_one_run_for_one_request(live
                 )
                 for _ in range(2)
             ]  # fmt: skip
-            said = [p.communicate(timeout=120)[0] for p in people]
+            said = [p.communicate()[0] for p in people]
             assert all(p.returncode in (0, 1) for p in people), said
             request = wait_for("the end", lambda sha=sha: live.ended(sha))
             assert request.status == "done", request
@@ -120,4 +115,4 @@ def test_when_all_is_ended_no_process_stays(live: Live) -> None:
     services.stop(live.settings)
     live.clients.compute.cancel_all()
     live.clients.serving.down()
-    wait_for("the end of every process", lambda: not live.processes(), 20)
+    wait_for("the end of every process", lambda: not live.processes())

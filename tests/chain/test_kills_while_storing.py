@@ -6,18 +6,16 @@ path, say what the process is about to do, and the process is killed there as `k
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from resources.artifact_store.store import MANIFEST
-from tests.support.live import Live, wait_for
-from tests.support.projects import Project
+from tests.support.live import Live
+from tests.support.waiting import wait_for
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("daemon")]
-
-LISTENER = '''
+LISTENER = """
 import json, os, re, signal, sys, threading
 
 FOLDER = os.environ["TEST_AUDIT"]
@@ -31,18 +29,16 @@ def listen(event, args):
         left[0] -= 1
         if left[0] <= 0:
             os.kill(os.getpid(), signal.SIGKILL)
-    if getattr(here, "busy", False) or (event not in HEARD and event != "subprocess.Popen"):
+    if getattr(here, "busy", False) or event not in HEARD:
         return
     here.busy = True
     try:
-        if event == "subprocess.Popen":
-            if any("llmops_assets.programs." in str(a) for a in args[1]):
-                with open(FOLDER + "/programs", "a") as file:
-                    file.write(os.path.basename(str(args[1][-1])) + "\\n")
-            return
         path = str(args[0])
         if "/artifacts/" not in path and "/jobs/" not in path:
             return
+        if event == "open" and path.endswith("/pid") and args[1] == "w":  # a program has been started
+            with open(FOLDER + "/programs", "a") as file:
+                file.write(os.path.basename(os.path.dirname(path)) + "\\n")
         try:
             with open(FOLDER + "/order") as file:
                 order = json.load(file)
@@ -58,7 +54,7 @@ def listen(event, args):
 
 
 sys.addaudithook(listen)
-'''
+"""
 
 
 class Killer:
@@ -85,12 +81,8 @@ def killer(tmp_path_factory: pytest.TempPathFactory) -> Killer:
 
 
 @pytest.fixture(scope="module")
-def live(
-    killer: Killer, make_project: Callable[[], Project], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Live]:
-    heard = {"PYTHONPATH": str(killer.folder), "TEST_AUDIT": str(killer.folder)}
-    with Live(tmp_path_factory.mktemp("live"), make_project()).running(**heard) as world:
-        yield world
+def live(start_live: Callable[..., Live], killer: Killer) -> Live:
+    return start_live(PYTHONPATH=str(killer.folder), TEST_AUDIT=str(killer.folder))
 
 
 def assert_nothing_half_stored_is_known(live: Live, sha: str) -> None:
@@ -103,8 +95,8 @@ def deliver(live: Live, killer: Killer, sha: str, *orders: tuple[str, str, int])
     """Kills the run of one generation after the other, and waits for the release that comes all the same."""
     for generation, order in enumerate(orders, start=1):
         killer.kill(*order)
-        wait_for(f"the end of generation {generation}: {order}", lambda: not killer.order.exists(), 120)
-        wait_for("the next generation", lambda n=generation: len(live.requests(sha)) > n or None, 60)
+        wait_for(f"the end of generation {generation}: {order}", lambda: not killer.order.exists())
+        wait_for("the next generation", lambda n=generation: len(live.requests(sha)) > n)
         assert_nothing_half_stored_is_known(live, sha)
     request = wait_for("the release", lambda: live.ended(sha))
     assert (request.status, request.generation) == ("released", len(orders) + 1), request

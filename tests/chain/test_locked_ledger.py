@@ -5,18 +5,12 @@ Real locks of a real process. Who must write waits and goes on; who cannot wait 
 
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-import pytest
-
-from resources.ledger.transactions import PATIENCE_S
 from tests.support.projects import Project, World
-
-pytestmark = pytest.mark.timeout(300)
+from tests.support.waiting import CEILING_S, wait_for
 
 HOLD = """
 import sqlite3, sys
@@ -41,52 +35,58 @@ def locked(world: World) -> Iterator[subprocess.Popen[str]]:
         process.wait()
 
 
-class Watched:
-    """A project, and the world that watches it."""
-
-    def __init__(self, project: Project, world: World):
-        self.project, self.world = project, world
+def tell_nobody(text: str) -> None:
+    pass
 
 
-@pytest.fixture(scope="module")
-def watched(make_world: Callable[..., World], make_project: Callable[[], Project]) -> Watched:
-    project = make_project()
+def test_a_tick_waits_for_a_lock_of_seconds(
+    make_world: Callable[..., World], make_project: Callable[[], Project]
+) -> None:
+    project, said = make_project(), list[str]()
     project.push()
-    return Watched(project, make_world(project))
-
-
-def test_a_tick_waits_for_a_lock_of_seconds(watched: Watched) -> None:
-    assert watched.world.ledger.requests("zoo") == []
-    with locked(watched.world) as holder:
-        threading.Timer(10, holder.kill).start()
-        began = time.monotonic()
-        skip, requests = watched.world.tick("zoo_git")
-        assert time.monotonic() - began > 5, "it waited"
+    world = make_world(project, patience=(CEILING_S, said.append))
+    assert world.ledger.requests("zoo") == []
+    with locked(world) as holder, ThreadPoolExecutor(1) as aside:
+        tick = aside.submit(world.tick, "zoo_git")
+        wait_for("word that it waits", lambda: said)
+        assert not tick.done()
+        holder.kill()
+        skip, requests = tick.result()
     assert skip is None and len(requests) == 1
 
 
-def test_for_minutes_a_run_waits_and_goes_on_and_everyone_else_says_who_holds_it(watched: Watched) -> None:
+def test_for_minutes_a_run_waits_and_goes_on_and_everyone_else_says_who_holds_it(
+    make_world: Callable[..., World], make_project: Callable[[], Project]
+) -> None:
     """A run may hold hours of work. A tick has a minute in all: it is skipped, and the next one goes on."""
-    world = watched.world
+    project = make_project()
+    project.push()
+    world = make_world(project, patience=(1.0, tell_nobody))
+    assert len(world.tick("zoo_git")[1]) == 1
     world.ledger.close(world.ledger.requests("zoo")[-1], "done", "for this test")
-    watched.project.write("README.md", "# Words\n")
-    watched.project.ship("Words")
-    with locked(world) as holder, ThreadPoolExecutor(2) as aside:
+    project.write("README.md", "# Words\n")
+    project.ship("Words")
+
+    def told() -> list[str]:
+        logs = [e for run in world.instance.get_runs() for e in world.instance.all_logs(run.run_id)]
+        return [e.message for e in logs if "waiting for the ledger" in e.message]
+
+    with locked(world) as holder, ThreadPoolExecutor(3) as aside:
+        run = aside.submit(world.materialize, "zoo", "ci_report")
         tick, status = aside.submit(world.tick, "zoo_git"), aside.submit(world.llmops, "status")
-        threading.Timer(PATIENCE_S + 10, holder.kill).start()
-        began = time.monotonic()
-        result = world.materialize("zoo", "ci_report")
-        assert time.monotonic() - began > PATIENCE_S, "it waited longer than a tick may"
         skip, requests = tick.result()
         code, said = status.result()
+        waiting = wait_for("the run's word that it waits", told)
+        assert not run.done(), "it waits longer than a tick may"
+        holder.kill()
+        result = run.result()
     who = f"ledger.sqlite is locked by process {holder.pid} (python"
     assert requests == [] and skip is not None
     assert f"{who}" in skip and "Remedy: end that process if it hangs" in skip and "\n" not in skip
     assert code == 0
     assert [line for line in said.splitlines() if line.startswith("trouble: ") and who in line], said
-    assert result.success and set(world.ledger.records_of("zoo", watched.project.head)) == {"ci_report"}
-    told = world.instance.all_logs(result.run_id)
-    assert any("waiting for the ledger" in e.message and who in e.message for e in told)
+    assert result.success and set(world.ledger.records_of("zoo", project.head)) == {"ci_report"}
+    assert any(who in message for message in waiting)
     skip, _ = world.tick("zoo_git")
     assert "README.md" in (skip or "") and world.ledger.requests("zoo")[-1].status == "skipped"
     assert "trouble" not in world.llmops("status")[1]

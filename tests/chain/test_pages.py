@@ -7,11 +7,11 @@ import json
 import os
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import dagster as dg
@@ -20,9 +20,10 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver, S
 from dagster._core.loader import LoadingContextForTest
 
 from llmops_assets.domain.chain import CHAIN, STAGES
-from tests.support.projects import Outcome, Project, World, free_port
+from tests.support.ports import free_port
+from tests.support.projects import Outcome, Project, World
+from tests.support.waiting import CEILING_S, wait_for
 
-pytestmark = pytest.mark.timeout(600)
 ENDS = {"staging_endpoint", "smoke_test_report", "release_approval", "production_endpoint", "endpoint_health"}
 
 
@@ -101,23 +102,22 @@ class Pages:
 
     def _status(self, url: str) -> int:
         try:
-            with urllib.request.urlopen(url, timeout=20) as answer:
+            with urllib.request.urlopen(url, timeout=CEILING_S) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code
 
     def mlflow_answers(self) -> None:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                assert self._status(f"{self.mlflow}/health") == 200
-                return
-            except OSError:
-                assert time.monotonic() < deadline and self.server.poll() is None
-                time.sleep(0.2)
+        def answers() -> bool:
+            assert self.server.poll() is None, "it lives"
+            with suppress(OSError):
+                return self._status(f"{self.mlflow}/health") == 200
+            return False
+
+        wait_for("MLflow", answers)
 
     def api(self, path: str) -> Any:
-        with urllib.request.urlopen(f"{self.mlflow}/api/2.0/mlflow/{path}", timeout=20) as answer:
+        with urllib.request.urlopen(f"{self.mlflow}/api/2.0/mlflow/{path}", timeout=CEILING_S) as answer:
             return json.load(answer)
 
 

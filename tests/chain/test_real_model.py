@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-import pytest
 import yaml
 from openai import OpenAI
 
@@ -27,8 +26,6 @@ def builder() -> ModuleType:
     return module
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
 def test_the_demos_project_becomes_an_answering_endpoint(tmp_path: Path, make_world: Callable[..., World]) -> None:
     make = builder()
     folder, remote = tmp_path / "work", tmp_path / "remote.git"

@@ -9,7 +9,7 @@ import os
 import signal
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import dagster as dg
 import psutil
@@ -17,20 +17,15 @@ import pytest
 
 from llmops_assets.machine.processes import command_line
 from resources.local_services import services
-from tests.support.live import Live, Users, wait_for
-from tests.support.projects import Project
+from tests.support.live import Live, Users
+from tests.support.waiting import wait_for
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("daemon")]
 STEPS = 120
 
 
 @pytest.fixture(scope="module")
-def live(make_project: Callable[[], Project], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    project = make_project()
-    project.configure({"training": {"max_steps": STEPS}})
-    project.commit("Train for a while")
-    with Live(tmp_path_factory.mktemp("live"), project).running() as world:
-        yield world
+def live(start_live: Callable[..., Live]) -> Live:
+    return start_live({"training": {"max_steps": STEPS}})
 
 
 def pids(live: Live) -> dict[str, int]:
@@ -109,16 +104,12 @@ def test_after_a_reboot_in_mid_training_llmops_up_is_all_that_is_said(live: Live
     cut_the_power(live)
     assert live.requests(sha)[-1].active and not live.ask().ok
     live.llmops("up", "--dagster-port", str(live.ports[0]), "--mlflow-port", str(live.ports[1]))
-    answer = wait_for("production", lambda: answer if (answer := live.ask()).ok else None, 30)
+    answer = wait_for("production", lambda: answer if (answer := live.ask()).ok else None)
     assert answer.release == before.release
     with Users(live) as users:
         trainings = 0
         while not (request := live.ended(sha)):
-            commands = [p.info["cmdline"] or [] for p in psutil.process_iter(["cmdline"])]
-            mine = [
-                c for c in commands if "llmops_assets.programs.train" in c and str(live.settings.home) in " ".join(c)
-            ]
-            trainings = max(trainings, len(mine))
+            trainings = max(trainings, len(running(live, "llmops_assets.programs.train")))
             time.sleep(0.2)
     assert trainings <= 1
     assert (request.status, request.generation) == ("released", 2), request
@@ -165,7 +156,7 @@ def test_a_reboot_in_mid_rollout_ends_in_one_state(live: Live) -> None:
     wait_for("the second step", second_step)
     cut_the_power(live)
     live.llmops("up", "--dagster-port", str(live.ports[0]), "--mlflow-port", str(live.ports[1]))
-    wait_for("production", lambda: live.ask().ok, 30)
+    wait_for("production", lambda: live.ask().ok)
     with Users(live) as users:
         request = wait_for("the release", lambda: live.ended(sha))
     assert (request.status, request.generation) == ("released", 2), request
@@ -187,11 +178,9 @@ def test_llmops_up_beside_what_runs_starts_nothing_twice(live: Live) -> None:
 def test_llmops_down_ends_everything_at_once_and_llmops_up_goes_on_with_it(live: Live) -> None:
     sha = live.project.ship("A third rate", {"training": {"learning_rate": 0.0007}})
     wait_for("training", lambda: live.training(at_least=30))
-    began = time.monotonic()
     live.llmops("down")
-    took = time.monotonic() - began
     assert live.processes() == []
-    assert took < 20, "a second or two, on a machine that does nothing else"
+    assert live.requests(sha)[-1].active, "the training was ended and not waited for"
     live.llmops("up", "--dagster-port", str(live.ports[0]), "--mlflow-port", str(live.ports[1]))
     wait_for("its next generation", lambda: len(live.requests(sha)) == 2)
     wait_for("its training", lambda: running(live, "llmops_assets.programs.train"))

@@ -14,6 +14,7 @@ from llmops_assets.cli.execution import execute
 from llmops_assets.delivery.run_tags import REQUEST_TAG
 from llmops_assets.domain.records import Checkpoint, EvaluationReport, RegisteredModel
 from tests.support.projects import Outcome, Project, Watched, World, rows, write_rows
+from tests.support.waiting import CEILING_S
 
 ALL = {
     "ci_report", "dataset_version", "fine_tuned_checkpoint", "evaluation_report", "registered_model",
@@ -40,7 +41,7 @@ class Story(Watched):
         """(answer, release that gave it) of production."""
         url = self.world.clients.serving.base_url("zoo", "production")
         body = {"model": "zoo", "messages": [{"role": "user", "content": text}], "max_tokens": 8, "temperature": 0}
-        answer = httpx.post(f"{url}/chat/completions", json=body, timeout=60)
+        answer = httpx.post(f"{url}/chat/completions", json=body, timeout=CEILING_S)
         answer.raise_for_status()
         return answer.json()["choices"][0]["message"]["content"], answer.headers["x-llmops-release"]
 

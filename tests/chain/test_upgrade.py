@@ -21,7 +21,6 @@ from llmops_assets.domain.plan import Plan
 from resources.ledger import schema as tables
 from tests.support.projects import Outcome, Project, World
 
-pytestmark = pytest.mark.timeout(300)
 V1 = Path(__file__).parents[1] / "resources" / "ledger" / "ledger_v1.sql"
 SENSORS = ("zoo_git", "zoo_dvc", "zoo_carry_on")
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from llmops_assets.config.settings import ProjectSource, ServingSettings, Settings, dump_settings
-from tests.support.projects import Project, free_port
+from tests.support.ports import free_port
+from tests.support.projects import Project
 
 
 class Terminal:
@@ -36,7 +37,6 @@ class Terminal:
             cwd=cwd,
             capture_output=True,
             text=True,
-            timeout=300,
         )
         assert "Traceback" not in done.stderr, done.stderr
         return done.returncode, done.stdout, done.stderr

@@ -185,6 +185,21 @@ def test_a_mistake_is_told_once_with_its_line_and_remedy(text: str, told: list[s
     assert problems(text) == told
 
 
+@pytest.mark.parametrize(
+    ("pattern", "told"),
+    [
+        ("!", "'!' is not a pattern; write it as in .gitignore, such as docs/** or *.md"),
+        ("[z-a].md", "'[z-a].md' is not a pattern (bad character range z-a"),
+        ("", "'' can match no file; write it as in .gitignore"),
+        ("# notes", "'# notes' can match no file"),
+        ("data[1", "'data[1' can match no file"),
+    ],
+)
+def test_a_pattern_of_ci_ignore_that_is_none_is_told_with_its_line(pattern: str, told: str) -> None:
+    (problem,) = problems(GOOD + f'ci:\n  ignore:\n    - docs/**\n    - "{pattern}"\n')
+    assert problem.startswith("llmops.yaml:10: ci.ignore.1: ") and told in problem
+
+
 def test_all_mistakes_are_told_at_once() -> None:
     text = GOOD.replace("zoo", "Zoo") + "gatess: []\ntraining: {epochs: -1}\n"
     assert [p.split(": ")[1] for p in problems(text)] == ["name", "training.epochs", "gatess"]

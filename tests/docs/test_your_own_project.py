@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.projects import free_port
+from tests.support.ports import free_port
 
 PAGE = Path(__file__).parents[2] / "docs" / "your-own-project.md"
 PORT = "8300"
@@ -47,7 +47,7 @@ def test_the_page_leads_from_an_empty_folder_to_an_answer(newcomer: dict[str, st
     try:
         done = subprocess.run(
             ["bash", "-c", script.replace(f":{PORT}/", f":{port}/")],
-            env=newcomer, cwd=tmp_path, capture_output=True, text=True, timeout=400,
+            env=newcomer, cwd=tmp_path, capture_output=True, text=True,
         )  # fmt: skip
         said = re.split(r"^=== \d\n", done.stdout, flags=re.MULTILINE)[1:]
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -87,7 +87,7 @@ def test_no_page_is_too_narrow_for_the_report(tmp_path: Path, width: int) -> Non
     shown = subprocess.run(
         [chromium, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
          "--dump-dom", frame.as_uri()],
-        capture_output=True, text=True, timeout=120, check=True,
+        capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     found = re.search(r"<title>(\d+) (\d+)</title>", shown)
     assert found is not None, shown[:300]

@@ -12,7 +12,10 @@ import psutil
 import pytest
 
 from llmops_assets.domain.prompt import compose_chat_template
+from llmops_assets.machine.processes import is_alive
 from tests.programs.conftest import ENVIRONMENT, PROMPT, Ended, command, run_program
+from tests.support.ports import free_port
+from tests.support.waiting import CEILING_S, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -81,14 +84,7 @@ def test_an_engine_dies_with_the_program_that_started_it(served_spec: dict[str, 
     program.wait()
     program.stdout.close()
     assert len(engines) == 1
-    _, alive = psutil.wait_procs(engines, timeout=20)
-    assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    wait_for("the end of the engine", lambda: not is_alive(engines[0]))
 
 
 @pytest.fixture
@@ -112,12 +108,12 @@ def test_an_endpoint_speaks_openai_under_its_name_and_stops_when_told(
         assert httpx.get(f"{url}/v1/models").json()["data"][0]["id"] == "summarizer"
         assert httpx.get(f"{url}/metrics").status_code == 200
         body = {"messages": [{"role": "user", "content": "def f(): pass"}], "temperature": 0}
-        answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=30).json()
+        answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=CEILING_S).json()
         assert answer["usage"]["completion_tokens"] <= 3
         assert httpx.get(f"{url}/props").json()["default_generation_settings"]["n_ctx"] == 256
     finally:
         program.send_signal(signal.SIGTERM)
-        assert program.wait(20) == 0
+        assert program.wait() == 0
 
 
 @pytest.mark.parametrize(

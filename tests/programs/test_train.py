@@ -7,6 +7,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from llmops_assets.programs.runtime.entry import MESSAGES
+from resources.compute.pipes import forward_progress
 from tests.programs.conftest import ENVIRONMENT, Ended, Make, command, run_program
 
 ADAPTER = "adapter_model.safetensors"
@@ -26,7 +28,8 @@ def kill_after_checkpoints(spec: dict[str, Any], output: Path, checkpoints: int)
 
 
 def steps_said(output: Path) -> list[int]:
-    lines = [json.loads(line) for line in (output / "progress.jsonl").read_text().splitlines()]
+    lines: list[dict[str, Any]] = []
+    forward_progress(output, 0, lines.append)
     return [line["step"] for line in lines if line["phase"] == "train"]
 
 
@@ -57,7 +60,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
     half = tmp_path / "resume" / "checkpoint-23"
     half.mkdir()
     (half / "trainer_state.json").write_text("{")
-    (tmp_path / "progress.jsonl").unlink()
+    (tmp_path / MESSAGES).unlink()
 
     again = run_program("train", spec, tmp_path)
 

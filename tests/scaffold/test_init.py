@@ -125,14 +125,15 @@ def test_a_repository_with_commits_and_uncommitted_work_keeps_both(
     assert llmops("check", "--path", folder).exit_code == 0
 
 
-def test_a_base_model_with_a_pickle_beside_its_safetensors_is_refused_before_anything_is_made(
+def test_a_pickle_beside_the_safetensors_of_a_base_model_is_not_copied_and_init_says_so(
     llmops: Llmops, tmp_path: Path, light_base: Path
 ) -> None:
-    """Only the store refused it, after training data was made, and four times over."""
+    """Copied, it was only refused by the store, after training data was made, and four times over."""
     (light_base / "training_args.bin").write_bytes(b"cos\nsystem\n")
     done = llmops("init", tmp_path / "zoo", "--base", light_base)
-    assert done.exit_code == 2 and "training_args.bin is a pickle" in done.stderr and "delete it" in done.stderr
-    assert not (tmp_path / "zoo").exists()
+    assert done.exit_code == 0 and "without training_args.bin: pickles are never loaded" in done.stdout
+    assert not (tmp_path / "zoo/models/base/training_args.bin").exists()
+    assert (light_base / "training_args.bin").exists() and llmops("check", "--path", tmp_path / "zoo").exit_code == 0
 
 
 def test_a_pickle_that_was_put_into_the_base_model_is_told_by_a_check_of_the_folder(
@@ -159,6 +160,17 @@ def test_data_in_a_folder_that_dvc_tracks_need_not_be_pulled_to_be_in_order(
     shutil.rmtree(folder / "data")
     checked = llmops("check", "--path", folder)
     assert checked.exit_code == 0, checked.output
+
+
+def test_a_pointer_that_a_merge_broke_is_told_beside_everything_else(llmops: Llmops, tmp_path: Path) -> None:
+    folder = tmp_path / "zoo"
+    llmops("init", folder)
+    (folder / "data/train.jsonl").unlink()
+    (folder / "data/train.jsonl.dvc").write_text("<<<<<<< HEAD\nouts: [\n=======\n")
+    (folder / "smoke_tests.yaml").unlink()
+    checked = llmops("check", "--path", folder)
+    assert checked.exit_code == 2
+    assert "data/train.jsonl.dvc: not valid YAML" in checked.stderr and "smoke_tests.yaml: no such" in checked.stderr
 
 
 def test_a_second_time_changes_nothing(llmops: Llmops, tmp_path: Path, light_base: Path) -> None:

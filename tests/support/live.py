@@ -1,12 +1,10 @@
 """A home under Dagster's own webserver and daemon, and people who use what it serves: for tests of the real daemon."""
 
-import json
 import os
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,40 +13,36 @@ import dagster as dg
 import psutil
 import pytest
 
-from llmops_assets.config.settings import ComputeSettings, ProjectSource, ServingSettings, Settings, dump_settings
+from llmops_assets.config.settings import ProjectSource, ServingSettings, Settings, dump_settings
 from llmops_assets.delivery.run_tags import REQUEST_TAG
 from llmops_assets.domain.records import Checkpoint
 from llmops_assets.domain.requests import Request
 from resources.assembly import build_clients
+from resources.compute.pipes import forward_progress
 from resources.ledger import Ledger
 from resources.local_services import services
 from resources.run_launching.run_workers import worker_of
 from resources.serving.client import Answer, ask
-from tests.support.projects import Project, free_port
-
-
-def wait_for(what: str, look: Callable[[], Any], seconds: float = 240.0) -> Any:
-    """What `look` yields, as soon as it yields something."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := look():
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"{what} did not happen within {seconds:g} s")
+from tests.support.ports import free_port
+from tests.support.projects import Project
 
 
 class Live:
-    """A home under Dagster's own webserver and daemon."""
+    """A home under Dagster's own webserver and daemon, which watches one project.
 
-    def __init__(self, home: Path, project: Project):
+    Args:
+        settings: others than the defaults of the local profile.
+    """
+
+    def __init__(self, home: Path, project: Project, **settings: Any):
         self.project = project
         self.settings = Settings(
             home=home,
-            projects=(ProjectSource(name="zoo", repository=str(project.remote)),),
-            serving=ServingSettings(port=free_port(), drain=2.0),
-            compute=ComputeSettings(threads=2, checkpoint_every=0.3),
-            poll=1,
+            projects=(ProjectSource(name=project.name, repository=str(project.remote)),),
+            serving=ServingSettings(port=free_port()),
+            **settings,
         )
+        home.mkdir(exist_ok=True)
         (home / "settings.yaml").write_text(dump_settings(self.settings))
         self.env = {**os.environ, "LLMOPS_HOME": str(home), "LLMOPS_SETTINGS": str(home / "settings.yaml"),
                     "DAGSTER_HOME": str(home / "dagster")}  # fmt: skip
@@ -107,7 +101,7 @@ class Live:
         return next((w for run in (self.runs(found[-1]) if found else []) if (w := worker_of(run))), None)
 
     def requests(self, revision: str) -> list[Request]:
-        return [r for r in self.ledger.requests("zoo") if r.revision == revision]
+        return [r for r in self.ledger.requests(self.project.name) if r.revision == revision]
 
     def ended(self, revision: str) -> Request | None:
         """The newest request of a revision, once it is closed and its run is over."""
@@ -123,8 +117,9 @@ class Live:
     def training(self, at_least: int) -> tuple[psutil.Process, Path] | None:
         """The training program and its folder, once it has done so many steps and stored a checkpoint."""
         for folder in (self.settings.home / "jobs").glob("train-*"):
-            file = folder / "progress.jsonl"
-            steps = [json.loads(line).get("step", 0) for line in file.read_text().splitlines()] if file.exists() else []
+            lines: list[dict[str, Any]] = []
+            forward_progress(folder, 0, lines.append)
+            steps = [line.get("step", 0) for line in lines]
             if steps and max(s or 0 for s in steps) >= at_least and (folder / "pid").exists():
                 return psutil.Process(int((folder / "pid").read_text())), folder
         return None

@@ -2,15 +2,16 @@
 
 import json
 import shutil
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
+
+from tests.support.ports import free_port
+from tests.support.waiting import CEILING_S, wait_for
 
 KEY, SECRET = "llmops-test", "not-a-secret-of-anyone"
 
@@ -34,7 +35,7 @@ class Seaweed:
         (folder / "s3.json").write_text(json.dumps({"identities": identities}))
         (folder / "data").mkdir()
         names = ("master", "volume", "filer", "s3")
-        ports = iter(_free_ports(2 * len(names)))
+        ports = iter({free_port() for _ in range(4 * len(names))})  # two of them may be equal
         options = [f"-{name}.port{kind}={next(ports)}" for name in names for kind in ("", ".grpc")]
         self.port = int(next(o for o in options if o.startswith("-s3.port=")).split("=")[1])
         command = [
@@ -59,32 +60,20 @@ class Seaweed:
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
-    def wait(self, seconds: float = 60.0) -> None:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            try:
-                urllib.request.urlopen(self.url, timeout=2)
-                return
-            except urllib.error.HTTPError:
-                return  # it answers: without credentials that is a refusal
-            except OSError:
-                if self.process.poll() is not None:
-                    break
-                time.sleep(0.1)
-        raise AssertionError("SeaweedFS does not answer\n" + self.log.read_text(errors="replace")[-2000:])
+    def wait(self) -> None:
+        wait_for("SeaweedFS", self._answers)
+
+    def _answers(self) -> bool:
+        try:
+            urllib.request.urlopen(self.url, timeout=CEILING_S)
+        except urllib.error.HTTPError:
+            return True  # without credentials that is a refusal
+        except OSError:
+            assert self.process.poll() is None, "SeaweedFS has ended\n" + self.log.read_text(errors="replace")[-2000:]
+            return False
+        return True
 
     def stop(self) -> None:
         """At once: asked politely it waits for half a minute, and its data goes with the test."""
         self.process.kill()
         self.process.wait()
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()

@@ -9,16 +9,12 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from llmops_assets.catalog import METRICS
 from llmops_assets.domain.formatting import duration, figure
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.records import LoadFigures, Metric, Sample
 
 SHOWN = 5
-SCALES = {
-    "perplexity": "1 at best", "bleu": "0 to 100", "rouge1": "0 to 1", "rouge2": "0 to 1", "rougeL": "0 to 1",
-    "toxicity": "0 to 1",
-}  # fmt: skip
-"""Of the metrics that we know; a project's own are its own business."""
 
 
 class Difference(Frozen):
@@ -72,7 +68,7 @@ def write_report(
     html = environment.get_template("report.html.jinja").render(
         title=title,
         what=what,
-        scales=SCALES,
+        scales={m.name: METRICS[m.name].unit for m in metrics if m.name in METRICS},
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         lines=lines,
         others=list(others),
@@ -95,10 +91,14 @@ def _beside(metric: Metric, figures: dict[str, float]) -> tuple[float | None, Di
     return other, Difference(text=f"{sign}{figure(abs(gap))}", better=(gap > 0) == metric.higher_is_better)
 
 
+def _reads_references(metric: Metric) -> bool:
+    return metric.name in METRICS and METRICS[metric.name].reads == "likelihoods"
+
+
 def _groups(samples: Sequence[Sample], metrics: Sequence[Metric]) -> list[dict[str, Any]]:
-    """Best, worst and random rows. Perplexity is not about the model's own answers, so another metric ranks them."""
+    """Best, worst and random rows. A likelihood is not about the model's own answers, so another metric ranks them."""
     rated = [m for m in metrics if all(m.name in s.scores for s in samples)]
-    by = min(rated, key=lambda m: (m.name == "perplexity", m.name != "rougeL"), default=None)
+    by = min(rated, key=lambda m: (_reads_references(m), m.name != "rougeL"), default=None)
     groups: list[dict[str, Any]] = []
     left = list(samples)
     if by is not None:

@@ -1,9 +1,9 @@
 """What each program is told and what it answers: the contract between stages and the processes that work for them.
 
-A program is run as `python -m llmops_assets.programs.NAME --spec SPEC.json --output DIR`. It writes progress lines to
-DIR/progress.jsonl, what is to be kept to DIR/artifact/, and last of all, atomically, DIR/result.json. When its input
-is at fault it writes DIR/error.json ({"message": ..., "where": ...}) and exits with 2. No heavy import belongs here:
-stages build these specs inside the code location.
+A program is run as `python -m llmops_assets.programs.NAME --spec SPEC.json --output DIR`. It reports progress in
+DIR/messages.jsonl as Dagster Pipes messages, writes what is to be kept to DIR/artifact/, and last of all, atomically,
+DIR/result.json. When its input is at fault it writes DIR/error.json ({"message": ..., "where": ...}) and exits with 2.
+No heavy import belongs here: stages build these specs inside the code location.
 """
 
 from typing import Any

@@ -4,7 +4,6 @@ The state is the only source of truth. The supervisor's configuration, the engin
 derived from it and rewritten when they differ. Nothing here starts or queries a process.
 """
 
-import fcntl
 import shutil
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from pydantic import Field, ValidationError
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
 from llmops_assets.machine.files import write_atomically
+from llmops_assets.machine.locks import alone
 from llmops_assets.machine.unix_sockets import NotPrivate, make_socket_folder, socket_folder
 from llmops_assets.programs.runtime.specs import ServeSpec
 from resources.serving.interface import ServingError
@@ -133,6 +133,5 @@ class StateFiles:
     def locked(self) -> Iterator[None]:
         """Holds the lock that serializes all changes across processes and threads. Reading needs no lock."""
         self.create()
-        with (self.folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with alone(self.folder / "lock"):
             yield

@@ -3,6 +3,8 @@
 import json
 import multiprocessing
 import os
+import posixpath
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +13,9 @@ from typing import Any
 import pytest
 
 from resources.artifact_store.store import MANIFEST, ArtifactStore, StoreDenied, StoreError
+from resources.artifact_store.transfer import write_manifest
 from tests.support.seaweed import SECRET, Seaweed
+from tests.support.waiting import CEILING_S
 
 pytest.importorskip("s3fs")
 BUCKET = "llmops-tests"
@@ -107,24 +111,38 @@ def _put(url: str, cache: str, folder: str, answers: Any) -> None:
         answers.put(repr(error))
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from resources.artifact_store.store import ArtifactStore
+
+opened = []
+
+def listen(event, args):
+    if event == "open" and str(args[0]).endswith("shard-11.safetensors"):
+        opened.append(event)
+        if len(opened) == 2:  # the first time it is only hashed
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(listen)
+ArtifactStore(sys.argv[1], Path(sys.argv[2])).put(Path(sys.argv[3]))
+"""
+
+
 def test_an_upload_that_was_cut_goes_on_where_it_stopped(
     store: ArtifactStore,
     folder: Path,
     tmp_path: Path,
     python: Callable[..., Any],
-    until: Callable[[Callable[[], object]], None],
 ) -> None:
-    """SIGKILL once the first file is up: no manifest, so nobody takes half for a whole; the next one sends the rest."""
+    """SIGKILL as its last file is about to go up: no manifest, so nobody takes half for a whole; the next one sends the
+    rest.
+    """
     for number in range(12):
         (folder / f"shard-{number:02}.safetensors").write_bytes(os.urandom(BIG // 2))
-    code = "import sys\nfrom pathlib import Path\nfrom resources.artifact_store.store import ArtifactStore\n"
-    code += "ArtifactStore(sys.argv[1], Path(sys.argv[2])).put(Path(sys.argv[3]))"
-    process = python(code, store.url, str(tmp_path / "c"), str(folder))
+    process = python(KILLED, store.url, str(tmp_path / "c"), str(folder))
+    assert process.wait(CEILING_S) == -signal.SIGKILL
     fs, root = store._open()
-    found: list[str] = []
-    until(lambda: found.extend(fs.find(root)) or found)
-    process.kill()
-    process.wait()
     sent = {path: fs.info(path)["LastModified"] for path in fs.find(root)}
     assert 0 < len(sent) < 16 and not any(path.endswith(MANIFEST) for path in sent)
     artifact = store.put(folder)
@@ -140,7 +158,7 @@ def test_of_two_that_store_the_same_at_once_both_have_it(store: ArtifactStore, f
     ]
     for rival in rivals:
         rival.start()
-    digests = {answers.get(timeout=60) for _ in rivals}
+    digests = {answers.get(timeout=CEILING_S) for _ in rivals}
     for rival in rivals:
         rival.join()
     assert len(digests) == 1
@@ -154,7 +172,7 @@ def test_a_manifest_is_never_written_over(store: ArtifactStore, folder: Path) ->
     fs, _ = store._open()
     manifest = there(store, artifact.digest, MANIFEST)
     before = fs.cat_file(manifest)
-    store._write_manifest(fs, manifest, b"of somebody else")
+    write_manifest(fs, posixpath.dirname(manifest), b"of somebody else")
     assert fs.cat_file(manifest) == before
 
 

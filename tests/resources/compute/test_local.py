@@ -16,12 +16,13 @@ from typing import Any
 import psutil
 import pytest
 
+from llmops_assets.machine.processes import is_alive
+from llmops_assets.programs.runtime.entry import MESSAGES
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import CiResult, CiSpec
 from resources.compute.interface import Finished, Job, ProgramError, hardware_class
 from resources.compute.local import LocalCompute
-
-Until = Callable[[Callable[[], object]], None]
+from tests.support.waiting import CEILING_S, wait_for
 
 TEST = """\
 import json, os, pathlib, time
@@ -84,7 +85,9 @@ SUBMIT = (
 
 
 def alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return is_alive(psutil.Process(pid))
+    return False
 
 
 def program_of(compute: LocalCompute, name: str = "ci-1") -> int:
@@ -92,15 +95,15 @@ def program_of(compute: LocalCompute, name: str = "ci-1") -> int:
 
 
 def test_only_the_work_under_the_given_keys_is_ended(
-    compute: LocalCompute, tree: Tree, pool: ThreadPoolExecutor, until: Until
+    compute: LocalCompute, tree: Tree, pool: ThreadPoolExecutor
 ) -> None:
     """Cancelling one project once ended the programs of all others."""
     running = pool.submit(compute.run, tree.job(name="ci-0123456789ab"))
-    until(lambda: tree.began)
+    wait_for("its tests", lambda: tree.began)
     assert compute.cancel_work(["f" * 64]) == []
     assert compute.cancel_work(["f" * 64, "0123456789abcdef" * 4]) == ["ci-0123456789ab"]
     with pytest.raises(ProgramError):
-        running.result(30)
+        running.result(CEILING_S)
 
 
 # -- how programs end -----------------------------------------------------------------------------------------------
@@ -131,16 +134,14 @@ def test_after_bad_input_was_mended_the_old_complaint_is_not_repeated(compute: L
     assert compute.run(tree.job()).read(CiResult).checks[0].passed
 
 
-def test_a_killed_program_names_the_signal(
-    compute: LocalCompute, tree: Tree, pool: ThreadPoolExecutor, until: Until
-) -> None:
+def test_a_killed_program_names_the_signal(compute: LocalCompute, tree: Tree, pool: ThreadPoolExecutor) -> None:
     running = pool.submit(compute.run, tree.job())
-    until(lambda: tree.began)
+    wait_for("its tests", lambda: tree.began)
     os.kill(program_of(compute), signal.SIGKILL)
     with pytest.raises(
         ProgramError, match=r"ci was killed by SIGKILL \(the kernel's out-of-memory killer uses it too\)"
     ):
-        running.result(30)
+        running.result(CEILING_S)
     for pid in tree.began:  # ci itself had no chance to end its child
         os.kill(pid, signal.SIGKILL)
 
@@ -154,52 +155,99 @@ def test_a_line_of_progress_that_a_kill_cut_short_does_not_stop_the_next_try(com
     """The next one appends to the same file; the torn line in its middle failed every later run."""
     tree.go()
     compute.folder("ci-1").mkdir(parents=True)
-    torn = '{"phase": "ru'
-    (compute.folder("ci-1") / "progress.jsonl").write_text(f'{{"phase": "ruff"}}\n{torn}{torn}\n')
+    message = {"__dagster_pipes_version": "0.1", "method": "report_custom_message"}
+    whole = json.dumps({**message, "params": {"payload": {"phase": "ruff"}}})
+    (compute.folder("ci-1") / MESSAGES).write_text(f"{whole}\n{whole[:60]}{whole[:60]}\n")
     lines: list[dict[str, Any]] = []
     compute.run(tree.job(), lines.append)
     assert [line["phase"] for line in lines] == ["ruff", "pytest"]
+
+
+OWN_PROGRAM = """\
+import argparse, json, pathlib
+from dagster_pipes import open_dagster_pipes
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--spec", type=pathlib.Path)
+parser.add_argument("--output", type=pathlib.Path)
+arguments = parser.parse_args()
+spec = json.loads(arguments.spec.read_text())
+with open_dagster_pipes() as pipes:
+    pipes.report_custom_message({"phase": "train", "step": 1, "total": spec["steps"]})
+    pipes.log.info("half of it is done")
+    pipes.report_asset_materialization(metadata={"loss": 0.5, "card": {"raw_value": "# A card", "type": "md"}})
+    (arguments.output / "result.json").write_text(json.dumps({"steps": spec["steps"]}))
+    while not pathlib.Path(spec["go"]).exists():
+        pass
+"""
+
+
+def test_a_program_of_somebody_else_reports_progress_and_metadata_by_dagster_pipes_also_to_who_adopts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: Callable[..., Any]
+) -> None:
+    """Its module is any that Python finds; it knows Dagster Pipes, and nothing of ours but the two arguments."""
+    (tmp_path / "acme").mkdir()
+    (tmp_path / "acme/__init__.py").touch()
+    (tmp_path / "acme/tune.py").write_text(OWN_PROGRAM)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    compute = LocalCompute(tmp_path / "home")
+    job = Job(name="tune-1", program="acme.tune", spec={"steps": 8, "go": str(tmp_path / "go")}, asset="zoo/checkpoint")
+    submitter = python(SUBMIT, str(tmp_path / "home"), job.model_dump_json())
+    wait_for("its result", lambda: (compute.folder(job.name) / "result.json").exists())
+    submitter.kill()
+    lines: list[dict[str, Any]] = []
+    with ThreadPoolExecutor(1) as pool:
+        adopting = pool.submit(compute.run, job, lines.append)
+        wait_for("its messages", lambda: len(lines) == 2)
+        (tmp_path / "go").touch()
+        done = adopting.result(60)
+    assert lines == [{"phase": "train", "step": 1, "total": 8}, {"message": "half of it is done"}]
+    assert done.adopted and done.result == {"steps": 8}
+    assert done.metadata["loss"]["raw_value"] == 0.5 and done.metadata["card"] == {
+        "raw_value": "# A card",
+        "type": "md",
+    }
 
 
 # -- once ------------------------------------------------------------------------------------------------------------
 
 
 def test_of_two_processes_that_submit_the_same_job_one_runs_it_and_the_other_adopts_it(
-    compute: LocalCompute, tree: Tree, python: Callable[..., Any], until: Until
+    compute: LocalCompute, tree: Tree, python: Callable[..., Any]
 ) -> None:
     home, job = str(compute.jobs.parent), tree.job().model_dump_json()
     processes = [python(SUBMIT, home, job) for _ in range(3)]
-    until(lambda: tree.began)
+    wait_for("its tests", lambda: tree.began)
     tree.go()
-    done = [Finished.model_validate_json(p.communicate(timeout=60)[0]) for p in processes]
+    done = [Finished.model_validate_json(p.communicate(timeout=CEILING_S)[0]) for p in processes]
     assert sorted(d.adopted for d in done) == [False, True, True]
     assert len(tree.began) == 1
     assert len({json.dumps(d.result) for d in done}) == 1
 
 
 def test_a_program_whose_submitter_was_killed_goes_on_and_is_adopted(
-    compute: LocalCompute, tree: Tree, python: Callable[..., Any], pool: ThreadPoolExecutor, until: Until
+    compute: LocalCompute, tree: Tree, python: Callable[..., Any], pool: ThreadPoolExecutor
 ) -> None:
     submitter = python(SUBMIT, str(compute.jobs.parent), tree.job().model_dump_json())
-    until(lambda: tree.began)
+    wait_for("its tests", lambda: tree.began)
     submitter.kill()
     submitter.wait()
     assert alive(program_of(compute)) and alive(tree.began[0])
     adopted = pool.submit(compute.run, tree.job())
     tree.go()
-    done = adopted.result(60)
+    done = adopted.result(CEILING_S)
     assert done.adopted and done.read(CiResult).checks[0].passed and len(tree.began) == 1
 
 
 def test_a_program_that_ended_while_nobody_watched_is_not_run_again(
-    compute: LocalCompute, tree: Tree, python: Callable[..., Any], until: Until
+    compute: LocalCompute, tree: Tree, python: Callable[..., Any]
 ) -> None:
     submitter = python(SUBMIT, str(compute.jobs.parent), tree.job().model_dump_json())
-    until(lambda: tree.began)
+    wait_for("its tests", lambda: tree.began)
     submitter.kill()
     submitter.wait()
     tree.go()
-    until(lambda: not alive(program_of(compute)))
+    wait_for("its end", lambda: not alive(program_of(compute)))
     assert compute.run(tree.job()).adopted and len(tree.began) == 1
 
 
@@ -214,14 +262,12 @@ def test_a_result_stays_until_it_is_cleaned_away(compute: LocalCompute, tree: Tr
     assert not compute.run(tree.job()).adopted and len(tree.began) == 2
 
 
-def test_a_running_job_is_not_cleaned_away(
-    compute: LocalCompute, tree: Tree, pool: ThreadPoolExecutor, until: Until
-) -> None:
+def test_a_running_job_is_not_cleaned_away(compute: LocalCompute, tree: Tree, pool: ThreadPoolExecutor) -> None:
     running = pool.submit(compute.run, tree.job())
-    until(lambda: tree.began)
+    wait_for("its tests", lambda: tree.began)
     compute.clean("ci-1")
     tree.go()
-    assert running.result(60).read(CiResult).checks[0].passed
+    assert running.result(CEILING_S).read(CiResult).checks[0].passed
 
 
 def test_looking_whether_a_job_runs_keeps_nobody_from_submitting_it(
@@ -278,28 +324,28 @@ def test_alone():
 
 
 def test_a_cancelled_job_ends_with_everything_that_it_started(
-    compute: LocalCompute, tree: Tree, pool: ThreadPoolExecutor, until: Until
+    compute: LocalCompute, tree: Tree, pool: ThreadPoolExecutor
 ) -> None:
     running = pool.submit(compute.run, tree.job())
-    until(lambda: tree.began)
+    wait_for("its tests", lambda: tree.began)
     assert compute.cancel("ci-1")
     with pytest.raises(ProgramError):
-        running.result(30)
-    until(lambda: not alive(tree.began[0]))
+        running.result(CEILING_S)
+    wait_for("the end of its tests", lambda: not alive(tree.began[0]))
     assert not compute.cancel("ci-1") and not compute.cancel("never heard of")
 
 
 def test_no_program_is_left_when_all_are_cancelled_also_those_whose_submitter_is_gone(
-    compute: LocalCompute, tree: Tree, python: Callable[..., Any], until: Until
+    compute: LocalCompute, tree: Tree, python: Callable[..., Any]
 ) -> None:
     submitter = python(SUBMIT, str(compute.jobs.parent), tree.job().model_dump_json())
-    until(lambda: tree.began)
+    wait_for("its tests", lambda: tree.began)
     submitter.kill()
     submitter.wait()
     program = program_of(compute)
     assert compute.cancel_all() == ["ci-1"]
     assert not alive(program)
-    until(lambda: not alive(tree.began[0]))
+    wait_for("the end of its tests", lambda: not alive(tree.began[0]))
     assert compute.cancel_all() == []
 
 

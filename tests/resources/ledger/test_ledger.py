@@ -19,6 +19,7 @@ from llmops_assets.domain.rollout import ProbeResult, RolloutPolicy, advance, be
 from resources.ledger import Conflict, Ledger, LedgerError
 from resources.ledger import schema as tables
 from tests.support.records import VALUES, Memory, made_by
+from tests.support.waiting import CEILING_S, wait_for
 
 PROCESSES, ROUNDS = 6, 20
 A, B = "a" * 40, "b" * 40
@@ -37,7 +38,7 @@ def _rival(url: str, who: int, barrier: Barrier, answers: Any) -> None:
     ledger = Ledger(url)
     rounds = [(action, n) for action in (*ALL_WRITE, *ONE_WINS, *ALL_ADOPT) for n in range(ROUNDS)]
     try:
-        barrier.wait(60)
+        barrier.wait(CEILING_S)
         ledger.requests("nobody's")  # opens it
         answers.put([(action, n, _attempt(ledger, action, who, n, barrier)) for action, n in rounds])
     except Exception as error:
@@ -47,7 +48,7 @@ def _rival(url: str, who: int, barrier: Barrier, answers: Any) -> None:
 
 def _attempt(ledger: Ledger, action: str, who: int, number: int, barrier: Barrier) -> str | None:
     project = f"{action} {number}"
-    barrier.wait(60)
+    barrier.wait(CEILING_S)
     try:
         if action == "own request":
             ledger.open_request(f"{project} {who}", A, 1, "nobody is in the way")
@@ -58,17 +59,17 @@ def _attempt(ledger: Ledger, action: str, who: int, number: int, barrier: Barrie
         elif action == "next generation":
             if who == 0:
                 ledger.open_request(project, A, 1, "first")
-            barrier.wait(60)
+            barrier.wait(CEILING_S)
             ledger.next_generation(ledger.requests(project)[-1], 2, "it died")
         elif action == "claim":
             if who == 0:
                 ledger.open_request(project, A, 1, "first")
-            barrier.wait(60)
+            barrier.wait(CEILING_S)
             ledger.claim(ledger.requests(project)[-1], f"run-{who}")
         elif action == "close":
             if who == 0:
                 ledger.open_request(project, A, 1, "first")
-            barrier.wait(60)
+            barrier.wait(CEILING_S)
             return f"{who}" if ledger.close(ledger.requests(project)[-1], "failed", f"by {who}") else None
         elif action == "commit":
             return ledger.commit(
@@ -80,10 +81,10 @@ def _attempt(ledger: Ledger, action: str, who: int, number: int, barrier: Barrie
             state = begin("new", "old", RolloutPolicy())
             if who == 0:
                 ledger.begin_rollout(project, A, state)
-            barrier.wait(60)
+            barrier.wait(CEILING_S)
             found = ledger.rollout(project)
             assert found is not None
-            barrier.wait(60)
+            barrier.wait(CEILING_S)
             ledger.save_rollout(found[0], found[1], state.model_copy(update={"requests": who}))
     except Conflict:
         return None
@@ -112,12 +113,12 @@ def race(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         rival.start()
     answers: dict[tuple[str, int], list[str]] = {}
     for _ in rivals:
-        found = queue.get(timeout=120)
+        found = queue.get(timeout=CEILING_S)
         assert not isinstance(found, str), found
         for action, number, answer in found:
             answers.setdefault((action, number), []).extend([answer] if answer is not None else [])
     for rival in rivals:
-        rival.join(30)
+        rival.join()
     ledger = Ledger(url)
     yield Race(answers, ledger)
     ledger.engine.dispose()
@@ -426,9 +427,7 @@ def test_readers_do_not_wait_for_a_writer(tmp_path: Path) -> None:
     ledger.engine.dispose()
 
 
-def test_what_a_killed_process_had_not_committed_never_happened(
-    tmp_path: Path, python: Callable[..., Any], until: Callable[[Callable[[], object]], None]
-) -> None:
+def test_what_a_killed_process_had_not_committed_never_happened(tmp_path: Path, python: Callable[..., Any]) -> None:
     path, ready = tmp_path / "ledger.sqlite", tmp_path / "ready"
     ledger = Ledger(f"sqlite:///{path}")
     request = opened(ledger)
@@ -441,7 +440,7 @@ def test_what_a_killed_process_had_not_committed_never_happened(
         "    time.sleep(600)\n"
     )
     process = python(code, f"sqlite:///{path}", str(ready))
-    until(ready.exists)
+    wait_for("its change", ready.exists)
     process.kill()
     process.wait()
     assert now(ledger).status == "queued"

@@ -14,6 +14,7 @@ from llmops_assets.domain.requests import ROLLBACK, Request
 from llmops_assets.domain.rollback import Hold, NoTarget
 from resources.ledger import Conflict, Ledger, LedgerError
 from resources.ledger import schema as tables
+from tests.support.waiting import CEILING_S
 
 A, B, C = "a" * 40, "b" * 40, "c" * 40
 ONE, TWO = "1" * 64, "2" * 64
@@ -192,7 +193,7 @@ def test_many_processes_that_open_an_older_ledger_at_once_take_it_over_once(
     as_version_1(ledger_url)
     code = "import sys\nfrom resources.ledger import Ledger\nprint(len(Ledger(sys.argv[1]).holds('zoo')))"
     started = [python(code, ledger_url) for _ in range(4)]
-    assert [(p.communicate(timeout=60)[0].strip(), p.returncode) for p in started] == [("0", 0)] * 4
+    assert [(p.communicate(timeout=CEILING_S)[0].strip(), p.returncode) for p in started] == [("0", 0)] * 4
     ledger = Ledger(ledger_url)
     with ledger.engine.begin() as c:
         assert c.execute(select(tables.schema.c.version)).scalars().all() == [tables.SCHEMA_VERSION]

@@ -17,9 +17,10 @@ from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.config_diff import changes, only_data
 from resources.project_source.dvc import DataNotPushed
 from resources.project_source.errors import SourceError
-from resources.project_source.git_mirror import GitMirror
+from resources.project_source.git_mirror import GitMirror, tree_digest
 from resources.project_source.revisions import ProjectRepository
 from tests.support.projects import Project, rows, write_rows
+from tests.support.waiting import CEILING_S
 
 
 def source_of(project: Project, home: Path, repository: str | None = None) -> ProjectRepository:
@@ -176,7 +177,7 @@ def test_processes_that_fetch_and_export_at_once_do_not_disturb_each_other(
     args = (str(project.remote), str(tmp_path / "mirror.git"), project.head, str(tmp_path / "work" / "x"))
     processes = [python(FETCH, *args) for _ in range(4)]
     for process in processes:
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=CEILING_S)
         assert process.returncode == 0 and Path(out.strip()).is_file()
 
 
@@ -313,6 +314,24 @@ def test_what_the_project_ignores_in_ci_is_its_own_choice(project: Project, sour
     third = shipped(project, source, "Words")
     assert changed_values(source, first, second) == []
     assert changed_values(source, second, third) == ["tree"]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "ignored", "read"),
+    [
+        (["docs/**", "*.md", "LICENSE"], ["docs/a/b.py", "a/b/c.md", "LICENSE"], ["a/docs/b.py", "LICENSE.py", "a.py"]),
+        (["/notes.txt"], ["notes.txt"], ["a/notes.txt"]),
+        (["scratch/"], ["scratch/a.py", "a/scratch/b.py"], ["scratch"]),
+        (["a/*.csv"], ["a/b.csv"], ["a/b/c.csv", "b.csv"]),
+        (["a/**/*.csv"], ["a/b.csv", "a/b/c/d.csv"], ["b.csv"]),
+        (["*.md", "!prompts/*.md"], ["README.md", "a/prompts/b.md"], ["prompts/ask.md"]),
+    ],
+)
+def test_patterns_are_those_of_gitignore(patterns: list[str], ignored: list[str], read: list[str]) -> None:
+    """Only what is read is in the digest that decides whether the checks run again."""
+    for path in [*ignored, *read]:
+        nothing = tree_digest({}, tuple(patterns), frozenset())
+        assert (tree_digest({path: "blob"}, tuple(patterns), frozenset()) == nothing) == (path in ignored), path
 
 
 def test_new_rows_are_a_change_of_data_alone(project: Project, source: ProjectRepository) -> None:

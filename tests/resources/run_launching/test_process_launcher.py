@@ -17,6 +17,7 @@ from dagster._core.launcher.base import WorkerStatus
 from llmops_assets.machine.processes import birth
 from resources.run_launching.process_launcher import ProcessRunLauncher
 from resources.run_launching.run_workers import BIRTH_TAG, PID_TAG, start_detached, worker_of, worker_tags
+from tests.support.waiting import CEILING_S, wait_for
 
 SLEEPER = "import time; time.sleep(600)"
 TELLER = """
@@ -46,14 +47,12 @@ def test_a_dead_worker_is_gone(python: Callable[..., Any]) -> None:
     assert worker_of(run) is None
 
 
-def test_a_worker_that_nobody_reaped_is_gone(
-    python: Callable[..., Any], until: Callable[[Callable[[], object]], None]
-) -> None:
+def test_a_worker_that_nobody_reaped_is_gone(python: Callable[..., Any]) -> None:
     """The daemon is the parent of its workers: until it looks, a dead one is a zombie with a pid."""
     process = python(SLEEPER)
     run = run_with(worker_tags(psutil.Process(process.pid)))
     process.kill()
-    until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE)
+    wait_for("its end", lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE)
     assert worker_of(run) is None
 
 
@@ -102,7 +101,7 @@ def test_the_launcher_tells_a_dead_worker_from_a_living_one_and_from_none(python
 
 
 def test_a_worker_runs_as_if_started_from_here_and_is_nobodys_child(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: Callable[[Callable[[], object]], None]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fork server is as old as the daemon; what a worker sees is what its launcher sees now."""
     (tmp_path / "teller.py").write_text(TELLER)
@@ -112,14 +111,14 @@ def test_a_worker_runs_as_if_started_from_here_and_is_nobodys_child(
         monkeypatch.setenv("SAID", word)
         log = tmp_path / f"{word}.log"
         pid = start_detached("teller", ["api", word], log)
-        until(lambda log=log: "and then it broke" in log.read_text())
+        wait_for("its words", lambda log=log: "and then it broke" in log.read_text())
         assert json.loads(log.read_text().splitlines()[0]) == {
             "pid": pid, "session": pid, "cwd": str(tmp_path), "args": ["api", word], "env": word,
         }  # fmt: skip
         assert pid not in [child.pid for child in psutil.Process().children(recursive=True)]
 
 
-def test_a_worker_outlives_its_launcher(tmp_path: Path, until: Callable[[Callable[[], object]], None]) -> None:
+def test_a_worker_outlives_its_launcher(tmp_path: Path) -> None:
     (tmp_path / "sleeper.py").write_text("print('asleep', flush=True)\n" + SLEEPER)
     code = (
         "import os, signal; from pathlib import Path; from resources.run_launching.run_workers import start_detached\n"
@@ -128,10 +127,10 @@ def test_a_worker_outlives_its_launcher(tmp_path: Path, until: Callable[[Callabl
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[3])])}
-    subprocess.run([sys.executable, "-c", code], env=env, stderr=subprocess.DEVNULL, timeout=60)
+    subprocess.run([sys.executable, "-c", code], env=env, stderr=subprocess.DEVNULL, timeout=CEILING_S)
     worker = psutil.Process(int((tmp_path / "pid").read_text()))
     try:
-        until(lambda: "asleep" in (tmp_path / "log").read_text())
+        wait_for("its word", lambda: "asleep" in (tmp_path / "log").read_text())
         assert worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE
     finally:
         worker.kill()

@@ -1,6 +1,5 @@
 """Real servings in temporary homes: supervisord, Envoy and llama.cpp with a tiny random model."""
 
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +12,9 @@ from llmops_assets.config.settings import ServingSettings
 from llmops_assets.domain.records import Release
 from llmops_assets.programs.runtime.specs import QuantizeSpec
 from resources.serving.local.serving import LocalServing
+from tests.support.ports import free_port
 from tests.support.tiny_model import make_tiny_model
+from tests.support.waiting import CEILING_S
 
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -77,16 +78,6 @@ def processes() -> Callable[[Path], list[psutil.Process]]:
     return processes_of
 
 
-@pytest.fixture(scope="session")
-def free_port() -> Callable[[], int]:
-    def find() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
-
-    return find
-
-
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
     """A home of which no process is left when the test is over, however it ends."""
@@ -97,5 +88,5 @@ def home(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def serving(home: Path, free_port: Callable[[], int]) -> LocalServing:
-    return LocalServing(home, ServingSettings(port=free_port()), start_timeout_s=60)
+def serving(home: Path) -> LocalServing:
+    return LocalServing(home, ServingSettings(port=free_port()), start_timeout_s=CEILING_S)

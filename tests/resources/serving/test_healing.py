@@ -21,6 +21,8 @@ from llmops_assets.config.settings import ServingSettings
 from llmops_assets.domain.records import Release
 from resources.serving.client import Answer, ask, ask_many
 from resources.serving.local.serving import LocalServing, ServingError
+from tests.support.ports import free_port
+from tests.support.waiting import wait_for
 
 MakeRelease = Callable[[str], Release]
 Find = Callable[[Path], list[psutil.Process]]
@@ -38,14 +40,14 @@ def supervisor_pid(home: Path) -> int:
     return int((home / "serving" / "supervisord.pid").read_text())
 
 
-def test_a_killed_engine_answers_again_within_seconds_and_runs_once(
+def test_a_killed_engine_answers_again_by_itself_and_runs_once(
     serving: LocalServing, url: str, home: Path, engines: Find
 ) -> None:
     """The request that meets the dead engine is held by the gateway until it is back, instead of failing."""
     (engine,) = engines(home)
     engine.kill()
-    answer = ask(url, "demo", "Hello", max_tokens=4, timeout=15)
-    assert answer.ok and answer.latency_s < 10
+    answer = ask(url, "demo", "Hello", max_tokens=4)
+    assert answer.ok, answer.error
     (successor,) = engines(home)
     assert successor.pid != engine.pid
     for _ in range(15):
@@ -66,7 +68,7 @@ def test_an_answer_that_a_dying_engine_breaks_off_is_counted_as_broken(
     while not serving.traffic("demo", "production", digest).requests:  # counted when it ends: one is through
         assert request.is_alive()
     engines(home)[0].kill()
-    request.join(60)
+    request.join()
     broken = [a for a in answers if a.broken]
     assert broken and all((a.ok, a.status) == (False, 200) for a in broken)
     assert serving.traffic("demo", "production", digest).broken >= len(broken)
@@ -74,9 +76,7 @@ def test_an_answer_that_a_dying_engine_breaks_off_is_counted_as_broken(
 
 def test_a_killed_gateway_comes_back(url: str, home: Path, processes: Find) -> None:
     next(p for p in processes(home) if p.name() == "envoy").kill()
-    deadline = time.monotonic() + 15
-    while not (answer := ask(url, "demo", "Hello", max_tokens=4)).ok:
-        assert time.monotonic() < deadline, answer.error
+    wait_for("an answer", lambda: ask(url, "demo", "Hello", max_tokens=4).ok)
     assert len([p for p in processes(home) if p.name() == "envoy"]) == 1
 
 
@@ -89,7 +89,7 @@ def test_a_killed_supervisor_leaves_nothing_that_then_runs_twice(
     assert "supervisor" in serving.ensure_running()
     assert len(engines(home)) == 1
     assert len(processes(home)) == 3, "supervisor, gateway, engine"
-    assert ask(url, "demo", "Hello", max_tokens=4, timeout=15).ok
+    assert ask(url, "demo", "Hello", max_tokens=4).ok
     assert [e.status for e in serving.endpoints()] == ["serving"]
 
 
@@ -101,7 +101,7 @@ def test_the_same_endpoints_are_back_after_everything_died_at_once(
         process.kill()
     assert {e.status for e in serving.endpoints()} == {"down"}
     serving.ensure_running()
-    assert ask(url, "demo", "Hello", max_tokens=4, timeout=15).ok
+    assert ask(url, "demo", "Hello", max_tokens=4).ok
     assert serving.endpoints() == before
 
 
@@ -112,17 +112,16 @@ def test_an_engine_whose_port_was_taken_meanwhile_comes_back_on_another(
     port = json.loads((home / "serving" / "state.json").read_text())["replicas"][0]["spec"]["port"]
     squatter = subprocess.Popen([sys.executable, "-m", "http.server", "-b", "127.0.0.1", str(port)])
     try:
-        while not psutil.Process(squatter.pid).net_connections("tcp"):
-            time.sleep(0.05)
+        wait_for("its listening", lambda: psutil.Process(squatter.pid).net_connections("tcp"))
         serving.ensure_running()
-        assert ask(url, "demo", "Hello", max_tokens=4, timeout=15).ok
+        assert ask(url, "demo", "Hello", max_tokens=4).ok
     finally:
         squatter.kill()
         squatter.wait()
 
 
 def test_another_port_in_the_settings_moves_the_gateway_and_no_engine(
-    serving: LocalServing, url: str, home: Path, engines: Find, free_port: Callable[[], int]
+    serving: LocalServing, url: str, home: Path, engines: Find
 ) -> None:
     before = [p.pid for p in engines(home)]
     moved = LocalServing(home, ServingSettings(port=free_port()))

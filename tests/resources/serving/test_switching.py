@@ -16,6 +16,7 @@ import pytest
 from llmops_assets.domain.records import Release
 from resources.serving.client import Answer, ask, ask_many
 from resources.serving.local.serving import RELEASE_HEADER, LocalServing, ServingError
+from tests.support.waiting import CEILING_S
 
 pytestmark = pytest.mark.usefixtures("home")
 MakeRelease = Callable[[str], Release]
@@ -95,24 +96,22 @@ def test_no_stream_breaks_while_releases_are_switched_and_retired(
     for thread in users:
         thread.start()
     first, second = two
-    deadline = time.monotonic() + 60
     try:
-        while len(answers) < 300 and time.monotonic() < deadline:
+        while len(answers) < 200:
             for weights in ({first: 0.9, second: 0.1}, {first: 0.5, second: 0.5}, {second: 1.0}):
                 serving.route("demo", "production", weights)
                 time.sleep(0.1)
-            serving.retire("demo", "production", first, drain_s=20)
+            serving.retire("demo", "production", first, drain_s=CEILING_S)
             assert serving.deployed("demo", "production") == (second,)
             serving.deploy("demo", "production", release("first"), model_file)
             serving.route("demo", "production", {first: 1.0})
-            serving.retire("demo", "production", second, drain_s=20)
+            serving.retire("demo", "production", second, drain_s=CEILING_S)
             serving.deploy("demo", "production", release("second"), model_file)
     finally:
         over.set()
         for thread in users:
             thread.join()
     assert [a for a in answers if not a.ok] == []
-    assert len(answers) >= 200
     assert {a.release for a in answers} == {first, second}
 
 
@@ -124,12 +123,12 @@ def test_a_retiring_release_finishes_its_answers_first(serving: LocalServing, tw
     request.start()
     while not serving.traffic("demo", "production", second).active:
         assert request.is_alive()
-    serving.retire("demo", "production", second, drain_s=30)
-    request.join(30)
+    serving.retire("demo", "production", second, drain_s=CEILING_S)
+    request.join()
     assert [a.broken for a in answers] == [False] * 4
     assert serving.deployed("demo", "production") == (first,)
     assert ask(url, "demo", "Hello", headers=headers).status == 404
-    serving.retire("demo", "production", second, drain_s=30)
+    serving.retire("demo", "production", second, drain_s=CEILING_S)
 
 
 def test_a_release_with_traffic_is_not_retired(serving: LocalServing, two: tuple[str, str]) -> None:

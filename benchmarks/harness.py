@@ -52,7 +52,7 @@ class Benchmark:
     name: str
     unit: str
     against: str
-    """The baseline, in words."""
+    """What the baseline is, as text."""
     goals: tuple[Goal, ...]
     measure: Callable[[Place], Measured]
 

@@ -26,9 +26,6 @@ DEFAULT_TESTS = (SmokeTest(name="answers", input="Hello"),)
 """Used if a project has no smoke tests: an endpoint that cannot answer at all is never released."""
 
 
-# -- smoke tests ----------------------------------------------------------------------------------------------------
-
-
 def make(run: StageExecution) -> SmokeTestReport:
     release = release_now(run)
     tests = [SmokeTest.model_validate(t) for t in run.at.smoke_tests] or list(DEFAULT_TESTS)
@@ -59,6 +56,3 @@ def build(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
         kinds={"openai"},
         checks={"answers": verdict},
     )
-
-
-# -- health ---------------------------------------------------------------------------------------------------------

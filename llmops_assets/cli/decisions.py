@@ -60,7 +60,7 @@ def approve(
     with answers():
         here, done = _decide(project, "approved", release, reason)
         ask, name = done.decision.ask, here.project.name
-        instead = f"instead of {short(ask.replaces)}" if ask.replaces else "as the first one"
+        instead = f"instead of {short(ask.replaces)}" if ask.replaces else "as the first release"
         out.print(
             f"{short(ask.release)} of {short(done.decision.revision)} is approved {instead} by {done.decision.by}"
         )

@@ -76,7 +76,7 @@ def evaluate_current_approval(source: ProjectRepository, ledger: Ledger, revisio
 
 def call_for(ask: Ask, found: Waiting) -> str:
     """The message of a release that waits for approval."""
-    instead = f"instead of {short(ask.replaces)}" if ask.replaces else "as the first one"
+    instead = f"instead of {short(ask.replaces)}" if ask.replaces else "as the first release"
     said = "; ".join(found.reasons)
     return (
         f"waiting for approval: llmops approve {ask.project} --release {short(ask.release)} --reason … (or reject), or "

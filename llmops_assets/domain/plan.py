@@ -64,7 +64,7 @@ def make_plan(
     held: Mapping[str, str] | None = None,
     lost: Mapping[str, str] | None = None,
 ) -> Plan:
-    """Walks the chain once.
+    """Plans a revision, in one pass over the chain.
 
     Args:
         head: the revision to plan; its `outputs` are ignored, since `find` looks them up.

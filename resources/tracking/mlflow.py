@@ -15,7 +15,7 @@ OF_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 
 
 class Tracking:
-    """A thin typed client. Constructing it does no I/O."""
+    """A thin typed client of MLflow's runs. The constructor does no I/O."""
 
     def __init__(self, uri: str, ui: Callable[[], str | None] = lambda: None):
         """`ui` returns the address of MLflow's UI, if there is one; it is called for each link."""
@@ -65,7 +65,7 @@ class Tracking:
         return run_id
 
     def log(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
-        """Metrics of one training step."""
+        """Logs the metrics of one training step."""
         import time
 
         from mlflow.entities import Metric

@@ -31,7 +31,7 @@ demo: setup ## seven pushes, each becoming what it should: about 15 minutes
 down: setup ## end everything that the demo left running
 	$(BIN)/llmops down
 
-# A file's tests stay in one process, for a story is told in order; and the long files, of the chain, come first.
+# A file's tests stay in one process, for a story is told in order; and the long files, of the chain, come early.
 # Three processes keep two cores busy, for many tests wait for programs; `-n auto` counts physical cores, perhaps one.
 test: setup ## all tests: real Git, DVC, MLflow, Envoy and llama.cpp
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder

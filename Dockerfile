@@ -1,10 +1,10 @@
-# The code location: gRPC server, run pods and program pods use this one image.
+# The code location: gRPC server, run pods and step pods all use this image.
 #
 #     docker build --build-arg REVISION=$(git rev-parse HEAD) -t llmops-assets .
 #     docker run --init -p 4000:4000 -e LLMOPS_SETTINGS=/settings.yaml -v ./settings.yaml:/settings.yaml:ro llmops-assets
 #
 # A private package index with credentials: --secret id=pip-conf,src=$HOME/.config/pip/pip.conf (never in a layer).
-# GPU nodes: --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130. An empty TORCH_INDEX takes pip's own index.
+# GPU nodes: --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130. An empty TORCH_INDEX uses pip's own index.
 ARG PYTHON_IMAGE=python:3.11-slim
 
 FROM ${PYTHON_IMAGE} AS build
@@ -15,7 +15,7 @@ WORKDIR /src
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
 
-# Third parties first, against empty packages: an edit of the code then leaves these layers, of some GB, as they are.
+# Dependencies first, with empty packages: code edits then keep these layers of several GB cached.
 COPY pyproject.toml constraints.txt LICENSE ./
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip-conf,target=/etc/pip.conf \
     pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} --constraint constraints.txt torch
@@ -39,7 +39,7 @@ LABEL org.opencontainers.image.title="llmops-assets" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 
-# git fetches the projects, also over ssh; llama.cpp wants libgomp. Debian drops old versions from its mirrors, so a pin would break the build.
+# git fetches the projects, also over ssh; llama.cpp needs libgomp. Debian drops old versions from its mirrors, so a pin would break the build.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates git libgomp1 openssh-client \
@@ -56,10 +56,10 @@ ENV PATH=/opt/venv/bin:$PATH \
     DVC_NO_ANALYTICS=1 \
     HF_HUB_DISABLE_TELEMETRY=1
 WORKDIR /var/lib/llmops
-# A number, since Kubernetes cannot tell from a name that it is not root.
+# Numeric, because Kubernetes cannot verify that a user name is not root.
 USER 10001:10001
 EXPOSE 4000
 HEALTHCHECK --interval=30s --timeout=15s --start-period=60s --retries=3 \
     CMD ["dagster", "api", "grpc-health-check", "-p", "4000"]
-# No entrypoint: Dagster's launchers give run and step pods a command of their own.
+# No entrypoint: Dagster's launchers set the command of run and step pods.
 CMD ["dagster", "code-server", "start", "-h", "0.0.0.0", "-p", "4000", "-m", "llmops_assets.definitions"]

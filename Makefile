@@ -1,14 +1,14 @@
-# Everything runs from a virtual environment of the project's own, made on first use.
+# Everything runs from the project's own virtual environment, created on first use.
 export LLMOPS_HOME ?= $(CURDIR)/.llmops
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-# uv does not read pip's settings; where a pip of this machine is told of local wheels, uv is told of them too.
+# uv does not read pip's settings; if pip is configured with a folder of local wheels, pass it to uv too.
 # UV_TORCH_BACKEND=cpu make setup saves several GB of CUDA on machines without a GPU.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
-# Compiled modules are kept, whatever the shell says: demo and tests start hundreds of interpreters.
+# Always keep compiled modules: demo and tests start hundreds of interpreters.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo down test lint bench clean help
@@ -25,14 +25,14 @@ $(STAMP): pyproject.toml constraints.txt
 
 setup: $(STAMP) ## install everything into .venv
 
-demo: setup ## seven pushes, each becoming what it should: about 15 minutes
+demo: setup ## seven pushes through the whole chain: about 15 minutes
 	$(BIN)/llmops demo
 
-down: setup ## end everything that the demo left running
+down: setup ## stop everything that the demo left running
 	$(BIN)/llmops down
 
-# A file's tests stay in one process, for a story is told in order; and the long files, of the chain, come early.
-# Three processes keep two cores busy, for many tests wait for programs; `-n auto` counts physical cores, perhaps one.
+# A file's tests stay in one process, because some run in order; the long files, tests/chain, come first.
+# Three processes keep two cores busy, because many tests wait for programs; `-n auto` counts physical cores, perhaps one.
 test: setup ## all tests: real Git, DVC, MLflow, Envoy and llama.cpp
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
@@ -41,7 +41,7 @@ lint: setup ## ruff, mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup ## how fast it is, against baselines measured beside it: benchmarks/results.json; one alone: NAME=noop_plan
+bench: setup ## performance against baselines measured in the same run: benchmarks/results.json; one only: NAME=noop_plan
 	$(BIN)/python -m benchmarks $(NAME)
 
 clean: down ## remove the environment and all local state

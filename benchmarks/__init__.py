@@ -1,1 +1,1 @@
-"""How fast the project is, each figure against a named baseline that is measured in the same run."""
+"""Performance benchmarks: each figure is compared with a named baseline measured in the same run."""

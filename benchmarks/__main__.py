@@ -1,8 +1,8 @@
 """python -m benchmarks [NAME ...] [--quick] [--output FILE]
 
-Measures all benchmarks or the named ones, says a line per figure and writes benchmarks/results.json: a list of
-{name, value, unit, baseline, ratio}. Exit code 0: every one was measured, whether or not its goal was met; 1: one
-could not be; 2: bad use.
+Runs all benchmarks or the named ones, prints a line per figure and writes benchmarks/results.json: a list of
+{name, value, unit, baseline, ratio}. Exit codes: 0, all were measured, whether or not their goals were met; 1, at least
+one could not be measured; 2, bad usage.
 """
 
 import argparse
@@ -17,12 +17,13 @@ from pathlib import Path
 from benchmarks.harness import Benchmark, run_all, write_results
 from benchmarks.place import Place
 
-# The quick ones first; the last three share a home under the real daemon.
+# Quick ones first; the last three share a home with a real daemon.
 NAMES = (
     "location_load",
     "noop_plan",
     "store_write",
     "store_read_verified",
+    "program_startup",
     "gateway_throughput",
     "train_tokens_per_s",
     "chain_overhead",
@@ -33,25 +34,27 @@ RESULTS = Path(__file__).parent / "results.json"
 
 
 def load(name: str) -> Benchmark:
-    """The benchmark of the module of that name; imported only when it is wanted, for some are heavy."""
+    """Imports and returns the benchmark of that name; imported on demand, because some are heavy."""
     found = importlib.import_module(f"benchmarks.{name}").BENCHMARK
     assert isinstance(found, Benchmark) and found.name == name
     return found
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="How fast the project is.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(NAMES)}; all if left out")
-    parser.add_argument("--quick", action="store_true", help="small inputs: shows that they run; no figures to report")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="where the results are written")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Runs the performance benchmarks.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"benchmarks to run: {', '.join(NAMES)}; default: all")
+    parser.add_argument(
+        "--quick", action="store_true", help="small inputs: checks that they run; do not report the figures"
+    )
+    parser.add_argument("--output", type=Path, default=RESULTS, help="results file")
     arguments = parser.parse_args()
     if unknown := [n for n in arguments.names if n not in NAMES]:
         parser.error(f"no such benchmark: {', '.join(unknown)} (known: {', '.join(NAMES)})")
     say = partial(print, file=sys.stdout, flush=True)
     say(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}{'; quick: no figures to report' * arguments.quick}")
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each interpreter compiles the project anew, as none need
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that daemon and endpoints end with it
-    with redirect_stdout(sys.stderr), Place(arguments.quick) as place:  # what DVC and others say is no figure
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every interpreter recompiles the project
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that daemon and endpoints stop with it
+    with redirect_stdout(sys.stderr), Place(arguments.quick) as place:  # keep the output of DVC and others off stdout
         wanted = [load(name) for name in NAMES if not arguments.names or name in arguments.names]
         figures, failed = run_all(wanted, place, say)
     write_results(figures, arguments.output)

@@ -1,9 +1,8 @@
 """python -m benchmarks.bare_trainer --side ours|bare --spec SPEC.json --output DIR
 
-One training, in a process of its own, timed from rows that are tokens to the last step: `ours` by the train program's
-own steps (progress lines, resumable checkpoints, whatever `programs.fitting` does), `bare` by a transformers.Trainer
-with the same settings and nothing else. Prints {"tokens", "seconds"}. What is made of them stands in
-train_tokens_per_s.
+Times one training in its own process, from tokenized rows to the last step: `ours` with the train program's own steps
+(progress lines, resumable checkpoints, everything in `programs.training.trainer`), `bare` with a transformers.Trainer
+with the same settings and nothing else. Prints {"tokens", "seconds"}; train_tokens_per_s compares them.
 """
 
 import argparse
@@ -15,14 +14,14 @@ from typing import Any
 
 from llmops_assets.programs.data.encoding import Encoded, Encoder
 from llmops_assets.programs.data.rows import load_split
-from llmops_assets.programs.models.loading import device, load_model, load_tokenizer, prepare_torch, seed_everything
+from llmops_assets.programs.models.loading import device, load_tokenizer, load_weights, prepare_torch, seed_everything
 from llmops_assets.programs.runtime.entry import ProgramRun, prepare_environment
 from llmops_assets.programs.runtime.specs import TrainSpec
-from llmops_assets.programs.training.methods.lora import with_lora
-from llmops_assets.programs.training.trainer import Collator, fit
+from llmops_assets.programs.training.methods.lora import Lora
+from llmops_assets.programs.training.trainer import collator, fit
 
 
-def bare(model: Any, rows: list[Encoded], pad: int, spec: TrainSpec, job: ProgramRun) -> None:
+def bare(model: Any, rows: list[Encoded], tokenizer: Any, spec: TrainSpec, job: ProgramRun) -> None:
     from transformers import PrinterCallback, Trainer, TrainingArguments
 
     total = spec.max_steps or math.ceil(len(rows) / spec.batch_size * spec.epochs)
@@ -49,7 +48,7 @@ def bare(model: Any, rows: list[Encoded], pad: int, spec: TrainSpec, job: Progra
             dataloader_pin_memory=device() == "cuda",
         ),
         train_dataset=[{"input_ids": r.ids, "labels": r.labels} for r in rows],
-        data_collator=Collator(pad),
+        data_collator=collator(tokenizer),
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train()
@@ -73,12 +72,13 @@ def main() -> None:
     rows = [encoder.row(r, spec.max_length) for r in load_split(Path(spec.data), "train")]
     seed_everything(spec.seed)
     on_gpu = device() == "cuda"
-    model = with_lora(load_model("none", Path(spec.base), None, torch.bfloat16 if on_gpu else torch.float32), spec)
+    base = load_weights(Path(spec.base), "the base model", torch.bfloat16 if on_gpu else torch.float32)
+    model = Lora().prepare(base, spec)
     work = {"ours": fit, "bare": bare}[arguments.side]
     began = time.perf_counter()
-    work(model, rows, tokenizer.pad_token_id, spec, job)
+    work(model, rows, tokenizer, spec, job)
     seconds = time.perf_counter() - began
-    # One epoch sees each row once, whichever side it is: what was trained on is the same by construction.
+    # One epoch sees each row once on either side, so both train on the same tokens by construction.
     print(json.dumps({"tokens": sum(len(r.ids) for r in rows), "seconds": seconds}))
 
 

@@ -1,7 +1,6 @@
-"""chain_overhead: wall time of a full run, from its start to its end, holds excluded, over the seconds of its programs.
+"""chain_overhead: wall time of a full run, excluding holds, over the seconds of its programs.
 
-The project is tiny, so everything that is not a program weighs as much as it ever can: the more a project trains, the
-smaller the ratio.
+The project is tiny, so the overhead is at its maximum: the more a project trains, the smaller the ratio.
 """
 
 from benchmarks.harness import Benchmark, Goal, Measured, Unmeasured
@@ -18,7 +17,7 @@ def measure(place: Place) -> Measured:
     here = watched(place)
     run, records = here.first.run, here.records(here.first)
     if lacking := FULL - set(records):
-        raise Unmeasured(f"it was no full run: {', '.join(sorted(lacking))} was not computed by it")
+        raise Unmeasured(f"not a full run: it did not compute {', '.join(sorted(lacking))}")
     assert run.start_time is not None and run.end_time is not None
     config: ProjectConfig = ProjectRepository(here.settings.projects[0], here.settings).at(here.first.revision).config
     holds = sum(step.hold for step in config.deployment.rollout.steps)
@@ -28,7 +27,7 @@ def measure(place: Place) -> Measured:
 
 
 def _beyond_programs(here: Timed, delivered: Delivered, wall: float) -> str:
-    """What each stage took beside its program, most first."""
+    """Seconds that each stage took in addition to its program, largest first."""
     records = here.records(delivered)
     beside, steps = {}, 0.0
     for step in here.instance.get_run_step_stats(delivered.run.dagster_run.run_id):
@@ -39,7 +38,7 @@ def _beyond_programs(here: Timed, delivered: Delivered, wall: float) -> str:
         program = records[stage].made_by.program_seconds if stage in records else 0.0
         beside[stage] = step.end_time - step.start_time - program
     told = [f"{stage} {seconds:.1f} s" for stage, seconds in sorted(beside.items(), key=lambda b: -b[1])]
-    return f"beside the programs: {', '.join(told)}; between the stages {wall - steps:.1f} s (holds taken off here)"
+    return f"outside programs: {', '.join(told)}; between stages {wall - steps:.1f} s (holds excluded)"
 
 
 BENCHMARK = Benchmark(

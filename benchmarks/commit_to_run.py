@@ -1,9 +1,9 @@
-"""commit_to_run: from just before a commit is pushed until Dagster says that its run has started, median of ten.
+"""commit_to_run: from just before a commit is pushed until its run has started in Dagster, median of ten.
 
-Dagster's daemon looks at sensors every 5 s. A push that follows the end of the run before it would meet that loop at
-one and the same point each time, so the pushes are spread evenly over it, as people's are.
+Dagster's daemon evaluates sensors every 5 s. A push right after the previous run's end would always hit the same point
+of that loop, so the pushes are spread evenly over it, like real pushes.
 
-The baseline is what no run is spared: its worker, a fresh interpreter that loads the location.
+The baseline is the unavoidable part of every run: its worker, a fresh interpreter that loads the location.
 """
 
 import statistics
@@ -25,7 +25,7 @@ def measure(place: Place) -> Measured:
     workers: list[float] = []
     pushes = 2 if place.quick else 10
     for number in range(pushes):
-        # ci_report alone reads it, so that each run is over soon; how it is started is the same for every run.
+        # Only ci_report reads it, so that each run ends quickly; every run starts the same way.
         here.project.write("tests/test_nothing_is_broken.py", f"def test_{number}():\n    assert str({number})\n")
         here.project.commit(f"Test {number}")
         time.sleep(number * LOOP_S / pushes)
@@ -33,10 +33,10 @@ def measure(place: Place) -> Measured:
         workers.append(seconds_of(lambda: command([sys.executable, "-c", LOAD], here.env)))
     started = [d.run.start_time - d.pushed for d in delivered if d.run.start_time is not None]
     if len(started) < len(delivered):
-        raise Unmeasured(f"{len(delivered) - len(started)} runs have no start")
+        raise Unmeasured(f"{len(delivered) - len(started)} runs have no start time")
     parts = {
-        "until a sensor asked for it": [d.run.create_timestamp.timestamp() - d.pushed for d in delivered],
-        "until its worker was started": [_worker(here, d) - d.run.create_timestamp.timestamp() for d in delivered],
+        "until a sensor requested it": [d.run.create_timestamp.timestamp() - d.pushed for d in delivered],
+        "until its worker started": [_worker(here, d) - d.run.create_timestamp.timestamp() for d in delivered],
         "the worker itself": [(d.run.start_time or 0.0) - _worker(here, d) for d in delivered],
     }
     told = ", ".join(f"{part} {statistics.median(seconds):.1f} s" for part, seconds in parts.items())
@@ -45,14 +45,14 @@ def measure(place: Place) -> Measured:
 
 
 def _worker(here: Timed, delivered: Delivered) -> float:
-    """When the run's worker was started: seconds since the epoch."""
+    """When the run's worker was started, in seconds since the epoch."""
     return float(delivered.run.dagster_run.tags[STARTED_TAG])
 
 
 BENCHMARK = Benchmark(
     name="commit_to_run",
     unit="s",
-    against="a fresh interpreter that loads the location, as each run's worker does",
+    against="a fresh interpreter that loads the location, like each run's worker",
     goals=(Goal("value", "at most", 5.0),),
     measure=measure,
 )

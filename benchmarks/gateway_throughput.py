@@ -1,19 +1,20 @@
-"""gateway_throughput: tokens per second of 8 clients through Envoy, over the same engine asked directly.
+"""gateway_throughput: tokens per second of 8 clients through Envoy, over the same engine without it.
 
-The model has random weights in SmolLM2-135M's shape, so that the engine is as busy as it is in the demo: with a model
-of a few million parameters the clients would be measured. Every answer is streamed, and the same questions are asked
-either way; answers that break leave no figure.
+The model has random weights and SmolLM2-135M's shape, so that the engine is as busy as in the demo: with a few million
+parameters this would measure the clients. Every answer is streamed, and both sides get the same requests; a broken
+stream fails the benchmark.
 """
 
 import sys
 from pathlib import Path
+
+from llmops_assets.programs.engines.client import Engine
 
 from benchmarks.harness import Benchmark, Goal, Measured, Unmeasured, command, interleaved
 from benchmarks.inputs import random_model
 from benchmarks.place import Place
 from llmops_assets.config.settings import ServingSettings
 from llmops_assets.domain.records import Release
-from llmops_assets.programs.engines.client import Engine
 from llmops_assets.programs.evaluation.load_test import put_under_load
 from llmops_assets.programs.runtime.specs import QuantizeSpec
 from resources.serving.local.serving import LocalServing
@@ -65,7 +66,7 @@ def _tokens_per_s(engine: Engine, requests: int) -> float:
 
 
 def _model(place: Place) -> Path:
-    """As GGUF, by the project's own program."""
+    """A random model, converted to GGUF by the project's own program."""
     folder = place.folder("model")
     model = random_model(folder / "base", **({} if place.quick else SHAPE))
     spec = QuantizeSpec(method="none", base=str(model), checkpoint=str(model))

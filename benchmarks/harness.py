@@ -1,7 +1,7 @@
-"""What every benchmark shares: figures, goals, and how they are shown. What is measured belongs in the other modules.
+"""What all benchmarks share: figures, goals, output and ways to measure. The benchmarks are in the other modules.
 
-A figure exists only if it was measured: a benchmark that fails, or whose baseline is not a number above zero, leaves
-a reason and no figure.
+A figure exists only if it was measured: a benchmark that fails, or whose baseline is not a positive number, reports a
+reason and no figure.
 """
 
 import json
@@ -20,14 +20,14 @@ from benchmarks.place import Place
 
 
 class Unmeasured(Exception):
-    """The benchmark could not be run, or what it saw is not what it claims to measure; the message says why."""
+    """The benchmark could not run, or did not measure what it claims to; the message says why."""
 
 
 class Measured(NamedTuple):
     value: float
     baseline: float
     detail: str = ""
-    """Where the time went: shown when a goal is missed."""
+    """Where the time went; shown if a goal is missed."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One figure."""
+    """How to measure one figure."""
 
     name: str
     unit: str
@@ -64,7 +64,7 @@ class Figure:
     baseline: float
     detail: str
     load: float
-    """One-minute load average of the machine when it was measured: on a busy one a missed goal may be the machine's."""
+    """One-minute load average at the time of measurement: on a busy machine a goal may be missed for that reason."""
 
     @property
     def ratio(self) -> float:
@@ -93,25 +93,25 @@ def take(benchmark: Benchmark, place: Place) -> Figure:
     """Measures one benchmark.
 
     Raises:
-        Unmeasured: what came out is no figure.
+        Unmeasured: the value or baseline is not a positive number.
     """
     value, baseline, detail = benchmark.measure(place)
     for what, seen in (("value", value), ("baseline", baseline)):
         if not (math.isfinite(seen) and seen > 0):
-            raise Unmeasured(f"its {what} came out as {seen:g}, which measures nothing")
+            raise Unmeasured(f"its {what} is {seen:g}, not a positive number")
     return Figure(benchmark, value, baseline, detail, os.getloadavg()[0])
 
 
 def run_all(
     benchmarks: Iterable[Benchmark], place: Place, say: Callable[[str], None]
 ) -> tuple[list[Figure], list[str]]:
-    """Figures, and the names of the benchmarks that could not be measured. A line is said for each at once."""
+    """Figures, and the names of the benchmarks that failed. Prints a line as soon as each benchmark ends."""
     figures, failed = [], []
     for benchmark in benchmarks:
         try:
             figures.append(take(benchmark, place))
             say(figures[-1].line())
-        except Exception as error:  # one that cannot run must not take the others along; it is said and counted
+        except Exception as error:  # one failure must not stop the others; it is reported and counted
             failed.append(benchmark.name)
             if not isinstance(error, Unmeasured):
                 traceback.print_exc()
@@ -134,21 +134,21 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 
 def interleaved(value: Callable[[], float], baseline: Callable[[], float], times: int) -> Measured:
-    """Medians of both, taken in turn, so that whatever else the machine does falls on both alike."""
+    """Medians of both, measured alternately, so that other load on the machine affects both equally."""
     pairs = [(value(), baseline()) for _ in range(times)]
     return Measured(statistics.median(p[0] for p in pairs), statistics.median(p[1] for p in pairs))
 
 
 def command(words: Sequence[str], environment: Mapping[str, str] | None = None, cwd: Path | None = None) -> str:
-    """Runs a command to its end; its output.
+    """Runs a command and returns its output.
 
     Raises:
-        Unmeasured: it failed; with the end of what it said.
+        Unmeasured: it failed; the message has the end of its stderr.
     """
     done = subprocess.run(
         words, env={**os.environ, **(environment or {})}, cwd=cwd, stdin=subprocess.DEVNULL,
         capture_output=True, text=True,
     )  # fmt: skip
     if done.returncode:
-        raise Unmeasured(f"{' '.join(words)} ended with {done.returncode}: {done.stderr.strip()[-600:]}")
+        raise Unmeasured(f"{' '.join(words)} failed with exit code {done.returncode}: {done.stderr.strip()[-600:]}")
     return done.stdout

@@ -1,4 +1,4 @@
-"""What benchmarks are fed: big files, random models, and `cp` then `sha256sum` as anyone would move the files."""
+"""Benchmark inputs: large files, random models, and the baseline that copies files with `cp` and `sha256sum`."""
 
 import os
 import shutil
@@ -14,14 +14,14 @@ CHUNK = 1 << 20
 
 
 def big_folder(place: Place) -> Path:
-    """1 GB of random bytes in 4 files, made once per run.
+    """A folder with 1 GB of random bytes in 4 files, created once per run.
 
     Raises:
-        Unmeasured: the disk has no room for it and its copies.
+        Unmeasured: the disk has too little space for it and its copies.
     """
     size = QUICK_SIZE if place.quick else SIZE
     if shutil.disk_usage(place.root).free < 5 * size:
-        raise Unmeasured(f"{place.root} has less than {5 * size / 1e9:.1f} GB free; TMPDIR names another disk")
+        raise Unmeasured(f"{place.root} has less than {5 * size / 1e9:.1f} GB free; set TMPDIR to another disk")
 
     def make() -> Path:
         folder = place.folder("files")
@@ -36,12 +36,12 @@ def big_folder(place: Place) -> Path:
 
 
 def random_model(folder: Path, hidden: int = 32, layers: int = 2) -> Path:
-    """A Llama that knows nothing, with SmolLM2's tokenizer."""
+    """A Llama with random weights and SmolLM2's tokenizer."""
     return make_tiny_model(folder, hidden=hidden, layers=layers)
 
 
 def settle() -> None:
-    """Lets the disk finish what was written before, so that it is not paid for by whoever is measured next."""
+    """Flushes earlier writes to disk, so that the next measurement does not include them."""
     os.sync()
 
 

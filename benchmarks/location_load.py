@@ -1,4 +1,4 @@
-"""location_load: the code location, as Dagster loads it in a fresh interpreter, over `import dagster` alone."""
+"""location_load: loading the code location in a fresh interpreter, over `import dagster` alone."""
 
 import sys
 
@@ -10,7 +10,7 @@ LOAD = "from llmops_assets.definitions import defs; assert defs.get_repository_d
 
 
 def measure(place: Place) -> Measured:
-    """With one project, whose repository need not exist: loading looks at none."""
+    """Loads a location with one project. Its repository need not exist: loading opens none."""
     home = place.folder("location")
     project = ProjectSource(name="zoo", repository=str(home / "nowhere"))
     (home / "settings.yaml").write_text(dump_settings(Settings(home=home, projects=(project,))))
@@ -20,7 +20,7 @@ def measure(place: Place) -> Measured:
         return seconds_of(lambda: command([sys.executable, "-c", code], environment))
 
     for code in (LOAD, "import dagster"):
-        fresh(code)  # the first one compiles and brings files into memory
+        fresh(code)  # warm-up: compiles and fills the page cache
     value, baseline, _ = interleaved(lambda: fresh(LOAD), lambda: fresh("import dagster"), 2 if place.quick else 9)
     return Measured(value, baseline)
 

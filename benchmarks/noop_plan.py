@@ -1,7 +1,7 @@
 """noop_plan: `llmops plan` when nothing changed, with a DVC directory of 100,000 files, over the same with 10.
 
-Both are whole processes, the interpreter's start included. Every stage's record exists and production serves the
-release, so each plan looks everything up and finds nothing to do; one that does not is no measurement.
+Both include the interpreter's start. Every stage's record exists and production serves the release, so each plan looks
+everything up and finds nothing to do; otherwise the benchmark fails.
 """
 
 import hashlib
@@ -13,9 +13,7 @@ from benchmarks.harness import Benchmark, Goal, Measured, Unmeasured, command, i
 from benchmarks.place import Place
 from llmops_assets.config.settings import ProjectSource, Settings, dump_settings
 from llmops_assets.domain.chain import CHAIN
-from llmops_assets.domain.records import QuantizedArtifact
-from llmops_assets.domain.release import release_of
-from llmops_assets.domain.resolution import resolve_records
+from llmops_assets.domain.release import release_from_records
 from resources.assembly import build_clients
 from tests.support.projects import BASE_CONFIG, Project, rows
 from tests.support.records import make_record
@@ -27,7 +25,7 @@ LLMOPS = str(Path(sys.executable).with_name("llmops"))
 def measure(place: Place) -> Measured:
     many, few = (_home(place, n) for n in (QUICK_MANY if place.quick else MANY, FEW))
     for home in (many, few):
-        _plan(home)  # the first one makes the mirror and compiles
+        _plan(home)  # warm-up: creates the mirror and compiles
     return interleaved(
         lambda: seconds_of(lambda: _plan(many)), lambda: seconds_of(lambda: _plan(few)), 1 if place.quick else 9
     )
@@ -37,11 +35,11 @@ def _plan(home: Path) -> None:
     environment = {"LLMOPS_HOME": str(home), "LLMOPS_SETTINGS": str(home / "settings.yaml")}
     stages = json.loads(command([LLMOPS, "plan", "--json"], environment))["stages"]
     if computed := [s["stage"] for s in stages if s["action"] != "reuse"]:
-        raise Unmeasured(f"the plan would compute {', '.join(computed)}, so it does not measure that nothing changed")
+        raise Unmeasured(f"not a no-op: the plan would compute {', '.join(computed)}")
 
 
 def _home(place: Place, files: int) -> Path:
-    """A home that watches a project with so many files in its data, every stage of which was computed."""
+    """A home with a fully computed project whose data directory has this many files."""
     home = place.folder(f"plan-{files}")
     project = Project(home / "project", "zoo")
     for repository, bare in ((project.remote, ["--bare"]), (project.folder, [])):
@@ -65,9 +63,9 @@ def _home(place: Place, files: int) -> Path:
 
 
 def _track(project: Project, path: str, files: int, named: list[str]) -> None:
-    """What `dvc add` and `dvc push` leave of a directory, without an hour of hashing: pointer, .dir object, contents.
+    """Writes what `dvc add` and `dvc push` produce, without an hour of hashing: pointer, .dir object, contents.
 
-    All files but the named ones hold the same line, which DVC stores once.
+    All files but the named ones contain the same line, which DVC stores once.
     """
     line = (json.dumps(rows(1)[0]) + "\n").encode()
     contents = {n: f"{n}\n".encode() for n in named} | {f"raw/{n:06}.jsonl": line for n in range(files - len(named))}
@@ -87,25 +85,24 @@ def _track(project: Project, path: str, files: int, named: list[str]) -> None:
 
 
 def _compute_all(settings: Settings, sha: str) -> None:
-    """The ledger as a finished run leaves it, without the run."""
+    """Fills the ledger as a finished run would, without the run."""
     clients = build_clients(settings)
     ledger, source = clients.ledger, clients.sources(settings.projects[0])
     source.git.fetch()
     values = source.at(sha).values
     for stage in CHAIN:
-        found = resolve_records(values, ledger.find, ledger.salt_of)
+        found = ledger.resolve(values)
         if stage.name in found.keys:
             reads = {r: found.outputs[r] for r in stage.records}
             record = make_record(stage, found.keys[stage.name], reads, values, sha)
-            if record.made:  # a plan looks at what it would reuse
+            if record.made:  # a plan checks the artifacts that it would reuse
                 made = settings.home / "made" / stage.name
                 made.mkdir(parents=True)
                 (made / "content.txt").write_text(stage.name)
                 record = record.model_copy(update={"uri": clients.store.put(made).uri})
             ledger.commit(record)
-    artifact = resolve_records(values, ledger.find, ledger.salt_of).records["quantized_artifact"]
-    assert isinstance(artifact, QuantizedArtifact)
-    release = release_of("zoo", values, artifact)
+    release = release_from_records("zoo", values, ledger.resolve(values).records)
+    assert release is not None
     ledger.add_release(release, sha)
     ledger.serve("zoo", "production", release.digest, sha)
 

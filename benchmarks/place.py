@@ -1,4 +1,4 @@
-"""Where benchmarks work: a folder that vanishes with them, and what several of them share. Nothing is measured here."""
+"""The benchmarks' temporary folder, and resources that several benchmarks share. Measures nothing."""
 
 import tempfile
 from collections.abc import Callable
@@ -10,11 +10,11 @@ T = TypeVar("T")
 
 
 class Place:
-    """A folder of this run, and things made once for all benchmarks that ask for them.
+    """A temporary folder of this run, and resources created once for all benchmarks.
 
     Args:
-        quick: small inputs and few repetitions: shows that the benchmarks run, its figures mean nothing.
-        parent: where the folder is made; None: the system's temporary folder.
+        quick: small inputs and few repetitions: checks that the benchmarks run; the figures mean nothing.
+        parent: where to create the folder; None: the system's temporary folder.
     """
 
     def __init__(self, quick: bool = False, parent: Path | None = None):
@@ -28,14 +28,14 @@ class Place:
         return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.root))
 
     def shared(self, name: str, make: Callable[[], T]) -> T:
-        """What `make` yields, made on the first call."""
+        """The result of `make`, which is called once."""
         if name not in self._shared:
             self._shared[name] = make()
         found: T = self._shared[name]
         return found
 
     def at_end(self, undo: Callable[[], object]) -> None:
-        """Called when the run is over, however it ends; the last first."""
+        """Registers a cleanup for the end of the run, successful or not; last registered, first called."""
         self._stack.callback(undo)
 
     def enter(self, context: AbstractContextManager[T]) -> T:

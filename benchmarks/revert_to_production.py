@@ -1,5 +1,5 @@
-"""revert_to_production: from the push of a revert until the earlier release is production's again, over the change's
-own way there. No training may take part: the change retrains, so a revert that computed anything would, too.
+"""revert_to_production: from pushing a revert until production serves the earlier release again, over the time that the
+reverted change took. The change retrains; the revert must not compute any heavy stage.
 """
 
 from benchmarks.harness import Benchmark, Goal, Measured, Unmeasured
@@ -17,12 +17,12 @@ def measure(place: Place) -> Measured:
     change = here.deliver()
     between = here.ledger.serving(NAME, "production")
     if "fine_tuned_checkpoint" not in here.records(change) or before is None or between is None:
-        raise Unmeasured("the change did not train, so its revert proves nothing")
+        raise Unmeasured("the change did not retrain, so its revert measures nothing")
     here.project.git("revert", "--no-edit", "HEAD")
     revert = here.deliver()
     after = here.ledger.serving(NAME, "production")
     if after is None or after.release != before.release or after.release == between.release:
-        raise Unmeasured(f"production does not serve {short(before.release)} again")
+        raise Unmeasured(f"production does not serve {short(before.release)} again after the revert")
     if computed := sorted(set(here.records(revert)) & set(HEAVY)):
         raise Unmeasured(f"the revert computed {', '.join(computed)}")
     assert revert.run.start_time is not None
@@ -38,7 +38,7 @@ def _stages(delivered: Delivered) -> str:
 BENCHMARK = Benchmark(
     name="revert_to_production",
     unit="s",
-    against="the change that is reverted",
+    against="the reverted change",
     goals=(Goal("value", "at most", 60.0),),
     measure=measure,
 )

@@ -1,7 +1,7 @@
-"""store_read_verified: an artifact of 1 GB in 4 files fetched and verified, over `cp` plus `sha256sum` of the same.
+"""store_read_verified: fetching and verifying an artifact of 1 GB in 4 files, over `cp` plus `sha256sum` of the same.
 
-Twice: from a store on this disk, where the artifact itself is what a stage reads, and through fsspec's file system
-into the local copy that a store elsewhere needs. The slower is the figure.
+Measured twice: from a store on this disk, which a stage reads in place, and through fsspec into the local copy that a
+remote store needs. The slower one is the figure.
 """
 
 import shutil
@@ -38,7 +38,7 @@ def measure(place: Place) -> Measured:
 
 
 class _Elsewhere(ArtifactStore):
-    """A store on this disk that does not know it: it downloads, as from object storage, at the disk's speed."""
+    """A store on this disk that behaves like a remote one: it downloads, at the disk's speed."""
 
     @property
     def is_local(self) -> bool:

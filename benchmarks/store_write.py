@@ -1,4 +1,4 @@
-"""store_write: an artifact of 1 GB in 4 files put into a store on this disk, over `cp` plus `sha256sum` of the same."""
+"""store_write: writing a 1 GB artifact of 4 files to a store on this disk, over `cp` plus `sha256sum` of the same."""
 
 import shutil
 

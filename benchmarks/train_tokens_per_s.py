@@ -1,8 +1,8 @@
 """train_tokens_per_s: the train program's steps over a bare transformers.Trainer with the same settings.
 
-A LoRA of a random Llama of 24 million parameters, one epoch of the same rows. Resumable checkpoints are written as
-often as by default, every 15 s, so a repetition lasts long enough for some. Repetitions are interleaved, each in a
-fresh process.
+Trains a LoRA on a random Llama of 24 million parameters, one epoch of the same rows. Resumable checkpoints are written
+at the default interval, every 15 s, and a repetition is long enough for some. Repetitions alternate, each in a fresh
+process.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""A tiny project under Dagster's own webserver and daemon: pushed to, and timed by what ledger and Dagster say of it.
+"""A tiny project with a real Dagster webserver and daemon: pushes commits and reads timings from ledger and Dagster.
 
-One home for all benchmarks that need it. The profile is the local one with its defaults; nothing but ports is set.
+All benchmarks that need it share one home. It uses the local profile with its defaults; only the ports are set.
 """
 
 import time
@@ -24,32 +24,32 @@ NAME = "zoo"
 
 @dataclass(frozen=True)
 class Delivered:
-    """One push, to its end."""
+    """One push, processed to its end."""
 
     revision: str
     pushed: float
-    """Just before the push: seconds since the epoch, as Dagster's own times are."""
+    """Just before the push, in seconds since the epoch, like Dagster's own times."""
     ended: float
     request: Request
     run: dg.RunRecord
-    """The run that brought it to its end."""
+    """The run that completed the request."""
 
 
 class Timed(Live):
-    """The project, its home, and the services that watch it."""
+    """The project, its home, and the running services."""
 
     def __init__(self, place: Place):
         root = place.folder("watched")
         super().__init__(root / "home", Project.create(root / NAME, NAME, random_model(root / "base")))
         place.enter(self.running())
         self.first = self.deliver()
-        """The whole chain, from nothing to production."""
+        """The first commit: the whole chain, from nothing to production."""
 
     def deliver(self) -> Delivered:
-        """Pushes what is committed and waits until the sensors and their run have done with it.
+        """Pushes the commits and waits until their request and run have ended.
 
         Raises:
-            Unmeasured: it came to no good end, or not by one run.
+            Unmeasured: the request failed, or needed more than one run.
         """
         revision, pushed = self.project.head, time.time()
         self.project.push()
@@ -60,12 +60,12 @@ class Timed(Live):
         return Delivered(revision, pushed, runs[0].end_time or time.time(), request, runs[0])
 
     def records(self, delivered: Delivered) -> dict[str, AnyRecord]:
-        """Stage → record, of what its own run computed."""
+        """Stage → record, for the stages that the delivery's own run computed."""
         found = self.ledger.records_of(NAME, delivered.revision)
         run_id = delivered.run.dagster_run.run_id
         return {stage: record for stage, record in found.items() if record.made_by.run_id == run_id}
 
 
 def watched(place: Place) -> Timed:
-    """The one of this run, whose first commit is in production."""
+    """The shared project of this benchmark run, whose first commit is in production."""
     return place.shared("watched", lambda: Timed(place))

@@ -1,1 +1,1 @@
-"""The assets of LLMOps CI/CD: one module per stage of the chain, and what assembles them."""
+"""LLMOps CI/CD on Dagster: the chain's assets, and everything that they need."""

@@ -1,6 +1,6 @@
-"""What Dagster loads: `defs`. Assembly only; every part is built in the module of its name.
+"""The code location that Dagster loads: `defs`. Assembly only; the other modules build the parts.
 
-Loading does no I/O but reading the settings file: no torch, no MLflow, no socket.
+Loading only reads the settings file: it imports no torch and no MLflow, and opens no socket.
 """
 
 from typing import Any
@@ -52,53 +52,53 @@ def job_name(project: ProjectSource) -> str:
 
 
 def project_assets(project: ProjectSource, settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]:
-    """The twelve stages of a project and the two sources that they read."""
+    """A project's twelve stages and their two external sources."""
     common: dict[str, Any] = {"group_name": project.group, "owners": list(project.owners)}
     repository = dg.AssetSpec(
         [project.name, "repository"],
         kinds={"git"},
         metadata={"repository": without_credentials(project.repository), "branch": project.branch},
-        description=f"The branch {project.branch}, as the sensors saw it last. Its data version is the commit.",
+        description=f"Branch {project.branch}, as last seen by the sensors. Its data version is the commit.",
         **common,
     )
     data = dg.AssetSpec(
         [project.name, "data"],
         kinds={"dvc"},
-        description="The DVC-tracked rows, as the sensors saw them last. Its data version is a digest of theirs.",
+        description="The DVC-tracked rows, as last seen by the sensors. Its data version digests their versions.",
         **common,
     )
     return [repository, data, *(build(project, settings) for build in STAGE_BUILDERS)]
 
 
 def build_executor(settings: Settings) -> dg.ExecutorDefinition:
-    """All steps in one process, or each in a pod of its own."""
+    """The executor: all steps in one process, or each in its own pod."""
     if not settings.steps_have_pods:
         return dg.in_process_executor
-    from dagster_k8s import k8s_job_executor  # 1.5 s of imports, for those who use it
+    from dagster_k8s import k8s_job_executor  # imports for 1.5 s, so only if it is used
 
     return k8s_job_executor.configured(executor_config(settings.kubernetes, str(settings.home)), name="k8s_job")
 
 
 def build_definitions(settings: Settings | None = None, **overrides: Any) -> dg.Definitions:
-    """The whole location, as production assembles it; tests override clients by name.
+    """Builds the whole location; tests override clients by name.
 
     Args:
-        settings: None reads them as `load_settings` says. Broken settings give an empty location that says why, so
-            that Dagster's own page stays reachable.
+        settings: None: from `load_settings`. Invalid settings give an empty location whose metadata has the error, so
+            that Dagster's UI stays available.
     """
     if settings is None:
         try:
             settings = load_settings()
         except ConfigError as error:
-            settings = Settings(hint=f"The settings are wrong, so nothing is watched: {error}")
+            settings = Settings(hint=f"The settings are invalid, so no project is watched: {error}")
     jobs = [
         dg.define_asset_job(
             job_name(project),
             selection=dg.AssetSelection.groups(project.group)
             - dg.AssetSelection.assets([project.name, "repository"], [project.name, "data"]),
             tags={PROJECT_TAG: project.name},
-            description=f"Everything from {project.name}'s data to its endpoint. Sensors start it; by hand it works "
-            "on the head of the branch, or on the `revision` that ci_report is given.",
+            description=f"Runs all stages from {project.name}'s data to its endpoint. Sensors start it. Started "
+            "manually, it uses the head of the branch, or the `revision` in ci_report's config.",
         )
         for project in settings.projects
     ]

@@ -1,1 +1,1 @@
-"""Thin typed clients of the world outside: sources, store, ledger, compute, MLflow, serving."""
+"""Thin typed clients of external systems: sources, store, ledger, compute, MLflow, serving."""

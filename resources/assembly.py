@@ -5,11 +5,12 @@ from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any
 
+from llmops_assets.catalog import COMPUTE, REGISTRIES, STORES, scheme_of
 from llmops_assets.config.settings import ProjectSource, Settings
 from resources.artifact_store.store import ArtifactStore
 from resources.compute.interface import Compute
-from resources.compute.local import LocalCompute
 from resources.ledger import Ledger
+from resources.model_registry.interface import ModelRegistry
 from resources.project_source.revisions import ProjectRepository
 from resources.serving.interface import Serving
 from resources.serving.local.serving import LocalServing
@@ -27,6 +28,7 @@ class Clients:
     compute: Compute
     serving: Serving
     tracking: Tracking
+    registry: ModelRegistry
     sources: Callable[[ProjectSource], ProjectRepository]
     """Project → its repository; the same object each time."""
 
@@ -52,6 +54,7 @@ def build_clients(settings: Settings, **overrides: Any) -> Clients:
     Raises:
         TypeError: an override names no client.
         ConfigError: a variable of the environment that the settings name is not set.
+        UnavailablePart: what a part that the settings name needs is not installed.
     """
 
     @cache
@@ -62,10 +65,11 @@ def build_clients(settings: Settings, **overrides: Any) -> Clients:
     clients = Clients(
         settings=settings,
         ledger=Ledger(settings.ledger_url),
-        store=ArtifactStore(settings.store_url, settings.home / "store-cache"),
-        compute=LocalCompute(settings.home, settings.compute.threads, one_heavy=local),
+        store=STORES[scheme_of(settings.store_url)].load()(settings.store_url, settings.home / "store-cache"),
+        compute=COMPUTE[settings.compute.backend].load().from_settings(settings),
         serving=LocalServing(settings.home, settings.serving) if local else NoServing(),
         tracking=Tracking(settings.mlflow_uri, lambda: settings.ui("mlflow")),
+        registry=REGISTRIES[settings.registry].load().from_settings(settings),
         sources=sources,
     )
     if unknown := set(overrides) - set(RESOURCE_KEYS):

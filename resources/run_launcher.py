@@ -1,4 +1,4 @@
-"""The run launcher's earlier address: dagster.yaml of existing homes names it, and such a file belongs to its owner."""
+"""The run launcher's former import path: dagster.yaml of existing homes uses it, and that file belongs to its owner."""
 
 from resources.run_launching.process_launcher import ProcessRunLauncher
 

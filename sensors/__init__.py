@@ -1,1 +1,1 @@
-"""Thin shells that read, decide purely, and answer with a run or a reason."""
+"""Dagster sensors: they read state, call a pure decision, and return a run or a skip reason."""

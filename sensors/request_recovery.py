@@ -1,6 +1,6 @@
-"""The sensor that carries on: releases that a person approved, and requests whose run ended without an outcome.
+"""The sensor that resumes requests: approved releases, and requests whose run ended without an outcome.
 
-A thin shell over `domain.requests`, as the others are.
+A thin shell over `llmops_assets.domain.requests`, like the other sensors.
 """
 
 import time
@@ -25,9 +25,9 @@ from resources.serving.interface import Serving
 
 
 class MissingRunTimer:
-    """For how long each request has been seen without its run.
+    """Measures how long each request has lacked its run.
 
-    By a clock that nobody sets, and so in this process only: a new code server begins to count anew.
+    Uses the monotonic clock, so it is valid in this process only: a new code server restarts the count.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
@@ -39,7 +39,7 @@ class MissingRunTimer:
 
 
 def build_carry_on_sensor(project: ProjectSource, job: Any, settings: Settings) -> dg.SensorDefinition:
-    """Carries on what a person approved and requests whose run ended without an outcome; keeps the endpoints up."""
+    """Resumes approved releases and requests whose run ended without an outcome; keeps the endpoints up."""
     missing = MissingRunTimer()
 
     @dg.sensor(
@@ -47,8 +47,8 @@ def build_carry_on_sensor(project: ProjectSource, job: Any, settings: Settings) 
         job=job,
         minimum_interval_seconds=settings.poll,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Carries on releases of {project.name} that a person approved and runs that died, and keeps its "
-        "endpoints up after a reboot.",
+        description=f"Resumes approved releases and crashed runs of {project.name}, and keeps its endpoints up after a "
+        "reboot.",
         required_resource_keys=set(RESOURCE_KEYS),
     )
     @skips_in_words
@@ -62,7 +62,7 @@ def build_carry_on_sensor(project: ProjectSource, job: Any, settings: Settings) 
         if not active and waiting:
             return _after_waiting(source, ledger, requests, waiting[-1])
         if not active:
-            return dg.SkipReason("; ".join(["no request is open", *map(str, ledger.holds(project.name))]))
+            return dg.SkipReason("; ".join(["no active request", *map(str, ledger.holds(project.name))]))
         request = active[-1]
         run = state_of_run(context.instance, request)
         refused = refused_in(context.instance, request) if run == "succeeded" else ()
@@ -77,12 +77,12 @@ def build_carry_on_sensor(project: ProjectSource, job: Any, settings: Settings) 
             again = ledger.next_generation(request, decision.generation, decision.reason)
             plan = plan_revision(source, ledger, clients.store, again.revision, again.base)
         except Conflict as error:
-            return dg.SkipReason(f"somebody else carries on: {error}")
+            return dg.SkipReason(f"another process already resumed it: {error}")
         except (ConfigError, SourceError) as error:
             return dg.SkipReason(f"{short(request.revision)} cannot be planned: {error}")
         if plan.nothing_to_do:
-            ledger.close(again, "done", "nothing is left to do")
-            return dg.SkipReason(f"{short(again.revision)}: nothing is left to do")
+            ledger.close(again, "done", "nothing left to do")
+            return dg.SkipReason(f"{short(again.revision)}: nothing left to do")
         return run_request(source, again, plan.to_materialize)
 
     def _after_waiting(
@@ -92,7 +92,7 @@ def build_carry_on_sensor(project: ProjectSource, job: Any, settings: Settings) 
         try:
             decision = after_waiting(requests, request, evaluate_current_approval(source, ledger, request.revision))
         except (ConfigError, SourceError) as error:
-            return dg.SkipReason(f"{sha} waits for a person, and cannot be read now: {error}")
+            return dg.SkipReason(f"{sha} waits for approval, but cannot be read now: {error}")
         if isinstance(decision, Leave):
             return dg.SkipReason(decision.reason)
         if isinstance(decision, Close):
@@ -101,15 +101,15 @@ def build_carry_on_sensor(project: ProjectSource, job: Any, settings: Settings) 
         try:
             again = ledger.next_generation(request, decision.generation, decision.reason)
         except Conflict as error:
-            return dg.SkipReason(f"somebody else carries on: {error}")
+            return dg.SkipReason(f"another process already resumed it: {error}")
         return run_request(source, again, AFTER_APPROVAL)
 
     def _keep_serving(context: Any, serving: Serving) -> None:
         if (
             serving.deployed(project.name, "production")
             and not serving.stopped()
-            and (mended := serving.ensure_running())
+            and (restarted := serving.ensure_running())
         ):
-            context.log.info(f"started again: {', '.join(mended)}")
+            context.log.info(f"restarted: {', '.join(restarted)}")
 
     return _sensor

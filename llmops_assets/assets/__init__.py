@@ -1,1 +1,1 @@
-"""The chain's assets, one module each, named as the asset. How any stage runs belongs in `llmops_assets.stage`."""
+"""The chain's assets, one module per asset, named after it. What stages share belongs in `llmops_assets.stage`."""

@@ -1,4 +1,4 @@
-"""ci_report: the project's own code, configuration and prompts, checked before anything expensive happens."""
+"""ci_report: checks the project's code, configuration and prompts before any expensive work."""
 
 from collections.abc import Mapping
 from typing import Any

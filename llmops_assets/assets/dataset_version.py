@@ -1,6 +1,6 @@
-"""dataset_version: the data at the revision, pulled, checked and made canonical; and the base model, looked at.
+"""dataset_version: pulls, checks and canonicalizes the revision's data, and checks the base model.
 
-What is wrong with either is said here, before a training starts.
+It reports problems with either before a training starts.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ def make(run: StageExecution) -> DatasetVersion:
     data = run.at.config.data
     names = {s: path for s in ("train", "validation", "test") if (path := getattr(data, s))}
     base = run.at.config.model.base
-    # One pull for all: each is a process of DVC's, 1.5 s before it looks at anything.
+    # One pull for all: each starts a DVC process, which takes 1.5 s before it does anything.
     tree = run.source.pull(run.at, [*names.values(), *(() if isinstance(base, BaseModelHub) else [base.path])])
     folder, _ = base_model(run)
     for split, path in names.items():

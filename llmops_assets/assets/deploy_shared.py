@@ -1,4 +1,4 @@
-"""What both endpoints share: an engine for the release, with the weights that were released."""
+"""Shared by both endpoints: starts an engine for the release, with the released weights."""
 
 from llmops_assets.domain.records import QuantizedArtifact, Release
 from llmops_assets.programs.runtime.errors import BadInput
@@ -10,7 +10,7 @@ def deploy(run: StageExecution, environment: str, release: Release) -> None:
     """Starts a healthy engine for this release; sends it no traffic.
 
     Raises:
-        BadInput: the engine does not start; with the end of its log.
+        BadInput: the engine does not start; the message has the end of its log.
     """
     artifact = run.record(QuantizedArtifact, "quantized_artifact")
     file = run.fetch(artifact) / release.file

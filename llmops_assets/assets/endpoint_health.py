@@ -1,4 +1,4 @@
-"""endpoint_health: health-checks staging and production by asking each for an answer."""
+"""endpoint_health: health-checks staging and production with one request each."""
 
 import dagster as dg
 

@@ -1,6 +1,6 @@
-"""evaluation_report: the checkpoint on the held-out rows.
+"""evaluation_report: evaluates the checkpoint on the held-out rows.
 
-Before a comparison with the champion, the champion is measured on the same rows with the same metrics: once, by key.
+Before a comparison, the champion is evaluated on the same rows with the same metrics: once, by key.
 """
 
 import dagster as dg
@@ -75,7 +75,7 @@ def _champion(run: StageExecution, champion: ChampionNow, key: str, title: str) 
 
 
 def after(run: StageExecution, record: EvaluationReport) -> None:
-    """A reused report may be older than the champion: the comparison still needs the champion's own."""
+    """Evaluates the champion if needed: a reused report may be older than the champion."""
     run.demand.records["evaluation_report"] = record
     measure_champion(run, "evaluation_report", _champion)
 

@@ -1,4 +1,4 @@
-"""What both evaluation reports share: the spec, the comparison with the champion, and how a report is shown."""
+"""Shared by both evaluation reports: the spec, the comparison with the champion, and the report's metadata."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from llmops_assets.stage.metadata import figure_of
 from resources.compute.interface import Finished
 
 MeasureChampion = Callable[[StageExecution, ChampionNow, str, str], Measured | None]
-"""(run, champion, key, title) → its report on this revision's rows, None where it has nothing to measure."""
+"""(run, champion, key, title) → the champion's report on this revision's rows; None if it has nothing to evaluate."""
 
 
 def champion_figures(run: StageExecution, stage: str) -> dict[str, float]:
@@ -38,7 +38,7 @@ def identity(run: StageExecution, data: DatasetVersion) -> dict[str, str]:
 
 
 def measure_champion(run: StageExecution, stage: str, measure: MeasureChampion) -> None:
-    """Measures the champion on this revision's rows and metrics, unless that was done before or no gate asks for it."""
+    """Evaluates the champion on this revision's rows and metrics, unless a report exists or no gate needs it."""
     of = "checkpoint" if stage == "evaluation_report" else "served"
     champion = champion_now(run)
     if champion is None or not compares_with_champion(run, of) or champion.report(run, stage) is not None:
@@ -46,7 +46,7 @@ def measure_champion(run: StageExecution, stage: str, measure: MeasureChampion) 
     key = champion.key(run, stage)
     if key is None or key == run.key:
         return
-    run.log.info(f"measuring the champion {short(champion.release)} on the new rows or metrics first")
+    run.log.info(f"evaluating the champion {short(champion.release)} on the new rows or metrics first")
     subject = run.source.git.message(champion.revision)
     title = f"{run.project.name} at {short(champion.revision)}, the champion: {subject}"
     if (record := measure(run, champion, key, title)) is not None:
@@ -63,7 +63,7 @@ def log_report(
 
 
 def report_name(stage: str, revision: str, key: str) -> str:
-    """The folder of a report among an MLflow run's artifacts; one run may have several, of several prompts."""
+    """A report's folder in an MLflow run's artifacts; one run may have several reports, for several prompts."""
     return f"{stage}-{short(revision)}-{key[:6]}"
 
 

@@ -1,6 +1,6 @@
-"""fine_tuned_checkpoint: LoRA or full fine-tuning of the base model, or the base model as it is.
+"""fine_tuned_checkpoint: fine-tunes the base model (LoRA or full), or uses it unchanged.
 
-The training loop is the program `llmops_assets.programs.train`; this module only says what it is to do.
+The program `llmops_assets.programs.train` runs the training loop; this module builds its spec.
 """
 
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ def make(run: StageExecution) -> Checkpoint:
         "base_model": base,
         **spec.model_dump(exclude={"base", "data", "prompt", "checkpoint_every_s"}),
     }
-    # MLflow takes 3 to 6 s until its first run is open, the program as long until its first step: side by side.
+    # MLflow takes 3 to 6 s to open its first run, the program as long until its first step: do both in parallel.
     with ThreadPoolExecutor(1) as aside:
         opening = aside.submit(
             run.tracking.start,
@@ -65,7 +65,7 @@ def make(run: StageExecution) -> Checkpoint:
         try:
             done = run.program("train", spec, on_progress=progress)
         except (BadInput, DiskFull, ProgramError):
-            # The next generation opens the same MLflow run again.
+            # The next generation reopens the same MLflow run.
             run.tracking.finish(opening.result(), "FAILED")
             raise
         mlflow_run = opening.result()

@@ -1,6 +1,6 @@
-"""production_endpoint: the release behind the production URL, by a rollout that is judged at each step.
+"""production_endpoint: rolls the release out to the production URL, evaluating each step.
 
-How traffic moves belongs in `llmops_assets.delivery.rollout`; what is judged before, in `stage.gate_evidence`.
+`llmops_assets.delivery.rollout` moves the traffic; `stage.gate_evidence` checks the evidence before.
 """
 
 from collections.abc import Mapping
@@ -27,6 +27,7 @@ from llmops_assets.stage.asset import stage_asset
 from llmops_assets.stage.execution import DeployConfig, StageExecution
 from llmops_assets.stage.gate_evidence import release_now, verdict_on
 from resources.ledger import Conflict
+from resources.model_registry.interface import CHAMPION
 
 
 def make(run: StageExecution) -> ProductionEndpoint:
@@ -48,7 +49,7 @@ def make(run: StageExecution) -> ProductionEndpoint:
     try:
         state = rollout.run(begin(release.digest, champion.release if champion else None, rollout.policy))
     except Conflict as error:
-        raise dg.Failure(f"another run moves this rollout: {error}", allow_retries=False) from error
+        raise dg.Failure(f"another run changed this rollout: {error}", allow_retries=False) from error
     if state.status != "promoted":
         run.reject(
             Verdict(
@@ -61,7 +62,7 @@ def make(run: StageExecution) -> ProductionEndpoint:
         )
     _settle(run, rollout)
     if held := [h.release for h in run.ledger.holds(project)]:
-        run.ledger.lift(project, held, short(run.revision), f"release {short(release.digest)} came")
+        run.ledger.lift(project, held, short(run.revision), f"superseded by release {short(release.digest)}")
     return ProductionEndpoint(
         **run.header,
         release=release.digest,
@@ -73,14 +74,14 @@ def make(run: StageExecution) -> ProductionEndpoint:
 
 
 def _refuse_older(run: StageExecution) -> None:
-    """A run older than the planned revision does not deploy unless asked."""
+    """Refuses to deploy if a newer revision has been planned, unless `deploy_older` is set."""
     planned = newest_planned(run.ledger.requests(run.project.name))
     newest = planned.revision if planned else run.revision
     asked = isinstance(run.config, DeployConfig) and run.config.deploy_older
     if newest != run.revision and not asked:
         raise BadInput(
-            f"{short(newest)} has been planned since, so {short(run.revision)} is not deployed. Remedy: deploy it on "
-            "purpose with deploy_older: true in the launchpad"
+            f"a newer commit, {short(newest)}, has been planned since, so {short(run.revision)} is not deployed. "
+            "Remedy: to deploy it anyway, set deploy_older: true in the launchpad"
         )
 
 
@@ -101,12 +102,12 @@ def _rollout(run: StageExecution, release: Release) -> Rollout:
 
 
 def _settle(run: StageExecution, rollout: Rollout) -> None:
-    """Production serves this release and nothing else; the ledger and MLflow's alias say so."""
+    """Gives this release all of production's traffic, and updates the ledger and the registry's alias."""
     project, release = run.project.name, rollout.release.digest
     rollout.settle(lambda: run.ledger.serve(project, "production", release, run.revision))
     model = run.demand.records.get("registered_model")
     if isinstance(model, RegisteredModel):
-        run.tracking.set_alias(model.name, "champion", model.version)
+        run.registry.set_alias(model.name, CHAMPION, model.version)
 
 
 def describe(run: StageExecution, record: ProductionEndpoint) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""quantized_artifact: the checkpoint merged and quantized into the file that the engine will serve."""
+"""quantized_artifact: merges and quantizes the checkpoint into the file that the engine serves."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +21,7 @@ def make(run: StageExecution) -> QuantizedArtifact:
         method=checkpoint.method,
         base=str(base_of(run, checkpoint)),
         checkpoint=str(run.fetch(checkpoint)),
+        backend=quantization.backend,
         scheme=quantization.scheme,
         converter=run.settings.compute.llama_cpp,
     )

@@ -1,4 +1,4 @@
-"""registered_model: one MLflow model version per checkpoint, judged before it is made. Weights stay in the store."""
+"""registered_model: one MLflow model version per checkpoint that passes its gates. Weights stay in the store."""
 
 import json
 import tempfile
@@ -15,6 +15,7 @@ from llmops_assets.stage.asset import stage_asset
 from llmops_assets.stage.base_model import base_of
 from llmops_assets.stage.execution import StageExecution
 from llmops_assets.stage.gate_evidence import verdict_on
+from resources.model_registry.interface import CHECKPOINT_TAG
 from resources.model_registry.mlflow import write_mlflow_model
 
 
@@ -35,11 +36,11 @@ def make(run: StageExecution) -> RegisteredModel:
         )
         artifact = run.store.put(folder)
     name = run.project.name
-    version = run.tracking.register(
+    version = run.registry.register(
         name,
         artifact.uri,
         checkpoint.mlflow_run_id,
-        {"llmops.checkpoint": checkpoint.digest, "llmops.commit": run.revision},
+        {CHECKPOINT_TAG: checkpoint.digest, "llmops.commit": run.revision},
         run.note,
     )
     return RegisteredModel(
@@ -58,7 +59,7 @@ def _tokenizer_class(folder: Path) -> str:
 
 
 def describe(run: StageExecution, record: RegisteredModel) -> Mapping[str, Any]:
-    url = run.tracking.model_url(record.name, record.version)
+    url = run.registry.model_url(record.name, record.version)
     return {
         "version": record.version,
         "model_uri": record.model_uri,

@@ -1,7 +1,7 @@
-"""release_approval: who releases this. A rule does, or a person, whose decision may be said in Dagster's launchpad.
+"""release_approval: records who approved the release: a rule or a person, also through Dagster's launchpad.
 
-What a decision is worth is judged in `domain.approval`; how a release waits in between, in `stage` and by the sensors.
-Who decides is what they say: Dagster's open source webserver knows no users, so this is no authentication.
+`llmops_assets.domain.approval` validates decisions; `llmops_assets.stage` and the sensors make a release wait and
+resume it. Names are not authenticated: Dagster's open source webserver has no users.
 """
 
 from collections.abc import Mapping
@@ -27,8 +27,8 @@ from resources.project_source.revisions import ProjectRepository
 
 BY = Field(
     default="",
-    description="Your e-mail address, for the audit trail. Empty: LLMOPS_USER, else Git's user.email, of the machine "
-    "that runs Dagster. Nobody verifies it.",
+    description="Your e-mail address, for the audit trail. Empty: LLMOPS_USER, otherwise Git's user.email, of the "
+    "machine that runs Dagster. It is not verified.",
 )
 
 
@@ -38,47 +38,49 @@ class LaunchpadDecision(Enum):
 
 
 class ApprovalConfig(StageConfig):
-    """What may be said to the stage that asks who releases this: a person's decision on the release that waits."""
+    """Launchpad config of release_approval: a decision on the waiting release."""
 
     decision: LaunchpadDecision | None = Field(
         default=None,
-        description="On the release that waits for a person. approve: it goes on into production. reject: its "
-        "request is closed, and it stays out. Left out: nothing is decided here; what was decided elsewhere counts.",
+        description="Decision on the waiting release. approve: it proceeds to production. reject: its request is "
+        "closed and it is not released. Omitted: this run decides nothing; earlier decisions apply.",
     )
     release: str = Field(
         default="",
-        description="Digest of the release that is decided on, or its first 6 characters or more, as the check "
-        "`decided` says it. A decision must name it.",
+        description="Digest of the release, or at least its first 6 characters, as shown by the check `decided`. "
+        "Required for a decision.",
     )
-    reason: str = Field(default="", description="Why; kept in the ledger's audit trail. A decision must have one.")
+    reason: str = Field(default="", description="Why; kept in the ledger's audit trail. Required for a decision.")
     by: str = BY
 
     def default_revision(self, source: ProjectRepository, ledger: Ledger) -> str:
-        """A decision is on what waits, which need not be the head of the branch."""
+        """A decision applies to the waiting release, which need not be the head of the branch."""
         if self.decision is None:
             return ""
         try:
             return subject(source, ledger)[0]
         except Refused as error:
-            raise dg.Failure(f"not decided: {error}", allow_retries=False) from None
+            raise dg.Failure(f"decision refused: {error}", allow_retries=False) from None
 
 
 def _decide(run: StageExecution, config: ApprovalConfig, choice: LaunchpadDecision) -> None:
-    """Takes a person's decision, as `llmops approve` and `reject` do.
+    """Records a decision, like `llmops approve` and `llmops reject`.
 
     Raises:
-        AwaitsPerson: they said no, so there is nothing that production may go by.
+        AwaitingApproval: the decision is a rejection, so production must not proceed.
     """
     by = config.by.strip() or local_identity()
     try:
         if run.context.run.parent_run_id:
-            raise Refused("what stands behind it may have changed, so no decision is repeated; say it in the launchpad")
+            raise Refused(
+                "a re-executed run repeats no decision, because the evidence may have changed; decide in the launchpad"
+            )
         waits, _ = subject(run.source, run.ledger)
         if waits != run.revision:
-            raise Refused(f"{short(waits)} waits for a person, not {short(run.revision)}; leave `revision` empty")
+            raise Refused(f"{short(waits)} waits for approval, not {short(run.revision)}; leave `revision` empty")
         done = decide(run.source, run.ledger, choice.value, by, config.reason, config.release)
     except (Refused, Conflict) as error:
-        raise dg.Failure(f"not decided: {error}", allow_retries=False) from None
+        raise dg.Failure(f"decision refused: {error}", allow_retries=False) from None
     said = f"{done.decision.choice} by {done.decision.by}: {done.decision.reason}"
     run.context.instance.add_run_tags(run.run_id, run_tags(run.source, run.revision, said))
     run.log.info(f"release {short(done.decision.ask.release)} is {said}")
@@ -87,10 +89,10 @@ def _decide(run: StageExecution, config: ApprovalConfig, choice: LaunchpadDecisi
 
 
 def make_approval(run: StageExecution) -> ReleaseApproval:
-    """Says who released this, or waits for somebody who does.
+    """Records who approved the release, or waits for an approval.
 
     Raises:
-        AwaitsPerson: a person must approve, and no decision counts at this moment.
+        AwaitingApproval: approval is required, and there is no valid one now.
     """
     if isinstance(run.config, ApprovalConfig) and run.config.decision is not None:
         _decide(run, run.config, run.config.decision)
@@ -99,7 +101,7 @@ def make_approval(run: StageExecution) -> ReleaseApproval:
     if ask is None:
         raise dg.Failure(f"the reports on release {short(release.digest)} do not exist yet", allow_retries=False)
     serves = ask.replaces == ask.release
-    reason = "production serves this release already" if serves else "deployment.approval is not required"
+    reason = "production already serves this release" if serves else "deployment.approval is not required"
     said: dict[str, Any] = {"decision": "automatic", "by": "llmops.yaml", "reason": reason}
     if run.at.config.deployment.approval.needed and not serves:
         found = evaluate_current_approval(run.source, run.ledger, run.revision)

@@ -1,4 +1,4 @@
-"""served_evaluation_report: the metrics again, on the engine that serves, with token parity, size and speed."""
+"""served_evaluation_report: the same metrics on the serving engine, with token parity, size and speed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -43,6 +43,8 @@ def evaluate_served(
     unquantized = run.demand.records.get("evaluation_report")
     spec = ServedEvaluateSpec(
         model=str(run.fetch(artifact) / artifact.file),
+        backend=artifact.backend,
+        engine=release.engine,
         tokenizer=str(run.fetch(checkpoint)),
         chat_template=release.chat_template,
         model_chat_template=artifact.chat_template,

@@ -1,6 +1,6 @@
-"""smoke_test_report and endpoint_health: what is asked of a release that is already served.
+"""smoke_test_report: sends the project's smoke tests to staging.
 
-Each is an event: it happens anew for every release that a run brings, and is never reused.
+It is an event: it runs for every release of a run, and is never reused.
 """
 
 from collections.abc import Mapping
@@ -21,9 +21,9 @@ from llmops_assets.stage.metadata import checks_metadata
 from resources.serving.client import ask
 
 ANSWER_TOKENS = 128
-"""Upper limit of a smoke test's answer; a model that never stops would hold the run for minutes."""
+"""Token limit of a smoke test's answer; a model that never stops would block the run for minutes."""
 DEFAULT_TESTS = (SmokeTest(name="answers", input="Hello"),)
-"""Asked when a project names no smoke tests of its own: an endpoint that cannot say anything is never released."""
+"""Used if a project has no smoke tests: an endpoint that cannot answer at all is never released."""
 
 
 # -- smoke tests ----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""staging_endpoint: the release on the staging URL."""
+"""staging_endpoint: serves the release on the staging URL."""
 
 from collections.abc import Mapping
 from typing import Any

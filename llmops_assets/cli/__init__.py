@@ -1,1 +1,1 @@
-"""The `llmops` command. What it does beyond parsing and printing belongs in `llmops_assets.delivery`."""
+"""The `llmops` command: parsing and printing only. The logic belongs in `llmops_assets.delivery`."""

@@ -1,6 +1,6 @@
-"""The `llmops` command: its groups of commands, each a module beside this one.
+"""The `llmops` command, assembled from the command groups in this package.
 
-Output and exit codes only; the work is done elsewhere. Exit codes: 0 done, 1 the answer is no, 2 misuse or a fault.
+Exit codes: 0 success, 1 a negative outcome, 2 bad usage or an error.
 """
 
 import typer
@@ -8,7 +8,7 @@ import typer
 from llmops_assets.cli import decisions, projects, runs, services
 
 app = typer.Typer(
-    help="Push a commit or new data, and the right model is in production, proven.",
+    help="Push a commit or new data, and a verified model reaches production.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,

@@ -1,4 +1,4 @@
-"""What every command of `llmops` shares: how it answers, and what it works on. Commands belong in `cli` and `cli_*`."""
+"""Shared by all `llmops` commands: options, error handling, and the project's context."""
 
 import json
 from collections.abc import Iterator
@@ -21,18 +21,18 @@ from resources.project_source.revisions import ProjectRepository
 from resources.serving.interface import ServingError
 
 out, err = Console(highlight=False), Console(stderr=True, highlight=False)
-OptionalProject = Annotated[str | None, typer.Argument(help="Name of the project; not needed if there is only one.")]
+OptionalProject = Annotated[str | None, typer.Argument(help="Name of the project; optional if there is only one.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-Revision = Annotated[str | None, typer.Option(help="Commit, tag or branch; the watched branch's head if left out.")]
+Revision = Annotated[str | None, typer.Option(help="Commit, tag or branch; default: head of the watched branch.")]
 
 
 class CommandRefused(Exception):
-    """The answer is no: exit code 1."""
+    """The outcome is negative: exit code 1."""
 
 
 @contextmanager
 def answers() -> Iterator[None]:
-    """Turns what people can mend into one message and an exit code."""
+    """Turns errors that users can fix into one message and an exit code."""
     try:
         yield
     except CommandRefused as error:
@@ -66,7 +66,7 @@ class CommandContext:
         return head
 
     def base(self, revision: str, against: str | None = None) -> str | None:
-        """What a plan is explained against: the last commit, not this one, whose request left no change undone."""
+        """The revision that a plan compares with: the last other commit whose request left no change undone."""
         if against:
             return self.source.git.resolve(against)
         before = settled([r for r in self.ledger.requests(self.project.name) if r.revision != revision])

@@ -1,4 +1,4 @@
-"""What people decide at a terminal: `llmops approve`, `reject`, `rollback`, `unhold`; and `audit`: who did."""
+"""Commands for human decisions: `llmops approve`, `reject`, `rollback`, `unhold`; and `audit`, which lists them."""
 
 import time
 from datetime import UTC, datetime
@@ -19,42 +19,42 @@ from resources.project_source.identity import local_identity
 
 app = typer.Typer(rich_markup_mode=None)
 Reason = Annotated[str, typer.Option(help="Why; kept in the ledger's audit trail.")]
-Release = Annotated[str | None, typer.Option(help="Its digest, or at least 6 characters of it; not needed.")]
+Release = Annotated[
+    str | None, typer.Option(help="Digest of the release, or at least its first 6 characters; optional.")
+]
 WHO = (
-    "You are LLMOPS_USER, else Git's user.email. That is a name, not authentication: whoever may write to the ledger "
-    "may use any. An author of the change cannot approve it."
+    "Your name is LLMOPS_USER, otherwise Git's user.email. It is not authentication: anyone with write access to the "
+    "ledger can use any name. An author of the change cannot approve it."
 )
 
 
 def _me() -> str:
-    """Who decides.
+    """The name of the person who decides.
 
     Raises:
-        ConfigError: nobody says so.
+        ConfigError: no name is configured.
     """
     if not (me := local_identity()):
-        raise ConfigError(["nobody says who decides: set LLMOPS_USER, or `git config --global user.email`"])
+        raise ConfigError(["no user name: set LLMOPS_USER, or `git config --global user.email`"])
     return me
 
 
 def _decide(project: str | None, choice: Choice, release: str | None, reason: str) -> tuple[CommandContext, Decided]:
     me = _me()
-    here = CommandContext(
-        project, fetch=False
-    )  # its commits are here since its run; an unreachable remote is no reason to wait
+    here = CommandContext(project, fetch=False)  # its run fetched the commits; do not wait for an unreachable remote
     try:
         return here, decide(here.source, here.ledger, choice, me, reason, release)
     except (Refused, Conflict) as error:
-        raise CommandRefused(f"not decided: {error}") from error
+        raise CommandRefused(f"decision refused: {error}") from error
 
 
-@app.command(help=f"Approve the release that waits for a person; it goes on into production. {WHO}")
+@app.command(help=f"Approve the waiting release; it proceeds to production. {WHO}")
 def approve(
     reason: Reason,
     project: OptionalProject = None,
     release: Release = None,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Release it here and now, and stay; without a daemon nobody else does.")
+        bool, typer.Option("--wait", help="Release it in this process and wait; required if no daemon is running.")
     ] = False,
 ) -> None:
     with answers():
@@ -70,7 +70,7 @@ def approve(
             )
         elif not wait:
             out.print(
-                f"the daemon goes on with it; `llmops status {name}` shows how, `--wait` does it without a daemon"
+                f"the daemon continues; `llmops status {name}` shows the progress, `--wait` works without a daemon"
             )
         else:
             from llmops_assets.cli.execution import execute, go_on
@@ -78,7 +78,7 @@ def approve(
             try:
                 request = go_on(here.ledger, done.request, done.decision)
             except Conflict as error:
-                raise CommandRefused(f"approved, but not released here: {error}") from error
+                raise CommandRefused(f"approved, but not released by this command: {error}") from error
             execute(here.clients, here.source, request, AFTER_APPROVAL, out.print)
             now = next(r for r in here.ledger.requests(name) if r.name == request.name)
             if now.status != "released":
@@ -86,11 +86,11 @@ def approve(
             out.print(f"{short(now.revision)} is released: {now.detail}")
 
 
-@app.command(help=f"Reject the release that waits for a person; production stays as it is. {WHO}")
+@app.command(help=f"Reject the waiting release; production is unchanged. {WHO}")
 def reject(reason: Reason, project: OptionalProject = None, release: Release = None) -> None:
     with answers():
         _, done = _decide(project, "rejected", release, reason)
-        out.print(f"{short(done.decision.ask.release)} is rejected by {done.decision.by}; production stays as it is")
+        out.print(f"{short(done.decision.ask.release)} is rejected by {done.decision.by}; production is unchanged")
 
 
 @app.command()
@@ -99,35 +99,35 @@ def rollback(
     project: OptionalProject = None,
     to: Annotated[
         str | None,
-        typer.Option(help="A release that production served before; the one before the present if left out."),
+        typer.Option(help="A release that production served before; default: the previous one."),
     ] = None,
 ) -> None:
-    """Take production back to an earlier release within seconds; the present one is held until it is lifted."""
+    """Roll production back to an earlier release within seconds; the current one is held until `llmops unhold`."""
     from llmops_assets.cli.execution import roll_back
 
     with answers():
         me = _me()
         if not reason.strip():
-            raise ConfigError(["a rollback needs a reason: it is kept in the ledger"])
+            raise ConfigError(["--reason is empty: a rollback needs a reason, which is kept in the ledger"])
         here = CommandContext(project, fetch=False)
         name = here.project.name
         try:
             target, revision = here.ledger.rollback_target(name, to)
         except NoTarget as error:
             raise CommandRefused(str(error)) from error
-        out.print(f"production of {name} goes back to {short(target)} of {short(revision)}")
+        out.print(f"rolling production of {name} back to {short(target)} of {short(revision)}")
         began = time.monotonic()
         succeeded, said = roll_back(here.settings, here.project, target, reason.strip(), me)
         if not succeeded:
             raise CommandRefused(f"not rolled back: {said}")
         for hold in here.ledger.holds(name):
             out.print(f"held: {hold}", markup=False)
-        out.print(f"production serves {short(target)}; that took {time.monotonic() - began:.1f} s")
+        out.print(f"production serves {short(target)} after {time.monotonic() - began:.1f} s")
 
 
 @app.command()
 def unhold(reason: Reason, project: OptionalProject = None, release: Release = None) -> None:
-    """Lift the hold on releases that were rolled back: they may be deployed again."""
+    """Lift the hold on rolled-back releases, so that they may be deployed again."""
     with answers():
         me = _me()
         here = CommandContext(project, fetch=False)
@@ -146,12 +146,12 @@ def unhold(reason: Reason, project: OptionalProject = None, release: Release = N
 @app.command()
 def audit(
     as_json: AsJson = False,
-    last: Annotated[int, typer.Option(help="How many events to print; 0: all of them.")] = 50,
+    last: Annotated[int, typer.Option(help="Number of events to print; 0: all.")] = 50,
 ) -> None:
     """Verify the ledger's hash-chained audit trail, and print its events.
 
-    The chain shows that no event was altered or taken out of its middle. To notice a cut-off end as well, keep the
-    last hash somewhere else.
+    The chain detects altered events and events removed from its middle. To detect a truncated end too, keep a copy of
+    the last hash elsewhere.
     """
     from resources.assembly import build_clients
 
@@ -172,4 +172,4 @@ def audit(
                 f"{k} {short(v) if k in ('release', 'replaces', 'revision') else v}" for k, v in rest.items()
             )
             out.print(f"{event['id']:>5}  {at}  {event['event']}: {said}", markup=False, soft_wrap=True)
-        out.print(f"the chain of {count} events is whole; its last hash is {head or 'none yet'}")
+        out.print(f"the chain of {count} events is intact; its last hash is {head or 'none yet'}")

@@ -1,6 +1,6 @@
-"""Runs started by a person: on the same ledger and the same Dagster instance, with or without a daemon beside.
+"""Runs started by a person: they use the same ledger and Dagster instance as the daemon, which is optional.
 
-`launch` takes the ledger's lock first, so a daemon's sensors and this never start the same change twice.
+`open_by_person` takes the ledger's lock first, so this and the daemon's sensors never start the same change twice.
 """
 
 import os
@@ -33,10 +33,10 @@ from resources.run_launching.run_workers import worker_tags
 def open_by_person(
     source: ProjectRepository, ledger: Ledger, revision: str, plan: Plan, reason: str, partial: bool = False
 ) -> Request:
-    """The ledger's row of this run; `partial` if it is not to bring the commit to its end.
+    """Opens the request for this run in the ledger; `partial` if it does not complete the commit.
 
     Raises:
-        resources.ledger.Conflict: another request of the project is at work.
+        resources.ledger.Conflict: another request of the project is active.
     """
     generation = another_generation(ledger.requests(source.project.name), revision)
     by = PARTIAL if partial else "person"
@@ -50,7 +50,7 @@ def execute(
     only: Sequence[str] | None,
     say: Callable[[str], None],
 ) -> bool:
-    """Runs a request here and now; True if it ended well. Its outcome stands in the ledger."""
+    """Runs a request in this process; returns whether it succeeded. The outcome is in the ledger."""
     project = source.project
     settings, ledger = clients.settings, clients.ledger
     home = dagster_home(settings)
@@ -60,9 +60,9 @@ def execute(
         for event in seen_events(source, ledger, plan, MaterializationHistory(instance, project.name)):
             instance.report_runless_asset_event(event)
         if not stages:
-            # Another run did it since this was planned. Dagster takes an empty selection for all assets.
-            ledger.close(request, "done", "nothing was left to do")
-            say(f"{short(request.revision)}: nothing was left to do")
+            # Another run completed it since it was planned. Dagster treats an empty selection as all assets.
+            ledger.close(request, "done", "nothing left to do")
+            say(f"{short(request.revision)}: nothing left to do")
             return True
         job = dg.build_reconstructable_job(
             "llmops_assets.cli.execution",
@@ -81,20 +81,20 @@ def execute(
             end = ended_well(refused_in(instance, request))
             ledger.close(now, end.status, end.detail)
         elif now.active and request.asked_by == PARTIAL:
-            # Nothing carries on what was asked for stage by stage; left open, it would keep others waiting.
-            ledger.close(now, "failed", _failure(result) or "a stage that was asked for failed; its log says why")
+            # Nothing retries a request for single stages; left open, it would block others.
+            ledger.close(now, "failed", _failure(result) or "a requested stage failed; see its log")
         say(f"run {result.run_id} {'succeeded' if result.success else 'failed'}")
         return result.success
 
 
 def reconstruct_job(settings_json: str, project: str, job: str | None = None) -> dg.JobDefinition:
-    """The project's job, or another one of the location, rebuilt in whatever process executes it."""
+    """Rebuilds the project's job, or another job of the location, in the process that executes it."""
     settings = Settings.model_validate_json(settings_json)
     return build_definitions(settings).resolve_job_def(job or job_name(settings.project(project)))
 
 
 def start_detached(settings: Settings, request: Request, only: Sequence[str] | None) -> int:
-    """Executes a request in a process of its own that outlives this one; its pid."""
+    """Executes a request in a separate process that outlives this one; returns its pid."""
     log = settings.home / "services" / f"run-{short(request.revision)}-{request.generation}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "llmops_assets.cli", "execute", request.name]
@@ -113,26 +113,26 @@ def start_detached(settings: Settings, request: Request, only: Sequence[str] | N
 
 
 def cancel(clients: Clients, project: ProjectSource, request: Request) -> str:
-    """Ends a request's run, its programs and its share of production's traffic; what was done, in words."""
+    """Stops a request's run and programs and removes its share of traffic; returns what was done, as text."""
     why = "cancelled by a person"
-    clients.ledger.close(request, "cancelled", f"{why}; `llmops retry` starts it again")
+    clients.ledger.close(request, "cancelled", f"{why}; `llmops retry` restarts it")
     with dg.DagsterInstance.from_config(str(dagster_home(clients.settings))) as instance:
         ended = end_work(instance, clients, project, request, why)
-    return f"{short(request.revision)} is cancelled" + (f"; ended {ended}" if ended else "")
+    return f"{short(request.revision)} is cancelled" + (f"; stopped {ended}" if ended else "")
 
 
 def go_on(ledger: Ledger, request: Request, decision: Decision) -> Request:
-    """The next generation of a request that a person approved, for a process that executes it itself.
+    """Opens the next generation of an approved request, for execution in this process.
 
     Raises:
-        resources.ledger.Conflict: a sensor was first, or another run of the project is at work.
+        resources.ledger.Conflict: a sensor was faster, or another run of the project is active.
     """
     generation = another_generation(ledger.requests(request.project), request.revision)
     return ledger.next_generation(request, generation, f"approved by {decision.by}: {decision.reason}")
 
 
 def roll_back(settings: Settings, project: ProjectSource, to: str, reason: str, by: str) -> tuple[bool, str]:
-    """Rolls production back here and now: (whether it did, what it said)."""
+    """Rolls production back in this process; returns (success, error message)."""
     name = rollback_job_name(project)
     with dg.DagsterInstance.from_config(str(dagster_home(settings))) as instance:
         job = dg.build_reconstructable_job(
@@ -153,7 +153,7 @@ def roll_back(settings: Settings, project: ProjectSource, to: str, reason: str, 
 
 
 def _failure(result: dg.JobExecutionResult) -> str:
-    """What the first step that failed said; empty if none did."""
+    """The error message of the first failed step; empty if none failed."""
     for data in (e.step_failure_data for e in result.all_events if e.is_step_failure):
         told = data.user_failure_data.description if data.user_failure_data else None
         return told or (data.error.message if data.error else "it failed")

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from llmops_assets.cli.context import CommandContext, CommandRefused, OptionalProject, Revision, answers, out
+from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.keys import short
 
 app = typer.Typer()
@@ -17,7 +18,7 @@ def check(
     revision: Revision = None,
     path: Annotated[
         Path | None,
-        typer.Option(help="A folder with an llmops.yaml, checked as it lies there, uncommitted changes and all."),
+        typer.Option(help="Check this folder with an llmops.yaml, including uncommitted changes."),
     ] = None,
 ) -> None:
     """Validate llmops.yaml, its prompts, smoke tests and data pointers."""
@@ -33,6 +34,8 @@ def check(
         here = CommandContext(project)
         sha = here.revision(revision)
         at = here.source.at(sha)
+        if lacking := [problem for part in at.config.parts if (problem := part.missing())]:
+            raise ConfigError([f"llmops.yaml at {short(sha)}: {problem}" for problem in lacking])
         missing = here.source.missing_data(at)
         if missing:
             raise CommandRefused(
@@ -46,12 +49,14 @@ def check(
 
 @app.command()
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder; it may be new.")] = Path(),
-    name: Annotated[str | None, typer.Option(help="The project's name; the folder's if left out.")] = None,
-    base: Annotated[Path | None, typer.Option(help="A model folder, copied to where llmops.yaml wants it.")] = None,
-    add: Annotated[bool, typer.Option("--register", help="Add the project to the settings, so it is watched.")] = False,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder; may be new.")] = Path(),
+    name: Annotated[str | None, typer.Option(help="The project's name; default: the folder's name.")] = None,
+    base: Annotated[Path | None, typer.Option(help="A model folder, copied to the path in llmops.yaml.")] = None,
+    add: Annotated[
+        bool, typer.Option("--register", help="Add the project to the settings, so that it is watched.")
+    ] = False,
 ) -> None:
-    """Make a folder a project that runs as it is. Changes no existing file and commits nothing."""
+    """Create a runnable project, or add what a folder lacks. Changes no existing file and commits nothing."""
     from llmops_assets.scaffold.next_steps import make_project
 
     with answers():
@@ -60,7 +65,7 @@ def init(
 
 @app.command()
 def schema(
-    settings: Annotated[bool, typer.Option("--settings", help="Of the settings file, instead of llmops.yaml.")] = False,
+    settings: Annotated[bool, typer.Option("--settings", help="The schema of the settings file instead.")] = False,
 ) -> None:
     """Print the JSON Schema of llmops.yaml, for editors."""
     from llmops_assets.config.json_schema import as_text, project_schema, settings_schema

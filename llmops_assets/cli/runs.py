@@ -23,6 +23,7 @@ from llmops_assets.domain.chain import STAGES
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.plan import Plan, prompt_retrains
 from llmops_assets.domain.provenance import trace
+from llmops_assets.domain.release import release_from_records
 from llmops_assets.domain.requests import Request
 from resources.ledger import Conflict
 
@@ -34,11 +35,11 @@ def plan(
     project: OptionalProject = None,
     revision: Revision = None,
     against: Annotated[
-        str | None, typer.Option(help="Explain against this revision instead of the last planned one.")
+        str | None, typer.Option(help="Compare with this revision instead of the last planned one.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a run would compute and what it would reuse, and why."""
+    """Show what a run would compute and reuse, and why."""
     with answers():
         here = CommandContext(project)
         found = here.plan(here.revision(revision), against)
@@ -70,18 +71,18 @@ def show_plan(found: Plan) -> None:
 def run(
     project: OptionalProject = None,
     revision: Revision = None,
-    only: Annotated[list[str] | None, typer.Option(help="Only this stage; may be given several times.")] = None,
-    rebuild: Annotated[str | None, typer.Option(help="Make this stage's result anew, although one exists.")] = None,
-    reason: Annotated[str | None, typer.Option(help="Why it is rebuilt; kept in the ledger.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Stay until it has ended, and show its progress.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="Run only this stage; repeatable.")] = None,
+    rebuild: Annotated[str | None, typer.Option(help="Recompute this stage even if a result exists.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Reason for --rebuild; kept in the ledger.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the run has ended, and show its progress.")] = False,
 ) -> None:
-    """Run the chain at a revision. Works without a daemon; beside one, nothing runs twice."""
+    """Run the chain at a revision. Works with or without a daemon; nothing runs twice."""
     with answers():
         for stage in [*(only or ()), *([rebuild] if rebuild else ())]:
             if stage not in STAGES:
-                raise ConfigError([f"there is no stage {stage!r} (known: {', '.join(STAGES)})"])
+                raise ConfigError([f"no such stage: {stage!r} (known: {', '.join(STAGES)})"])
         if rebuild and not reason:
-            raise ConfigError(["--rebuild needs --reason: it is kept in the ledger"])
+            raise ConfigError(["--rebuild needs --reason, which is kept in the ledger"])
         here = CommandContext(project)
         sha = here.revision(revision)
         at = here.source.at(sha)
@@ -92,16 +93,14 @@ def run(
         if rebuild:
             key = next((s.key for s in here.plan(sha).stages if s.stage == rebuild), None)
             if key is None:
-                raise CommandRefused(f"{rebuild} cannot be rebuilt yet: what it reads does not exist at {short(sha)}")
-            from llmops_assets.domain.resolution import resolve_records
-
-            outputs = resolve_records(at.values, here.ledger.find, here.ledger.salt_of).outputs
+                raise CommandRefused(f"{rebuild} cannot be rebuilt yet: its inputs do not exist at {short(sha)}")
+            outputs = here.ledger.resolve(at.values).outputs
             here.ledger.rebuild(STAGES[rebuild].key(at.values, outputs), reason or "")
         found = here.plan(sha)
         if found.nothing_to_do and not only:
             out.print(f"{short(sha)}: nothing to do, {found['production_endpoint'].reasons[0]}")
             return
-        _start(here, sha, found, reason or "asked for by a person", only, wait)
+        _start(here, sha, found, reason or "requested by a person", only, wait)
 
 
 def _start(here: CommandContext, sha: str, found: Plan, reason: str, only: list[str] | None, wait: bool) -> None:
@@ -115,19 +114,19 @@ def _start(here: CommandContext, sha: str, found: Plan, reason: str, only: list[
             _await(here, active[-1])
             return
         raise CommandRefused(
-            f"not started: {error}. `llmops status` shows what is at work; `llmops cancel` ends it"
+            f"not started: {error}. `llmops status` shows the active run; `llmops cancel` stops it"
         ) from error
     show_plan(found)
     if not wait:
         start_detached(here.settings, request, only)
-        out.print(f"started; `llmops status {here.project.name}` shows how it goes")
+        out.print(f"started; `llmops status {here.project.name}` shows the progress")
         return
     execute(here.clients, here.source, request, only, out.print)
     _answer(here, request)
 
 
 def _await(here: CommandContext, request: Request) -> None:
-    out.print(f"{short(request.revision)} is at work already ({request.name}); waiting for it")
+    out.print(f"{short(request.revision)} is already running ({request.name}); waiting for it")
     while request.active:
         time.sleep(1)
         request = here.ledger.requests(here.project.name)[-1]
@@ -139,9 +138,7 @@ def _answer(here: CommandContext, request: Request) -> None:
     if now.status == "waiting":
         raise CommandRefused(f"{short(now.revision)} is {now.detail}")
     if now.status not in ("released", "done"):
-        raise CommandRefused(
-            f"{short(now.revision)} is {now.status}: {now.detail or 'its run failed; the log says why'}"
-        )
+        raise CommandRefused(f"{short(now.revision)} is {now.status}: {now.detail or 'its run failed; see the log'}")
     out.print(f"{short(now.revision)} is {now.status}: {now.detail}")
 
 
@@ -154,14 +151,14 @@ def execute(request: str, only: Annotated[list[str] | None, typer.Option()] = No
         here = CommandContext(request.split(":")[0])
         found = next((r for r in here.ledger.requests(here.project.name) if r.name == request), None)
         if found is None:
-            raise ConfigError([f"the ledger knows no request {request}"])
+            raise ConfigError([f"no such request in the ledger: {request}"])
         if not work(here.clients, here.source, found, only, out.print):
             raise CommandRefused(f"{request} did not succeed")
 
 
 @app.command()
 def status(project: OptionalProject = None, as_json: AsJson = False) -> None:
-    """What is at work, what was the outcome, and what each environment serves."""
+    """Show active runs, outcomes, and what each environment serves."""
     with answers():
         settings = load_settings()
         names = [project] if project else [p.name for p in settings.projects]
@@ -207,10 +204,10 @@ def _status(here: CommandContext) -> dict[str, Any]:
 @app.command(name="trace")
 def trace_(
     what: Annotated[str, typer.Argument(help="production, staging, a release or a commit.")] = "production",
-    project: Annotated[str | None, typer.Option(help="Name of the project; not needed if there is only one.")] = None,
+    project: Annotated[str | None, typer.Option(help="Name of the project; optional if there is only one.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say which commit, data, configuration and model stand behind an endpoint."""
+    """Show which commit, data, configuration and model an endpoint serves."""
     with answers():
         here = CommandContext(project, fetch=False)
         revision, release = _subject(here, what)
@@ -237,7 +234,7 @@ def trace_(
 
 
 def _subject(here: CommandContext, what: str) -> tuple[str, str | None]:
-    """(revision, release) of what a person named."""
+    """(revision, release) of the given environment, release or commit."""
     name = here.project.name
     if what in ("production", "staging"):
         serving = here.ledger.serving(name, what)
@@ -247,18 +244,14 @@ def _subject(here: CommandContext, what: str) -> tuple[str, str | None]:
     if (found := here.ledger.revision_of_release(name, what)) is not None:
         return found
     revision = here.source.git.resolve(what)
-    from llmops_assets.domain.records import QuantizedArtifact
-    from llmops_assets.domain.release import release_of
-    from llmops_assets.domain.resolution import resolve_records
-
     values = here.source.at(revision).values
-    artifact = resolve_records(values, here.ledger.find, here.ledger.salt_of).records.get("quantized_artifact")
-    return revision, release_of(name, values, artifact).digest if isinstance(artifact, QuantizedArtifact) else None
+    release = release_from_records(name, values, here.ledger.resolve(values).records)
+    return revision, release.digest if release else None
 
 
 @app.command()
 def retry(project: OptionalProject = None, wait: Annotated[bool, typer.Option("--wait")] = False) -> None:
-    """Run the newest request again, after the cause of its end was mended."""
+    """Run the newest request again, after you have fixed the cause of its failure."""
     with answers():
         here = CommandContext(project)
         requests = here.ledger.requests(here.project.name)
@@ -266,24 +259,24 @@ def retry(project: OptionalProject = None, wait: Annotated[bool, typer.Option("-
             raise CommandRefused(f"{here.project.name} has no request yet")
         last = requests[-1]
         if last.active:
-            raise CommandRefused(f"{short(last.revision)} is {last.status}; `llmops cancel` ends it")
+            raise CommandRefused(f"{short(last.revision)} is {last.status}; `llmops cancel` stops it")
         if last.status == "waiting":
             raise CommandRefused(f"{short(last.revision)} is {last.detail}")
         found = here.plan(last.revision)
         if found.nothing_to_do:
-            out.print(f"{short(last.revision)}: nothing is left to do, {found['production_endpoint'].reasons[0]}")
+            out.print(f"{short(last.revision)}: nothing left to do, {found['production_endpoint'].reasons[0]}")
             return
         _start(here, last.revision, found, f"retry of {last.status}", None, wait)
 
 
 @app.command()
 def cancel(project: OptionalProject = None) -> None:
-    """End the run that is at work; production stays as it is."""
+    """Stop the active run; production is unchanged."""
     from llmops_assets.cli.execution import cancel as end
 
     with answers():
         here = CommandContext(project, fetch=False)
         active = [r for r in here.ledger.requests(here.project.name) if r.active]
         if not active:
-            raise CommandRefused(f"nothing of {here.project.name} is at work")
+            raise CommandRefused(f"{here.project.name} has no active run")
         out.print(end(here.clients, here.project, active[-1]))

@@ -16,7 +16,7 @@ def up(
     dagster_port: Annotated[int, typer.Option(help="Port of Dagster's UI.")] = 3000,
     mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's UI.")] = 5000,
 ) -> None:
-    """Start Dagster's webserver and daemon, MLflow's server, and the endpoints that were deployed."""
+    """Start Dagster's webserver and daemon, MLflow's server, and the deployed endpoints."""
     from resources.assembly import build_clients
     from resources.local_services.services import start
 
@@ -30,8 +30,8 @@ def up(
 
 
 @app.command()
-def down(forget: Annotated[bool, typer.Option(help="Also forget what was deployed.")] = False) -> None:
-    """End Dagster, MLflow, running programs and all endpoints."""
+def down(forget: Annotated[bool, typer.Option(help="Also forget the deployments.")] = False) -> None:
+    """Stop Dagster, MLflow, running programs and all endpoints."""
     from resources.assembly import build_clients
     from resources.local_services.services import stop
 
@@ -41,12 +41,12 @@ def down(forget: Annotated[bool, typer.Option(help="Also forget what was deploye
         ended = stop(settings)
         ended += clients.compute.cancel_all()
         clients.serving.down(forget=forget)
-        out.print(f"ended: {', '.join([*ended, 'endpoints'])}")
+        out.print(f"stopped: {', '.join([*ended, 'endpoints'])}")
 
 
 @app.command()
 def endpoints(project: OptionalProject = None, as_json: AsJson = False) -> None:
-    """The endpoints, their stable URLs and how they are."""
+    """Show the endpoints, their stable URLs and their health."""
     with answers():
         settings = load_settings()
         name = settings.project(project).name if project else None
@@ -57,7 +57,9 @@ def endpoints(project: OptionalProject = None, as_json: AsJson = False) -> None:
             emit(found)
             return
         table = Table()
-        whole = max((len(e["base_url"]) for e in found), default=0)  # an address is for copying, however narrow it is
+        whole = max(
+            (len(e["base_url"]) for e in found), default=0
+        )  # keep URLs on one line for copying, even on a narrow terminal
         for column in ("project", "environment", "base_url", "model", "release", "status"):
             table.add_column(column, overflow="fold", min_width=whole if column == "base_url" else None)
         for e in found:
@@ -67,11 +69,11 @@ def endpoints(project: OptionalProject = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def demo(
-    fresh: Annotated[bool, typer.Option(help="Begin anew, dropping what an earlier demo left.")] = True,
+    fresh: Annotated[bool, typer.Option(help="Delete an earlier demo's state first.")] = True,
 ) -> None:
-    """Play the demo: a project of its own, seven pushes, and what becomes of each."""
+    """Run the demo: an example project, seven pushes, and the outcome of each."""
     from llmops_assets.demo.play import play
 
     with answers():
         if not play(fresh):
-            raise CommandRefused("the demo did not do what it should; the table says where")
+            raise CommandRefused("the demo failed; the table shows which acts")

@@ -5,8 +5,9 @@ How dagster-k8s takes it belongs in `resources.run_launching.kubernetes_pods`, t
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, create_model, field_validator, model_validator
 
+from llmops_assets.domain.chain import CHAIN
 from llmops_assets.domain.models import Strict
 from llmops_assets.domain.rollout import Duration
 
@@ -69,13 +70,12 @@ class Pod(Strict):
     )
 
 
-class StagePods(Strict):
-    """Pods of the heavy stages; one that is left out gets the default pod."""
-
-    fine_tuned_checkpoint: Pod | None = Field(default=None, description="Training.")
-    evaluation_report: Pod | None = Field(default=None, description="Evaluation of the checkpoint.")
-    quantized_artifact: Pod | None = Field(default=None, description="Merge and quantization.")
-    served_evaluation_report: Pod | None = Field(default=None, description="Evaluation on the serving engine.")
+StagePods = create_model(
+    "StagePods",
+    __base__=Strict,
+    __doc__="Pods of the heavy stages; one that is left out gets the default pod.",
+    **{s.name: (Pod | None, Field(default=None, description=s.heavy)) for s in CHAIN if s.heavy},  # type: ignore[call-overload]
+)
 
 
 class KubernetesSettings(Strict):

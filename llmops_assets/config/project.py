@@ -9,23 +9,26 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Discriminator,
     Field,
     Tag,
+    ValidationInfo,
     WithJsonSchema,
     field_validator,
     model_validator,
 )
 
+from llmops_assets import catalog
+from llmops_assets.config.ignore_patterns import check_pattern
+from llmops_assets.config.part_names import NameOf, SchemeName
 from llmops_assets.config.yaml_validation import validate_yaml
 from llmops_assets.domain.gate import Gate
 from llmops_assets.domain.models import Strict
 from llmops_assets.domain.rollout import Duration, RolloutPolicy, Share
 
 CONFIG_FILE = "llmops.yaml"
-BUILTIN_METRICS = {"perplexity": False, "bleu": True, "rouge1": True, "rouge2": True, "rougeL": True, "toxicity": False}
-"""The metrics that we bring, and whether higher is better."""
 
 
 def _relative(value: object) -> object:
@@ -86,7 +89,9 @@ class Lora(Strict):
 
 
 class Training(Strict):
-    method: Literal["lora", "full", "none"] = Field(default="lora", description="none: base model and prompt only.")
+    method: Annotated[str, NameOf(catalog.TRAINING_METHODS)] = Field(
+        default="lora", description="How the weights are trained; none: base model and prompt only."
+    )
     prompt: ProjectPath | None = Field(
         default=None, description="Template used in training; absent: `prompt`, and then a change of prompt retrains."
     )
@@ -124,7 +129,7 @@ def _kind_of_metric(value: Any) -> str:
 
 
 AnyMetric = Annotated[
-    Annotated[str, Tag("str"), WithJsonSchema({"type": "string", "enum": list(BUILTIN_METRICS)})]
+    Annotated[str, NameOf(catalog.METRICS, ", or your own as {name, function: 'file.py:function'}"), Tag("str")]
     | Annotated[CustomMetric, Tag("CustomMetric")],
     Discriminator(_kind_of_metric),
 ]
@@ -138,13 +143,7 @@ class Evaluation(Strict):
     max_new_tokens: int = Field(default=32, ge=1, description="Tokens of an answer.")
 
     @model_validator(mode="after")
-    def _known(self) -> "Evaluation":
-        for metric in self.metrics:
-            if isinstance(metric, str) and metric not in BUILTIN_METRICS:
-                raise ValueError(
-                    f"unknown metric {metric!r}; known: {', '.join(BUILTIN_METRICS)}, or your own as "
-                    "{name, function: 'file.py:function'}"
-                )
+    def _names_differ(self) -> "Evaluation":
         if len(set(self.names)) != len(self.names):
             raise ValueError("two metrics have the same name")
         return self
@@ -155,8 +154,20 @@ class Evaluation(Strict):
 
 
 class Quantization(Strict):
-    backend: Literal["gguf"] = Field(default="gguf", description="The format that the engine loads.")
-    scheme: Literal["q8_0", "f16", "bf16"] = Field(default="q8_0", description="Eight bits a weight, or sixteen.")
+    backend: Annotated[str, NameOf(catalog.QUANTIZATION_BACKENDS)] = Field(
+        default="gguf", description="What writes the file that the engine loads."
+    )
+    scheme: Annotated[str, SchemeName()] = Field(
+        default="q8_0", description="Precision of the weights, as the backend calls it: eight bits each, or sixteen."
+    )
+
+    @field_validator("scheme")
+    @classmethod
+    def _of_the_backend(cls, scheme: str, info: ValidationInfo) -> str:
+        backend = info.data.get("backend")
+        if backend is not None and scheme not in (known := catalog.QUANTIZATION_BACKENDS[backend].schemes):
+            raise ValueError(f"{backend} has no scheme {scheme!r} (known: {', '.join(known)})")
+        return scheme
 
 
 class ServingOptions(Strict):
@@ -189,7 +200,9 @@ class Approval(Strict):
 
 
 class Deployment(Strict):
-    engine: Literal["llama.cpp"] = Field(default="llama.cpp", description="The server behind the endpoint.")
+    engine: Annotated[str, NameOf(catalog.ENGINES)] = Field(
+        default="llama.cpp", description="The server behind the endpoint."
+    )
     serving: ServingOptions = Field(default=ServingOptions(), description="How the engine is run.")
     smoke_tests: ProjectPath | None = Field(default=None, description="List of {name, input, expect}.")
     approval: Approval = Field(default=Approval(), description="Whether a person must say yes before production.")
@@ -197,7 +210,11 @@ class Deployment(Strict):
 
 
 class Ci(Strict):
-    ignore: tuple[str, ...] = Field(default=("docs/**", "*.md", "LICENSE"), description="Globs that no check reads.")
+    ignore: tuple[Annotated[str, AfterValidator(check_pattern)], ...] = Field(
+        default=("docs/**", "*.md", "LICENSE"),
+        description="Files that no check reads, as patterns of .gitignore: `*.md` in any folder, `/notes.txt` at the "
+        "root, `docs/**` all below docs, `!docs/api.md` takes one back in; the last that matches decides.",
+    )
     ruff: bool = Field(default=True, description="Lint the project's Python.")
     tests: bool = Field(default=True, description="Run the project's pytest, if it has tests.")
 
@@ -225,8 +242,15 @@ class ProjectConfig(Strict):
 
     @model_validator(mode="after")
     def _holds_together(self) -> "ProjectConfig":
-        if self.training.method != "none" and self.data.train is None:
+        if catalog.TRAINING_METHODS[self.training.method].trains and self.data.train is None:
             raise ValueError("data.train is missing; name the training rows, or set training.method: none")
+        engine = catalog.ENGINES[self.deployment.engine]
+        backend = catalog.QUANTIZATION_BACKENDS[self.quantization.backend]
+        if backend.format not in engine.formats:
+            raise ValueError(
+                f"deployment.engine {engine.name} loads {', '.join(engine.formats)}, and quantization.backend "
+                f"{backend.name} writes {backend.format}; choose two that fit"
+            )
         for gate in self.gates:
             if gate.metric not in self.evaluation.names:
                 raise ValueError(
@@ -234,6 +258,17 @@ class ProjectConfig(Strict):
                     f"(measured: {', '.join(self.evaluation.names)}); add it there or mend the gate"
                 )
         return self
+
+    @property
+    def parts(self) -> tuple[catalog.Part, ...]:
+        """The parts of the catalog that this project uses."""
+        metrics = (catalog.METRICS[m] for m in self.evaluation.metrics if isinstance(m, str))
+        return (
+            catalog.TRAINING_METHODS[self.training.method],
+            *metrics,
+            catalog.QUANTIZATION_BACKENDS[self.quantization.backend],
+            catalog.ENGINES[self.deployment.engine],
+        )
 
     @property
     def training_prompt(self) -> str | None:

@@ -6,15 +6,17 @@ project itself decides stands in its own `llmops.yaml` (`llmops_assets.config.pr
 
 import os
 import re
-import sys
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
+from platformdirs import user_data_path
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from llmops_assets import catalog
 from llmops_assets.config.kubernetes import KubernetesSettings
+from llmops_assets.config.part_names import NameOf
 from llmops_assets.config.secrets import Address, FromEnvironment, _has_password, _read
 from llmops_assets.config.yaml_validation import ConfigError, validate_yaml
 from llmops_assets.domain.models import Strict
@@ -24,9 +26,7 @@ def default_home() -> Path:
     """`LLMOPS_HOME`, or a folder in the user's data directory."""
     if home := os.environ.get("LLMOPS_HOME"):
         return Path(home).expanduser().resolve()
-    if sys.platform == "darwin":
-        return Path.home() / "Library/Application Support/llmops"
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "llmops"
+    return user_data_path("llmops", appauthor=False)
 
 
 Owner = Annotated[str, Field(pattern=r"^(team:[\w-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$")]
@@ -72,6 +72,7 @@ class ServingSettings(Strict):
 
 
 class ComputeSettings(Strict):
+    backend: Annotated[str, NameOf(catalog.COMPUTE)] = Field(default="local", description="Where programs run.")
     threads: int | None = Field(default=None, ge=1, description="CPU threads of one program; None: all cores.")
     llama_cpp: str | None = Field(default=None, description="A llama.cpp checkout that converts further architectures.")
     checkpoint_every: float = Field(default=15.0, gt=0, description="Seconds between resumable training checkpoints.")
@@ -107,6 +108,9 @@ class Settings(Strict):
     mlflow: Address | None = Field(
         default=None, validate_default=True, description="MLflow tracking URI, or {env: NAME}; None: SQLite under home."
     )
+    registry: Annotated[str, NameOf(catalog.REGISTRIES)] = Field(
+        default="mlflow", description="Where models are registered."
+    )
     mlflow_ui: str | None = Field(
         default=None, description="Address of MLflow's UI, for links; None: where `llmops up` starts it."
     )
@@ -135,6 +139,14 @@ class Settings(Strict):
             raise ValueError("it holds a password; put that into the environment and name it here: {env: NAME}")
         return value
 
+    @field_validator("store")
+    @classmethod
+    def _is_in_the_catalog(cls, store: str | None) -> str | None:
+        if store is not None and (scheme := catalog.scheme_of(store)) not in catalog.STORES:
+            known = ", ".join(f"{name}://" for name in catalog.STORES if name != "file")
+            raise ValueError(f"no artifact store takes {scheme}:// (known: a path, {known})")
+        return store
+
     @field_validator("ledger", "store", "mlflow")
     @classmethod
     def _all_pods_reach_it(
@@ -154,6 +166,14 @@ class Settings(Strict):
             raise ValueError(
                 "kubernetes shapes the pods of steps, and here they have none; set profile: cluster, executor: k8s_job"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _parts_are_installed(self) -> Self:
+        store = catalog.STORES[catalog.scheme_of(self.store)] if self.store else None
+        for part in (store, catalog.COMPUTE[self.compute.backend], catalog.REGISTRIES[self.registry]):
+            if part is not None and (problem := part.missing()):
+                raise ValueError(problem)
         return self
 
     @property

@@ -1,1 +1,1 @@
-"""Use cases that assets, sensors, jobs and the command line share. Decisions belong in `llmops_assets.domain`."""
+"""Use cases shared by assets, sensors, jobs and the CLI. Decisions belong in `llmops_assets.domain`."""

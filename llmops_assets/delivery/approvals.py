@@ -1,7 +1,6 @@
-"""What a person's decision stands on, gathered anew each time: the ask, the authors, the rules, the earlier decisions.
+"""Gathers the current evidence for approvals (ask, authors, rules, earlier decisions) and records decisions.
 
-Used by whoever asks, shows, decides or acts on it: stage, sensor, command line and Dagster's page. The judging is pure
-and stands in `domain.approval`.
+Used by the stage, the sensor, the CLI and Dagster's launchpad. `llmops_assets.domain.approval` evaluates the evidence.
 """
 
 from llmops_assets.domain.approval import (
@@ -17,10 +16,8 @@ from llmops_assets.domain.approval import (
 )
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
-from llmops_assets.domain.records import QuantizedArtifact
-from llmops_assets.domain.release import release_of
+from llmops_assets.domain.release import release_from_records
 from llmops_assets.domain.requests import Request
-from llmops_assets.domain.resolution import resolve_records
 from resources.ledger import Ledger
 from resources.project_source.revisions import ProjectRepository
 
@@ -28,26 +25,26 @@ REPORTS = ("evaluation_report", "served_evaluation_report")
 
 
 class Refused(Exception):
-    """This decision cannot be taken so; the message says why, all of it."""
+    """The decision is refused; the message has all reasons."""
 
 
 class Decided(Frozen):
     decision: Decision
     request: Request | None
-    """The one that waited for it."""
+    """The request that waited for the decision."""
 
 
 def ask_now(source: ProjectRepository, ledger: Ledger, revision: str) -> Ask | None:
-    """What a person would be asked about a revision at this moment; None while it has no release."""
+    """The current ask for a revision's release; None while it has no release or reports."""
     project, values = source.project.name, source.at(revision).values
-    records = resolve_records(values, ledger.find, ledger.salt_of).records
-    artifact = records.get("quantized_artifact")
-    if not isinstance(artifact, QuantizedArtifact) or any(s not in records for s in REPORTS):
+    records = ledger.resolve(values).records
+    release = release_from_records(project, values, records)
+    if release is None or any(s not in records for s in REPORTS):
         return None
     champion, since = ledger.champion_since(project)
     return Ask(
         project=project,
-        release=release_of(project, values, artifact).digest,
+        release=release.digest,
         reports=tuple(records[s].outputs[""] for s in REPORTS),
         replaces=champion,
         since=since,
@@ -55,7 +52,7 @@ def ask_now(source: ProjectRepository, ledger: Ledger, revision: str) -> Ask | N
 
 
 def authors_of(source: ProjectRepository, ledger: Ledger, revision: str) -> list[Author]:
-    """Who wrote what a revision would bring to production."""
+    """The authors of all commits that this revision would release."""
     champion = ledger.serving(source.project.name, "production")
     return source.git.authors(revision, champion.revision if champion else None)
 
@@ -66,7 +63,7 @@ def rules_of(source: ProjectRepository, revision: str) -> Rules:
 
 
 def evaluate_current_approval(source: ProjectRepository, ledger: Ledger, revision: str) -> Approved | Waiting:
-    """Whether the release of a revision is approved at this moment."""
+    """Whether the revision's release is currently approved."""
     ask = ask_now(source, ledger, revision)
     if ask is None:
         return Waiting(reasons=(f"the reports on {short(revision)} do not exist",))
@@ -78,18 +75,18 @@ def evaluate_current_approval(source: ProjectRepository, ledger: Ledger, revisio
 
 
 def call_for(ask: Ask, found: Waiting) -> str:
-    """The words with which a release waits."""
+    """The message of a release that waits for approval."""
     instead = f"instead of {short(ask.replaces)}" if ask.replaces else "as the first one"
     said = "; ".join(found.reasons)
     return (
-        f"waiting for a person: llmops approve {ask.project} --release {short(ask.release)} --reason … (or reject), or "
+        f"waiting for approval: llmops approve {ask.project} --release {short(ask.release)} --reason … (or reject), or "
         "in Dagster's launchpad release_approval with this release and a decision; "
         f"it would serve {ask.environment} {instead}" + (f". {said}" if said else "")
     )
 
 
 def subject(source: ProjectRepository, ledger: Ledger) -> tuple[str, Request | None]:
-    """(revision, request) that a person can decide on: what waits, else what staging shows.
+    """(revision, request) to decide on: the waiting request, otherwise the release in staging.
 
     Raises:
         Refused: there is nothing to decide on.
@@ -100,33 +97,33 @@ def subject(source: ProjectRepository, ledger: Ledger) -> tuple[str, Request | N
         return waiting[-1].revision, waiting[-1]
     staged, champion = ledger.serving(project, "staging"), ledger.serving(project, "production")
     if staged is None or (champion and champion.release == staged.release):
-        raise Refused(f"nothing of {project} waits for a person")
+        raise Refused(f"no release of {project} waits for approval")
     if not source.at(staged.revision).config.deployment.approval.needed:
-        raise Refused(f"nothing of {project} waits for a person: {short(staged.revision)} asks for no approval")
+        raise Refused(f"no release of {project} waits for approval: {short(staged.revision)} requires none")
     return staged.revision, None
 
 
 def decide(
     source: ProjectRepository, ledger: Ledger, choice: Choice, by: str, reason: str, release: str | None = None
 ) -> Decided:
-    """Takes a person's decision on the release that waits, and adds it to the ledger.
+    """Validates a decision on the waiting release and adds it to the ledger.
 
     Raises:
-        Refused: nothing waits, another release does, or this person may not decide.
-        Conflict: somebody else decided at the same moment.
+        Refused: nothing waits, another release waits, or this person may not decide.
+        Conflict: another decision was faster.
     """
     if not reason.strip():
-        raise Refused("a decision needs a reason: it is kept in the ledger")
+        raise Refused("a decision needs a reason, which is kept in the ledger")
     revision, request = subject(source, ledger)
     ask = ask_now(source, ledger, revision)
     if ask is None:
         raise Refused(f"the reports on {short(revision)} do not exist, so there is nothing to decide on")
     if release is not None and len(release) < 6:
-        raise Refused(f"{short(ask.release)} waits for a person: name it so, or by its first 6 characters or more")
+        raise Refused(f"{short(ask.release)} waits for approval: give its digest, or at least its first 6 characters")
     if release is not None and not ask.release.startswith(release):
-        raise Refused(f"release {short(release)} does not wait for a person; {short(ask.release)} does")
+        raise Refused(f"release {short(release)} does not wait for approval; {short(ask.release)} does")
     if request is None and choice == "rejected":
-        raise Refused(f"{short(ask.release)} does not wait yet; `llmops cancel` ends the run that is at work on it")
+        raise Refused(f"{short(ask.release)} does not wait yet; `llmops cancel` stops its active run")
     if wrong := refusals(choice, by, rules_of(source, revision), authors_of(source, ledger, revision)):
         raise Refused("; ".join(wrong))
     decision = Decision(

@@ -1,7 +1,7 @@
-"""What a sensor saw and no run will tell, for Dagster's pages: the sources, and the results that a commit reuses.
+"""Reports to Dagster what no run reports: source versions, and the results that a commit reuses without a run.
 
-All of it as materializations with their provenance, so that Dagster calls out of date exactly what is. What a run makes
-or finds made it tells itself (`llmops_assets.stage.asset`).
+These are materializations with provenance, so that Dagster marks exactly the outdated assets as such. Runs report their
+own results (`llmops_assets.stage.asset`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,8 +13,8 @@ from llmops_assets.delivery.run_tags import about_commit
 from llmops_assets.domain.chain import CHAIN, STAGES
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.plan import Plan
-from llmops_assets.domain.records import Event, QuantizedArtifact, Record
-from llmops_assets.domain.release import release_of
+from llmops_assets.domain.records import Event, Record
+from llmops_assets.domain.release import release_from_records
 from resources.ledger import Ledger
 from resources.project_source.revisions import ProjectRepository
 
@@ -24,25 +24,25 @@ OF_STAGING = ("staging_endpoint", "smoke_test_report", "release_approval")
 
 
 class MaterializationHistory:
-    """What Dagster shows of a project's assets now, and what it was told of them before."""
+    """Dagster's materializations of a project's assets, current and earlier."""
 
     def __init__(self, instance: dg.DagsterInstance, project: str):
         self.instance, self.project = instance, project
 
     def tags(self, name: str) -> Mapping[str, str]:
-        """Of the newest materialization."""
+        """The tags of the newest materialization."""
         event = self.instance.get_latest_materialization_event(dg.AssetKey([self.project, name]))
         materialization = event.asset_materialization if event else None
         return (materialization.tags or {}) if materialization else {}
 
     def metadata(self, stage: str, key: str) -> dict[str, Any]:
-        """What was said of the record when it was computed: its figures go on in the asset's plots."""
+        """The metadata reported when the record was computed, so that its figures continue in the asset's plots."""
         told = next(self._told(stage, key), None)
         of_it = told.asset_materialization if told else None
         return {k: v for k, v in of_it.metadata.items() if k != "commit_page"} if of_it else {}
 
     def verdicts(self, stage: str, key: str) -> list[dg.AssetCheckEvaluation]:
-        """What the checks said of the record in its newest run: Dagster asks for them anew for each materialization."""
+        """The record's check evaluations in its newest run: Dagster expects them for every materialization."""
         asset = dg.AssetKey([self.project, stage])
         run_id = next((told.run_id for told in self._told(stage, key) if told.run_id), None)
         if run_id is None:
@@ -63,14 +63,14 @@ class MaterializationHistory:
         ]
 
     def _told(self, stage: str, key: str) -> Iterator[dg.EventLogRecord]:
-        """The materializations of one record, the newest first."""
+        """The materializations of one record, newest first."""
         for told in self.instance.fetch_materializations(dg.AssetKey([self.project, stage]), limit=200).records:
             materialization = told.asset_materialization
             if materialization and (materialization.tags or {}).get(VERSION) == key:
                 yield told
 
     def failed_since(self, stage: str) -> bool:
-        """Whether the last run that was to make it failed, so that Dagster shows it red."""
+        """Whether the stage's last run failed, so that Dagster shows the asset as failed."""
         records = self.instance.get_asset_records([dg.AssetKey([self.project, stage])])
         entry = records[0].asset_entry if records else None
         run = self.instance.get_run_record_by_id(entry.last_run_id) if entry and entry.last_run_id else None
@@ -83,9 +83,9 @@ class MaterializationHistory:
 def seen_events(
     source: ProjectRepository, ledger: Ledger, plan: Plan, shown: MaterializationHistory
 ) -> list[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
-    """The sources at this revision, and every result that its run leaves out, where Dagster shows something else.
+    """Events for the sources and all results that the revision's run omits, if Dagster shows another state.
 
-    Also writes the lineage edges of what is left out.
+    Also writes the lineage edges of the omitted results.
     """
     sources = _source_events(source, plan.revision, shown)
     events: list[dg.AssetMaterialization | dg.AssetCheckEvaluation] = list(sources)
@@ -127,13 +127,13 @@ def _source_events(
 
 
 def _standing(source: ProjectRepository, ledger: Ledger, plan: Plan) -> dict[str, Record]:
-    """Of each event, what stands of it: where production serves this revision's release already."""
+    """The event records that are still valid: those of this revision's release, if production serves it."""
     serving, staged = (ledger.serving(plan.project, e) for e in ("production", "staging"))
-    key = plan["quantized_artifact"].key
-    artifact = ledger.find(key) if key else None
-    if serving is None or not isinstance(artifact, QuantizedArtifact):
+    if serving is None:
         return {}
-    if release_of(plan.project, source.at(plan.revision).values, artifact).digest != serving.release:
+    values = source.at(plan.revision).values
+    release = release_from_records(plan.project, values, ledger.resolve(values).records)
+    if release is None or release.digest != serving.release:
         return {}
     return {
         name: record
@@ -167,7 +167,7 @@ def _reused_event(
             VERSION: record.key,
             CODE: str(stage.version),
             **{f"{READ}/{plan.project}/{name}": version for name, version in reads.items()},
-            # Dagster takes an input for unknown that has no pointer; its value counts for partitions only.
+            # Dagster treats an input without a pointer as unknown; the pointer's value matters for partitions only.
             **{f"{POINTER}/{plan.project}/{name}": "NULL" for name in reads},
             "reused": "true",
         },
@@ -179,10 +179,10 @@ def _provenance(event: dg.AssetMaterialization) -> dict[str, str]:
 
 
 def reached_at(base_url: str) -> dict[str, Any]:
-    """Where an endpoint is. Its base URL is for clients, and answers nobody else; the list of its models is a page."""
+    """Metadata with an endpoint's address. The base URL is not a page itself; its list of models is."""
     return {"base_url": base_url, "models_page": dg.MetadataValue.url(f"{base_url}/models")}
 
 
 def reused_from(record: Record) -> str:
-    """Whose work a reused record is, in words."""
+    """Which commit and run made a reused record, as text."""
     return f"reused from {short(record.made_by.revision)}, run {record.made_by.run_id[:8]}"

@@ -1,4 +1,4 @@
-"""Ends a run that is at work, and the programs that it began. Whether it should end is decided elsewhere."""
+"""Stops an active run and the programs that it started."""
 
 import os
 import signal
@@ -20,21 +20,21 @@ def end_runs(
     keys: Iterable[str],
     wait_s: float = 20.0,
 ) -> list[str]:
-    """Ends these runs and every program that works under one of these keys; the programs' names.
+    """Stops these runs and all programs that run under these keys; returns the programs' names.
 
-    A worker that is asked to end takes its program along; one that was killed before left it behind, so programs are
-    also looked for by key. Programs of other projects are left alone.
+    An interrupted worker stops its program; a worker that was killed earlier left it running, so programs are also
+    found by key. Programs of other projects are not touched.
     """
     for run in runs:
         worker = worker_of(run)
         if worker is not None and worker.pid != os.getpid() and not run.is_finished:
-            instance.report_run_canceling(run)  # else Dagster takes the interrupt for a failure
+            instance.report_run_canceling(run)  # else Dagster treats the interrupt as a failure
             worker.send_signal(signal.SIGINT)
             psutil.wait_procs([worker], timeout=wait_s)
             if is_alive(worker):
                 worker.kill()
         elif worker is None and run.status in IN_PROGRESS_RUN_STATUSES:
-            instance.run_launcher.terminate(run.run_id)  # it works on another machine, if it still does
+            instance.run_launcher.terminate(run.run_id)  # it runs on another machine, if at all
         current = instance.get_run_by_id(run.run_id)
         if current is not None and not current.is_finished:
             instance.report_run_canceled(current)

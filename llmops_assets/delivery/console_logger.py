@@ -1,6 +1,6 @@
-"""What a run prints where it runs: progress and outcomes in plain lines, for `llmops run --wait` and the logs of runs.
+"""A run's console output: progress and outcomes as plain lines, for `llmops run --wait` and run logs.
 
-Dagster's own pages keep every event; this leaves out its bookkeeping, and tracebacks of what is no fault of the code.
+Dagster's UI keeps every event; this omits Dagster's internal events, and tracebacks of errors that users can fix.
 """
 
 import io
@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import dagster as dg
 
 CONSOLE: dict[str, Any] = {"loggers": {"console": {}}}
-"""Run configuration: without it Dagster takes a console logger of its own, at level DEBUG."""
+"""Run configuration: without it Dagster uses its own console logger, at level DEBUG."""
 
 
 class _Line(logging.Formatter):
@@ -25,7 +25,7 @@ class _Line(logging.Formatter):
 
 
 def _told(event: dg.DagsterEvent | None) -> str | None:
-    """What a failed step says: its reasons if it refused or names a remedy, else where it broke."""
+    """The message of a failed step: its reasons or remedy if it has them, otherwise the traceback."""
     if event is None or not event.is_step_failure:
         return None
     data = event.step_failure_data
@@ -35,7 +35,7 @@ def _told(event: dg.DagsterEvent | None) -> str | None:
 
 
 def _is_told(record: logging.LogRecord) -> bool:
-    """Left out: the engine's own events, and steps that were not executed because of one that failed."""
+    """Filters out the engine's own events, and steps skipped because of a failed one."""
     meta: Any = getattr(record, "dagster_meta", {})
     event: dg.DagsterEvent | None = meta.get("dagster_event")
     if event is not None:
@@ -44,19 +44,19 @@ def _is_told(record: logging.LogRecord) -> bool:
 
 
 def _terminal() -> TextIO:
-    """The process's stderr as it is before steps run.
+    """The process's stderr, duplicated before steps run.
 
-    During a step Dagster leads stderr into a file, which a `tail` copies to the terminal. It is ended with the step,
-    and on a busy machine before it has copied the last lines: those that say what went wrong
+    During a step Dagster redirects stderr to a file, which a `tail` process copies to the terminal. It ends with the
+    step, and on a busy machine before it has copied the last lines, which contain the error
     (github.com/dagster-io/dagster/issues/23336).
     """
     try:
         return os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1)
     except (io.UnsupportedOperation, OSError):
-        return sys.stderr  # somebody has put something else in its place
+        return sys.stderr  # stderr was replaced by an object without a file descriptor
 
 
-@dg.logger(None, description="Progress, outcomes and errors, a line each.")
+@dg.logger(None, description="Progress, outcomes and errors, one line each.")
 def console_logger(context: dg.InitLoggerContext) -> logging.Logger:
     handler = logging.StreamHandler(_terminal())
     handler.setFormatter(_Line())

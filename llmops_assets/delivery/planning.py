@@ -1,11 +1,10 @@
-"""The plan of a revision, with the ledger's records and the revision's values put before the pure planner."""
+"""Plans a revision: loads the ledger's records and the revision's values for the pure planner."""
 
 from contextlib import suppress
 
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.plan import Plan, Side, make_plan
 from llmops_assets.domain.records import AnyRecord
-from llmops_assets.domain.resolution import resolve_records
 from resources.artifact_store.store import ArtifactStore, StoreDenied
 from resources.ledger import Ledger
 from resources.project_source.errors import SourceError
@@ -15,7 +14,7 @@ from resources.project_source.revisions import ProjectRepository
 def plan_revision(
     source: ProjectRepository, ledger: Ledger, store: ArtifactStore, revision: str, base: str | None
 ) -> Plan:
-    """What a run at this revision would do, explained against `base`. What is lost or damaged is made again.
+    """The plan of a run at this revision, explained against `base`. Lost or damaged results are recomputed.
 
     Raises:
         ConfigError, SourceError: the revision cannot be read.
@@ -26,11 +25,9 @@ def plan_revision(
     if base is not None:
         try:
             values = source.at(base).values
-            before = Side(
-                revision=base, values=values, outputs=resolve_records(values, ledger.find, ledger.salt_of).outputs
-            )
+            before = Side(revision=base, values=values, outputs=ledger.resolve(values).outputs)
         except (ConfigError, SourceError):
-            before = None  # it cannot be explained against what cannot be read; the plan itself does not need it
+            before = None  # an unreadable base cannot explain anything; the plan does not need it
     serving = ledger.serving(project, "production")
     held = {hold.release: str(hold) for hold in ledger.holds(project)}
     lost: dict[str, str] = {}
@@ -47,7 +44,7 @@ def plan_revision(
 
 
 def damage_of(record: AnyRecord, store: ArtifactStore) -> str | None:
-    """What is wrong with what a record stands for, as far as a look tells; None if nothing is, or nothing is known."""
-    with suppress(StoreDenied):  # a store that does not answer loses nothing; whoever needs it will say so
+    """Problem found by a quick check of the record's artifact; None if there is none or it is unknown."""
+    with suppress(StoreDenied):  # an unreachable store is no damage; stages that read it will report it
         return store.quick_check(record.made) if record.made else None
     return None

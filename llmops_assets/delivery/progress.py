@@ -1,11 +1,11 @@
-"""A program's progress lines, in words."""
+"""Formats a program's progress lines."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def progress_text(line: Mapping[str, Any]) -> str:
-    """A progress line in words."""
+    """A progress line as text."""
     parts = []
     if "step" in line and line.get("total"):
         parts.append(f"{line['step']}/{line['total']}")
@@ -14,4 +14,4 @@ def progress_text(line: Mapping[str, Any]) -> str:
         if isinstance(value, int | float):
             parts.append(f"{value:.0f}{unit}" if unit else f"{name} {value:.3f}")
     parts += [str(line[name]) for name in ("phase", "message") if line.get(name)]
-    return ", ".join(parts) or "at work"
+    return ", ".join(parts) or "running"

@@ -1,4 +1,4 @@
-"""The run of a request, as Dagster knows it: how it is asked for, how it is, and how it is ended."""
+"""A request's run in Dagster: how to request it, read its state, and stop it."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -14,7 +14,6 @@ from llmops_assets.delivery.rollout import abandon
 from llmops_assets.delivery.run_tags import REQUEST_TAG, run_tags
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.requests import Request, RunState
-from llmops_assets.domain.resolution import resolve_records
 from llmops_assets.machine.disk_space import full, is_full, place_of
 from resources.assembly import Clients
 from resources.ledger import LedgerError
@@ -25,7 +24,7 @@ Tick = Callable[[Any], dg.SensorResult | dg.RunRequest | dg.SkipReason]
 
 
 def skips_in_words(tick: Tick) -> Tick:
-    """A tick that cannot reach the ledger, or has no room to work in, is skipped: it says why, and the next goes on."""
+    """Turns an unavailable ledger or a full disk into a skip with the reason; the next tick tries again."""
 
     @functools.wraps(tick)
     def _tick(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.RunRequest | dg.SkipReason:
@@ -37,13 +36,13 @@ def skips_in_words(tick: Tick) -> Tick:
             if not is_full(error):
                 raise
             place = place_of(error, context.resources.settings.home)
-            return dg.SkipReason(full("a sensor", place, "; it then goes on"))
+            return dg.SkipReason(full("a sensor", place, "; the sensor then continues"))
 
     return _tick
 
 
 def run_request(source: ProjectRepository, request: Request, stages: Sequence[str]) -> dg.RunRequest:
-    """The run of a request: only the stages that are not reused, pinned to its revision."""
+    """The run request: only the stages that are not reused, pinned to the request's revision."""
     return dg.RunRequest(
         run_key=request.name,
         asset_selection=[dg.AssetKey([source.project.name, s]) for s in stages],
@@ -68,14 +67,14 @@ def runs_of(instance: dg.DagsterInstance, request: Request) -> list[dg.DagsterRu
 
 
 def state_of_run(instance: dg.DagsterInstance, request: Request) -> RunState:
-    """The state of a request's run: found by the run that claimed it, else by the tag."""
+    """The state of a request's run, found by the run id that claimed the request, otherwise by tag."""
     runs = [r for r in runs_of(instance, request) if r.parent_run_id is None]
     chosen = next((r for r in runs if r.run_id == request.run_id), runs[0] if runs else None)
     return _RUN_STATES.get(chosen.status, "active") if chosen else "missing"
 
 
 def refused_in(instance: dg.DagsterInstance, request: Request) -> list[str]:
-    """The asset checks that say no in a request's runs, with their reasons."""
+    """The failed asset checks of a request's runs, with their reasons."""
     said = []
     for run in runs_of(instance, request):
         for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION):
@@ -87,15 +86,13 @@ def refused_in(instance: dg.DagsterInstance, request: Request) -> list[str]:
     return list(dict.fromkeys(said))
 
 
-def end_work(
-    instance: dg.DagsterInstance, clients: Clients, project: ProjectSource, request: Request, why: str
-) -> str:
-    """Ends the run of a request that was closed, its programs and its share of production's traffic; what, in words."""
+def end_work(instance: dg.DagsterInstance, clients: Clients, project: ProjectSource, request: Request, why: str) -> str:
+    """Stops a closed request's run and programs and removes its share of traffic; returns what was stopped."""
     ledger, source = clients.ledger, clients.sources(project)
     try:
-        keys = list(resolve_records(source.at(request.revision).values, ledger.find, ledger.salt_of).keys.values())
+        keys = list(ledger.resolve(source.at(request.revision).values).keys.values())
     except (ConfigError, SourceError):
-        keys = []  # it cannot be read any more, so it had no program either
+        keys = []  # an unreadable revision has no programs
     ended = end_runs(instance, runs_of(instance, request), clients.compute, keys)
     left = abandon(ledger, clients.serving, project.name, why, clients.settings.serving.drain)
     return ", ".join([*ended, *([f"the rollout of {short(left)}"] if left else [])])

@@ -1,11 +1,10 @@
-"""Moves production's traffic to a release, judged at each step. Forward, and back again: the same mechanism.
+"""Moves production's traffic to a release step by step, evaluating each step. Deployments and rollbacks share it.
 
-The decisions are pure (`domain.rollout`). This shell moves traffic, waits, asks and stores every state before it acts
-on the next, so that whoever finds it cut goes on from there.
+`llmops_assets.domain.rollout` decides. This shell moves traffic, waits, sends probes, and stores every state before
+acting on the next, so that an interrupted rollout resumes.
 """
 
 import itertools
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,22 +14,25 @@ from llmops_assets.config.project import ProjectConfig
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import Release
 from llmops_assets.domain.rollout import ProbeResult, RolloutPolicy, RolloutState, advance
+from llmops_assets.programs.data.rows import load_split, question
 from resources.ledger import Conflict, Ledger
 from resources.project_source.revisions import ProjectRevision
 from resources.serving.client import ask_many
 from resources.serving.interface import Serving
 
 PROBES = 8
-"""Requests asked at once during a hold; as many as the engine has slots by default."""
+"""Concurrent probe requests during a hold; equal to the engine's default number of slots."""
 CANARY_TOKENS = 64
-"""Longest answer that a rollout asks for, in tokens."""
+"""Longest probe answer, in tokens."""
 HELD_OUT_ROWS = 64
-"""Rows of the test set that a rollout asks."""
+"""Test rows used as probes."""
+HOLDS, LONGEST_AT_LEAST_S = 3, 60.0
+"""A step may take this many holds to get enough answers, and at least this long for short holds."""
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """One release on its way into production."""
+    """The rollout of one release to production."""
 
     project: str
     revision: str
@@ -40,27 +42,29 @@ class Rollout:
     serving: Serving
     drain: float
     deploy: Callable[[], None]
-    """Has a healthy engine for the release, without traffic."""
+    """Ensures a healthy engine for the release, without traffic."""
     inputs: Callable[[], Sequence[str]]
-    """What the candidate is asked."""
+    """The probes' inputs."""
     answer_tokens: int
-    """What answers may have: as many as the release was evaluated with, if that is not too long to wait for."""
+    """Token limit of probe answers: the evaluated length, unless that takes too long."""
     say: Callable[[str], None]
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
 
     def run(self, first: RolloutState) -> RolloutState:
-        """Moves traffic until the release is promoted or returned. Resumes a rollout of it that was cut.
+        """Moves traffic until the release is promoted or returned. Resumes an interrupted rollout of the same release.
 
         Raises:
-            Conflict: another run moves this rollout.
+            Conflict: another run changed this rollout.
         """
         found = self.ledger.rollout(self.project)
         if found and found[3].status == "running" and found[3].release == self.release.digest:
             identity, version, _, state = found
-            self.say(f"the rollout of {short(self.release.digest)} goes on at {state.weight:.0%}")
+            self.say(f"resuming the rollout of {short(self.release.digest)} at {state.weight:.0%}")
         else:
             if found and found[3].status == "running":
-                # A rollout of another release was cut and will not go on: its release gets no traffic.
-                _give_up(self.ledger, found, "another release came")
+                # The rollout of another release was interrupted and will not resume: its release gets no traffic.
+                _give_up(self.ledger, found, "superseded by another release")
             state = first
             identity, version = self.ledger.begin_rollout(self.project, self.revision, state)
         self.deploy()
@@ -70,9 +74,9 @@ class Rollout:
             hold = self.policy.steps[state.step].hold if state.step < len(self.policy.steps) else 0.0
             release = short(self.release.digest)
             self.say(
-                f"{state.weight:.0%} of production's traffic goes to {release}; it is watched for {hold:g} s"
+                f"{state.weight:.0%} of production's traffic goes to {release}; observing it for {hold:g} s"
                 if state.weight
-                else f"{release} is asked beside production's traffic, of which it gets none yet"
+                else f"probing {release}, which has no production traffic yet"
             )
             samples = self._watch(inputs, hold)
             state = advance(state, self.policy, samples)
@@ -83,7 +87,7 @@ class Rollout:
         return state
 
     def settle(self, note: Callable[[], None]) -> None:
-        """Production serves this release and nothing else; `note` writes so into the ledger."""
+        """Gives this release all traffic and retires the others; `note` records that in the ledger."""
         digest = self.release.digest
         self.deploy()
         self.serving.route(self.project, "production", {digest: 1.0})
@@ -92,22 +96,22 @@ class Rollout:
 
     def _shift(self, state: RolloutState) -> None:
         share = state.weight
-        # The first release of a project is watched before anyone sees it: it is reached by header until promoted.
+        # A project's first release has no traffic before it is promoted: probes reach it by header.
         weights = {state.release: share} if state.replaces or state.status == "promoted" else {}
         if state.replaces and share < 1:
             weights = {state.replaces: 1 - share, **({state.release: share} if share else {})}
         self.serving.route(self.project, "production", weights)
 
     def _watch(self, inputs: "itertools.cycle[str]", hold: float) -> list[ProbeResult]:
-        """Asks the candidate through the gateway, beside the users' traffic, for the hold and until it can be judged.
+        """Probes the candidate through the gateway, next to user traffic, for the hold and until answers suffice.
 
-        After three holds without enough answers it stops: too few never promote.
+        It gives up after three holds, or after a minute if that is longer: too few answers never promote.
         """
         url = self.serving.base_url(self.project, "production")
         headers = self.serving.candidate_headers(self.release.digest)
-        began = time.monotonic()
-        longest = max(3 * hold, 60.0)
-        # Clients mostly leave the length to the endpoint. Where it has a shorter one of its own, so does this one.
+        began = self.clock()
+        longest = max(HOLDS * hold, LONGEST_AT_LEAST_S)
+        # Most clients set no length. If the endpoint's own limit is shorter, probes set none either.
         own = self.release.serving.get("max_tokens")
         tokens = None if own and own < self.answer_tokens else self.answer_tokens
         samples: list[ProbeResult] = []
@@ -118,21 +122,21 @@ class Rollout:
                 sample = answer.sample(self.answer_tokens)
                 wrong = answer.release != self.release.digest
                 samples.append(sample.model_copy(update={"ok": False}) if wrong else sample)
-            waited = time.monotonic() - began
+            waited = self.clock() - began
             if waited >= longest or (waited >= hold and len(samples) >= self.policy.min_samples):
                 return samples
-            time.sleep(min(0.5, max(0.0, hold - waited)))
+            self.sleep(min(0.5, max(0.0, hold - waited)))
 
 
 def retire_others(serving: Serving, project: str, environment: str, keep: Sequence[str], drain: float) -> None:
-    """Ends every release of an environment but those to keep, once their streams are answered."""
+    """Retires all releases of an environment except those to keep, after their streams have ended."""
     for digest in serving.deployed(project, environment):
         if digest not in keep:
             serving.retire(project, environment, digest, drain)
 
 
 def abandon(ledger: Ledger, serving: Serving, project: str, why: str, drain: float) -> str | None:
-    """Takes traffic back from a rollout whose run was ended; the release that lost it, None if there was none."""
+    """Removes the traffic of a stopped run's rollout; returns the release, or None if there was no active rollout."""
     found = ledger.rollout(project)
     if not found or found[3].status != "running":
         return None
@@ -140,7 +144,7 @@ def abandon(ledger: Ledger, serving: Serving, project: str, why: str, drain: flo
     try:
         _give_up(ledger, found, why)
     except Conflict:
-        return None  # it came to its own end in the meantime
+        return None  # it has ended meanwhile
     deployed = serving.deployed(project, "production")
     if state.replaces is None or state.replaces in deployed:
         serving.route(project, "production", {state.replaces: 1.0} if state.replaces else {})
@@ -158,17 +162,13 @@ def _give_up(ledger: Ledger, found: tuple[int, int, str, RolloutState], why: str
 
 
 def canary_tokens(config: ProjectConfig) -> int:
-    """How long an answer a rollout asks for: what was evaluated, but a canary need not wait for whole essays."""
+    """Token limit of probe answers: the evaluated length, capped so that a canary does not wait for long answers."""
     return min(config.evaluation.max_new_tokens, CANARY_TOKENS)
 
 
 def questions(at: ProjectRevision, data: Path | None) -> list[str]:
-    """The project's own: the inputs of its smoke tests, and of held-out rows, if there is a folder with them."""
+    """Probe inputs: those of the smoke tests, and of held-out rows if `data` is given."""
     asked = [str(t["input"]) for t in at.smoke_tests if t.get("expect", {}).get("status", 200) == 200]
     if data is None:
         return asked
-    with (data / "test.jsonl").open() as file:
-        rows = [json.loads(line) for line in itertools.islice(file, HELD_OUT_ROWS)]
-    return asked + [
-        r["input"] if "input" in r else next(m["content"] for m in r["messages"] if m["role"] == "user") for r in rows
-    ]
+    return asked + [question(row) for row in load_split(data, "test")[:HELD_OUT_ROWS]]

@@ -1,4 +1,4 @@
-"""Which change a run or a materialization is of, as Dagster shows it: tags, by which people find it, and metadata."""
+"""Tags and metadata that show in Dagster which change a run or materialization belongs to."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ WHY_TAG = "llmops/why"
 
 
 def about_commit(source: ProjectRepository, revision: str) -> dict[str, Any]:
-    """Which change a materialization is of, as metadata; with a link where the repository has pages."""
+    """A materialization's commit as metadata; with a link if the repository has a web page."""
     page = source.project.commit_page(revision)
     return {
         "commit": revision,
@@ -26,7 +26,7 @@ def about_commit(source: ProjectRepository, revision: str) -> dict[str, Any]:
 
 
 def run_tags(source: ProjectRepository, revision: str, why: str | None = None) -> dict[str, str]:
-    """By these a person finds a run in Dagster's list, and sees what it is for."""
+    """Tags that identify a run in Dagster's list of runs and say why it exists."""
     return {
         PROJECT_TAG: source.project.name,
         REVISION_TAG: revision,

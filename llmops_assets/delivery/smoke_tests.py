@@ -1,4 +1,4 @@
-"""Judges what an endpoint answered to a smoke test."""
+"""Evaluates an endpoint's answer to a smoke test."""
 
 import re
 
@@ -9,7 +9,7 @@ from resources.serving.client import Answer
 
 
 def check_answer(test: SmokeTest, answer: Answer, release: str | None = None) -> Check:
-    """What one answer did not fulfil, all of it."""
+    """Checks one answer; the summary has all unmet expectations."""
     expect = test.expect
     wrong: list[str] = []
     if answer.status != expect.status:
@@ -18,7 +18,7 @@ def check_answer(test: SmokeTest, answer: Answer, release: str | None = None) ->
         )
     elif expect.status == 200:
         if answer.broken:
-            wrong.append(f"the answer broke off: {answer.error[:200]}")
+            wrong.append(f"the answer is incomplete: {answer.error[:200]}")
         if not answer.text.strip():
             wrong.append("the answer is empty")
         if release and answer.release != release:
@@ -28,6 +28,6 @@ def check_answer(test: SmokeTest, answer: Answer, release: str | None = None) ->
     if expect.matches is not None and not re.search(expect.matches, answer.text):
         wrong.append(f"it does not match {expect.matches!r}")
     if expect.max_latency is not None and answer.latency_s > expect.max_latency:
-        wrong.append(f"it took {answer.latency_s:.2f} s, at most {expect.max_latency:g} s were allowed")
+        wrong.append(f"it took {answer.latency_s:.2f} s, limit {expect.max_latency:g} s")
     summary = "; ".join(wrong) or f"answered in {answer.latency_s:.2f} s: {answer.text.strip()[:80]!r}"
     return Check(name=test.name, passed=not wrong, summary=summary, detail=answer.text, seconds=answer.latency_s)

@@ -1,1 +1,1 @@
-"""`llmops demo`: a project of its own, pushed seven times to a running location."""
+"""`llmops demo`: creates an example project and pushes it seven times to a running location."""

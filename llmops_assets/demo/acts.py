@@ -1,4 +1,4 @@
-"""The demo's seven acts: what each pushes, and what must be true afterwards. Pure but for the pushes themselves."""
+"""The demo's seven acts: what each pushes, and the expected outcome. Pure except for the pushes."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from llmops_assets.domain.models import Frozen
 
 PROMPT_ACT = 3
 REVERT_WITHIN_S = 60.0
-WATCHED_S = 12.0  # two of the sensors' ticks: a retry would have begun by then
+WATCHED_S = 12.0  # two sensor ticks: a retry would have started by then
 
 
 class Act(Frozen):
@@ -23,15 +23,15 @@ class Act(Frozen):
     number: int
     title: str
     push: Callable[[Sequence[Any]], str]
-    """Takes what the acts before brought; yields the revision that was pushed."""
+    """(results of the earlier acts) → the pushed revision."""
     check: Callable[[Any, Sequence[Any]], tuple[str, ...]]
-    """Takes what this act brought and what those before it did; yields what is wrong."""
+    """(this act's result, results of the earlier acts) → problems."""
     watched_s: float = 0.0
-    """For how long after its end nothing more may happen."""
+    """Seconds after the act's end during which nothing more may happen."""
 
 
 class Ran(Frozen):
-    """What an act brought."""
+    """An act's result."""
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
@@ -47,10 +47,10 @@ class Ran(Frozen):
     after: dict[str, float]
     tick: str = ""
     verdicts: tuple[Verdict, ...] = ()
-    """Those that said no."""
+    """The verdicts that failed."""
     runs: int = 0
     asked: int = 0
-    """What users asked production while the act lasted."""
+    """Requests that users sent to production during the act."""
     unanswered: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
@@ -60,40 +60,40 @@ def _all(*found: str | None) -> tuple[str, ...]:
 
 
 def _released(r: Ran) -> str | None:
-    return None if r.status == "released" else f"it should have been released, but is {r.status}: {r.why}"
+    return None if r.status == "released" else f"expected released, got {r.status}: {r.why}"
 
 
 def _computed(r: Ran, *names: str) -> str | None:
     missing = [n for n in names if n not in r.stages]
-    return f"{', '.join(missing)} should have been computed" if missing else None
+    return f"not computed: {', '.join(missing)}" if missing else None
 
 
 def _not_computed(r: Ran, *names: str) -> str | None:
     wrong = [n for n in names if n in r.stages or n not in r.reused]
-    return f"{', '.join(wrong)} should have been reused" if wrong else None
+    return f"not reused: {', '.join(wrong)}" if wrong else None
 
 
 def _another_release(r: Ran, before: Sequence[Ran]) -> str | None:
-    return "production should serve another release" if before and r.release == before[-1].release else None
+    return "production still serves the same release" if before and r.release == before[-1].release else None
 
 
 def _same_release(r: Ran, before: Sequence[Ran]) -> str | None:
-    return None if r.release == before[-1].release else "production should not have changed"
+    return None if r.release == before[-1].release else "production serves another release"
 
 
 def _answered(r: Ran) -> str | None:
     if not r.asked:
-        return "nobody asked production meanwhile"
-    return f"{len(r.unanswered)} of {r.asked} users got no answer: {r.unanswered[0]}" if r.unanswered else None
+        return "no user sent a request to production"
+    return f"{len(r.unanswered)} of {r.asked} requests got no answer: {r.unanswered[0]}" if r.unanswered else None
 
 
 def _rejected(r: Ran, *reasons: str) -> tuple[str, ...]:
-    """An outcome with its reasons, and an end: nothing tries again what evidence refused."""
+    """Problems unless the act was rejected for these reasons, by one run: rejections are not retried."""
     said = "; ".join([r.why, *(f for v in r.verdicts for f in v.failures)])
     return _all(
-        None if r.status == "rejected" else f"it should have been rejected, but is {r.status}: {r.why}",
-        None if r.runs == 1 else f"one run should have judged it, {r.runs} did",
-        *(None if reason in said else f"{reason} should be among the reasons, which are: {said}" for reason in reasons),
+        None if r.status == "rejected" else f"expected rejected, got {r.status}: {r.why}",
+        None if r.runs == 1 else f"expected one run, got {r.runs}",
+        *(None if reason in said else f"{reason} is missing from the reasons: {said}" for reason in reasons),
     )
 
 
@@ -102,9 +102,9 @@ def first_push(r: Ran, before: Sequence[Ran]) -> tuple[str, ...]:
 
 
 def readme(r: Ran, before: Sequence[Ran]) -> tuple[str, ...]:
-    ran = f"nothing should have run, but {', '.join(r.stages)} did" if r.stages else None
-    said = None if "README.md" in r.tick else f"the tick should have named README.md, it said {r.tick!r}"
-    skipped = None if r.status == "skipped" else f"it should have been skipped, but is {r.status}"
+    ran = f"expected no run, but {', '.join(r.stages)} ran" if r.stages else None
+    said = None if "README.md" in r.tick else f"the tick does not name README.md: {r.tick!r}"
+    skipped = None if r.status == "skipped" else f"expected skipped, got {r.status}"
     return _all(skipped, ran, said, _same_release(r, before), _answered(r))
 
 
@@ -133,7 +133,7 @@ def ruin(r: Ran, before: Sequence[Ran]) -> tuple[str, ...]:
         *_rejected(r, "perplexity", "rougeL"),
         _computed(r, "fine_tuned_checkpoint", "evaluation_report"),
         _not_computed(r, "dataset_version"),
-        "it should not have come as far as an endpoint" if "staging_endpoint" in r.stages else None,
+        "the rejected model was deployed to staging" if "staging_endpoint" in r.stages else None,
         _same_release(r, before),
         _answered(r),
     )
@@ -151,7 +151,7 @@ def bad_canary(r: Ran, before: Sequence[Ran]) -> tuple[str, ...]:
 
 def revert(r: Ran, before: Sequence[Ran]) -> tuple[str, ...]:
     earlier = before[PROMPT_ACT - 1].release
-    serves = f"release {short(earlier or '')} should be back, {short(r.release or '')} serves"
+    serves = f"expected release {short(earlier or '')} in production, got {short(r.release or '')}"
     slow = f"it took {r.seconds:.0f} s, more than {REVERT_WITHIN_S:g} s" if r.seconds > REVERT_WITHIN_S else None
     return _all(
         _released(r),
@@ -163,7 +163,7 @@ def revert(r: Ran, before: Sequence[Ran]) -> tuple[str, ...]:
 
 
 def acts(builder: ModuleType, folder: Path) -> tuple[Act, ...]:
-    """The acts on the project in `folder`, made and edited by the example's own builder."""
+    """The acts for the project in `folder`, which the example's own builder edits."""
 
     def pushed(change: Callable[[Path], object]) -> Callable[[Sequence[Ran]], str]:
         def push(before: Sequence[Ran]) -> str:
@@ -188,14 +188,14 @@ def acts(builder: ModuleType, folder: Path) -> tuple[Act, ...]:
         Act(number=4, title="more training data", push=pushed(builder.add_training_data), check=more_data),
         Act(
             number=5,
-            title="ruinous learning rate",
+            title="learning rate too high",
             push=pushed(builder.ruin_learning_rate),
             check=ruin,
             watched_s=WATCHED_S,
         ),
         Act(
             number=6,
-            title="rate put back, answers cut short",
+            title="rate restored, answers truncated",
             push=pushed(builder.cut_answers),
             check=bad_canary,
             watched_s=WATCHED_S,

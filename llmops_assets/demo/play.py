@@ -1,9 +1,10 @@
-"""`llmops demo`: a project of its own, seven pushes, and what becomes of each. It only commits, adds data and pushes:
-everything else is done by the daemon's own sensors. What it prints it has read from the ledger and from Dagster.
+"""Runs `llmops demo`: creates the example project, pushes seven changes and prints each outcome.
+
+It only commits, adds data and pushes: the daemon's sensors do everything else. All output is read from the ledger and
+from Dagster.
 """
 
 import importlib.util
-import json
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import dagster as dg
 from rich.console import Console
@@ -24,11 +26,14 @@ from llmops_assets.delivery.progress import progress_text
 from llmops_assets.delivery.run_tags import REQUEST_TAG, REVISION_TAG
 from llmops_assets.demo.acts import Act, Ran, acts
 from llmops_assets.demo.users import Users
+from llmops_assets.domain.chain import STAGES
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import Measured
 from llmops_assets.domain.requests import Request
 from llmops_assets.machine.processes import wait_for
+from llmops_assets.programs.runtime.entry import MESSAGES
 from resources.assembly import build_clients
+from resources.compute.pipes import forward_progress
 from resources.ledger import Ledger
 from resources.local_services import services
 
@@ -36,20 +41,12 @@ NAME = "docstring-summarizer"
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / NAME
 ACT_TIMEOUT_S = 900.0
 TICK_S = 15.0
-PROGRAMS = {
-    "ci_report": "ci",
-    "dataset_version": "dataset",
-    "fine_tuned_checkpoint": "train",
-    "evaluation_report": "evaluate",
-    "quantized_artifact": "quantize",
-    "served_evaluation_report": "served_evaluate",
-}
 MARKER = "made-by-llmops-demo"
 out = Console(highlight=False, soft_wrap=True)
 
 
 class Ports:
-    """Where the demo listens; each can be moved by an environment variable when something else is there."""
+    """The demo's ports, each configurable by an environment variable."""
 
     def __init__(self) -> None:
         self.dagster = int(os.environ.get("DAGSTER_PORT", "3000"))
@@ -78,19 +75,17 @@ class DemoLocation:
         return str(self.clients.serving.base_url(NAME, "production"))
 
     def quality(self) -> dict[str, float]:
-        """What the champion's release was measured at, as served."""
+        """The metrics of the champion's served evaluation report."""
         now = self.ledger.serving(NAME, "production")
         report = self.ledger.records_of(NAME, now.revision).get("served_evaluation_report") if now else None
         return {m.name: m.value for m in report.metrics} if isinstance(report, Measured) else {}
 
 
 def example() -> ModuleType:
-    """The example's own builder."""
+    """Imports the example's own builder."""
     script = EXAMPLE / "make_project.py"
     if not script.is_file():
-        raise ConfigError(
-            [f"{script} is missing: the demo needs a clone of the project, an installed package is not enough"]
-        )
+        raise ConfigError([f"{script} is missing: run the demo from a clone; an installed package does not contain it"])
     sys.path.insert(0, str(EXAMPLE))
     spec = importlib.util.spec_from_file_location("make_project", script)
     assert spec is not None and spec.loader is not None
@@ -100,16 +95,16 @@ def example() -> ModuleType:
 
 
 def play(fresh: bool) -> bool:
-    """Plays all acts; True if each did what it should.
+    """Plays all acts and returns whether all had the expected outcome.
 
     Raises:
-        ConfigError: a port is taken, or the home folder holds something that is not the demo's.
+        ConfigError: a port is in use, or the home folder contains something else.
     """
     home, ports = default_home(), Ports()
     _clear(home, ports, fresh)
     root = home / "demo"
     builder = example()
-    out.print(f"[bold]Setting the stage[/bold] in {home}")
+    out.print(f"[bold]Setting up[/bold] in {home}")
     began = time.monotonic()
     builder.make_project(root / "work", root / "remote.git", root / "dvc-remote", home / "cache")
     stage = DemoLocation(home, ports, root / "work", root / "remote.git")
@@ -125,14 +120,14 @@ def play(fresh: bool) -> bool:
         for act in played:
             results.append(_play_act(stage, instance, act, results))
             if results[-1].problems and act.number == 1:
-                break  # nothing later can be judged without a first release
+                break  # later acts need a first release
     _show(stage, results)
     return all(not r.problems for r in results) and len(results) == len(played)
 
 
 def _clear(home: Path, ports: Ports, fresh: bool) -> None:
     if home.exists() and any(home.iterdir()) and not (home / MARKER).exists():
-        raise ConfigError([f"{home} holds something else; give the demo a folder of its own with LLMOPS_HOME"])
+        raise ConfigError([f"{home} is not a demo folder; set LLMOPS_HOME to another folder"])
     home.mkdir(parents=True, exist_ok=True)
     (home / MARKER).touch()
     if fresh:
@@ -146,14 +141,14 @@ def _clear(home: Path, ports: Ports, fresh: bool) -> None:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
     for name, port in vars(ports).items():
         if not services.port_is_free(port):
-            raise ConfigError([f"port {port} is taken; choose another for the demo: {name.upper()}_PORT=… make demo"])
+            raise ConfigError([f"port {port} is in use; choose another: {name.upper()}_PORT=… make demo"])
 
 
 def _play_act(stage: DemoLocation, instance: dg.DagsterInstance, act: Act, before: list[Ran]) -> Ran:
     out.print(f"[bold]Act {act.number}: {act.title}[/bold]")
     quality = stage.quality()
     users = Users(stage.base_url, NAME)
-    with users if before else nullcontext():  # before the first act there is nothing to ask
+    with users if before else nullcontext():  # during the first act there is no endpoint yet
         sha = act.push(before)
         pushed = time.monotonic()
         out.print(f"  pushed {short(sha)}")
@@ -164,7 +159,7 @@ def _play_act(stage: DemoLocation, instance: dg.DagsterInstance, act: Act, befor
         act=act,
         revision=sha,
         seconds=seconds,
-        status=request.status if request else "nothing seen",
+        status=request.status if request else "no request",
         why=(request.detail if request.status in ("rejected", "failed") else request.reason) if request else "",
         stages=_stages(instance, request) if request else (),
         reused=tuple(s for s, e in stage.ledger.edges(NAME, sha).items() if e.reused),
@@ -180,19 +175,19 @@ def _play_act(stage: DemoLocation, instance: dg.DagsterInstance, act: Act, befor
     problems = act.check(result, before)
     if act.number == 1 and not problems:
         answer = users.ask()
-        out.print(f"  asked production through the openai client: {answer!r}")
-        problems += () if answer.strip() else ("production answered nothing",)
+        out.print(f"  production's answer to the openai client: {answer!r}")
+        problems += () if answer.strip() else ("production gave an empty answer",)
     result = result.model_copy(update={"problems": problems})
     for problem in result.problems:
         out.print(f"  [red]✗ {problem}[/red]")
     if result.asked:
-        out.print(f"  production answered {result.asked - len(result.unanswered)} of {result.asked} users meanwhile")
+        out.print(f"  production answered {result.asked - len(result.unanswered)} of {result.asked} requests")
     out.print(f"  [green]✓[/green] {result.status} after {result.seconds:.0f} s" if not problems else "", "\n")
     return result
 
 
 def _follow(stage: DemoLocation, instance: dg.DagsterInstance, sha: str, began: float) -> Request | None:
-    """Waits for the sensors to bring this commit to its end, and says how it goes meanwhile."""
+    """Waits until the sensors and their run have completed this commit, and prints the progress."""
     shown, last = "", 0.0
     while time.monotonic() - began < ACT_TIMEOUT_S:
         mine = [r for r in stage.ledger.requests(NAME) if r.revision == sha]
@@ -214,19 +209,22 @@ def _run_is_over(instance: dg.DagsterInstance, run_id: str | None) -> bool:
 
 def _progress(stage: DemoLocation, instance: dg.DagsterInstance, request: Request) -> str:
     if request.run_id is None:
-        return "a run is being started"
+        return "starting a run"
     started = [
         e.step_key for e in instance.all_logs(request.run_id, of_type=dg.DagsterEventType.STEP_START) if e.step_key
     ]
     name = started[-1].split("__")[-1] if started else "starting"
-    program = PROGRAMS.get(name, "none")
-    files = sorted((stage.settings.home / "jobs").glob(f"{program}-*/progress.jsonl"), key=lambda p: p.stat().st_mtime)
-    lines = files[-1].read_text().splitlines() if files else []
-    return f"{name}: {progress_text(json.loads(lines[-1]))}" if lines else name
+    program = STAGES[name].program if name in STAGES else None
+    folders = [p.parent for p in (stage.settings.home / "jobs").glob(f"{program}-*/{MESSAGES}")]
+    newest = max(folders, key=lambda f: (f / MESSAGES).stat().st_mtime, default=None)
+    lines: list[dict[str, Any]] = []
+    if newest is not None:
+        forward_progress(newest, 0, lines.append)
+    return f"{name}: {progress_text(lines[-1])}" if lines else name
 
 
 def _stages(instance: dg.DagsterInstance, request: Request) -> tuple[str, ...]:
-    """The stages that this commit's runs computed, not those that they found made."""
+    """The stages that this commit's runs computed, without those that they reused."""
     found: dict[str, None] = {}
     for run in instance.get_runs(filters=dg.RunsFilter(tags={REQUEST_TAG: request.name})):
         for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION):
@@ -237,7 +235,7 @@ def _stages(instance: dg.DagsterInstance, request: Request) -> tuple[str, ...]:
 
 
 def _tick(instance: dg.DagsterInstance, sha: str) -> str:
-    """What the Git sensor's tick said about this commit, as Dagster shows it: soon after the ledger has it."""
+    """The Git sensor's skip reason for this commit, which Dagster shows shortly after the ledger has it."""
     found: list[str] = []
 
     def said() -> bool:
@@ -252,7 +250,7 @@ def _tick(instance: dg.DagsterInstance, sha: str) -> str:
 
 
 def _show(stage: DemoLocation, results: list[Ran]) -> None:
-    table = Table(title="What became of each push", title_justify="left", show_lines=True)
+    table = Table(title="Outcome of each push", title_justify="left", show_lines=True)
     for column in ("act", "outcome", "computed", "reused", "why", "s", "perplexity", "ROUGE-L"):
         table.add_column(column)
 
@@ -275,12 +273,12 @@ def _show(stage: DemoLocation, results: list[Ran]) -> None:
     Console(highlight=False, width=max(140, out.width)).print(table)
     out.print(f"all acts took {time.monotonic() - stage.began:.0f} s\n")
     if stage.ledger.serving(NAME, "production"):
-        out.print("[bold]What stands behind production[/bold] (llmops trace production)")
+        out.print("[bold]Provenance of production[/bold] (llmops trace production)")
         sys.stdout.flush()
         subprocess.run([sys.executable, "-m", "llmops_assets.cli", "trace", "production"], check=False)
     now = stage.ledger.serving(NAME, "production")
     report = stage.ledger.records_of(NAME, now.revision).get("evaluation_report") if now else None
-    out.print("\n[bold]Still up, until `make down`[/bold]")
+    out.print("\n[bold]Running until `make down`[/bold]")
     links: dict[str, Callable[[], str]] = {
         "Dagster": lambda: str(stage.settings.dagster_ui),
         "MLflow": lambda: str(stage.settings.mlflow_ui),

@@ -1,19 +1,19 @@
-"""The demo's users: they ask production through the openai client all the while, and count what was not answered."""
+"""The demo's users: send requests to production through the openai client and count unanswered ones."""
 
 import threading
 from types import TracebackType
 
 CODE = "def mean(values):\n    return sum(values) / len(values)"
-PAUSE_S = 2.0  # often enough to meet every switch of traffic, seldom enough to leave the cores to the training
+PAUSE_S = 2.0  # often enough to hit every traffic switch, rarely enough to leave the cores to the training
 
 
 class Users:
-    """Ask for as long as the block lasts, and at least once."""
+    """Context manager that sends requests while the block runs, at least one."""
 
     def __init__(self, base_url: str, model: str):
         from openai import OpenAI
 
-        # Without retries: a request that failed once is a user who saw an error.
+        # Without retries: a request that fails once is a user who saw an error.
         self._client = OpenAI(base_url=base_url, api_key="none", max_retries=0, timeout=60.0)
         self._model = model
         self._over = threading.Event()
@@ -22,10 +22,10 @@ class Users:
         self.unanswered: list[str] = []
 
     def ask(self, max_tokens: int = 32) -> str:
-        """One answer.
+        """Sends one request and returns the answer.
 
         Raises:
-            openai.OpenAIError: there was none.
+            openai.OpenAIError: the request failed.
         """
         answer = self._client.chat.completions.create(
             model=self._model, messages=[{"role": "user", "content": CODE}], temperature=0, max_tokens=max_tokens

@@ -1,1 +1,1 @@
-"""Pure decisions and the records they speak of. No Dagster, no I/O, no clock."""
+"""Pure decisions and the records that they use. No Dagster, no I/O, no clock."""

@@ -1,7 +1,7 @@
-"""What a person's word is worth: bound to what it was given for, expiring, never an author's own. Pure.
+"""Validates approval decisions: bound to one release and its evidence, expiring, never by an author. Pure.
 
-Who somebody is, is taken as given: a local name is not authentication. What is asked and what was decided comes from
-the ledger; how a release waits, and how it goes on, belongs elsewhere.
+Names are trusted as given: a local name is not authentication. The ledger supplies asks and decisions;
+`llmops_assets.delivery.approvals` makes a release wait and resumes it.
 """
 
 import re
@@ -14,26 +14,26 @@ from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
 
 CLOCK_SKEW_S = 300.0
-"""How far another machine's clock may be ahead. Beyond that nobody can say when a decision expires."""
+"""How far another machine's clock may be ahead. Beyond that, a decision's expiry is unknown."""
 Choice = Literal["approved", "rejected"]
 
 
 class Ask(Frozen):
-    """What a person is asked. An approval counts for exactly this, and for nothing that differs from it."""
+    """What an approver is asked. An approval is valid only for exactly this ask."""
 
     project: str
     release: str
     environment: str = "production"
-    reports: tuple[str, ...] = Field(description="Digests of the reports that stand behind the release.")
-    replaces: str | None = Field(description="The champion that it would replace; None if there is none.")
+    reports: tuple[str, ...] = Field(description="Digests of the reports that the release is based on.")
+    replaces: str | None = Field(description="The champion that the release would replace; None if there is none.")
     since: float | None = Field(
         default=None,
-        description="When the champion came: once a release was rolled back, its old approval does not bring it back.",
+        description="When the champion started serving: a rollback invalidates approvals given before it.",
     )
 
 
 class Decision(Frozen):
-    """A person's word on an ask."""
+    """An approver's decision on an ask."""
 
     ask: Ask
     revision: str
@@ -44,14 +44,14 @@ class Decision(Frozen):
 
 
 class Author(Frozen):
-    """Who wrote a commit, as Git tells."""
+    """A commit's author, as recorded by Git."""
 
     name: str
     email: str
 
 
 class Rules(Frozen):
-    """`deployment.approval`, as far as it judges a person's word."""
+    """The part of `deployment.approval` that decides whether a decision is valid."""
 
     approvers: tuple[str, ...] = ()
     expires_after: float = 7 * 86400.0
@@ -62,17 +62,17 @@ class Approved(Frozen):
 
 
 class Waiting(Frozen):
-    reasons: tuple[str, ...] = Field(default=(), description="Why the decisions that there are do not count.")
+    reasons: tuple[str, ...] = Field(default=(), description="Why the existing decisions are not valid.")
 
 
 def person(name: str) -> str:
-    """A name as it is compared: the e-mail of "Ada <ada@example.com>", without regard to case."""
+    """A name in comparable form: the e-mail of "Ada <ada@example.com>", case-folded."""
     found = re.search(r"<([^<>]+)>\s*$", name)
     return (found[1] if found else name).strip().casefold()
 
 
 def is_author(who: str, authors: Iterable[Author]) -> bool:
-    """Whether somebody is one of these authors. A name without @ is compared with names and mailboxes too."""
+    """Whether this person is one of the authors. A name without @ is also compared with names and mailbox names."""
     me = person(who)
     for author in authors:
         email = author.email.strip().casefold()
@@ -83,18 +83,18 @@ def is_author(who: str, authors: Iterable[Author]) -> bool:
 
 
 def refusals(choice: Choice, who: str, rules: Rules, authors: Iterable[Author]) -> tuple[str, ...]:
-    """Why this person may not decide so, all of it; empty if they may. An author may withdraw what they wrote."""
+    """All reasons why this person may not decide so; empty if they may. Authors may reject their own change."""
     me = person(who)
     if not me:
-        return ("nobody says who decides: set LLMOPS_USER, or `git config user.email`",)
+        return ("no user name: set LLMOPS_USER, or `git config user.email`",)
     author = is_author(who, authors)
     if choice == "rejected" and author:
         return ()
     found = []
     if author:
-        found.append(f"{me} is an author of this change; another person must look at it")
+        found.append(f"{me} is an author of this change; another person must approve it")
     if rules.approvers and me not in {person(a) for a in rules.approvers}:
-        found.append(f"{me} is not among the approvers that llmops.yaml names ({', '.join(rules.approvers)})")
+        found.append(f"{me} is not in deployment.approval.approvers of llmops.yaml ({', '.join(rules.approvers)})")
     return tuple(found)
 
 
@@ -104,18 +104,18 @@ def evaluate_approvals(
     """Whether a release is approved now.
 
     Args:
-        decisions: those on this release, oldest first. A rejection takes back every approval before it.
+        decisions: the decisions on this release, oldest first. A rejection revokes every earlier approval.
     """
     reasons: list[str] = []
     for decision in reversed(decisions):
         who = f"{decision.choice} by {decision.by}"
         if differs := _differs(decision.ask, ask):
-            reasons.append(f"{who}, but {differs}")
+            reasons.append(f"{who}, not valid: {differs}")
         elif decision.choice == "rejected":
             reasons.append(f"{who}: {decision.reason}")
             break
-        elif worthless := _worthless(decision, rules, authors, now):
-            reasons.append(f"{who}, but {worthless}")
+        elif problem := _problem(decision, rules, authors, now):
+            reasons.append(f"{who}, not valid: {problem}")
         else:
             return Approved(decision=decision)
     return Waiting(reasons=tuple(dict.fromkeys(reasons)))
@@ -128,21 +128,21 @@ def _differs(given: Ask, ask: Ask) -> str:
     if given.environment != ask.environment:
         parts.append(f"it was given for {given.environment}")
     if given.reports != ask.reports:
-        parts.append("the reports changed since")
+        parts.append("the reports have changed since")
     if given.replaces != ask.replaces:
         was, now = short(given.replaces or "nothing"), short(ask.replaces or "nothing")
-        parts.append(f"it was given against {was}, and {ask.environment} serves {now} now")
+        parts.append(f"it was given to replace {was}, but {ask.environment} now serves {now}")
     elif given.since != ask.since:
-        parts.append(f"{ask.environment} changed since, and came back to {short(ask.replaces or 'nothing')}")
+        parts.append(f"{ask.environment} has changed since, and serves {short(ask.replaces or 'nothing')} again")
     return "; ".join(parts)
 
 
-def _worthless(decision: Decision, rules: Rules, authors: Sequence[Author], now: float) -> str:
+def _problem(decision: Decision, rules: Rules, authors: Sequence[Author], now: float) -> str:
     age = now - decision.at
     if age > rules.expires_after:
-        return f"that expired {_ago(age - rules.expires_after)} ago"
+        return f"it expired {_ago(age - rules.expires_after)} ago"
     if age < -CLOCK_SKEW_S:
-        return "that lies in the future, so nobody can say when it expires; a clock is wrong"
+        return "its time is in the future, so its expiry is unknown; check the machines' clocks"
     return "; ".join(refusals("approved", decision.by, rules, authors))
 
 

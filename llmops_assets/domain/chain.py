@@ -2,7 +2,7 @@
 
 `values` name entries of a revision's resolved values (`resources.project_source.revisions` makes them); `records` name
 outputs of earlier stages. Together they make the stage's key. `requires` names verdicts that must hold when the stage
-acts and is never part of a key. How a stage does its work belongs in `llmops_assets.assets`.
+acts and is never part of a key. `llmops_assets.assets` implements the stages.
 """
 
 from collections.abc import Mapping
@@ -19,19 +19,23 @@ class Stage:
     values: tuple[str, ...] = ()
     records: tuple[str, ...] = ()
     requires: tuple[str, ...] = ()
-    after: tuple[str, ...] = ()  # order only: neither read nor judged
-    sources: tuple[str, ...] = ()  # what Dagster shows at the head: "repository", "data"
+    after: tuple[str, ...] = ()  # order only: neither read nor checked
+    sources: tuple[str, ...] = ()  # external sources in Dagster's graph: "repository", "data"
     kind: Literal["work", "event"] = "work"
+    program: str | None = None
+    """The module of `llmops_assets.programs` that does the work, in its own process."""
+    heavy: str = ""
+    """What makes the stage heavy: it uses the only slot for heavy programs, or its own pod. Empty: light."""
     does: str = field(default="", compare=False)
 
     @property
     def upstream(self) -> tuple[str, ...]:
-        """Names of the stages that this one stands on, in order, without repetition."""
+        """Names of the stages that this one depends on, in order, without duplicates."""
         names = [r.split(".")[0] for r in self.records] + list(self.requires) + list(self.after)
         return tuple(dict.fromkeys(names))
 
     def key(self, values: Mapping[str, Any], outputs: Mapping[str, str], salt: str | None = None) -> str:
-        """The stage's key, from all resolved values and all outputs known so far.
+        """The stage's key, computed from all resolved values and all outputs known so far.
 
         Raises:
             KeyError: a record that the stage reads does not exist yet.
@@ -48,17 +52,19 @@ class Stage:
 CHAIN: tuple[Stage, ...] = (
     Stage(
         "ci_report",
-        1,
+        2,
         values=("tree",),
         sources=("repository",),
-        does="Lints and tests the project's own code in a process without our secrets, validates its configuration "
-        "and renders its prompts.",
+        program="ci",
+        does="Lints and tests the project's own code in a process without the location's secrets, validates its "
+        "configuration and renders its prompts.",
     ),
     Stage(
         "dataset_version",
         1,
         values=("data", "model.base"),
         sources=("data",),
+        program="dataset",
         does="Pulls the data at the revision and checks schema, empty fields, duplicates, leakage and lengths.",
     ),
     Stage(
@@ -67,14 +73,18 @@ CHAIN: tuple[Stage, ...] = (
         values=("model.base", "training", "training.prompt"),
         records=("dataset_version.train", "dataset_version.validation"),
         requires=("ci_report", "dataset_version"),
-        does="Fine-tunes the base model (LoRA or full), or takes it as it is. Resumes after a crash.",
+        program="train",
+        heavy="Training.",
+        does="Fine-tunes the base model (LoRA or full), or uses it unchanged. Resumes after a crash.",
     ),
     Stage(
         "evaluation_report",
         1,
         values=("prompt", "evaluation"),
         records=("fine_tuned_checkpoint", "dataset_version.test"),
-        does="Measures the checkpoint on the held-out rows and compares it with the champion.",
+        program="evaluate",
+        heavy="Evaluation of the checkpoint.",
+        does="Evaluates the checkpoint on the held-out rows and compares it with the champion.",
     ),
     Stage(
         "registered_model",
@@ -82,7 +92,7 @@ CHAIN: tuple[Stage, ...] = (
         values=("name",),
         records=("fine_tuned_checkpoint",),
         requires=("evaluation_report",),
-        does="One MLflow model version per checkpoint, if the gates say yes.",
+        does="Registers one MLflow model version per checkpoint, if the gates pass.",
     ),
     Stage(
         "quantized_artifact",
@@ -90,6 +100,8 @@ CHAIN: tuple[Stage, ...] = (
         values=("quantization",),
         records=("fine_tuned_checkpoint",),
         requires=("registered_model",),
+        program="quantize",
+        heavy="Merge and quantization.",
         does="Merges adapters into the base model and quantizes it for the engine that will serve it.",
     ),
     Stage(
@@ -97,7 +109,9 @@ CHAIN: tuple[Stage, ...] = (
         1,
         values=("prompt", "evaluation", "engine"),
         records=("quantized_artifact", "dataset_version.test"),
-        does="The same metrics on the serving engine, token parity, size, tokens/s and latency.",
+        program="served_evaluate",
+        heavy="Evaluation on the serving engine.",
+        does="Measures the same metrics on the serving engine, token parity, size, tokens/s and latency.",
     ),
     Stage(
         "staging_endpoint",
@@ -112,45 +126,43 @@ CHAIN: tuple[Stage, ...] = (
         1,
         kind="event",
         after=("staging_endpoint",),
-        does="Asks the staged release the project's own questions, as a client would.",
+        does="Sends the project's smoke tests to staging, as a client would.",
     ),
     Stage(
         "release_approval",
         1,
         kind="event",
         requires=("smoke_test_report",),
-        does="Says who released this, or that nobody had to.",
+        does="Records who approved the release, or that no approval is required.",
     ),
     Stage(
         "production_endpoint",
         1,
         kind="event",
         requires=("release_approval", "evaluation_report", "served_evaluation_report", "smoke_test_report"),
-        does="Rolls the release out by weights, judged at each step, back to the champion if it fails.",
+        does="Rolls the release out step by step, evaluates each step, and returns to the champion on failure.",
     ),
     Stage(
         "endpoint_health",
         1,
         kind="event",
         after=("production_endpoint",),
-        does="Asks both endpoints how they are.",
+        does="Health-checks staging and production.",
     ),
 )
 
 STAGES: Mapping[str, Stage] = {stage.name: stage for stage in CHAIN}
 WORK: tuple[Stage, ...] = tuple(s for s in CHAIN if s.kind == "work")
-HEAVY: frozenset[str] = frozenset(
-    {"fine_tuned_checkpoint", "evaluation_report", "quantized_artifact", "served_evaluation_report"}
-)
+HEAVY: frozenset[str] = frozenset(s.name for s in CHAIN if s.heavy)
 
 
 def judges_of(name: str) -> tuple[str, ...]:
-    """The stages that act only if the verdict on this one holds."""
+    """The stages that act only if this stage's verdict passes."""
     return tuple(s.name for s in CHAIN if name in s.requires)
 
 
 def downstream_of(name: str) -> tuple[str, ...]:
-    """The stage itself and everything that stands on it, in chain order."""
+    """The stage and everything downstream of it, in chain order."""
     found = {name}
     for stage in CHAIN:
         if found.intersection(stage.upstream):
@@ -159,4 +171,4 @@ def downstream_of(name: str) -> tuple[str, ...]:
 
 
 AFTER_APPROVAL: tuple[str, ...] = downstream_of("release_approval")
-"""What is left to do once a person approved: nothing of it computes anything."""
+"""The stages that remain after an approval: none of them computes anything."""

@@ -1,4 +1,4 @@
-"""What differs between the resolved values of two revisions, in words. Which stages that touches, the plan says."""
+"""Describes the differences between the resolved values of two revisions. The plan decides which stages they affect."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,9 +15,9 @@ class Change(Frozen):
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as dotted names: {"lora": {"r": 8}} → {"lora.r": 8}.
+    """Flattens nested mappings to dotted names: {"lora": {"r": 8}} → {"lora.r": 8}.
 
-    An empty mapping holds nothing but defaults, so it has no name: filling it removes nothing.
+    An empty mapping has defaults only, so it yields no name: filling it removes nothing.
     """
     if isinstance(value, Mapping):
         return {k: v for name, inner in value.items() for k, v in flatten(inner, f"{prefix}.{name}").items()}
@@ -25,7 +25,7 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _show(value: Any) -> str | None:
-    """A value short enough to be read in a sentence, or None."""
+    """The value as text if it is short enough for a sentence, otherwise None."""
     if value is None:
         return "unset"
     if isinstance(value, bool | int | float):
@@ -35,7 +35,7 @@ def _show(value: Any) -> str | None:
 
 
 def describe(name: str, before: Any, after: Any) -> str:
-    """One sentence on how a value changed, down to the key where that is short enough."""
+    """Describes how a value changed, key by key where that is short enough."""
     if name == "tree":
         return "project files changed"
     old, new = flatten(before, name), flatten(after, name)
@@ -55,7 +55,7 @@ def describe(name: str, before: Any, after: Any) -> str:
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Change, ...]:
-    """Every value that differs, in the order of the chain."""
+    """All values that differ, in chain order."""
     order = list(dict.fromkeys([v for stage in CHAIN for v in stage.values] + sorted({*before, *after})))
     return tuple(
         Change(value=name, text=describe(name, before.get(name), after.get(name)))
@@ -65,10 +65,10 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Change
 
 
 def only_data(found: tuple[Change, ...]) -> bool:
-    """Whether the DVC sensor owns this change."""
+    """Whether only data changed, so that the DVC sensor handles it."""
     return bool(found) and all(c.value in DATA for c in found)
 
 
 def needs_a_run(found: tuple[Change, ...]) -> bool:
-    """Policy that is read when acting deploys nothing by itself, except gates: they ask for a new verdict."""
+    """Whether the change needs a run. A policy change alone deploys nothing; changed gates need a new verdict."""
     return any(c.value != "policy" for c in found)

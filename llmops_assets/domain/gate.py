@@ -1,6 +1,7 @@
-"""Gates: evidence in, a verdict with all its reasons out. What cannot be read fails.
+"""Evaluates gates: evidence in, a verdict with all its reasons out. Unreadable evidence fails.
 
-The champion rules stand here too. Who loads the evidence, and what happens on a rejection, belongs elsewhere.
+Also holds the champion rules. `llmops_assets.stage.gate_evidence` loads the evidence; `llmops_assets.stage` handles
+rejections.
 """
 
 import math
@@ -10,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, WithJsonSchema, model_validator
 
 from llmops_assets.domain.formatting import figure
+from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen, Strict, number_or_text
 from llmops_assets.domain.records import Check, Measured
 
@@ -30,7 +32,7 @@ class Margin(Frozen):
 
 
 class Gate(Strict):
-    """One condition on one metric. At least one of at_least, at_most and no_worse_than."""
+    """Conditions on one metric: at least one of at_least, at_most and no_worse_than."""
 
     model_config = ConfigDict(
         json_schema_extra={"anyOf": [{"required": [name]} for name in ("at_least", "at_most", "no_worse_than")]}
@@ -41,11 +43,11 @@ class Gate(Strict):
     at_least: float | None = Field(default=None, description="Lower bound, in the metric's unit.")
     at_most: float | None = Field(default=None, description="Upper bound, in the metric's unit.")
     no_worse_than: Literal["champion", "unquantized"] | None = Field(
-        default=None, description="Compare with what production serves, or with the checkpoint before quantization."
+        default=None, description="Compare with the release in production, or with the checkpoint before quantization."
     )
     margin: Annotated[
         float | str, WithJsonSchema(number_or_text("in the metric's unit", r" *\d+(\.\d+)? *%? *", "2%", minimum=0))
-    ] = Field(default=0.0, description="How much worse is still fine: in the metric's unit, or a share such as '2%'.")
+    ] = Field(default=0.0, description="Tolerance: in the metric's unit, or a percentage such as '2%'.")
 
     @model_validator(mode="after")
     def _has_a_condition(self) -> "Gate":
@@ -57,7 +59,7 @@ class Gate(Strict):
         return self
 
     def tolerance(self) -> Margin:
-        """The margin, parsed.
+        """The parsed margin.
 
         Raises:
             ValueError: it is neither a number nor a percentage, or it is negative.
@@ -69,10 +71,10 @@ class Gate(Strict):
             except ValueError as error:
                 raise ValueError(f"margin {self.margin!r} is neither a number nor a percentage such as '2%'") from error
             if not 0 <= share < math.inf:
-                raise ValueError(f"margin {self.margin!r} must be a finite amount of 0 or more")
+                raise ValueError(f"margin {self.margin!r} must be finite and not negative")
             return Margin(value=share / 100 if text.endswith("%") else share, relative=text.endswith("%"))
         if self.margin < 0:
-            raise ValueError(f"margin {self.margin:g} must be 0 or more")
+            raise ValueError(f"margin {self.margin:g} must not be negative")
         return Margin(value=self.margin)
 
     def __str__(self) -> str:
@@ -87,13 +89,17 @@ class Gate(Strict):
 
 
 class Verdict(Frozen):
-    """The outcome of judging one report at one moment, with every reason for and against."""
+    """The outcome of evaluating one report at one moment, with every reason for and against."""
 
-    subject: str = Field(description="What was judged, in words.")
-    report: str | None = Field(description="Digest of the report, None if there was none.")
+    subject: str = Field(description="What was evaluated, as text.")
+    report: str | None = Field(description="Digest of the report; None if there was none.")
     champion: str | None = Field(description="Release digest of the champion at that moment.")
     failures: tuple[str, ...] = ()
-    reasons: tuple[str, ...] = Field(default=(), description="What held, and what was not asked, and why.")
+    reasons: tuple[str, ...] = Field(default=(), description="Conditions that held.")
+    skipped: tuple[str, ...] = Field(
+        default=(),
+        description="Conditions that did not apply, and why. Older verdicts have them in reasons.",
+    )
 
     @property
     def passed(self) -> bool:
@@ -101,104 +107,128 @@ class Verdict(Frozen):
 
     @property
     def text(self) -> str:
-        """All reasons in a line: why not, or why."""
-        return "; ".join(self.failures or self.reasons) or "nothing was asked"
+        """All reasons on one line: the failures if any, otherwise what held."""
+        return "; ".join(self.failures or (*self.reasons, *self.skipped)) or "no gate applies"
 
     def markdown(self) -> str:
-        lines = [f"- ❌ {f}" for f in self.failures] + [f"- ✅ {r}" for r in self.reasons]
-        return "\n".join(lines) or "- nothing was asked"
+        signs = {"❌": self.failures, "✅": self.reasons, "➖": self.skipped}
+        lines = [f"- {sign} {text}" for sign, texts in signs.items() for text in texts]
+        return "\n".join(lines) or "- no gate applies"
+
+
+class GateResult(Frozen):
+    """The result of one condition of a gate."""
+
+    outcome: Literal["passed", "failed", "skipped"]
+    text: str
+
+
+class NoReference(Frozen):
+    """There is no value to compare with: this fails, unless the comparison does not apply now."""
+
+    outcome: Literal["failed", "skipped"]
+    why: str
 
 
 class Champion(Frozen):
-    """What production serves now, as far as gates care."""
+    """The release that production serves now, as gates need it."""
 
     release: str
     report: Measured | None = Field(description="Its report on the same rows and metrics; None if it has none.")
 
 
 class Judged(Frozen):
-    """The evidence on the candidate."""
+    """The evidence about the candidate."""
 
     report: Measured | None
     unquantized: Measured | None = None
     champion: Champion | None = None
     has_served: bool = Field(
         default=False,
-        description="This very release served production before: absolute gates only, so that a "
-        "good-looking change can be reverted in an incident.",
+        description="This same release served production before: absolute gates only, so that a "
+        "change with good metrics can be reverted in an incident.",
     )
 
 
 def judge(subject: str, gates: Sequence[Gate], of: Of, evidence: Judged) -> Verdict:
-    """The verdict of every gate that speaks of `of`. Missing or unreadable evidence fails."""
+    """Evaluates every gate that applies to `of`. Missing or unreadable evidence fails."""
     champion = evidence.champion
     base = {"subject": subject, "champion": champion.release if champion else None}
     if evidence.report is None:
-        return Verdict(**base, report=None, failures=(f"there is no report on {subject}",))
-    failures: list[str] = []
-    reasons: list[str] = []
-    for gate in (g for g in gates if g.of == of):
-        bad, good = _one(gate, evidence, evidence.report)
-        failures += bad
-        reasons += good
-    return Verdict(**base, report=evidence.report.digest, failures=tuple(failures), reasons=tuple(reasons))
+        return Verdict(**base, report=None, failures=(f"no report on {subject}",))
+    results = [r for gate in gates if gate.of == of for r in _results(gate, evidence, evidence.report)]
+
+    def texts(outcome: str) -> tuple[str, ...]:
+        return tuple(r.text for r in results if r.outcome == outcome)
+
+    return Verdict(
+        **base,
+        report=evidence.report.digest,
+        failures=texts("failed"),
+        reasons=texts("passed"),
+        skipped=texts("skipped"),
+    )
 
 
-def _one(gate: Gate, evidence: Judged, report: Measured) -> tuple[list[str], list[str]]:
+def _results(gate: Gate, evidence: Judged, report: Measured) -> list[GateResult]:
+    """One result for each condition of the gate, or a failure if the metric has no value."""
     metric = next((m for m in report.metrics if m.name == gate.metric), None)
     if metric is None:
         known = ", ".join(m.name for m in report.metrics) or "none"
-        return [f"{gate.metric} was not measured (measured: {known})"], []
+        return [GateResult(outcome="failed", text=f"{gate.metric} was not measured (measured: {known})")]
     if not math.isfinite(metric.value):
-        return [f"{gate.metric} is {metric.value}, which is no number to judge"], []
-    bad: list[str] = []
-    good: list[str] = []
+        text = f"{gate.metric} is {metric.value}, not a finite number"
+        return [GateResult(outcome="failed", text=text)]
+    results: list[GateResult] = []
 
     def note(holds: bool, text: str) -> None:
-        (good if holds else bad).append(text)
+        results.append(GateResult(outcome="passed" if holds else "failed", text=text))
 
-    shown = f"{gate.metric} {figure(metric.value)}"
+    measured = f"{gate.metric} {figure(metric.value)}"
     if gate.at_least is not None:
-        note(metric.value >= gate.at_least, f"{shown}, asked for at least {figure(gate.at_least)}")
+        note(metric.value >= gate.at_least, f"{measured}, minimum {figure(gate.at_least)}")
     if gate.at_most is not None:
-        note(metric.value <= gate.at_most, f"{shown}, asked for at most {figure(gate.at_most)}")
+        note(metric.value <= gate.at_most, f"{measured}, limit {figure(gate.at_most)}")
     if gate.no_worse_than:
-        reference, why = _reference(gate, evidence, report)
-        if reference is None:
-            note(why.startswith("not asked"), f"{shown} against {gate.no_worse_than}: {why}")
+        reference = _reference(gate, evidence, report)
+        if isinstance(reference, NoReference):
+            why = f"skipped: {reference.why}" if reference.outcome == "skipped" else reference.why
+            text = f"{measured} against {gate.no_worse_than}: {why}"
+            results.append(GateResult(outcome=reference.outcome, text=text))
         else:
             slack = gate.tolerance().of(reference)
             holds = metric.value >= reference - slack if metric.higher_is_better else metric.value <= reference + slack
-            note(holds, f"{shown}, {gate.no_worse_than} {figure(reference)}, margin {gate.tolerance()}")
-    return bad, good
+            note(holds, f"{measured}, {gate.no_worse_than} {figure(reference)}, margin {gate.tolerance()}")
+    return results
 
 
-def _reference(gate: Gate, evidence: Judged, report: Measured) -> tuple[float | None, str]:
-    """The figure to compare with, or None and why: "not asked …" passes, anything else fails."""
+def _reference(gate: Gate, evidence: Judged, report: Measured) -> float | NoReference:
+    """The reference value, or why there is none."""
     if gate.no_worse_than == "unquantized":
         other = evidence.unquantized
         if other is None:
-            return None, "the checkpoint's own report is missing"
+            return NoReference(outcome="failed", why="the checkpoint's own report is missing")
     elif evidence.has_served:
-        return None, "not asked: this release has served production before"
+        return NoReference(outcome="skipped", why="this release has served production before")
     elif evidence.champion is None:
-        return None, "not asked: there is no champion yet"
+        return NoReference(outcome="skipped", why="there is no champion yet")
     else:
         other = evidence.champion.report
         if other is None:
-            return None, f"the champion {evidence.champion.release[:12]} has no readable report on these rows"
+            champion = short(evidence.champion.release)
+            return NoReference(outcome="failed", why=f"the champion {champion} has no readable report on these rows")
     if (other.test_digest, other.metrics_digest) != (report.test_digest, report.metrics_digest):
-        return None, "it was measured on other rows or with other metrics"
+        return NoReference(outcome="failed", why="its report is on other rows or other metrics")
     value = other.value(gate.metric)
     if value is None or not math.isfinite(value):
-        return None, "its report does not hold this metric"
-    return value, ""
+        return NoReference(outcome="failed", why="its report does not contain this metric")
+    return value
 
 
 def judge_checks(subject: str, report: str | None, checks: Sequence[Check] | None) -> Verdict:
-    """A verdict on a list of checks, for the stages that check rather than measure."""
+    """A verdict on a list of checks, for stages that check instead of measuring."""
     if not checks:
-        return Verdict(subject=subject, report=report, champion=None, failures=(f"there is no report on {subject}",))
+        return Verdict(subject=subject, report=report, champion=None, failures=(f"no report on {subject}",))
     return Verdict(
         subject=subject,
         report=report,

@@ -1,11 +1,11 @@
-"""Digests and keys: how equal work is recognised. No knowledge of any one stage belongs here."""
+"""Digests and keys, which identify equal work. Nothing here is specific to a stage."""
 
 import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
 
-SHORT = 12  # hex digits shown to people; 48 bits, far beyond what one project's history can collide
+SHORT = 12  # hex digits shown to people; 48 bits, so collisions within one project's history are out of the question
 
 
 def digest(value: Any) -> str:
@@ -25,10 +25,10 @@ def stage_key(
 
     Args:
         stage: its name.
-        version: the program version, raised by hand with every edit that changes results.
+        version: the program version, raised manually with every edit that changes results.
         values: the resolved values of the revision that the stage reads.
         records: output digests of the records that it reads, by "stage" or "stage.output".
-        salt: set by a deliberate rebuild, so that the old result is not adopted.
+        salt: set by a deliberate rebuild, so that the old result is not reused.
     """
     parts: dict[str, Any] = {"stage": stage, "version": version, "values": dict(values), "records": dict(records)}
     if salt:

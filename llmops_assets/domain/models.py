@@ -1,5 +1,4 @@
-"""The two pydantic bases that every record and every configuration model stands on, and how a model says to editors
-what people may write."""
+"""The two pydantic base classes of all records and configuration models, and a JSON Schema helper for them."""
 
 from typing import Any
 
@@ -7,13 +6,13 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Frozen(BaseModel):
-    """A value that never changes once made: records, verdicts, decisions."""
+    """An immutable value: a record, verdict or decision."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
 class Strict(BaseModel):
-    """Configuration written by people: an unknown key is an error, never ignored. No bound is infinite or NaN."""
+    """Configuration written by people: unknown keys are errors. Numbers must be finite."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", protected_namespaces=(), populate_by_name=True, allow_inf_nan=False
@@ -21,7 +20,7 @@ class Strict(BaseModel):
 
 
 def number_or_text(number: str, pattern: str, *examples: str, **bounds: float) -> dict[str, Any]:
-    """JSON Schema of a value that is a number within bounds (`number` says of what), or text such as 10% or 5s."""
+    """JSON Schema of a value that is a number within bounds (`number` names its unit), or text such as 10% or 5s."""
     return {
         "anyOf": [
             {"type": "number", "description": number, **bounds},

@@ -24,7 +24,7 @@ class StagePlan(Frozen):
     reasons: tuple[str, ...]
     key: str | None = None
     judge_again: bool = False
-    """Reused, but gates changed: selected all the same, for a new verdict on the old measurement."""
+    """Reused, but selected anyway because gates changed: the existing report needs a new verdict."""
 
 
 class Plan(Frozen):
@@ -38,7 +38,7 @@ class Plan(Frozen):
 
     @property
     def to_materialize(self) -> tuple[str, ...]:
-        """The stages that a run selects: all but what is reused as it is."""
+        """The stages that a run selects: all except those that are reused without a new verdict."""
         return tuple(s.stage for s in self.stages if s.action != "reuse" or s.judge_again)
 
     @property
@@ -47,7 +47,7 @@ class Plan(Frozen):
 
 
 class Side(Frozen):
-    """A revision as a plan sees it: its resolved values and the outputs of records it is known to have."""
+    """A revision as input of a plan: its resolved values and the known outputs of its records."""
 
     revision: str
     values: dict[str, Any]
@@ -67,13 +67,13 @@ def make_plan(
     """Walks the chain once.
 
     Args:
-        head: the revision to plan; `outputs` is ignored, it is found through `find`.
+        head: the revision to plan; its `outputs` are ignored, since `find` looks them up.
         find: looks a record up by key.
-        base: what to explain the difference against; None at a project's first run.
+        base: the revision to compare with in the reasons; None at a project's first run.
         serving: digest of the release that production serves.
         salt_of: the salt of a deliberate rebuild of an (unsalted) key, or None.
-        held: releases that are not deployed by themselves, each with the words that say so.
-        lost: keys whose record `find` does not give, since it cannot be used any more, each with the words that say so.
+        held: releases that are not deployed automatically, each with the message to show.
+        lost: keys whose record `find` omits because it is no longer usable, each with the message to show.
     """
     outputs: dict[str, str] = {}
     plans: list[StagePlan] = []
@@ -86,7 +86,7 @@ def make_plan(
         if unknown:
             names = ", ".join(dict.fromkeys(r.split(".")[0] for r in unknown))
             plans.append(
-                StagePlan(stage=stage.name, action="decide_later", reasons=(f"depends on what {names} yields",))
+                StagePlan(stage=stage.name, action="decide_later", reasons=(f"depends on the result of {names}",))
             )
             continue
         salt = salt_of(stage.key(head.values, outputs))
@@ -96,18 +96,18 @@ def make_plan(
             outputs |= named_outputs(record)
             if isinstance(record, QuantizedArtifact):
                 release = release_of(project, head.values, record).digest
-            reasons: tuple[str, ...] = (f"made by {short(record.made_by.revision)}; nothing that it reads has changed",)
+            reasons: tuple[str, ...] = (f"made by {short(record.made_by.revision)}; its inputs have not changed",)
             again = (
                 isinstance(record, Measured)
                 and base is not None
                 and base.values.get("gates") != head.values.get("gates")
             )
-            reasons += ("gates changed: a new verdict on the old measurement",) if again else ()
+            reasons += ("gates changed: new verdict on the existing report",) if again else ()
             plans.append(StagePlan(stage=stage.name, action="reuse", reasons=reasons, key=key, judge_again=again))
         else:
             reasons = _why(stage, head, outputs, base, salt)
             if lost and key in lost:
-                reasons = (f"{lost[key]}; it is made again",)
+                reasons = (f"{lost[key]}; it is recomputed",)
             plans.append(StagePlan(stage=stage.name, action="run", reasons=reasons, key=key))
     return Plan(project=project, revision=head.revision, base=base.revision if base else None, stages=tuple(plans))
 
@@ -115,21 +115,21 @@ def make_plan(
 def _event(stage: Stage, release: str | None, serving: str | None, held: Mapping[str, str]) -> StagePlan:
     if release is None:
         return StagePlan(
-            stage=stage.name, action="decide_later", reasons=("depends on what quantized_artifact yields",)
+            stage=stage.name, action="decide_later", reasons=("depends on the result of quantized_artifact",)
         )
     if release == serving:
         return StagePlan(
-            stage=stage.name, action="reuse", reasons=(f"production serves this release ({short(release)}) already",)
+            stage=stage.name, action="reuse", reasons=(f"production already serves this release ({short(release)})",)
         )
     if release in held:
-        return StagePlan(stage=stage.name, action="reuse", reasons=(f"production stays as it is: {held[release]}",))
+        return StagePlan(stage=stage.name, action="reuse", reasons=(f"production stays unchanged: {held[release]}",))
     instead = f"production serves {short(serving)}" if serving else "production serves nothing yet"
     return StagePlan(stage=stage.name, action="run", reasons=(f"release {short(release)}; {instead}",))
 
 
 def _why(stage: Stage, head: Side, outputs: Mapping[str, str], base: Side | None, salt: str | None) -> tuple[str, ...]:
     if salt:
-        return (f"rebuild asked for: {salt}",)
+        return (f"rebuild requested: {salt}",)
     if base is None:
         return ("first run of this project",)
     reasons = [
@@ -141,12 +141,12 @@ def _why(stage: Stage, head: Side, outputs: Mapping[str, str], base: Side | None
         if name in base.outputs and base.outputs[name] != outputs[name]:
             reasons.append(f"{name} changed")
     if not reasons:
-        reasons.append(f"no result exists for what it reads (not computed by {short(base.revision)} either)")
+        reasons.append(f"no result exists for its inputs ({short(base.revision)} did not compute it either)")
     return tuple(reasons)
 
 
 def prompt_retrains(values: Mapping[str, Any], plan: Plan) -> str | None:
-    """A hint, when a change of the serving prompt retrains only because no training prompt was named."""
+    """A hint if a serving prompt change retrains only because no training prompt is set."""
     train = plan["fine_tuned_checkpoint"]
     if (
         train.action == "run"

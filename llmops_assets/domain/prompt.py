@@ -1,18 +1,17 @@
-"""The prompt: how a client's bare input becomes the user turn that the model was trained on.
+"""The prompt: turns a client's plain input into the user turn that the model was trained on.
 
-The template is composed *into* the model's chat template, so the engine that serves it needs no extra hop and a
-change of prompt is a release like any other. White space around the template is not part of it; white space in the
-input is.
+The template is composed *into* the model's chat template, so serving needs no extra hop and a prompt change is a
+release like any other. White space around the template is stripped; white space in the input is kept.
 
-transformers (Jinja) and llama.cpp (an interpreter of its own) must render it byte for byte alike. llama.cpp counts
-bytes where Jinja counts characters (`length`, slices), leaves non-ASCII letters alone (`upper`, `title`), knows ASCII
-white space only (`trim`), and cannot read `{% raw %}` and `{%+`. So a prompt may hold text, the input, and conditions;
-whatever else a prompt needs belongs in the data.
+transformers (Jinja) and llama.cpp (its own interpreter) must render it byte for byte alike. llama.cpp counts
+bytes where Jinja counts characters (`length`, slices), leaves non-ASCII letters unchanged (`upper`, `title`), knows
+only ASCII white space (`trim`), and cannot parse `{% raw %}` and `{%+`. So a prompt may contain text, the input, and
+conditions; anything else belongs in the data.
 """
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # Jinja takes a tenth of the location's load, and loading it renders nothing
+if TYPE_CHECKING:  # importing Jinja is a tenth of the location's load time, and loading renders nothing
     from jinja2 import nodes
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -40,11 +39,11 @@ _COMPARISONS = ("eq", "ne", "in", "notin")
 
 
 class PromptError(ValueError):
-    """The template cannot be served: says what is wrong and how to mend it."""
+    """The template cannot be served; the message says what is wrong and how to fix it."""
 
 
 def _environment() -> "ImmutableSandboxedEnvironment":
-    """As transformers renders chat templates, but that an undefined variable is an error."""
+    """The environment in which transformers renders chat templates, except that undefined variables are errors."""
     from jinja2 import StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -58,7 +57,7 @@ def _stripped(template: str) -> str:
 
 
 def check_prompt(template: str) -> None:
-    """Refuses a template that could not be rendered from `input` alone, or not alike everywhere.
+    """Validates that a template renders from `input` alone, and identically on every engine.
 
     Raises:
         PromptError: a syntax error, an undefined variable, a construct that engines render differently, or a template
@@ -68,7 +67,7 @@ def check_prompt(template: str) -> None:
 
     env = _environment()
     text = _stripped(template)
-    first = template[: len(template) - len(template.lstrip())].count("\n")  # line numbers are the file's
+    first = template[: len(template) - len(template.lstrip())].count("\n")  # report the file's line numbers
     try:
         tree = env.parse(text)
         names = meta.find_undeclared_variables(tree)
@@ -78,17 +77,15 @@ def check_prompt(template: str) -> None:
     unknown = sorted(names - {"input"})
     if unknown:
         raise PromptError(
-            f"undefined variable {', '.join(repr(n) for n in unknown)}; a prompt template may use `input` only, "
-            "because that is all that a client sends"
+            f"undefined variable {', '.join(repr(n) for n in unknown)}; a prompt template may only use `input`, "
+            "because a client sends nothing else"
         )
     strange += [((node.lineno or 1) + first, name) for node in tree.find_all(nodes.Node) if (name := _refused(node))]
     if strange:
         line, what = min(strange)
-        raise PromptError(f"line {line}: {what} is not rendered alike by every engine; a prompt may use {ALLOWED}")
+        raise PromptError(f"line {line}: engines render {what} differently; a prompt may use {ALLOWED}")
     if "input" not in names:
-        raise PromptError(
-            "it does not use `input`, so every question would be the same; write {{ input }} where it goes"
-        )
+        raise PromptError("it does not use `input`, so every request would be the same; add {{ input }}")
     render_prompt(template, "example")
 
 
@@ -97,7 +94,7 @@ def _is_strange(kind: str, value: str) -> bool:
 
 
 def _refused(node: "nodes.Node") -> str | None:
-    """What a person calls a node that a prompt may not hold; None if it may."""
+    """The display name of a node that a prompt may not contain; None if it may."""
     from jinja2 import nodes
 
     if isinstance(node, nodes.Filter):
@@ -125,10 +122,10 @@ def render_prompt(template: str, text: str) -> str:
 
 
 def compose_chat_template(template: str, chat_template: str) -> str:
-    """A chat template that wraps every user turn in `template` and then goes on as the model's own.
+    """A chat template that wraps every user turn in `template` and then continues with the model's own.
 
-    The prefix rebuilds `messages` in a namespace, since a plain `set` inside a loop is lost after it. It ends with a
-    block and a newline, which engines drop, and so leaves the model's template at the start of a line, as it was.
+    The prefix rebuilds `messages` in a namespace, because a plain `set` inside a loop is lost after it. It ends with a
+    block and a newline, which engines drop, so the model's template still starts at the beginning of a line.
     """
     return (
         "{%- set ns_prompt = namespace(msgs=[]) -%}"

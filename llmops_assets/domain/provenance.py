@@ -1,28 +1,30 @@
-"""What stands behind an endpoint: walks lineage edges and records into one answer. Pure; never "the latest"."""
+"""Traces an endpoint to its inputs: combines lineage edges and records. Pure; never uses "the latest"."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from llmops_assets.domain.models import Frozen
-from llmops_assets.domain.records import (
-    Checkpoint,
-    DatasetVersion,
-    EvaluationReport,
-    QuantizedArtifact,
-    Record,
-    RegisteredModel,
-    Release,
-    ReleaseApproval,
-    ServedEvaluationReport,
-)
+from llmops_assets.domain.records import Record, Release, ReleaseApproval
+
+TRACED = {
+    "data": "dataset_version",
+    "checkpoint": "fine_tuned_checkpoint",
+    "evaluation": "evaluation_report",
+    "registered_model": "registered_model",
+    "quantized_artifact": "quantized_artifact",
+    "served_evaluation": "served_evaluation_report",
+}
+"""Key of a trace → the stage whose record has its facts."""
+CONFIGURATION = ("model.base", "training", "evaluation", "quantization", "engine")
+"""Resolved values that a trace shows as configuration."""
 
 
 class ProvenanceError(Exception):
-    """The records do not belong together. Names every mismatch and the remedy."""
+    """The records are inconsistent. The message names every mismatch and the remedy."""
 
 
 class Edge(Frozen):
-    """This revision demanded this record, made for it or reused."""
+    """A lineage edge: this revision uses this record, computed for it or reused."""
 
     project: str
     revision: str
@@ -32,7 +34,7 @@ class Edge(Frozen):
 
 
 def check_chain(records: Mapping[str, Record]) -> None:
-    """Refuses records that were not made from each other.
+    """Validates that the records were made from each other.
 
     Raises:
         ProvenanceError: all mismatches, and what to do.
@@ -41,7 +43,7 @@ def check_chain(records: Mapping[str, Record]) -> None:
 
     outputs = {name: value for r in records.values() for name, value in named_outputs(r).items()}
     wrong = [
-        f"{stage} read {name} {value[:12]}, but the revision's is {outputs[name][:12]}"
+        f"{stage} was made from {name} {value[:12]}, but the revision has {outputs[name][:12]}"
         for stage, record in records.items()
         for name, value in record.reads.items()
         if name in outputs and outputs[name] != value
@@ -61,7 +63,7 @@ def trace(
     """Everything behind one release, as plain data. Missing parts are None, never guessed.
 
     Raises:
-        ProvenanceError: the records do not belong together.
+        ProvenanceError: the records are inconsistent.
     """
     check_chain(records)
 
@@ -77,56 +79,17 @@ def trace(
             "reused": bool(edge and edge.reused),
         }
 
-    data = records.get("dataset_version")
-    checkpoint = records.get("fine_tuned_checkpoint")
-    report = records.get("evaluation_report")
-    served = records.get("served_evaluation_report")
-    model = records.get("registered_model")
-    artifact = records.get("quantized_artifact")
-    approval = records.get("release_approval")
     result: dict[str, Any] = {"project": project, "commit": revision}
-    result["data"] = (
-        {
-            **made("dataset_version"),
-            "versions": values.get("data"),
-            "rows": {n: getattr(data, n).rows for n in ("train", "validation", "test")},
-        }
-        if isinstance(data, DatasetVersion)
-        else None
-    )
-    result["prompt"] = values.get("prompt")
-    result["configuration"] = {
-        k: values.get(k) for k in ("model.base", "training", "evaluation", "quantization", "engine")
-    }
-    result["checkpoint"] = (
-        {**made("fine_tuned_checkpoint"), "digest": checkpoint.digest, "uri": checkpoint.uri, "base": checkpoint.base}
-        if isinstance(checkpoint, Checkpoint)
-        else None
-    )
-    result["evaluation"] = (
-        {**made("evaluation_report"), "report": report.uri, "metrics": {m.name: m.value for m in report.metrics}}
-        if isinstance(report, EvaluationReport)
-        else None
-    )
-    result["registered_model"] = (
-        {**made("registered_model"), "name": model.name, "version": model.version, "uri": model.model_uri}
-        if isinstance(model, RegisteredModel)
-        else None
-    )
-    result["quantized_artifact"] = (
-        {**made("quantized_artifact"), "digest": artifact.digest, "uri": artifact.uri, "scheme": artifact.scheme}
-        if isinstance(artifact, QuantizedArtifact)
-        else None
-    )
-    result["served_evaluation"] = (
-        {**made("served_evaluation_report"), "report": served.uri, "metrics": {m.name: m.value for m in served.metrics}}
-        if isinstance(served, ServedEvaluationReport)
-        else None
-    )
+    for name, stage in TRACED.items():
+        record = records.get(stage)
+        result[name] = {**made(stage), **record.facts} if record is not None else None
+        if name == "data":
+            if record is not None:
+                result[name]["versions"] = values.get("data")
+            result["prompt"] = values.get("prompt")
+            result["configuration"] = {name: values.get(name) for name in CONFIGURATION}
     result["release"] = release.digest if release else None
-    result["approval"] = (
-        {"decision": approval.decision, "by": approval.by, "reason": approval.reason, "replaces": approval.replaces}
-        if isinstance(approval, ReleaseApproval) and (release is None or approval.release == release.digest)
-        else None
-    )
+    approval = records.get("release_approval")
+    of_this = isinstance(approval, ReleaseApproval) and (release is None or approval.release == release.digest)
+    result["approval"] = approval.facts if approval is not None and of_this else None
     return result

@@ -1,7 +1,7 @@
-"""What each stage commits: small frozen records. Bytes live in the artifact store; a record names them by digest.
+"""The records that stages commit. Files live in the artifact store; a record references them by digest.
 
-A record has `outputs`: named digests that later stages read. Two records with equal outputs are equal to everything
-below them, however they came about.
+A record has `outputs`: named digests that later stages read. Records with equal outputs are interchangeable for all
+downstream stages, however they were made.
 """
 
 from typing import Annotated, Any, Literal
@@ -12,25 +12,25 @@ from llmops_assets.domain.models import Frozen
 
 
 class MadeBy(Frozen):
-    """Who made a record. Never read by a later stage, so never in a key."""
+    """How a record was made. Later stages never read it, so it is never part of a key."""
 
     project: str
-    revision: str = Field(description="Commit SHA whose run computed it first.")
+    revision: str = Field(description="Commit SHA whose run first computed it.")
     run_id: str = Field(description="Dagster run.")
     version: int = Field(description="Program version of the stage.")
     seconds: float = Field(description="Wall time of the computation, in seconds.")
     program_seconds: float = Field(default=0.0, description="Wall time of its own program, in seconds.")
-    at: str = Field(description="When it was committed: ISO 8601, UTC.")
+    at: str = Field(description="When the record was committed: ISO 8601, UTC.")
     hardware: str = Field(default="", description="Hardware class, for example 'cpu-2'.")
     libraries: dict[str, str] = Field(
-        default_factory=dict, description="Versions of the libraries that decide results."
+        default_factory=dict, description="Versions of the libraries that affect results."
     )
 
 
 class Record(Frozen):
     stage: str
     key: str
-    reads: dict[str, str] = Field(default_factory=dict, description="Output digests that it read, by 'stage.output'.")
+    reads: dict[str, str] = Field(default_factory=dict, description="Output digests of its inputs, by 'stage.output'.")
     made_by: MadeBy
 
     @property
@@ -39,8 +39,13 @@ class Record(Frozen):
         raise NotImplementedError(f"{type(self).__name__} declares no outputs")
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """The record's facts in a trace, in addition to how it was made."""
+        return {}
+
+    @property
     def made(self) -> str | None:
-        """URI in the artifact store of what the stage made: if it is damaged, the stage must make it again."""
+        """URI of the stage's artifact: if it is damaged, the stage must run again."""
         return getattr(self, "uri", None)
 
     @property
@@ -50,7 +55,7 @@ class Record(Frozen):
 
 
 class Check(Frozen):
-    """One thing that was looked at, and what was seen."""
+    """One check and its result."""
 
     name: str
     passed: bool
@@ -87,11 +92,15 @@ class DatasetVersion(Record):
     def outputs(self) -> dict[str, str]:
         return {"train": self.train.digest, "validation": self.validation.digest, "test": self.test.digest}
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"rows": {"train": self.train.rows, "validation": self.validation.rows, "test": self.test.rows}}
+
 
 class Checkpoint(Record):
     stage: Literal["fine_tuned_checkpoint"] = "fine_tuned_checkpoint"
-    method: Literal["lora", "full", "none"]
-    uri: str = Field(description="safetensors and tokenizer; for LoRA the adapter alone.")
+    method: str = Field(description="The training method, by its name in the catalog.")
+    uri: str = Field(description="safetensors and tokenizer; for LoRA only the adapter.")
     digest: str
     base: str = Field(description="Version of the base model: DVC md5, or hub name and commit.")
     base_uri: str = Field(description="The base model's folder in the artifact store.")
@@ -101,7 +110,7 @@ class Checkpoint(Record):
     parameters: int
     trained_parameters: int
     steps: int
-    tokens: int = Field(description="Tokens seen in training, padding left out.")
+    tokens: int = Field(description="Tokens seen in training, without padding.")
     tokens_per_s: float
     resumed_from_step: int = 0
     train_loss: float | None
@@ -115,6 +124,10 @@ class Checkpoint(Record):
     @property
     def artifacts(self) -> tuple[str, ...]:
         return (self.uri, self.base_uri)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"digest": self.digest, "uri": self.uri, "base": self.base}
 
 
 class Metric(Frozen):
@@ -131,11 +144,11 @@ class Sample(Frozen):
 
 
 class Measured(Record):
-    """What both evaluation reports share."""
+    """Base class of both evaluation reports."""
 
     metrics: tuple[Metric, ...]
     rows: int
-    test_digest: str = Field(description="Digest of the test rows that were asked.")
+    test_digest: str = Field(description="Digest of the test rows.")
     metrics_digest: str = Field(description="Digest of the metrics, their code and the generation settings.")
     uri: str = Field(description="Folder with report.html and predictions.jsonl.")
     digest: str
@@ -146,6 +159,10 @@ class Measured(Record):
 
     def value(self, metric: str) -> float | None:
         return next((m.value for m in self.metrics if m.name == metric), None)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"report": self.uri, "metrics": {m.name: m.value for m in self.metrics}}
 
 
 class EvaluationReport(Measured):
@@ -173,7 +190,7 @@ class LoadFigures(Frozen):
 
 
 class ServedSpeed(Record):
-    """Speed is a fact about hardware, so it has a record, and a key, of its own."""
+    """Speed on the serving engine. It depends on the hardware, so it has its own record and key."""
 
     stage: Literal["served_speed"] = "served_speed"
     hardware: str
@@ -189,12 +206,16 @@ class RegisteredModel(Record):
     name: str
     version: int
     model_uri: str = Field(description="models:/<name>/<version>")
-    uri: str = Field(description="The MLflow model folder in the artifact store; it points at the weights.")
+    uri: str = Field(description="The MLflow model folder in the artifact store; it references the weights.")
     checkpoint_digest: str
 
     @property
     def outputs(self) -> dict[str, str]:
         return {"": self.checkpoint_digest}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"name": self.name, "version": self.version, "uri": self.model_uri}
 
 
 class QuantizedArtifact(Record):
@@ -202,7 +223,7 @@ class QuantizedArtifact(Record):
     backend: str
     scheme: str
     uri: str
-    file: str = Field(description="Name of the weights within `uri`.")
+    file: str = Field(description="Name of the weights file in `uri`.")
     digest: str
     size_bytes: int
     checkpoint_digest: str
@@ -213,9 +234,13 @@ class QuantizedArtifact(Record):
     def outputs(self) -> dict[str, str]:
         return {"": self.digest}
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"digest": self.digest, "uri": self.uri, "scheme": self.scheme}
+
 
 class Release(Frozen):
-    """What an endpoint serves. Known by its digest; policy is not part of it."""
+    """What an endpoint serves, identified by its digest. Policy is not part of it."""
 
     project: str
     artifact_digest: str
@@ -233,7 +258,7 @@ class Release(Frozen):
 
 
 class Event(Record):
-    """A record of something that happened once; its key holds the run, so it is never reused."""
+    """A record of something that happened once; its key contains the run, so it is never reused."""
 
     release: str
 
@@ -258,8 +283,12 @@ class ReleaseApproval(Event):
     by: str
     reason: str
     environment: str
-    replaces: str | None = Field(description="The champion that it replaces: its release digest.")
-    reports: tuple[str, ...] = Field(description="Digests of the reports that were looked at.")
+    replaces: str | None = Field(description="Release digest of the champion that it replaces.")
+    reports: tuple[str, ...] = Field(description="Digests of the reports that the decision is based on.")
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"decision": self.decision, "by": self.by, "reason": self.reason, "replaces": self.replaces}
 
 
 class ProductionEndpoint(Event):
@@ -295,7 +324,7 @@ _ADAPTER: TypeAdapter[AnyRecord] = TypeAdapter(AnyRecord)
 
 
 def parse_record(body: str | bytes) -> AnyRecord:
-    """A record from its JSON.
+    """Parses a record from its JSON.
 
     Raises:
         pydantic.ValidationError: it is not a record of this version of the code.
@@ -304,6 +333,6 @@ def parse_record(body: str | bytes) -> AnyRecord:
 
 
 def named_outputs(record: Record) -> dict[str, str]:
-    """The outputs as later stages name them: "stage" or "stage.output"."""
+    """The outputs under the names that later stages use: "stage" or "stage.output"."""
     stage = record.stage
     return {f"{stage}.{name}" if name else stage: value for name, value in record.outputs.items()}

@@ -1,14 +1,14 @@
-"""What makes a release, from a revision's values and its quantized artifact."""
+"""Builds a release from a revision's values and its quantized artifact."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from llmops_assets.domain.prompt import compose_chat_template
-from llmops_assets.domain.records import QuantizedArtifact, Release
+from llmops_assets.domain.records import QuantizedArtifact, Record, Release
 
 
 def release_of(project: str, values: Mapping[str, Any], artifact: QuantizedArtifact) -> Release:
-    """The release that this revision would deploy."""
+    """The release that a revision with these values deploys."""
     engine = values["engine"]
     return Release(
         project=project,
@@ -19,3 +19,9 @@ def release_of(project: str, values: Mapping[str, Any], artifact: QuantizedArtif
         engine=engine["engine"],
         serving=engine["serving"],
     )
+
+
+def release_from_records(project: str, values: Mapping[str, Any], records: Mapping[str, Record]) -> Release | None:
+    """The release of a revision with these records (by stage); None while its quantized artifact is missing."""
+    artifact = records.get("quantized_artifact")
+    return release_of(project, values, artifact) if isinstance(artifact, QuantizedArtifact) else None

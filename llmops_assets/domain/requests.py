@@ -1,4 +1,4 @@
-"""One change, one run, to its end: what each sensor's tick should do, decided from the ledger and the head. Pure.
+"""Decides what a sensor's tick should do, from the ledger's requests and the branch's head: one change, one run. Pure.
 
 Inserting the request's row (`resources.ledger`) is the lock; nothing here writes.
 """
@@ -15,25 +15,25 @@ Status = Literal[
     "queued", "running", "waiting", "released", "done", "rejected", "failed", "cancelled", "superseded", "skipped"
 ]
 ACTIVE: frozenset[str] = frozenset({"queued", "running"})
-"""Waiting for a person is not among them: newer commits go on."""
+"""`waiting` (for an approval) is not active: newer commits proceed."""
 TOLD: frozenset[str] = frozenset({"skipped", "rejected", "failed", "waiting", "superseded"})
 """Statuses whose detail every later tick repeats."""
 ROLLBACK = "rollback"
-"""Who asked for a request that only moves traffic back; it plans no revision."""
+"""The `asked_by` of a request that only moves traffic back; it plans no revision."""
 PARTIAL = "person, some stages"
-"""Who asked for `llmops run --only`: it brings no commit to its end, so sensors look past it."""
+"""The `asked_by` of `llmops run --only`: it does not complete a commit, so sensors ignore it."""
 UNSETTLED: frozenset[str] = frozenset({"failed", "cancelled", "superseded"})
-"""Ends that leave a change undone: what comes next is compared with what was planned before it."""
+"""Final statuses that leave a change undone: the next head is compared with the request before it."""
 MAX_TRIES = 4
-"""Runs of a request that may die before a person must look; who asks again gets as many anew."""
+"""Runs of a request that may die before it fails; a retry by a person resets the count."""
 LAUNCH_GRACE_S = 45.0
-"""How long a request may be seen without its Dagster run: one is created 3 to 6 s after the tick that asked for it."""
+"""How long a request may lack its Dagster run, which is created 3 to 6 s after the tick that requested it."""
 MOST_NAMED = 40
-"""Commits that a message names one by one."""
+"""The most commits that a message names one by one."""
 
 
 class Request(Frozen):
-    """A row of the ledger: this revision of this project, for the n-th time."""
+    """A row of the ledger: the n-th request for this revision of this project."""
 
     project: str
     revision: str
@@ -44,7 +44,7 @@ class Request(Frozen):
     base: str | None = None
     run_id: str | None = None
     tries: int = 1
-    """Runs of it since somebody asked, this one among them. A person who asks again, or approves, begins anew."""
+    """Runs since the request was made, including this one. A retry or an approval by a person resets it to 1."""
     detail: str = ""
 
     @property
@@ -61,34 +61,34 @@ class Request(Frozen):
 
 
 def newest_planned(requests: Sequence[Request]) -> Request | None:
-    """The request whose revision may deploy: a noted commit and a rollback bring no release of their own."""
+    """The request whose revision may deploy: skipped commits and rollbacks have no release of their own."""
     return next((r for r in reversed(planned(requests)) if r.status != "skipped" and not r.rollback), None)
 
 
 def planned(requests: Sequence[Request]) -> list[Request]:
-    """Requests that were to bring a commit to its end; partial ones only while they are at work."""
+    """Requests that complete a commit; partial ones only while they are active."""
     return [r for r in requests if r.active or r.asked_by != PARTIAL]
 
 
 def settled(requests: Sequence[Request]) -> Request | None:
-    """The newest request that left no change undone: what a new head is compared with."""
+    """The newest request that left no change undone: a new head is compared with it."""
     return next((r for r in reversed(planned(requests)) if r.status not in UNSETTLED), None)
 
 
 class Head(Frozen):
-    """The branch as a sensor saw it."""
+    """The branch's state, as a sensor read it."""
 
     revision: str | None
     problem: str | None = None
-    """Why there is no usable head: unreachable, deleted, a broken llmops.yaml, data not pushed."""
+    """Why the head is unusable: unreachable, deleted, an invalid llmops.yaml, data not pushed."""
     found: tuple[Change, ...] | None = None
-    """What differs from the revision of the `settled` request; None if there is none."""
+    """Differences from the revision of the `settled` request; None if there is no such request."""
     files: tuple[str, ...] = ()
-    """Paths that differ, for the message."""
+    """Changed paths, for the message."""
     passed_over: tuple[str, ...] = ()
-    """Commits that nobody has looked at and that came before it, oldest first: they go into production with it."""
+    """Earlier commits without a request, oldest first: they are released together with the head."""
     cancels: bool = False
-    """Its llmops.yaml says `on_newer: cancel`."""
+    """Whether its llmops.yaml sets `on_newer: cancel`."""
 
 
 class Start(Frozen):
@@ -103,7 +103,7 @@ class Skip(Frozen):
 
 
 class Note(Frozen):
-    """Nothing to run, but the revision was looked at: recorded, so that it is the base of what follows."""
+    """Nothing to run, but the revision is recorded, so that later heads are compared with it."""
 
     revision: str
     generation: int
@@ -111,7 +111,7 @@ class Note(Frozen):
 
 
 class Supersede(Frozen):
-    """End the run at work, then look again: the newer commit's `on_newer` says so."""
+    """Stop the active run, then decide again: the newer commit sets `on_newer: cancel`."""
 
     request: Request
     by: str
@@ -124,12 +124,12 @@ NextRequest = Start | Skip | Note | Supersede
 def next_request(
     requests: Sequence[Request], head: Head, owner: Literal["git", "dvc"], holds: Sequence[object] = ()
 ) -> NextRequest:
-    """What to do about a head.
+    """Decides what to do about a head.
 
     Args:
         requests: the project's requests, oldest first.
-        owner: which sensor asks: changes of data alone are the DVC sensor's, all others the Git sensor's.
-        holds: releases that are held, in words: said on every tick.
+        owner: the calling sensor: the DVC sensor handles changes of data only, the Git sensor all others.
+        holds: held releases, whose text every tick repeats.
     """
     decision = _next_request(requests, head, owner)
     if holds and isinstance(decision, Skip):
@@ -152,7 +152,7 @@ def _next_request(every: Sequence[Request], head: Head, owner: Literal["git", "d
         at_work = active[-1]
         unseen = all(r.revision != head.revision for r in requests)
         if head.cancels and unseen and not at_work.rollback and needs_a_run(head.found or ()):
-            detail = f"{sha} is newer and says on_newer: cancel"
+            detail = f"{sha} is newer and sets on_newer: cancel"
             return Supersede(request=at_work, by=head.revision, detail=detail)
         waits = f"{sha} waits for {short(at_work.revision)}, which is {at_work.status}"
         return Skip(reason=waits + _along(head.passed_over))
@@ -166,12 +166,11 @@ def _next_request(every: Sequence[Request], head: Head, owner: Literal["git", "d
         if owner == "dvc":
             return Skip(reason=f"{sha}: no data changed")
         what = (
-            f"policy that is read when acting changed ({_few([c.text for c in head.found])}); "
-            "it deploys nothing by itself"
+            f"only policy changed ({_few([c.text for c in head.found])}); a policy change alone deploys nothing"
             if head.found
-            else f"no stage reads what it changed ({files})"
+            else f"no stage reads the changed files ({files})"
             if files
-            else "its files are those of the commit planned before it"
+            else "its files are the same as in the previously planned commit"
         )
         reason = f"nothing to do: {what}{_along(head.passed_over)}"
         return Note(revision=head.revision, generation=generation, reason=reason)
@@ -190,12 +189,12 @@ def _few(items: Sequence[str], most: int = 4) -> str:
 
 
 def _along(commits: Sequence[str]) -> str:
-    """Names the commits that get no run of their own."""
+    """The part of a message that names the commits without a run of their own."""
     if not commits:
         return ""
     named = _few([short(c) for c in commits], MOST_NAMED).replace("; ", ", ")
     many = "commits" if len(commits) > 1 else "commit"
-    return f"; with {len(commits)} {many} before it, skipped for the newer one: {named}"
+    return f"; includes {len(commits)} earlier {many} without a run of their own: {named}"
 
 
 RunState = Literal["missing", "active", "succeeded", "failed", "cancelled"]
@@ -211,7 +210,7 @@ class Close(Frozen):
 
 
 def another_generation(requests: Sequence[Request], revision: str) -> int:
-    """The number of a revision's next request."""
+    """The generation of a revision's next request."""
     return 1 + max((r.generation for r in requests if r.revision == revision), default=0)
 
 
@@ -221,10 +220,10 @@ class Again(Frozen):
 
 
 def after_waiting(requests: Sequence[Request], request: Request, found: Approved | Waiting) -> Leave | Close | Again:
-    """What becomes of a request that waits for a person."""
+    """Decides what happens to a request that waits for an approval."""
     newest = newest_planned(requests)
     if newest is not None and newest.revision != request.revision:
-        return Close(status="superseded", detail=f"{short(newest.revision)} has been planned since")
+        return Close(status="superseded", detail=f"a newer commit, {short(newest.revision)}, has been planned since")
     if isinstance(found, Waiting):
         return Leave(reason=f"{short(request.revision)} is waiting: {request.detail}")
     generation = another_generation(requests, request.revision)
@@ -233,46 +232,46 @@ def after_waiting(requests: Sequence[Request], request: Request, found: Approved
 
 
 def ended_well(refused: Sequence[str]) -> Close:
-    """What becomes of a request whose run did all that it selected.
+    """Closes a request whose run completed all selected stages.
 
     Args:
-        refused: asset checks of the run that say no. Nothing of this run stood on them, or it would have been refused;
-            but what the commit brings is not in order, and the next run that stands on it will be.
+        refused: failed asset checks of the run. No stage of this run depended on them, or it would have been refused;
+            but the next run that depends on them will be.
     """
     if refused:
         return Close(status="rejected", detail="; ".join(refused))
-    return Close(status="done", detail="every selected stage is done")
+    return Close(status="done", detail="all selected stages completed")
 
 
 def carry_on(
     request: Request, run: RunState, is_newest: bool, missing_s: float = 0.0, refused: Sequence[str] = ()
 ) -> Leave | Close | Again:
-    """What becomes of an active request, seen from the state of its run and the checks that said no in it.
+    """Decides what happens to an active request, from the state of its run and its failed checks.
 
     Args:
-        missing_s: for how long it has been seen without a run.
-        refused: asset checks that said no in it.
+        missing_s: how long the request has lacked a run, in seconds.
+        refused: failed asset checks of the run.
 
-    A request that an outcome closed (released, rejected, failed) is not active any more and never comes here: so a
-    run that failed while its request is still active died on the way, and goes on under the next generation.
+    An outcome (released, rejected, failed) closes a request, which is then no longer active. So if a run failed while
+    its request is still active, the run crashed, and the next generation of the request continues.
     """
     if run == "active":
-        return Leave(reason=f"{short(request.revision)} is at work")
+        return Leave(reason=f"{short(request.revision)} is running")
     if request.rollback and (run != "missing" or missing_s >= LAUNCH_GRACE_S):
-        # A person watches it. What it had decided stands in the ledger; nobody rolls back twice by itself.
-        return Close(status="failed", detail="the rollback was cut off; `llmops rollback` does it again")
+        # A person started it and watches it. Its decision is in the ledger; a rollback is never repeated automatically.
+        return Close(status="failed", detail="the rollback was interrupted; run `llmops rollback` again")
     if run == "missing" and missing_s < LAUNCH_GRACE_S:
         return Leave(reason=f"{short(request.revision)} is being launched")
     if run == "succeeded":
         return ended_well(refused)
     if run == "cancelled":
-        return Close(status="cancelled", detail="the run was cancelled; `llmops retry` starts it again")
+        return Close(status="cancelled", detail="the run was cancelled; `llmops retry` restarts it")
     if not is_newest:
         return Close(status="superseded", detail="its run ended early and a newer commit has been planned since")
     how = "was never launched" if run == "missing" else "ended without an outcome"
     if request.tries >= MAX_TRIES:
         return Close(
             status="failed",
-            detail=f"{request.tries} runs {how}; mend the cause, then `llmops retry` starts afresh",
+            detail=f"{request.tries} runs {how}; fix the cause, then `llmops retry`",
         )
     return Again(generation=request.generation + 1, reason=f"generation {request.generation} {how}")

@@ -1,4 +1,4 @@
-"""Which records a revision demands: by key, never by "the latest". Pure but for the look-up that it is handed."""
+"""Resolves a revision to its records: by key, never by "the latest". Pure except for the given look-up."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,12 +9,12 @@ from llmops_assets.domain.records import AnyRecord, named_outputs
 
 
 class ResolvedRecords(Frozen):
-    """What a revision demands, as far as it exists."""
+    """The existing records of a revision."""
 
     records: dict[str, AnyRecord]
     outputs: dict[str, str]
     keys: dict[str, str]
-    """Stage → key, for every stage whose inputs are all known."""
+    """Stage → key, for every stage whose inputs all exist."""
 
     def missing_for(self, stage: Stage) -> list[str]:
         """Stages that must be materialized before this one can act."""
@@ -32,7 +32,7 @@ def resolve_records(
     find: Callable[[str], AnyRecord | None],
     salt_of: Callable[[str], str | None] = lambda key: None,
 ) -> ResolvedRecords:
-    """Walks the chain's work stages once."""
+    """Computes keys and looks up records, in one pass over the chain's work stages."""
     records: dict[str, AnyRecord] = {}
     outputs: dict[str, str] = {}
     keys: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Releases that a person took back: held, until another release comes or a person lifts the hold. Pure."""
+"""Rollbacks: holds on rolled-back releases, and the choice of the release to return to. Pure."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from llmops_assets.domain.models import Frozen
 
 
 class Hold(Frozen):
-    """A release that is not deployed again by itself."""
+    """A rolled-back release, which is not deployed again until there is another release or a person lifts the hold."""
 
     project: str
     release: str
@@ -17,22 +17,22 @@ class Hold(Frozen):
 
     def __str__(self) -> str:
         return (
-            f"release {short(self.release)} is held since {self.by} rolled it back ({self.reason}); "
+            f"release {short(self.release)} is held: {self.by} rolled it back ({self.reason}); "
             f"`llmops unhold {self.project}` lifts it"
         )
 
 
 class NoTarget(Exception):
-    """There is nothing to roll back to; the message says why."""
+    """There is no release to roll back to; the message says why."""
 
 
 def rollback_target(served: Sequence[str], held: Sequence[str], named: str | None = None) -> str:
-    """The release to go back to.
+    """The release to roll back to.
 
     Args:
-        served: releases that production served, oldest first; the last one is what it serves now.
-        held: releases that were left behind, so that rolling back twice goes further back instead of to and fro.
-        named: the release, or the beginning of one, that a person asked for.
+        served: releases that production served, oldest first; the last one is the current one.
+        held: rolled-back releases, so that a second rollback goes further back instead of toggling.
+        named: the requested release, or a prefix of its digest.
 
     Raises:
         NoTarget: there is none.
@@ -43,14 +43,14 @@ def rollback_target(served: Sequence[str], held: Sequence[str], named: str | Non
     if named is None:
         found = [r for r in earlier if r not in held]
         if not found:
-            raise NoTarget("production served no other release before that is not held")
+            raise NoTarget("production served no earlier release that is not held")
         return found[0]
     if len(named) >= 6 and served[-1].startswith(named):
-        raise NoTarget(f"production serves {short(served[-1])} already")
+        raise NoTarget(f"production already serves {short(served[-1])}")
     matches = [r for r in earlier if r.startswith(named)] if len(named) >= 6 else []
     if len(matches) != 1:
         known = ", ".join(short(r) for r in earlier) or "none"
         raise NoTarget(f"production never served a release {named!r} (served before: {known})")
     if matches[0] in held:
-        raise NoTarget(f"release {short(matches[0])} is held; `llmops unhold` lifts that first")
+        raise NoTarget(f"release {short(matches[0])} is held; run `llmops unhold` first")
     return matches[0]

@@ -1,10 +1,9 @@
-"""The rollout of a release by weights, as a pure state machine: state and measurements in, the next state out.
+"""A weighted rollout as a pure state machine: state and measurements in, the next state out.
 
-The shell in `llmops_assets.delivery.rollout` moves the traffic, waits, measures and stores every state before it acts
-on the next, so that an interrupted rollout resumes where it stopped.
+`llmops_assets.delivery.rollout` moves the traffic, waits, measures, and stores every state before acting on the
+next, so that an interrupted rollout resumes where it stopped.
 """
 
-import math
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -12,27 +11,28 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from llmops_assets.domain.models import Frozen, Strict, number_or_text
+from llmops_assets.domain.percentiles import percentile
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def parse_duration(value: object) -> object:
-    """Seconds from '250ms', '5s', '2m', '1h', '7d' or a plain number of seconds."""
+    """Parses '250ms', '5s', '2m', '1h', '7d' or a plain number, to seconds."""
     if isinstance(value, str):
         found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*", value)
         if not found:
-            raise ValueError(f"{value!r} is not a duration; write for example 250ms, 5s, 2m, 1h or 7d")
+            raise ValueError(f"{value!r} is not a duration; use for example 250ms, 5s, 2m, 1h or 7d")
         return float(found[1]) * _SECONDS[found[2]]
     return value
 
 
 def parse_share(value: object) -> object:
-    """A share between 0 and 1 from '10%' or 0.1."""
+    """Parses '10%' or 0.1, to a share between 0 and 1."""
     if isinstance(value, str):
         try:
             return float(value.strip().removesuffix("%")) / (100 if value.strip().endswith("%") else 1)
         except ValueError as error:
-            raise ValueError(f"{value!r} is not a share; write for example 10% or 0.1") from error
+            raise ValueError(f"{value!r} is not a share; use for example 10% or 0.1") from error
     return value
 
 
@@ -56,15 +56,15 @@ RATES = ("error_rate", "empty_rate", "cut_rate")
 
 class RolloutStep(Strict):
     weight: Share = Field(gt=0, description="Share of production's traffic, for example 10%.")
-    hold: Duration = Field(default=5.0, description="How long it is watched at this weight, for example 5s.")
+    hold: Duration = Field(default=5.0, description="How long to observe the candidate at this weight, for example 5s.")
 
 
 class Analysis(Strict):
-    """One condition on what was seen during a hold."""
+    """One condition on the measurements of a hold."""
 
     metric: Literal["error_rate", "empty_rate", "cut_rate", "p95_latency"] = Field(
-        description="Share of failed answers, of empty ones, of answers that a limit of the endpoint ended before they "
-        "had evaluation.max_new_tokens (64 if that is less), or the time that 95% stay under."
+        description="Share of failed answers, of empty answers, of answers that a limit of the endpoint truncated "
+        "before evaluation.max_new_tokens (64 if that is less), or the 95th percentile of latency."
     )
     at_most: Annotated[float, BeforeValidator(_parse_bound), Field(ge=0), WithJsonSchema(_A_BOUND)] = Field(
         description="Upper bound: a share (1%) for rates, a duration (5s) for latency."
@@ -73,7 +73,7 @@ class Analysis(Strict):
     @model_validator(mode="before")
     @classmethod
     def _right_unit(cls, value: Any) -> Any:
-        """`error_rate at_most 5s` would be 500%, which no canary can miss."""
+        """Rejects `error_rate at_most 5s`, which would mean 500% and could never fail."""
         if isinstance(value, dict) and isinstance(bound := value.get("at_most"), str):
             share = bound.strip().endswith("%")
             if value.get("metric") == "p95_latency" and share:
@@ -91,11 +91,11 @@ class Analysis(Strict):
 
 class RolloutPolicy(Strict):
     strategy: Literal["canary", "all_at_once"] = Field(
-        default="canary", description="Step by step beside the champion, or one watched step at full weight."
+        default="canary", description="Step by step next to the champion, or one observed step at full weight."
     )
     steps: tuple[RolloutStep, ...] = Field(
         default=(RolloutStep(weight=0.1), RolloutStep(weight=0.5)),
-        description="Shares of traffic before all of it; they must not fall.",
+        description="Shares of traffic before full weight; they must not decrease.",
     )
     analysis: tuple[Analysis, ...] = Field(
         default=(
@@ -103,39 +103,43 @@ class RolloutPolicy(Strict):
             Analysis(metric="empty_rate", at_most=0.05),
             Analysis(metric="cut_rate", at_most=0.05),
         ),
-        description="What must hold in each step; else the traffic returns to the champion.",
+        description="Conditions for each step; if one fails, traffic returns to the champion.",
     )
-    min_samples: int = Field(default=20, ge=1, description="Answers needed at each step; fewer never promote.")
+    min_samples: int = Field(
+        default=20, ge=1, description="Answers required at each step; with fewer the candidate is not promoted."
+    )
 
     @model_validator(mode="after")
     def _grows(self) -> "RolloutPolicy":
         weights = [s.weight for s in self.steps]
         if weights != sorted(weights):
-            raise ValueError(f"the weights of steps must not fall ({', '.join(f'{w:.0%}' for w in weights)})")
+            raise ValueError(f"the weights of steps must not decrease ({', '.join(f'{w:.0%}' for w in weights)})")
         return self
 
 
 CUT_HINT = (
-    "deployment.serving ends answers before evaluation.max_new_tokens, the length that was evaluated: raise its "
+    "deployment.serving truncates answers before evaluation.max_new_tokens, the evaluated length: raise its "
     "max_tokens or context_length, or evaluate shorter answers"
 )
 
 
 class ProbeResult(Frozen):
-    """One answered (or broken) request to the candidate."""
+    """The result of one request to the candidate."""
 
-    ok: bool = Field(description="Status 200 and, for a stream, a proper end.")
+    ok: bool = Field(description="Status 200 and, for a stream, a complete end.")
     empty: bool = False
-    cut: bool = Field(default=False, description="A limit of the endpoint ended it before it had the tokens wanted.")
+    cut: bool = Field(
+        default=False, description="A limit of the endpoint truncated the answer before the requested tokens."
+    )
     latency_s: float = Field(ge=0)
 
 
 class RolloutState(Frozen):
-    """Where a rollout stands. Stored before anything acts on it."""
+    """The state of a rollout. It is stored before anything acts on it."""
 
     release: str
     replaces: str | None
-    weights: tuple[float, ...] = Field(description="The steps as planned when it began; full weight follows them.")
+    weights: tuple[float, ...] = Field(description="The steps as planned at the start; full weight follows them.")
     step: int = 0
     status: Literal["running", "promoted", "returned"] = "running"
     reasons: tuple[str, ...] = ()
@@ -150,19 +154,19 @@ class RolloutState(Frozen):
 
 
 def begin(release: str, replaces: str | None, policy: RolloutPolicy) -> RolloutState:
-    """The first state. With nothing to replace there is no traffic to share, so one step at full weight is watched."""
+    """The first state. Without a champion there is no traffic to split: one observed step at full weight."""
     steps = [s.weight for s in policy.steps] if policy.strategy == "canary" and replaces else []
     weights = tuple(steps) if steps else (1.0,)
     return RolloutState(release=release, replaces=replaces, weights=weights)
 
 
 def begin_rollback(release: str, replaces: str) -> RolloutState:
-    """The first state of a way back: the release is asked by header before any traffic moves, and then all of it."""
+    """The first state of a rollback: the release is probed by header at weight 0, then gets all traffic."""
     return RolloutState(release=release, replaces=replaces, weights=(0.0,))
 
 
 def rollback_policy(policy: RolloutPolicy) -> RolloutPolicy:
-    """Seconds, not holds; and slow or short is better than wrong: the release must answer, as it did before."""
+    """The policy of a rollback: no holds, and only answering counts: slow or truncated is better than wrong."""
     return RolloutPolicy(
         strategy="all_at_once",
         steps=(RolloutStep(weight=1.0, hold=0.0),),
@@ -171,24 +175,17 @@ def rollback_policy(policy: RolloutPolicy) -> RolloutPolicy:
     )
 
 
-def percentile(values: Sequence[float], share: float) -> float:
-    """The nearest-rank percentile; `values` must not be empty."""
-    ordered = sorted(values)
-    rank = math.ceil(round(share * len(ordered), 9))  # 0.07 * 100 is 7.000000000000001, whose rank is 7
-    return ordered[min(len(ordered), max(1, rank)) - 1]
-
-
 def analyse(policy: RolloutPolicy, samples: Sequence[ProbeResult]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What failed and what held, in words. Too few samples is a failure: absence of evidence never promotes."""
+    """Failed and passed conditions, as text. Too few samples is a failure: missing evidence never promotes."""
     bad: list[str] = []
     good: list[str] = []
     total = len(samples)
-    text = f"{total} answers, asked for at least {policy.min_samples}"
+    text = f"{total} answers, minimum {policy.min_samples}"
     (good if total >= policy.min_samples else bad).append(text)
     if not total:
         return tuple(bad), tuple(good)
     if not any(s.ok for s in samples):
-        bad.append("not one of them was whole")
+        bad.append("no response completed")
     seen = {
         "error_rate": sum(not s.ok for s in samples) / total,
         "empty_rate": sum(s.ok and s.empty for s in samples) / total,
@@ -198,7 +195,7 @@ def analyse(policy: RolloutPolicy, samples: Sequence[ProbeResult]) -> tuple[tupl
     for rule in policy.analysis:
         value = seen[rule.metric]
         unit = "s" if rule.metric == "p95_latency" else ""
-        text = f"{rule.metric} {value:.3g}{unit}, asked for at most {rule.at_most:g}{unit}"
+        text = f"{rule.metric} {value:.3g}{unit}, limit {rule.at_most:g}{unit}"
         hint = f" ({CUT_HINT})" if rule.metric == "cut_rate" and value > rule.at_most else ""
         (good if value <= rule.at_most else bad).append(text + hint)
     return tuple(bad), tuple(good)

@@ -1,7 +1,7 @@
-"""Takes production back to a release that it served before: seconds, one Dagster run, the ledger's own lock.
+"""Rolls production back to an earlier release: takes seconds, one Dagster run, and the ledger's lock.
 
-The same rollout as on the way forward (`llmops_assets.delivery.rollout`), without gates and approvals: the release
-passed them before. The release left behind is held.
+Uses the same rollout as a deployment (`llmops_assets.delivery.rollout`), without gates and approvals: the release
+passed them before. The replaced release is held.
 """
 
 import time
@@ -26,20 +26,21 @@ from resources.artifact_store.store import ArtifactStore, StoreError
 from resources.assembly import RESOURCE_KEYS, Clients
 from resources.compute.interface import hardware_class
 from resources.ledger import Conflict, Ledger
+from resources.model_registry.interface import CHAMPION
 from resources.project_source.identity import local_identity
 from resources.project_source.revisions import ProjectRevision
 from resources.serving.local.serving import ServingError
 
 
 class CannotRollBack(Exception):
-    """Production stays as it is; the message says why."""
+    """The rollback failed and production is unchanged; the message says why."""
 
 
 def open_rollback(ledger: Ledger, project: str, release: str, reason: str, by: str) -> Request:
-    """Takes the project's lock. The row stands at the revision planned last, so that no sensor starts it again.
+    """Takes the project's lock. The request has the last planned revision, so that no sensor starts that again.
 
     Raises:
-        Conflict: a run of the project is at work.
+        Conflict: a run of the project is active.
     """
     requests = ledger.requests(project)
     serving = ledger.serving(project, "production")
@@ -52,10 +53,10 @@ def open_rollback(ledger: Ledger, project: str, release: str, reason: str, by: s
 def roll_back(
     context: dg.OpExecutionContext, clients: Clients, project: ProjectSource, named: str, reason: str, by: str
 ) -> str:
-    """Does it, and returns what was done in words.
+    """Rolls production back and returns what was done, as text.
 
     Raises:
-        CannotRollBack: nothing to go back to, a run is at work, or the earlier release does not answer.
+        CannotRollBack: there is no earlier release, a run is active, or the earlier release does not answer.
     """
     ledger = clients.ledger
     try:
@@ -65,8 +66,8 @@ def roll_back(
         raise CannotRollBack(str(error)) from error
     except Conflict as error:
         raise CannotRollBack(
-            f"a run of {project.name} is at work, and may be moving traffic. Remedy: `llmops cancel {project.name}` "
-            "takes its traffic back and frees production; then roll back"
+            f"a run of {project.name} is active and may be moving traffic. Remedy: `llmops cancel {project.name}` "
+            "reverts its traffic changes; then roll back"
         ) from error
     ledger.claim(request, context.run_id)
     tags = run_tags(clients.sources(project), revision, request.reason)
@@ -74,7 +75,7 @@ def roll_back(
     try:
         said = _move(context, clients, project, target, revision, reason, by)
     except (CannotRollBack, ServingError, StoreError, Conflict) as error:
-        ledger.close(request, "failed", f"the rollback failed, production stays as it is: {error}")
+        ledger.close(request, "failed", f"the rollback failed, production is unchanged: {error}")
         raise CannotRollBack(str(error)) from error
     ledger.close(request, "done", said)
     return said
@@ -94,7 +95,7 @@ def _move(
     serving, name = clients.serving, project.name
     release, present = ledger.release(target), ledger.serving(name, "production")
     if release is None or present is None:
-        raise CannotRollBack(f"the ledger does not hold release {short(target)} any more")
+        raise CannotRollBack(f"the ledger no longer contains release {short(target)}")
     at = clients.sources(project).at(revision)
     rollout = Rollout(
         project=name,
@@ -111,7 +112,7 @@ def _move(
     )
     state = rollout.run(begin_rollback(target, present.release))
     if state.status != "promoted":
-        raise CannotRollBack(f"release {short(target)} does not answer as it should: {'; '.join(state.reasons)}")
+        raise CannotRollBack(f"release {short(target)} failed its probes: {'; '.join(state.reasons)}")
     hold = Hold(project=name, release=present.release, reason=reason, by=by, since=ledger.clock())
 
     def note() -> None:
@@ -131,9 +132,9 @@ def _move(
     ), reason, by)  # fmt: skip
     model = ledger.records_of(name, revision).get("registered_model")
     if isinstance(model, RegisteredModel):
-        clients.tracking.set_alias(model.name, "champion", model.version)
+        clients.registry.set_alias(model.name, CHAMPION, model.version)
     return (
-        f"production went back from {short(present.release)} to {short(target)} of {short(revision)} "
+        f"production rolled back from {short(present.release)} to {short(target)} of {short(revision)} "
         f"({reason}); {short(present.release)} is held"
     )
 
@@ -148,7 +149,7 @@ def _deployer(context: dg.OpExecutionContext, clients: Clients, project: str, re
 
 
 def _inputs(ledger: Ledger, store: ArtifactStore, project: str, at: ProjectRevision) -> list[str]:
-    """The project's own questions: smoke tests, and held-out rows where they are still there."""
+    """Inputs for the probes: smoke tests, and held-out rows if they still exist."""
     data = ledger.records_of(project, at.revision).get("dataset_version")
     return questions(at, store.fetch(data.uri) if isinstance(data, DatasetVersion) else None) or ["Hello"]
 
@@ -161,7 +162,7 @@ def _show(
     reason: str,
     by: str,
 ) -> None:
-    """The record and its lineage edge, and the same on Dagster's page of the asset."""
+    """Commits the record and its lineage edge, and reports them to Dagster as a materialization."""
     ledger = clients.ledger
     ledger.commit(record)
     ledger.demand(project.name, record.made_by.revision, record, reused=False)
@@ -185,10 +186,10 @@ def _show(
 
 
 class RollbackConfig(dg.Config):
-    """Take production back to a release that it served before."""
+    """Roll production back to an earlier release."""
 
     reason: str = Field(description="Why; kept in the ledger's audit trail.")
-    to: str = Field(default="", description="Digest of the release; empty: the one that production served before.")
+    to: str = Field(default="", description="Digest of the release; empty: the previous release.")
     by: str = BY
 
 
@@ -202,7 +203,7 @@ def build_rollback_job(project: ProjectSource) -> dg.JobDefinition:
         by = config.by.strip() or local_identity()
         try:
             if not by or not config.reason.strip():
-                raise CannotRollBack("a rollback needs a reason, and somebody who says it: `by`, or LLMOPS_USER")
+                raise CannotRollBack("a rollback needs a reason and a name: set `reason`, and `by` or LLMOPS_USER")
             said = roll_back(context, Clients.of(context.resources), project, config.to, config.reason.strip(), by)
         except CannotRollBack as error:
             raise dg.Failure(str(error), allow_retries=False) from None
@@ -211,7 +212,7 @@ def build_rollback_job(project: ProjectSource) -> dg.JobDefinition:
 
     @dg.job(
         name=rollback_job_name(project),
-        description=f"Take {project.name}'s production back to an earlier release, and hold the present one.",
+        description=f"Roll {project.name}'s production back to an earlier release, and hold the current one.",
         tags={PROJECT_TAG: project.name},
     )
     def _job() -> None:

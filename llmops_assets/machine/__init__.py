@@ -1,1 +1,1 @@
-"""This machine: processes, locks, files, ports, sockets, disk space. It knows nothing of models or of Dagster."""
+"""This machine's processes, locks, files, ports, sockets and disk space. Knows nothing about models or Dagster."""

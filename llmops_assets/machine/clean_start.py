@@ -1,9 +1,9 @@
-"""Starts a program of the supervisor where no earlier life of it is left.
+"""Starts a supervised program after ending the processes that its previous instance left behind.
 
     python -m llmops_assets.machine.clean_start COMMAND …
 
-A program that is killed leaves its own children behind (MLflow's server its web server, which holds the port), and
-beside them it could not start again.
+A killed program leaves its children behind (MLflow's server leaves its web server, which holds the port), and could not
+start again next to them.
 """
 
 import os
@@ -15,11 +15,11 @@ import psutil
 from llmops_assets.machine.processes import MARK, end, marked, of_another_session
 
 NAME = "SUPERVISOR_PROCESS_NAME"
-"""supervisord names each program so in its environment, and what it starts inherits it."""
+"""supervisord sets this variable to the program's name; child processes inherit it."""
 
 
 def earlier_lives() -> list[psutil.Process]:
-    """What this program left behind; not the runs that it began, which have sessions of their own to outlive it."""
+    """Leftover processes of this program; not the runs that it started, which have their own sessions to outlive it."""
     found = []
     for process in marked(MARK, os.environ[MARK]):
         if process.pid != os.getpid() and not of_another_session(process):
@@ -27,12 +27,12 @@ def earlier_lives() -> list[psutil.Process]:
                 if process.environ().get(NAME) == os.environ[NAME]:
                     found.append(process)
             except psutil.Error:
-                continue  # gone meanwhile
+                continue  # it has ended meanwhile
     return found
 
 
 if __name__ == "__main__":
     end(earlier_lives(), patience_s=0)
-    # A shell that starts us in the background has SIGINT ignored, and so would a run be, which is cancelled by it.
+    # A shell that starts this in the background ignores SIGINT; runs would inherit that, but SIGINT cancels a run.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.execvp(sys.argv[1], sys.argv[1:])

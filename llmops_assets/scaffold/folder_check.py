@@ -1,6 +1,6 @@
-"""Checks a project's folder as it lies on disk, before it is committed: `llmops check --path`.
+"""Checks a project's folder on disk, including uncommitted changes: `llmops check --path`.
 
-What is wrong is an error; what is merely not there yet, as in a project just made, is said beside.
+Mistakes are errors; what is only missing so far, as in a new project, is reported separately.
 """
 
 from pathlib import Path
@@ -15,19 +15,21 @@ from llmops_assets.config.project import (
 )
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.prompt import PromptError, check_prompt
+from llmops_assets.programs.models.base_model_check import problem_of_files
+from resources.project_source.dvc_files import is_tracked
 
 
 def check_folder(folder: Path) -> ProjectConfig:
-    """The configuration, if it and every file that it names are in order.
+    """Validates the configuration and every file that it names, and returns the configuration.
 
     Raises:
-        ConfigError: every problem with its remedy.
+        ConfigError: all problems, each with its remedy.
     """
     file = folder / CONFIG_FILE
     if not file.is_file():
         raise ConfigError([f"{file}: no such file"])
     config = parse_config(file.read_text(), str(file))
-    problems: list[str] = []
+    problems = [f"{file}: {problem}" for part in config.parts if (problem := part.missing())]
     for prompt in {config.prompt, config.training_prompt} - {None}:
         try:
             check_prompt((folder / str(prompt)).read_text())
@@ -49,30 +51,45 @@ def check_folder(folder: Path) -> ProjectConfig:
     data = [config.data.train, config.data.validation, config.data.test]
     data += [config.model.base.path] if isinstance(config.model.base, BaseModelPath) else []
     for name in data:
-        if name and not (folder / name).exists() and not (folder / f"{name}.dvc").exists():
-            problems.append(f"{folder / name}: neither there nor tracked by DVC; `dvc add {name}`")
+        if name and not (folder / name).exists() and not is_tracked(folder, name):
+            problems.append(f"{folder / name}: neither exists nor is tracked by DVC; `dvc add {name}`")
+    if problem := _problem_of_base(folder, config):
+        problems.append(problem)
     if problems:
         raise ConfigError(problems)
     return config
 
 
+def _problem_of_base(folder: Path, config: ProjectConfig) -> str | None:
+    """The problem of the base model's files, if any; conversion depends on the settings and is not checked here."""
+    base = config.model.base
+    if not isinstance(base, BaseModelPath) or not _holds_something(folder / base.path):
+        return None
+    problem = problem_of_files(folder / base.path)
+    return f"{folder / base.path}: {problem} (model.base.path)" if problem else None
+
+
 def still_to_do(folder: Path, config: ProjectConfig) -> list[str]:
-    """What a valid project still lacks before it can run, each with its remedy."""
+    """What is missing before a valid project can run, each with its remedy."""
     path = lacks_base(folder, config)
-    return [f"there is no base model yet: {base_remedy(path)}"] if path else []
+    return [f"no base model yet: {base_remedy(path)}"] if path else []
 
 
 def lacks_base(folder: Path, config: ProjectConfig) -> str | None:
-    """Where a base model is still to be put; None if there is one, in the folder, in DVC or on the hub."""
+    """The path where the base model is missing; None if the folder, DVC or the hub has it."""
     base = config.model.base
-    if not isinstance(base, BaseModelPath) or (folder / f"{base.path}.dvc").exists():
+    if not isinstance(base, BaseModelPath) or is_tracked(folder, base.path):
         return None
     there = folder / base.path
-    return base.path if there.is_dir() and not any(there.iterdir()) else None
+    return base.path if there.is_dir() and not _holds_something(there) else None
+
+
+def _holds_something(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def base_remedy(path: str) -> str:
     return (
-        f"`llmops init --base FOLDER` copies one (config.json, safetensors, tokenizer) to {path}; or name a commit on "
+        f"`llmops init --base FOLDER` copies one (config.json, safetensors, tokenizer) to {path}; or set a commit of "
         "the hub in llmops.yaml, model: {base: {hub: org/name, revision: SHA}}"
     )

@@ -1,4 +1,4 @@
-"""What `llmops init` says: what was made, what was left alone, and the commands that come next."""
+"""Output of `llmops init`: created files, unchanged files, and the next commands."""
 
 import shlex
 from collections.abc import Callable
@@ -12,24 +12,24 @@ from llmops_assets.scaffold.settings_entry import is_registered, line_for, regis
 
 
 def make_project(folder: Path, name: str | None, base: Path | None, add: bool, say: Callable[[str], None]) -> None:
-    """`llmops init` as a person sees it.
+    """Runs `llmops init` and prints the result.
 
     Raises:
-        ConfigError, SourceError: as `scaffold.init` and `registration.register`.
+        ConfigError, SourceError: as `scaffold.project.init` and `settings_entry.register`.
     """
     done = init(folder, name, base, _converter())
     say(f"project {done.name} in {done.folder}")
     if done.made:
-        say(f"  made: {', '.join(done.made)}")
+        say(f"  created: {', '.join(done.made)}")
     if done.kept:
-        say(f"  there already, left alone: {', '.join(done.kept)}")
+        say(f"  already exists, unchanged: {', '.join(done.kept)}")
     for text in done.did:
         say(f"  {text}")
     watched = (done.name, done.repository, done.branch)
     if add:
         say(f"  settings: {register(*watched)}")
     elif not is_registered(*watched):
-        say(f"\nTo have it watched, add this to `projects` in {settings_file()} (`llmops init --register` does):")
+        say(f"\nTo watch it, add this to `projects` in {settings_file()} (`llmops init --register` does this):")
         say(f"  {line_for(*watched)}")
     if lacking := what_lacks(done.folder):
         say("\nStill to do before it can run:")
@@ -41,7 +41,7 @@ def make_project(folder: Path, name: str | None, base: Path | None, add: bool, s
 
 
 def what_lacks(folder: Path) -> list[str]:
-    """What `llmops check --path` has to say."""
+    """The problems and missing parts that `llmops check --path` reports."""
     try:
         return still_to_do(folder, check_folder(folder))
     except ConfigError as error:
@@ -49,7 +49,7 @@ def what_lacks(folder: Path) -> list[str]:
 
 
 def next_commands(done: Scaffolded) -> list[str]:
-    """From here to a first release."""
+    """The commands from here to a first release."""
     commands = [] if done.folder == Path.cwd() else [f"cd {shlex.quote(str(done.folder))}"]
     if done.to_add:
         commands += [f"git add {shlex.join(done.to_add)}", 'git commit -m "A project that llmops can run"']
@@ -63,4 +63,4 @@ def _converter() -> str | None:
     try:
         return load_settings().compute.llama_cpp
     except ConfigError:
-        return None  # settings that are missing or wrong are for `--register` and for later commands to tell
+        return None  # `--register` and later commands report missing or invalid settings

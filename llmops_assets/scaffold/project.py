@@ -1,7 +1,7 @@
-"""A project that runs as it is: `llmops init`. Files, Git and DVC, where they lack; never an existing file changed.
+"""Creates a runnable project: `llmops init`. Adds missing files, Git and DVC; never changes an existing file.
 
-llmops.yaml is written after the files that it names, so one that is there stands for a project whose files are its own
-affair; and everything can be repeated after it was cut off.
+llmops.yaml is written after the files that it names. So if it exists, the project's other files are left to its owner;
+and an interrupted `llmops init` can be repeated.
 """
 
 import json
@@ -18,7 +18,10 @@ from llmops_assets.config.json_schema import SCHEMA_FILE, as_text, project_schem
 from llmops_assets.config.project import CONFIG_FILE, BaseModelPath, ProjectConfig, parse_config
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.models import Frozen
+from llmops_assets.domain.weights import OTHER_FORMATS
+from llmops_assets.machine.files import write_atomically
 from llmops_assets.programs.models.base_model_check import problem_of
+from resources.project_source.dvc_files import is_tracked
 from resources.project_source.working_copy import WorkingCopy
 
 NAME = r"[a-z][a-z0-9-]{0,62}"
@@ -38,38 +41,36 @@ UNITS = (
 )
 COUNTS = range(2, 20)
 HELD_OUT = 6
-"""Every sixth fact is a test row; 18 counts of ten units make 150 rows to train on and 30 to test with."""
-NOT_NEEDED = shutil.ignore_patterns(
-    *(".*", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.onnx", "*.gguf", "onnx")
-)
-"""What hub folders hold beside safetensors: the same weights in other formats, and pickles."""
+"""Every sixth fact is a test row: 18 counts of ten units give 150 training rows and 30 test rows."""
+NOT_NEEDED = shutil.ignore_patterns(".*", "onnx", *(f"*{suffix}" for suffix in OTHER_FORMATS))
+"""Files of hub folders that are not copied: the same weights in other formats, and the hub's own metadata."""
 
 
 class Scaffolded(Frozen):
-    """What `llmops init` did."""
+    """The result of `llmops init`."""
 
     name: str
     folder: Path
     made: tuple[str, ...] = ()
-    kept: tuple[str, ...] = Field(default=(), description="Was there already and was left alone.")
-    did: tuple[str, ...] = Field(default=(), description="With Git, DVC and the base model, in words.")
-    to_add: tuple[str, ...] = Field(default=(), description="What `git add` is to be given; empty: all is committed.")
+    kept: tuple[str, ...] = Field(default=(), description="Existing files, unchanged.")
+    did: tuple[str, ...] = Field(default=(), description="What was done with Git, DVC and the base model, as text.")
+    to_add: tuple[str, ...] = Field(default=(), description="Arguments for `git add`; empty: everything is committed.")
     repository: str
     branch: str
-    pushes: bool = Field(description="Whether commits reach the watched repository by a push.")
+    pushes: bool = Field(description="Whether commits must be pushed to reach the watched repository.")
 
 
 def init(folder: Path, name: str | None = None, base: Path | None = None, converter: str | None = None) -> Scaffolded:
-    """Makes a folder a project, as far as it is not one yet.
+    """Adds to a folder what it needs to be a project.
 
     Args:
-        name: of the project; None: from llmops.yaml, or the folder's.
-        base: a model folder to copy in; None: put there later.
-        converter: as `base_model.problem_of` takes it.
+        name: the project's name; None: from llmops.yaml, or the folder's name.
+        base: a model folder to copy; None: it is added later.
+        converter: as in `base_model_check.problem_of`.
 
     Raises:
-        ConfigError: the folder, the name or the base model will not do.
-        SourceError: Git or DVC will not.
+        ConfigError: the folder, the name or the base model is unusable.
+        SourceError: Git or DVC failed.
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError([f"{folder} is a file; name a folder, which may be new"])
@@ -94,7 +95,7 @@ def init(folder: Path, name: str | None = None, base: Path | None = None, conver
         did += _place_base(folder, config, base)
     except OSError as error:
         raise ConfigError(
-            [f"{folder}: {error.strerror or error}: {error.filename}; mend that and run it again"]
+            [f"{folder}: {error.strerror or error}: {error.filename}; fix this and run it again"]
         ) from error
     if tracked := copy.untracked(_data_paths(config)):
         copy.track(tracked)
@@ -114,19 +115,17 @@ def init(folder: Path, name: str | None = None, base: Path | None = None, conver
 
 
 def _existing(folder: Path, name: str | None) -> tuple[ProjectConfig | None, str]:
-    """The configuration that is there already, and the project's name."""
+    """The existing configuration, if any, and the project's name."""
     file = folder / CONFIG_FILE
     if file.exists():
         config = parse_config(file.read_text(encoding="utf-8"), str(file))
         if name not in (None, config.name):
-            raise ConfigError(
-                [f"{file}: name: it is {config.name!r}, not {name!r}; edit it there, or leave --name out"]
-            )
+            raise ConfigError([f"{file}: name: is {config.name!r}, not {name!r}; edit the file, or omit --name"])
         return config, config.name
     found = name or re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-")
     if not re.fullmatch(NAME, found):
         raise ConfigError(
-            [f"{found!r} cannot be a project's name (small letters, digits, dashes; a letter first); give --name NAME"]
+            [f"{found!r} is no project name (lower-case letters, digits, dashes; a letter first); use --name NAME"]
         )
     return None, found
 
@@ -136,22 +135,23 @@ def _contents(folder: Path, name: str) -> Iterator[tuple[str, str]]:
     for path, template in VERBATIM.items():
         yield path, templates.joinpath(template).read_text(encoding="utf-8")
     train, test = facts()
-    # Beside a person's own rows, ours would be of another task.
-    theirs = [p for p, text in ((TRAIN, train), (TEST, test)) if _is_of_others(folder / p, text)]
+    # Next to existing rows of another task, the starter rows would be wrong.
+    theirs = [p for p, text in ((TRAIN, train), (TEST, test)) if _is_of_others(folder, p, text)]
     yield from ((p, t) for p, t in ((TRAIN, train), (TEST, test)) if not theirs or p in theirs)
     yield SCHEMA_FILE, as_text(project_schema())
     text = templates.joinpath("llmops.yaml.jinja").read_text(encoding="utf-8")
     yield CONFIG_FILE, Environment(keep_trailing_newline=True, autoescape=False).from_string(text).render(name=name)
 
 
-def _is_of_others(file: Path, text: str) -> bool:
+def _is_of_others(folder: Path, path: str, text: str) -> bool:
+    file = folder / path
     if not file.exists():
-        return file.with_name(f"{file.name}.dvc").exists()
+        return is_tracked(folder, path)
     return file.stat().st_size != len(text.encode()) or file.read_text(encoding="utf-8") != text
 
 
 def facts() -> tuple[str, str]:
-    """Training and test rows of a task that can be told in one line: what so many of one unit are in another."""
+    """Training and test rows of the starter task: unit conversions."""
     rows: tuple[list[str], list[str]] = ([], [])
     number = 0
     for large, small, factor in UNITS:
@@ -164,34 +164,32 @@ def facts() -> tuple[str, str]:
 
 
 def _write_new(file: Path, text: str) -> bool:
-    """Whether it was written: an existing file is never touched."""
+    """Writes a file unless it exists; returns whether it was written."""
     if file.exists() or file.is_symlink():
         return False
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(file)
+    write_atomically(file, text)
     return True
 
 
 def _check_base(base: Path, converter: str | None) -> None:
     if not base.is_dir():
-        raise ConfigError([f"--base {base}: no such folder; name one with config.json, safetensors and a tokenizer"])
-    if problem := problem_of(base, converter):
+        raise ConfigError([f"--base {base}: no such folder; it must contain config.json, safetensors and a tokenizer"])
+    if problem := problem_of(base, converter=converter):
         raise ConfigError([f"--base {base}: {problem}"])
 
 
 def _place_base(folder: Path, config: ProjectConfig, base: Path | None) -> list[str]:
     if not isinstance(config.model.base, BaseModelPath):
-        return [f"--base {base} was not copied: llmops.yaml takes {config.model.base.hub} from the hub"] if base else []
+        return [f"--base {base} was not copied: llmops.yaml uses {config.model.base.hub} from the hub"] if base else []
     target = folder / config.model.base.path
     if base is None or base.resolve() == target.resolve():
-        if not target.exists() and not (folder / f"{config.model.base.path}.dvc").exists():
+        if not target.exists() and not is_tracked(folder, config.model.base.path):
             target.mkdir(parents=True)
-            _write_new(target.parent / ".gitignore", f"/{target.name}\n")  # weights are never for Git
+            _write_new(target.parent / ".gitignore", f"/{target.name}\n")  # weights never go into Git
         return []
     if target.is_dir() and any(target.iterdir()):
-        return [f"{config.model.base.path} is there already and was left alone; delete it to have {base} copied"]
+        return [f"{config.model.base.path} already exists, unchanged; delete it to copy {base}"]
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     shutil.copytree(base, part, ignore=NOT_NEEDED)
@@ -208,7 +206,7 @@ def _data_paths(config: ProjectConfig) -> list[str]:
 
 
 def _belonging(config: ProjectConfig) -> list[str]:
-    """Everything that a project is made of, as far as we make it."""
+    """All files of a project that `llmops init` may create."""
     pointers = [f"{p}.dvc" for p in _data_paths(config)]
     ignores = [str(Path(p).parent / ".gitignore") for p in _data_paths(config)]
     own = [CONFIG_FILE, SCHEMA_FILE, *VERBATIM, ".dvc/config", ".dvc/.gitignore", ".dvcignore"]

@@ -1,7 +1,7 @@
-"""Adds a project to the settings file, as a person would with an editor: one line, everything else byte for byte.
+"""Adds a project to the settings file: inserts one line and keeps everything else byte for byte.
 
-A YAML library would write the whole file anew and lose its layout; so the line is put in as text, and the result is
-kept only if it then says what it said before and the new project.
+A YAML library would rewrite the whole file and lose its layout. So the line is inserted as text, and the result is kept
+only if it parses to the old content plus the new project.
 """
 
 from pathlib import Path
@@ -11,6 +11,7 @@ import yaml
 
 from llmops_assets.config.settings import ProjectSource, Settings, load_settings, settings_file
 from llmops_assets.config.yaml_validation import ConfigError, validate_yaml
+from llmops_assets.machine.files import write_atomically
 from llmops_assets.machine.locks import alone
 
 
@@ -23,32 +24,27 @@ def line_for(name: str, repository: str, branch: str) -> str:
 
 
 def register(name: str, repository: str, branch: str) -> str:
-    """Adds the project to the settings file, making it if there is none; what was done, in words.
+    """Adds the project to the settings file, creating it if necessary; returns what was done, as text.
 
     Raises:
-        ConfigError: the file is broken or knows another project of that name, or it cannot be written; it is then as
-            it was.
+        ConfigError: the file is invalid, has another project of that name, or cannot be written; it is then unchanged.
     """
     file = settings_file()
     item = line_for(name, repository, branch)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file = file.resolve()  # what a link points to is written, not the link
+        file = file.resolve()  # write the target of a link, not the link
         with alone(file.with_name(f".{file.name}.lock")):
             text = file.read_text(encoding="utf-8") if file.exists() else ""
             before = validate_yaml(Settings, text, str(file)) if text.strip() and yaml.safe_load(text) else Settings()
             if same := next((p for p in before.projects if p.name == name), None):
                 if _is(same, repository, branch, file):
-                    return f"{file} lists {name} already"
+                    return f"{file} already lists {name}"
                 it = f"{same.repository}, branch {same.branch}"
-                raise ConfigError([f"{file}: another project is called {name} ({it}); choose another --name"])
-            part = file.with_name(f".{file.name}.part")
-            part.write_text(_added(text, item, file), encoding="utf-8")
-            if file.exists():
-                part.chmod(file.stat().st_mode)
-            part.replace(file)
+                raise ConfigError([f"{file}: another project has the name {name} ({it}); choose another --name"])
+            write_atomically(file, _added(text, item, file))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{file}: {error}; add this to its `projects` by hand: {item}"]) from error
+        raise ConfigError([f"{file}: {error}; add this to its `projects` manually: {item}"]) from error
     return f"added to {file}: {item}"
 
 
@@ -80,14 +76,12 @@ def _added(text: str, item: str, file: Path) -> str:
     else:
         new = _after_line(text, _end(where), " " * where.start_mark.column + item)
     if not _says_the_same_and(text, new, item):
-        raise ConfigError(
-            [f"{file}: its layout is too unusual to be edited safely; add this to `projects` by hand: {item}"]
-        )
+        raise ConfigError([f"{file}: its layout cannot be edited safely; add this to `projects` manually: {item}"])
     return new
 
 
 def _end(node: yaml.Node) -> int:
-    """The place of a node's last character: a block collection's own mark lies behind the comments that follow it."""
+    """The index of a node's last character: a block collection's end mark is after the comments that follow it."""
     if isinstance(node, yaml.MappingNode) and not node.flow_style and node.value:
         return _end(node.value[-1][1])
     if isinstance(node, yaml.SequenceNode) and not node.flow_style and node.value:

@@ -1,1 +1,1 @@
-"""How any stage runs: the asset around it, one execution, its evidence, its outcome and its metadata."""
+"""What all stages share: the asset, one execution, gate evidence, outcomes and metadata."""

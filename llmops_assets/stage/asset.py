@@ -1,8 +1,8 @@
-"""The shell around every stage: pin the revision, look up what it demands, judge what must hold, reuse or make,
-commit, write the lineage edge, and say all of it to Dagster.
+"""The asset around every stage: pins the revision, resolves records, checks requirements, reuses or computes, commits,
+writes the lineage edge, and reports to Dagster.
 
-What a stage does belongs in the module of its name; what it reads and requires in `domain.chain`; decisions in
-`domain`. Nothing here knows one stage from another.
+`llmops_assets.assets` implements the stages; `llmops_assets.domain.chain` declares what each reads and requires.
+Nothing here is specific to a stage.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -44,23 +44,23 @@ def stage_asset(
     """The software-defined asset of a stage.
 
     Args:
-        make: does the work and returns the record to commit; called only if no record exists under the key.
+        make: does the work and returns the record to commit; only called if no record exists under the key.
         describe: metadata of a record, for the UI.
-        checks: name → the verdict to show as an asset check. Shown only: what acts judges again.
-        require: the verdict of a stage that this one requires, judged now.
-        after: what has to be done with the record each time, made or reused.
-        waits: the check that says so when `make` raises AwaitsPerson: then there is no record, and what stands on
-            this stage is skipped.
-        config_type: what may be said in the launchpad.
+        checks: name → the verdict to show as an asset check. Informational: stages that act evaluate it again.
+        require: evaluates the verdict of a required stage now.
+        after: called with the record each time, computed or reused.
+        waits: the check that reports it when `make` raises AwaitingApproval: then there is no record, and downstream
+            stages are skipped.
+        config_type: the config for Dagster's launchpad.
     """
     stage = STAGES[name]
     key = dg.AssetKey([project.name, name])
     judges = judges_of(name)
     told = "The verdict, with all its reasons. " + (
-        f"Shown here; {', '.join(judges)} judge{'' if len(judges) > 1 else 's'} it again, and refuse"
-        f"{'' if len(judges) > 1 else 's'} to act if it does not hold."
+        f"Informational; {', '.join(judges)} evaluate{'' if len(judges) > 1 else 's'} it again, and refuse"
+        f"{'' if len(judges) > 1 else 's'} to act if it fails."
         if judges
-        else "Nothing acts on it."
+        else "No stage depends on it."
     )
     specs = [dg.AssetCheckSpec(check, asset=key, description=told) for check in checks or {}]
     upstream = [dg.AssetKey([project.name, up]) for up in (*stage.upstream, *stage.sources)]
@@ -95,7 +95,7 @@ def stage_asset(
                         allow_retries=False,
                     )
                 for up in stage.requires:
-                    assert require is not None, f"{name} requires {up} but cannot judge it"
+                    assert require is not None, f"{name} requires {up} but has no `require`"
                     verdict = require(run, up)
                     run.ledger.add_verdict(project.name, run.revision, name, verdict)
                     if not verdict.passed:
@@ -103,7 +103,7 @@ def stage_asset(
                 try:
                     record, reused = _reuse_or_make(run, make)
                 except AwaitingApproval as why:
-                    assert waits is not None, f"{name} has no check that says what it waits for"
+                    assert waits is not None, f"{name} has no check for `waits`"
                     yield _wait(run, waits, str(why))
                     return
                 run.ledger.demand(project.name, run.revision, record, reused)
@@ -112,7 +112,7 @@ def stage_asset(
                 verdicts = {check: judge(run, record) for check, judge in (checks or {}).items()}
                 for check, verdict in verdicts.items():
                     say = run.log.info if verdict.passed else run.log.warning
-                    say(f"{check}: {'holds' if verdict.passed else 'does not hold'}: {verdict.text}")
+                    say(f"{check}: {'passed' if verdict.passed else 'failed'}: {verdict.text}")
                 yield _materialize(run, record, reused, describe(run, record), verdicts)
 
     return _asset
@@ -124,10 +124,10 @@ def _reuse_or_make(run: StageExecution, make: Make) -> tuple[AnyRecord, bool]:
         if found is not None and (wrong := run.store.quick_check(found.made) if found.made else None):
             run.drop(found, wrong)
         elif found is not None:
-            run.log.info(f"reused: made by {short(found.made_by.revision)}, nothing that it reads has changed")
+            run.log.info(f"reused: made by {short(found.made_by.revision)}, its inputs have not changed")
             return found, True
         elif unreadable := run.ledger.unreadable(run.key):
-            run.log.warning(f"{unreadable}; it is made again")
+            run.log.warning(f"{unreadable}; it is recomputed")
     record = make(run)
     committed = run.commit(record)
     return committed, committed.made_by.run_id != run.run_id
@@ -164,7 +164,7 @@ def _materialize(
     return dg.MaterializeResult(
         asset_key=dg.AssetKey([run.project.name, run.stage.name]),
         data_version=dg.DataVersion(record.key),
-        metadata={**metadata, **common},
+        metadata={**run.program_metadata, **metadata, **common},
         tags={**tags, **({"reused": "true"} if reused else {})},
         check_results=[
             dg.AssetCheckResult(

@@ -1,4 +1,4 @@
-"""The base model of a revision or of a checkpoint, verified."""
+"""Provides the verified base model of a revision or a checkpoint."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def base_model(run: StageExecution) -> tuple[Path, str]:
     """The base model's folder at this revision, and its version.
 
     Raises:
-        BadInput: it is missing, a pickle, or of an architecture that the quantizer cannot convert.
+        BadInput: it is missing, contains pickles, or the project's quantization backend cannot convert it.
     """
     base = run.at.config.model.base
     if isinstance(base, BaseModelHub):
@@ -25,23 +25,23 @@ def base_model(run: StageExecution) -> tuple[Path, str]:
             run.source.pull(run.at, [base.path]) / base.path,
             f"{base.path}@{run.at.values['model.base']['version']}",
         )
-    if problem := problem_of(folder, run.settings.compute.llama_cpp):
+    if problem := problem_of(folder, run.at.config.quantization.backend, run.settings.compute.llama_cpp):
         raise BadInput(f"model.base in llmops.yaml ({name}): {problem}")
     return folder, name
 
 
 def base_of(run: StageExecution, checkpoint: Checkpoint) -> Path:
-    """The base model that a checkpoint stands on, verified; a damaged copy is replaced from where it came.
+    """A checkpoint's base model, verified; a damaged copy is replaced from its source.
 
     Raises:
-        StoreError: it is not this revision's base model, so it cannot be had again here.
+        StoreError: it is not this revision's base model, so it cannot be fetched again here.
     """
     try:
         return run.store.fetch(checkpoint.base_uri)
     except StoreError as error:
-        run.log.warning(f"base model {checkpoint.base}: {error}; it is stored again")
+        run.log.warning(f"base model {checkpoint.base}: {error}; storing it again")
         artifact, kept = run.store_verified(base_model(run)[0])
         if artifact.digest != checkpoint.base_digest:
-            run.drop(checkpoint, f"the base model {checkpoint.base}, which it stands on, is lost")
+            run.drop(checkpoint, f"its base model {checkpoint.base} is lost")
             raise
         return kept

@@ -1,6 +1,6 @@
-"""One execution of one stage: the revision that it is pinned to, the records that it reads, the programs that it runs.
+"""One execution of one stage: its pinned revision, the records that it reads, and the programs that it runs.
 
-What a stage does belongs in the module of its name; the asset around it in `stage`; what its end means in `outcomes`.
+`llmops_assets.assets` implements the stages, `stage.asset` builds the asset, `stage.outcomes` handles its end.
 """
 
 import platform
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import dagster as dg
+from dagster._core.definitions.metadata.external_metadata import metadata_map_from_external
 from pydantic import Field
 
 from llmops_assets.config.settings import ProjectSource
@@ -22,7 +23,6 @@ from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.records import AnyRecord, MadeBy, Record
 from llmops_assets.domain.requests import Request
-from llmops_assets.domain.resolution import ResolvedRecords, resolve_records
 from resources.artifact_store.store import Artifact, StoreError
 from resources.assembly import Clients
 from resources.compute.interface import Finished, Job, hardware_class
@@ -31,12 +31,12 @@ from resources.project_source.errors import SourceError
 from resources.project_source.revisions import ProjectRepository, ProjectRevision
 
 LEDGER_PATIENCE_S = 1800.0
-"""How long a run waits for a ledger that another process keeps locked: what it made took longer."""
+"""How long a run waits for a locked ledger: computing its result took longer."""
 R = TypeVar("R", bound=Record)
 
 
 class StageConfig(dg.Config):
-    """What a person may say in the launchpad. The defaults are right for everyone else."""
+    """Config of a stage in Dagster's launchpad. All other runs use the defaults."""
 
     revision: str = Field(
         default="",
@@ -45,18 +45,18 @@ class StageConfig(dg.Config):
     )
 
     def default_revision(self, source: ProjectRepository, ledger: Ledger) -> str:
-        """What an empty `revision` stands for, if not for the head of the branch."""
+        """The revision for an empty `revision`; empty: the head of the branch."""
         return ""
 
 
 class DeployConfig(StageConfig):
-    """What may be said to the one stage that moves production's traffic."""
+    """Config of the stage that moves production's traffic."""
 
     deploy_older: bool = Field(default=False, description="Deploy even though a newer commit has been planned since.")
 
 
 class Rejected(Exception):
-    """Evidence says no. An outcome, not a fault: recorded, shown, never retried."""
+    """The evidence failed. An outcome, not an error: recorded, shown, never retried."""
 
     def __init__(self, verdict: Verdict):
         super().__init__("; ".join(verdict.failures))
@@ -64,29 +64,32 @@ class Rejected(Exception):
 
 
 class AwaitingApproval(Exception):
-    """A person must decide before this stage can act. Neither fault nor outcome: the run ends, the request waits."""
+    """A person must decide before this stage can act. Neither error nor outcome: the run ends, the request waits."""
 
 
 class StageExecution:
-    """One execution of one stage at one revision, and the clients that it may use."""
+    """One execution of one stage at one revision, with the clients that it uses."""
 
     def __init__(self, context: dg.AssetExecutionContext, project: ProjectSource, stage: Stage, config: StageConfig):
         self.context, self.project, self.stage, self.config = context, project, stage, config
         clients = Clients.of(context.resources)
         self.settings, self.store, self.compute = clients.settings, clients.store, clients.compute
-        self.serving, self.tracking, self.source = clients.serving, clients.tracking, clients.sources(project)
+        self.serving, self.tracking, self.registry = clients.serving, clients.tracking, clients.registry
+        self.source = clients.sources(project)
         self.ledger = clients.ledger.patient(LEDGER_PATIENCE_S, context.log.warning)
         self.log = context.log
         self.run_id = context.run.run_id
         self.root_run_id = context.run.root_run_id or context.run.run_id
         self.began = time.monotonic()
         self.program_seconds = 0.0
+        self.program_metadata: dict[str, dg.MetadataValue] = {}
+        """What its programs reported by Dagster Pipes."""
         self.programs: list[str] = []
-        """Jobs whose results are in no record yet."""
+        """Jobs whose results are not in a record yet."""
         self.request = self._claim()
         self.revision = self._pin()
         self.at: ProjectRevision = self.source.at(self.revision)
-        self.demand: ResolvedRecords = resolve_records(self.at.values, self.ledger.find, self.ledger.salt_of)
+        self.demand = self.ledger.resolve(self.at.values)
 
     def _claim(self) -> Request | None:
         name = self.context.run.tags.get(REQUEST_TAG)
@@ -94,11 +97,11 @@ class StageExecution:
             return None
         found = next((r for r in self.ledger.requests(self.project.name) if r.name == name), None)
         if found is None:
-            raise dg.Failure(f"the ledger knows no request {name}", allow_retries=False)
+            raise dg.Failure(f"no such request in the ledger: {name}", allow_retries=False)
         try:
             self.ledger.claim(found, self.run_id)
         except Conflict as error:
-            raise dg.Failure(f"this run has nothing to do: {error}", allow_retries=False) from error
+            raise dg.Failure(f"this run is not allowed to work: {error}", allow_retries=False) from error
         return found
 
     def _pin(self) -> str:
@@ -116,14 +119,14 @@ class StageExecution:
             self.context.instance.add_run_tags(self.run_id, run_tags(self.source, pinned))
         if asked is not None and asked != pinned:
             raise dg.Failure(
-                f"this run works on {short(pinned)}; it cannot also work on {short(asked)}. Start another run for it",
+                f"this run is pinned to {short(pinned)} and cannot use {short(asked)} too. Start another run for it",
                 allow_retries=False,
             )
         return pinned
 
     @property
     def note(self) -> str:
-        """What MLflow's pages say of something that this run made, in Markdown."""
+        """The description in MLflow's UI of what this run created, in Markdown."""
         ui = self.settings.ui("dagster")
         run = f"[Dagster run {self.run_id[:8]}]({ui}/runs/{self.run_id})" if ui else f"Dagster run {self.run_id[:8]}"
         page = self.project.commit_page(self.revision)
@@ -134,16 +137,16 @@ class StageExecution:
 
     @property
     def key(self) -> str:
-        """The key of this stage at this revision; an event's holds the run, so it is never reused."""
+        """This stage's key at this revision; an event's key contains the run, so it is never reused."""
         if self.stage.kind == "event":
             return digest([self.stage.name, self.project.name, self.revision, self.run_id, self.stage.version])
         return self.demand.keys[self.stage.name]
 
     def record(self, kind: type[R], stage: str) -> R:
-        """An upstream record that this revision demands.
+        """An upstream record of this revision.
 
         Raises:
-            dg.Failure: it does not exist yet; names the remedy.
+            dg.Failure: it does not exist yet; the message names the remedy.
         """
         found = self.demand.records.get(stage)
         if not isinstance(found, kind):
@@ -170,7 +173,7 @@ class StageExecution:
 
     @property
     def header(self) -> dict[str, Any]:
-        """The fields that every record begins with."""
+        """The fields that all records share."""
         stage = self.stage
         reads = {name: self.demand.outputs[name] for name in stage.records if name in self.demand.outputs}
         return {"key": self.key, "reads": reads, "made_by": self.made_by}
@@ -192,48 +195,53 @@ class StageExecution:
         def progress(line: dict[str, Any]) -> None:
             if on_progress is not None:
                 on_progress(line)
-            # Each line is a row in Dagster's event log: one in two seconds is enough to follow.
+            # Each line is a row in Dagster's event log: one every two seconds is enough.
             if time.monotonic() - last[0] >= 2.0:
                 last[0] = time.monotonic()
                 self.log.info(f"{name}: " + progress_text(line))
 
         job = Job(
-            name=f"{name}-{short(key)}", program=name, spec=spec.model_dump(mode="json"), heavy=self.stage.name in HEAVY
+            name=f"{name}-{short(key)}",
+            program=name,
+            spec=spec.model_dump(mode="json"),
+            heavy=self.stage.name in HEAVY,
+            asset=f"{self.project.name}/{self.stage.name}",
         )
         finished = self.compute.run(job, progress)
         self.program_seconds += finished.seconds
         self.programs.append(job.name)
+        self.program_metadata |= metadata_map_from_external(finished.metadata)
         if finished.adopted:
-            self.log.info(f"{name}: adopted the work that an earlier run began")
+            self.log.info(f"{name}: adopted the program that an earlier run started")
         return finished
 
     def commit(self, record: Record) -> AnyRecord:
-        """Commits a record, and only then drops what the programs behind it left: who is killed before finds it."""
+        """Commits a record, then deletes its programs' output: if killed in between, the next run still finds it."""
         committed = self.ledger.commit(record)
         for name in self.programs:
             self.compute.clean(name)
         self.programs.clear()
         for name in self.compute.ended():
-            # A worker that was killed between the two left it.
+            # Left by a worker that was killed between commit and cleanup.
             if self.ledger.has_record(name.rsplit("-", 1)[-1]):
                 self.compute.clean(name)
         return committed
 
     def fetch(self, owner: Record) -> Path:
-        """A verified local folder of what a stage made.
+        """A verified local folder with a record's artifact.
 
         Raises:
-            StoreError: it is damaged, and was dropped: the next generation of the request makes it again.
+            StoreError: it is damaged and was dropped: the next generation of the request recomputes it.
         """
         assert owner.made is not None
         try:
             return self.store.fetch(owner.made)
         except StoreError as error:
             self.drop(owner, str(error))
-            raise StoreError(f"{error}. It was dropped with its record and is made again by the next run") from error
+            raise StoreError(f"{error}. It was dropped with its record; the next run recomputes it") from error
 
     def store_verified(self, folder: Path) -> tuple[Artifact, Path]:
-        """A folder that can be had again, as an artifact, and its verified copy: a damaged one is replaced.
+        """Stores a folder and returns the artifact and its verified copy; replaces a damaged artifact.
 
         Raises:
             StoreError: the store alters what it is given.
@@ -242,13 +250,13 @@ class StageExecution:
         try:
             return artifact, self.store.fetch(artifact.uri)
         except StoreError as error:
-            self.log.warning(f"{error}; it is stored again")
+            self.log.warning(f"{error}; storing it again")
             self.store.discard(artifact.uri)
             return artifact, self.store.fetch(self.store.put(folder).uri)
 
     def drop(self, owner: Record, wrong: str) -> None:
-        """Nobody uses what is damaged, from now on: neither the record is found, nor the artifact."""
-        self.log.warning(f"{owner.stage}: {wrong}; it is made again")
+        """Drops a damaged record and its artifact, so that nothing uses them any more."""
+        self.log.warning(f"{owner.stage}: {wrong}; it is recomputed")
         self.ledger.forget(owner.key, wrong)
         if owner.made:
             self.store.discard(owner.made)

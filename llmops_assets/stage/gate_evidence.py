@@ -1,7 +1,9 @@
-"""Gathers the evidence for a verdict and has it judged, anew each time: by whoever acts, and by whoever shows it.
+"""Gathers the current evidence for a verdict and evaluates it: before each action, and for display.
 
-The judging itself is pure and stands in `domain.gate`.
+`llmops_assets.domain.gate` evaluates; it is pure.
 """
+
+from collections.abc import Callable, Mapping
 
 import dagster as dg
 
@@ -23,14 +25,14 @@ from llmops_assets.domain.records import (
     ServedEvaluationReport,
     SmokeTestReport,
 )
-from llmops_assets.domain.release import release_of
+from llmops_assets.domain.release import release_from_records
 from llmops_assets.stage.execution import StageExecution
 from resources.ledger import ServedRelease
 from resources.project_source.revisions import ProjectRevision
 
 
 class ChampionNow:
-    """What production serves at this moment, and what stands behind it."""
+    """The release that production serves now, with its records."""
 
     def __init__(self, run: StageExecution, serving: ServedRelease):
         self.release = serving.release
@@ -63,9 +65,8 @@ def champion_now(run: StageExecution) -> ChampionNow | None:
 
 
 def current_release(run: StageExecution) -> Release | None:
-    """The release of this revision, as far as its artifact exists."""
-    artifact = run.demand.records.get("quantized_artifact")
-    return release_of(run.project.name, run.at.values, artifact) if isinstance(artifact, QuantizedArtifact) else None
+    """The release of this revision; None while its artifact does not exist."""
+    return release_from_records(run.project.name, run.at.values, run.demand.records)
 
 
 def release_now(run: StageExecution) -> Release:
@@ -77,7 +78,8 @@ def release_now(run: StageExecution) -> Release:
     found = current_release(run)
     if found is None:
         raise dg.Failure(
-            f"there is no quantized artifact of {short(run.revision)} yet; materialize it first", allow_retries=False
+            f"no quantized artifact of {short(run.revision)} yet; materialize quantized_artifact first",
+            allow_retries=False,
         )
     return found
 
@@ -87,29 +89,30 @@ def compares_with_champion(run: StageExecution, of: str) -> bool:
 
 
 def verdict_on(run: StageExecution, stage: str) -> Verdict:
-    """The verdict on a stage's record, on the evidence and against the champion of this moment."""
+    """The verdict on a stage's record, with the current evidence and the current champion."""
+    return JUDGES[stage](run, stage, f"{stage} of {short(run.revision)}")
+
+
+def _checked(run: StageExecution, stage: str, subject: str) -> Verdict:
+    """The verdict on a record of checks."""
     record = run.demand.records.get(stage)
-    subject = f"{stage} of {short(run.revision)}"
-    if stage in ("ci_report", "dataset_version"):
-        checks = record.checks if isinstance(record, CiReport | DatasetVersion) else None
-        return judge_checks(subject, record.key if record else None, checks)
-    if stage == "registered_model":
-        return _registered(run, subject)
-    if stage in ("evaluation_report", "served_evaluation_report"):
-        return _measured(run, stage, subject)
-    if stage in ("smoke_test_report", "release_approval"):
-        return _event(run, stage, subject)
-    raise ValueError(f"nothing says how to judge {stage}")
+    checks = record.checks if isinstance(record, CiReport | DatasetVersion) else None
+    return judge_checks(subject, record.key if record else None, checks)
 
 
-def _registered(run: StageExecution, subject: str) -> Verdict:
-    record = run.demand.records.get("registered_model")
+def _registered(run: StageExecution, stage: str, subject: str) -> Verdict:
+    record = run.demand.records.get(stage)
     checkpoint = run.demand.records.get("fine_tuned_checkpoint")
     if not isinstance(record, RegisteredModel) or not isinstance(checkpoint, Checkpoint):
         return Verdict(subject=subject, report=None, champion=None, failures=("no registered model version exists",))
     if record.checkpoint_digest != checkpoint.digest:
-        return Verdict(subject=subject, report=record.key, champion=None, failures=("it is of another checkpoint",))
-    # The gates are judged again: a version that was registered under looser gates does not pass for ever.
+        return Verdict(
+            subject=subject,
+            report=record.key,
+            champion=None,
+            failures=("the registered version is of another checkpoint",),
+        )
+    # Evaluate the gates again: a version that was registered under looser gates must not pass forever.
     again = _measured(run, "evaluation_report", subject)
     reason = f"{record.name} version {record.version} is registered"
     return again.model_copy(update={"reasons": (reason, *again.reasons)})
@@ -133,9 +136,9 @@ def _measured(run: StageExecution, stage: str, subject: str) -> Verdict:
 
 
 def _with_parity(verdict: Verdict, record: ServedEvaluationReport) -> Verdict:
-    """Token parity is not a matter of taste: it is always a gate."""
+    """Adds token parity, which is always a gate."""
     if record.parity_rows == 0:
-        return verdict.model_copy(update={"failures": (*verdict.failures, "token parity was not looked at")})
+        return verdict.model_copy(update={"failures": (*verdict.failures, "token parity was not checked")})
     if record.parity_mismatches:
         differ = f"{record.parity_mismatches} of {record.parity_rows} rows"
         text = f"the engine's tokens differ on {differ}: {record.parity_detail}"
@@ -145,24 +148,36 @@ def _with_parity(verdict: Verdict, record: ServedEvaluationReport) -> Verdict:
 
 
 def _event(run: StageExecution, stage: str, subject: str) -> Verdict:
-    """The newest smoke test or approval of this very release at this revision."""
+    """The verdict on the newest smoke test report or approval of this release at this revision."""
     release = current_release(run)
     record = run.ledger.records_of(run.project.name, run.revision).get(stage)
     if release is None or not isinstance(record, SmokeTestReport | ReleaseApproval) or record.release != release.digest:
-        text = f"there is no {stage} for the release of {short(run.revision)}"
+        text = f"no {stage} for the release of {short(run.revision)}"
         return Verdict(subject=subject, report=None, champion=None, failures=(text,))
     if isinstance(record, SmokeTestReport):
         return judge_checks(subject, record.key, record.checks)
     champion = run.ledger.serving(run.project.name, "production")
     now = champion.release if champion else None
     if run.at.config.deployment.approval.needed and now != record.release:
-        # The record says that it was approved then. What the decision is worth now is weighed by whoever acts on it.
+        # The record says that it was approved at that time. Whether the decision is still valid is evaluated now.
         found = evaluate_current_approval(run.source, run.ledger, run.revision)
         if isinstance(found, Waiting):
-            failures = found.reasons or ("no person approved it",)
+            failures = found.reasons or ("nobody has approved it",)
             return Verdict(subject=subject, report=record.key, champion=now, failures=failures)
     if record.replaces != now and now != record.release:
         given, serves = short(record.replaces or "nothing"), short(now or "nothing")
-        text = f"it was given against {given}, production serves {serves} now"
+        text = f"it was given to replace {given}, but production now serves {serves}"
         return Verdict(subject=subject, report=record.key, champion=now, failures=(text,))
     return Verdict(subject=subject, report=record.key, champion=now, reasons=(f"{record.decision}: {record.reason}",))
+
+
+JUDGES: Mapping[str, Callable[[StageExecution, str, str], Verdict]] = {
+    "ci_report": _checked,
+    "dataset_version": _checked,
+    "evaluation_report": _measured,
+    "registered_model": _registered,
+    "served_evaluation_report": _measured,
+    "smoke_test_report": _event,
+    "release_approval": _event,
+}
+"""Stage → function that evaluates its record, from (execution, stage, subject of the verdict)."""

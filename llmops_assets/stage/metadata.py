@@ -1,4 +1,4 @@
-"""How records look as Dagster metadata."""
+"""Converts records to Dagster metadata."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ from llmops_assets.domain.records import Check
 
 
 def figure_of(value: float) -> float:
-    """A figure as it is shown: six digits, since the others are noise."""
+    """Rounds a figure to six digits; the others are noise."""
     return float(f"{value:.6g}")
 
 
 def checks_metadata(checks: tuple[Check, ...]) -> dict[str, Any]:
-    """Checks as metadata: how many passed, and a table of all."""
+    """Checks as metadata: the number of passed and failed ones, and a table of all."""
     rows = [
         dg.TableRecord(
             {"check": c.name, "passed": c.passed, "summary": c.summary[:300], "seconds": round(c.seconds, 1)}

@@ -1,4 +1,4 @@
-"""What the end of a stage means: a fault that a person can mend, its request's outcome, or a run to be carried on."""
+"""Translates a stage's exceptions: an error that a person can fix, the request's outcome, or a crash to resume from."""
 
 from typing import Any
 
@@ -13,12 +13,12 @@ from llmops_assets.stage.execution import Rejected, StageExecution
 from resources.artifact_store.store import StoreDenied, StoreError
 from resources.compute.interface import ProgramError
 from resources.ledger import LedgerError
+from resources.project_source.dvc import DataNotPushed
 from resources.project_source.errors import SourceError
-from resources.project_source.revisions import DataNotPushed
 
 
 class faults:
-    """Turns what a person can mend into one clear failure that is not retried."""
+    """Turns errors that a person can fix into one clear failure without retries."""
 
     def __init__(self, context: dg.AssetExecutionContext, project: ProjectSource, stage: Stage):
         self.context, self.project, self.stage = context, project, stage
@@ -32,10 +32,10 @@ class faults:
 
 
 class outcomes:
-    """Closes the request with its outcome when this stage decides it.
+    """Closes the request if this stage's end is its outcome.
 
-    A rejection or bad input ends the request. Anything else (a killed program, a damaged artifact, a fault of ours)
-    leaves it open: the sensor that carries on starts the next generation.
+    A rejection or bad input ends the request. Anything else (a killed program, a damaged artifact, a bug) leaves it
+    active: the recovery sensor starts the next generation.
     """
 
     def __init__(self, run: StageExecution):
@@ -53,12 +53,12 @@ class outcomes:
                 f"{run.stage.name} refuses: {'; '.join(verdict.failures)}",
                 metadata={"subject": verdict.subject, "reasons": dg.MetadataValue.md(verdict.markdown())},
                 allow_retries=False,
-            ) from None  # the reasons are the message; our own frames would only hide them
+            ) from None  # the reasons are the message; a traceback would only hide them
         if isinstance(error, BadInput | DataNotPushed):
             self._close("failed", f"{run.stage.name}: {error}")
             raise dg.Failure(str(error), allow_retries=False) from None
         if isinstance(error, Exception) and not isinstance(error, dg.Failure | LedgerError) and is_full(error):
-            # Trying again by itself would only fill what is freed; a person makes room and says so.
+            # An automatic retry would only fill the freed space again; a person frees space and then retries.
             home = place_of(error, run.settings.home)
             text = str(error) if isinstance(error, DiskFull) else full(f"{run.stage.name} ({_first(error)})", home)
             self._close("failed", f"{run.stage.name}: {text}")
@@ -72,7 +72,7 @@ class outcomes:
         try:
             self.run.ledger.close(self.run.request, status, detail)
         except LedgerError as error:
-            # The outcome itself is what people must read first. The request stays open, and is carried on.
+            # People must see the outcome itself first. The request stays active, and is resumed.
             self.run.log.error(f"the outcome is not in the ledger: {error}")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from llmops_assets.domain.models import Frozen
 
@@ -21,10 +21,16 @@ class Job(Frozen):
     name: str
     """Derived from the key of the work."""
     program: str
-    """Module under llmops_assets.programs."""
+    """Module under llmops_assets.programs, or the whole dotted path of another module."""
     spec: dict[str, Any]
     heavy: bool = False
     """Takes the one slot for heavy programs."""
+    asset: str = ""
+    """The asset that the program works for, as Dagster Pipes names it: project/stage."""
+
+    @property
+    def module(self) -> str:
+        return self.program if "." in self.program else f"llmops_assets.programs.{self.program}"
 
 
 class Finished(Frozen):
@@ -32,6 +38,8 @@ class Finished(Frozen):
     folder: str
     seconds: float
     adopted: bool
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    """What the program reported by Dagster Pipes: name → {raw_value, type}."""
 
     def read(self, model: type[R]) -> R:
         return model.model_validate(self.result)

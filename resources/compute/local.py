@@ -1,7 +1,7 @@
 """Where programs run: submit or adopt, poll, cancel. Here as local subprocesses that outlive the run that began them.
 
 A job's name is derived from its key, so the same work is never done twice: whoever asks for it while it runs adopts
-it. Its folder holds spec.json, log.txt, progress.jsonl, result.json (written last) and an `alive` file that the
+it. Its folder holds spec.json, log.txt, messages.jsonl, result.json (written last) and an `alive` file that the
 process itself keeps locked: the kernel drops the lock with the process, so there is no stale pid to mistake.
 """
 
@@ -10,23 +10,29 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import psutil
 
+from llmops_assets.config.settings import Settings
 from llmops_assets.domain.keys import short
 from llmops_assets.machine.disk_space import DiskFull, full, has_no_room, says_full
+from llmops_assets.machine.forked import Forked
 from llmops_assets.machine.processes import PASSIVE_OPENMP
 from llmops_assets.programs.runtime.errors import DISK_FULL, BadInput
 from resources.compute.interface import Finished, Job, OnProgress, ProgramError
+from resources.compute.pipes import forward_progress, pipes_environment, reported_metadata
+from resources.compute.preloading import Preloading
 
 ALLOWED_ENVIRONMENT = (
     "PATH",
+    "PYTHONPATH",
     "LANG",
     "LC_ALL",
     "LC_CTYPE",
@@ -42,16 +48,35 @@ ALLOWED_ENVIRONMENT = (
 """What a program sees of our environment. No credentials: a project's own code runs there."""
 
 
+Program = subprocess.Popen[bytes] | Forked
+"""One that this process has started, and so hears the exit code of."""
+
+
 class LocalCompute:
     """Subprocesses on this machine, or in this pod.
 
     Args:
         one_heavy: heavy programs wait for each other. In pods the scheduler shares out what there is, and a home that
             many of them mount would make all wait for one.
+        preload: heavy programs are forked from a process that has imported their libraries. A pod runs one program,
+            and would only load them for it.
     """
 
-    def __init__(self, home: Path, threads: int | None = None, poll_s: float = 0.2, one_heavy: bool = True):
+    def __init__(
+        self,
+        home: Path,
+        threads: int | None = None,
+        poll_s: float = 0.2,
+        one_heavy: bool = True,
+        preload: bool = False,
+    ):
         self.jobs, self.threads, self.poll_s, self.one_heavy = home / "jobs", threads, poll_s, one_heavy
+        self.preload, self._preloading = preload, Preloading(home)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "LocalCompute":
+        local = settings.profile == "local"
+        return cls(settings.home, settings.compute.threads, one_heavy=local, preload=local)
 
     def folder(self, name: str) -> Path:
         return self.jobs / name
@@ -67,28 +92,38 @@ class LocalCompute:
         folder = self.folder(job.name)
         began = time.monotonic()
         with self._slot(job.heavy):
-            folder.mkdir(parents=True, exist_ok=True)  # whoever had the slot may just have cleaned it away
-            process, adopted = self._submit_or_adopt(job, folder)
-            try:
-                self._wait(folder, process, on_progress)
-            except BaseException as error:
-                # A person cancelled the run: its program goes too. A fault of ours leaves it to be adopted.
-                if not isinstance(error, Exception):
-                    self.cancel(job.name)
-                raise
+            folder.mkdir(parents=True, exist_ok=True)
+            with self._preloaded(job, folder) as preloaded:
+                folder.mkdir(parents=True, exist_ok=True)  # whoever had the slot may just have cleaned it away
+                process, adopted = self._submit_or_adopt(job, folder, preloaded)
+                try:
+                    self._wait(folder, process, on_progress)
+                except BaseException as error:
+                    # A person cancelled the run: its program goes too. A fault of ours leaves it to be adopted.
+                    if not isinstance(error, Exception):
+                        self.cancel(job.name)
+                    raise
         return self._collect(job, folder, process, adopted, time.monotonic() - began)
 
-    def _wait(self, folder: Path, process: "subprocess.Popen[bytes] | None", on_progress: OnProgress | None) -> None:
+    def _preloaded(self, job: Job, folder: Path) -> AbstractContextManager[socket.socket | None]:
+        """Found before the job is claimed: whoever adopts it meanwhile would wait for a program that never began."""
+        if not self.preload or _locked(folder / "alive") or (folder / "result.json").exists():
+            return nullcontext()
+        return self._preloading.connection(job.program, self.environment(folder), folder / "log.txt")
+
+    def _wait(self, folder: Path, process: Program | None, on_progress: OnProgress | None) -> None:
         seen = 0
         while True:
-            running = _locked(folder / "alive") if process is None else process.poll() is None
-            seen = _report(folder / "progress.jsonl", seen, on_progress)
+            running = process is not None and process.poll() is None
+            if process is None or (isinstance(process, Forked) and process.lost):
+                running = _locked(folder / "alive")
+            seen = forward_progress(folder, seen, on_progress)
             if not running:
                 break
             time.sleep(self.poll_s)
-        _report(folder / "progress.jsonl", seen, on_progress)
+        forward_progress(folder, seen, on_progress)
 
-    def _submit_or_adopt(self, job: Job, folder: Path) -> tuple["subprocess.Popen[bytes] | None", bool]:
+    def _submit_or_adopt(self, job: Job, folder: Path, preloaded: socket.socket | None) -> tuple[Program | None, bool]:
         descriptor = os.open(folder / "alive", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             while True:
@@ -104,31 +139,33 @@ class LocalCompute:
             (folder / "error.json").unlink(missing_ok=True)
             spec = folder / "spec.json"
             spec.write_text(json.dumps(job.spec, indent=1))
-            command = [
-                sys.executable,
-                "-m",
-                f"llmops_assets.programs.{job.program}",
-                "--spec",
-                str(spec),
-                "--output",
-                str(folder),
-            ]
-            with (folder / "log.txt").open("ab") as log:
-                # The lock's descriptor goes to the child; closing ours leaves the child as its only holder.
-                process = subprocess.Popen(
-                    command,
-                    cwd=folder,
-                    env=self.environment(folder),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                    pass_fds=(descriptor,),
-                )
+            process = self._start(job, folder, spec, descriptor, preloaded)
             (folder / "pid").write_text(str(process.pid))
+            if isinstance(process, Forked):
+                process.begin()
             return process, False
         finally:
             os.close(descriptor)
+
+    def _start(self, job: Job, folder: Path, spec: Path, held: int, preloaded: socket.socket | None) -> Program:
+        module, arguments = job.module, ["--spec", str(spec), "--output", str(folder)]
+        environment = self.environment(folder) | pipes_environment(job, folder)
+        # The lock's descriptor goes to the program; closing ours leaves the program as its only holder.
+        with (folder / "log.txt").open("ab") as log:
+            if preloaded is not None:
+                forked = self._preloading.start(preloaded, module, arguments, folder, environment, log.fileno(), held)
+                if forked is not None:
+                    return forked
+            return subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=(held,),
+            )
 
     def environment(self, folder: Path) -> dict[str, str]:
         """An allow-list of ours, a home of its own, and no hub."""
@@ -140,12 +177,16 @@ class LocalCompute:
             env["OMP_NUM_THREADS"] = str(self.threads)
         return env
 
-    def _collect(
-        self, job: Job, folder: Path, process: "subprocess.Popen[bytes] | None", adopted: bool, seconds: float
-    ) -> Finished:
+    def _collect(self, job: Job, folder: Path, process: Program | None, adopted: bool, seconds: float) -> Finished:
         result, error = folder / "result.json", folder / "error.json"
         if result.exists():
-            return Finished(result=json.loads(result.read_text()), folder=str(folder), seconds=seconds, adopted=adopted)
+            return Finished(
+                result=json.loads(result.read_text()),
+                folder=str(folder),
+                seconds=seconds,
+                adopted=adopted,
+                metadata=reported_metadata(folder),
+            )
         if error.exists():
             value = json.loads(error.read_text())
             raise BadInput(value["message"], value.get("where", ""))
@@ -186,8 +227,10 @@ class LocalCompute:
         return True
 
     def cancel_all(self) -> list[str]:
-        """Ends every job; their names."""
-        return self._end([f.name for f in sorted(self.jobs.glob("*")) if f.is_dir()])
+        """Ends every job, and what was preloaded for them; the jobs' names."""
+        ended = self._end([f.name for f in sorted(self.jobs.glob("*")) if f.is_dir()])
+        self._preloading.end()
+        return ended
 
     def cancel_work(self, keys: Iterable[str]) -> list[str]:
         """Ends every job that works under one of these keys; their names."""
@@ -231,24 +274,6 @@ def _locked(path: Path) -> bool:
         return True
     finally:
         os.close(descriptor)
-
-
-def _report(path: Path, seen: int, on_progress: OnProgress | None) -> int:
-    """Hands on whole new lines; returns how many bytes were read. A line that a kill cut short is left out."""
-    if not path.exists():
-        return seen
-    with path.open("rb") as file:
-        file.seek(seen)
-        data = file.read()
-    end = data.rfind(b"\n") + 1
-    for line in data[:end].splitlines() if on_progress is not None else ():
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue
-        assert on_progress is not None
-        on_progress(value)
-    return seen + end
 
 
 def _tail(path: Path, lines: int = 25) -> str:

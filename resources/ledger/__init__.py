@@ -1,8 +1,8 @@
-"""The ledger: the one transactional memory, on SQLite or PostgreSQL. Requests, records, edges, verdicts, rollouts.
+"""The ledger: the transactional database of all state, on SQLite or PostgreSQL.
 
-Each method is one transaction. What to do about what is found here is decided in `llmops_assets.domain`. Dagster's
-cursors and run keys and MLflow's aliases are projections of it. Here is the name by which others know it; what it
-keeps is in the modules of those names.
+Each method is one transaction. `llmops_assets.domain` decides what to do with what is read here. Dagster's cursors and
+run keys and MLflow's aliases are projections of the ledger. This module only exports its class; the modules of this
+package are named after what they store.
 """
 
 from resources.ledger.decisions import Decisions
@@ -14,4 +14,4 @@ __all__ = ["Conflict", "Ledger", "LedgerError", "ServedRelease"]
 
 
 class Ledger(Decisions, Records):
-    """Opens lazily: constructing one does no I/O."""
+    """All of the ledger's operations. Opens lazily: the constructor does no I/O."""

@@ -1,6 +1,6 @@
-"""What people decided: approvals, holds and rollbacks, each with its audit event in one transaction.
+"""Human decisions: approvals, holds and rollbacks, each with its audit event in one transaction.
 
-What a decision is worth is judged in `llmops_assets.domain.approval`.
+`llmops_assets.domain.approval` decides whether a decision is valid.
 """
 
 from llmops_assets.domain.approval import Decision
@@ -16,10 +16,10 @@ class Decisions(Requests, Releases):
     """The tables `approvals` and `holds`."""
 
     def decide(self, decision: Decision, request: Request | None = None) -> None:
-        """Adds a person's decision. A rejection also closes the request that waits for it.
+        """Adds a decision. A rejection also closes the request that waits for it.
 
         Raises:
-            Conflict: that request does not wait any more; nothing was added.
+            Conflict: the request no longer waits; nothing was added.
         """
         ask = decision.ask
         with self._write() as c:
@@ -40,18 +40,18 @@ class Decisions(Requests, Releases):
                 waits = self._is(request) & (sql.requests.c.status == "waiting")
                 values = {"status": "rejected", "detail": detail, "updated": self.clock()}
                 if c.execute(sql.update(sql.requests).where(waits).values(values)).rowcount != 1:
-                    raise Conflict(f"{request.name} does not wait any more")
+                    raise Conflict(f"{request.name} no longer waits")
                 self._audit(c, {"event": "closed", "request": request.name, "status": "rejected", "detail": detail})
 
     def decisions(self, project: str, release: str) -> list[Decision]:
-        """What people said of a release, oldest first."""
+        """The decisions on a release, oldest first."""
         where = (sql.approvals.c.project == project) & (sql.approvals.c.release == release)
         with self._read() as c:
             bodies = c.execute(sql.select(sql.approvals.c.body).where(where).order_by(sql.approvals.c.id)).scalars()
             return [Decision.model_validate_json(b) for b in bodies]
 
     def holds(self, project: str) -> list[Hold]:
-        """The releases of a project that are held now, oldest first."""
+        """A project's currently held releases, oldest first."""
         query = (
             sql.select(sql.holds)
             .where(sql.holds.c.project == project, sql.holds.c.lifted.is_(None))
@@ -67,10 +67,10 @@ class Decisions(Requests, Releases):
         return next((h for h in self.holds(project) if h.release == release), None)
 
     def rollback_target(self, project: str, named: str | None) -> tuple[str, str]:
-        """(release, revision) to go back to.
+        """(release, revision) to roll back to.
 
         Raises:
-            NoTarget: there is none.
+            NoTarget: there is no such release.
         """
         served = self.served(project)
         held = [h.release for h in self.holds(project)]
@@ -78,7 +78,7 @@ class Decisions(Requests, Releases):
         return target, next(revision for release, revision, _ in reversed(served) if release == target)
 
     def roll_back(self, project: str, release: str, revision: str, hold: Hold) -> None:
-        """Production serves an earlier release from now on, and the one that it left is held: both or neither."""
+        """Records in one transaction that production serves an earlier release and that the replaced one is held."""
         now = self.clock()
         row = {"project": project, "environment": "production", "release": release, "revision": revision, "since": now}
         kept = {"project": project, "release": hold.release, "reason": hold.reason}
@@ -88,7 +88,7 @@ class Decisions(Requests, Releases):
             self._audit(c, {"event": "rolled back", "to": release, "revision": revision, "by": hold.by, **kept})
 
     def lift(self, project: str, releases: list[str], by: str, reason: str) -> list[str]:
-        """Lifts the holds on these releases; those that were held."""
+        """Lifts the holds on these releases; returns those that were held."""
         held = (sql.holds.c.project == project) & sql.holds.c.release.in_(releases) & sql.holds.c.lifted.is_(None)
         with self._write() as c:
             found = list(dict.fromkeys(c.execute(sql.select(sql.holds.c.release).where(held)).scalars()))

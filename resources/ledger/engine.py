@@ -1,6 +1,6 @@
-"""Opens a ledger: its connections with the locks that its transactions rely on, and its schema as this code needs it.
+"""Opens a ledger: connections with the locks that its transactions rely on, and the current schema.
 
-Queries belong in `resources.ledger`, steps from schema to schema in `resources.ledger.migrations`.
+Queries belong in the other modules of `resources.ledger`, schema migrations in `resources.ledger.migrations`.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 from resources.ledger.migrations import migrate
 
 WAIT_MS = 30_000
-"""How long SQLite itself waits for a lock where nothing else is said: who opens a new ledger, once."""
+"""SQLite's lock timeout for transactions that set none, such as those that open a new ledger."""
 
 
 def open_engine(url: str) -> Engine:

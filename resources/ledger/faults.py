@@ -1,4 +1,4 @@
-"""What keeps the ledger from being used as it is, in words: locked, full, unreachable, of another version."""
+"""The ledger's errors, with messages: locked, disk full, unreachable, other version."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -9,15 +9,15 @@ from llmops_assets.machine.disk_space import full, has_no_room, is_full
 from resources.ledger import sql
 
 _WRITE_LOCK = 120
-"""The byte of the file NAME-shm that a writer locks, by SQLite's file format."""
+"""The byte of the file NAME-shm that a writer locks, according to SQLite's file format."""
 
 
 class Conflict(Exception):
-    """Somebody else was first: the row exists, or changed since it was read."""
+    """Another process was faster: the row exists, or has changed since it was read."""
 
 
 class LedgerError(Exception):
-    """The ledger cannot be used as it is; the message names the remedy."""
+    """The ledger is unusable; the message names the remedy."""
 
 
 def is_locked(error: "sql.OperationalError") -> bool:
@@ -25,29 +25,29 @@ def is_locked(error: "sql.OperationalError") -> bool:
 
 
 def locked(url: str) -> str:
-    """Who keeps a ledger on SQLite locked."""
+    """Which process holds the lock of a SQLite ledger, as text."""
     return f"{sql.make_url(url).database} is locked by {_holder(Path(sql.make_url(url).database or ''))}"
 
 
 def unavailable(error: "sql.OperationalError", url: str, waited_s: float) -> str:
-    """Why an operation failed, and what helps. It was one transaction, so nothing of it happened."""
+    """Why an operation failed, and the remedy. It was one transaction, so nothing was changed."""
     place = sql.make_url(url)
     if is_locked(error):
         return (
-            f"the ledger {locked(url)}, for more than {waited_s:g} s. Nothing was changed; whatever runs by itself "
-            "tries again. Remedy: end that process if it hangs"
+            f"the ledger {locked(url)}, for more than {waited_s:g} s. Nothing was changed; sensors and runs retry "
+            "automatically. Remedy: end that process if it hangs"
         )
     if place.get_backend_name() == "sqlite" and (is_full(error) or has_no_room(Path(place.database or "/").parent)):
-        return full("the ledger", Path(place.database or "/").parent, "; what runs by itself then goes on")
+        return full("the ledger", Path(place.database or "/").parent, "; sensors and runs then continue automatically")
     said = str(error.orig).strip().splitlines()[0]
     return (
-        f"the ledger {place.render_as_string(hide_password=True)} cannot be used now: {said}. Nothing was changed. "
-        "Remedy: see that it is there, and that this user may write to it"
+        f"the ledger {place.render_as_string(hide_password=True)} is not available: {said}. Nothing was changed. "
+        "Remedy: check that it exists and that this user can write to it"
     )
 
 
 def _holder(database: Path) -> str:
-    """The process that has SQLite's write lock, as far as Linux tells."""
+    """The process that holds SQLite's write lock, if Linux shows it."""
     with suppress(OSError, ValueError, psutil.Error):
         inode = database.with_name(f"{database.name}-shm").stat().st_ino
         for line in Path("/proc/locks").read_text().splitlines():

@@ -1,4 +1,4 @@
-"""Brings a ledger to this code's schema: makes a new one, or takes an older one up step by step, all or nothing."""
+"""Migrates a ledger to the current schema: creates a new one, or upgrades an older one in one transaction."""
 
 import sqlite3
 import uuid
@@ -13,32 +13,33 @@ from resources.ledger.faults import LedgerError
 
 
 def _to_2(c: Connection) -> None:
-    """Decisions by people, and releases that they took back."""
+    """Adds approvals and holds."""
     t.approvals.create(c)
     t.holds.create(c)
 
 
 def _to_3(c: Connection) -> None:
-    """How often a request was tried since somebody asked; what died before this is not counted."""
+    """Adds the number of tries of a request; earlier tries are not counted."""
     c.exec_driver_sql("ALTER TABLE requests ADD COLUMN tries INTEGER DEFAULT 1 NOT NULL")
 
 
 STEPS: dict[int, Callable[[Connection], None]] = {2: _to_2, 3: _to_3}
-"""Version → what makes it from the one before. A step that has shipped is never edited."""
+"""Version → the step from the previous version to it. Never edit a released step."""
 
 _OPENING = 0x11_40_95
-"""Number of the advisory lock under which a ledger is created or migrated."""
+"""Id of the advisory lock for creating or migrating a ledger."""
 
 
 def migrate(engine: Engine) -> None:
-    """Makes the schema this code's own, in one transaction: whoever opens it at the same moment waits.
+    """Migrates to the current schema, in one transaction: other processes that open the ledger meanwhile wait.
 
-    An older ledger on SQLite is copied first, to NAME.v1 beside it: the way back is to put that file in its place.
+    An older ledger on SQLite is first copied to NAME.v1 (by its version) in the same folder; to roll back, restore that
+    file.
 
     Raises:
-        LedgerError: the ledger is newer than this code. It is left as it is.
+        LedgerError: the ledger is newer than this code. It is not changed.
     """
-    # A look first, without the write lock: who only reads does not wait for a process that holds it.
+    # Check without the write lock first: readers do not wait for a process that holds it.
     with engine.execution_options(writes=False).begin() as c:
         version = _version(c)
     if version == t.SCHEMA_VERSION:
@@ -47,7 +48,7 @@ def migrate(engine: Engine) -> None:
         _keep(engine, version)
     with engine.begin() as c:
         if c.dialect.name == "postgresql":
-            # As SQLite's write lock: two processes that open a new ledger at once would create each table twice.
+            # Like SQLite's write lock: two processes that open a new ledger would both create each table.
             c.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_OPENING})")
         version = _version(c)
         if version is None:
@@ -61,7 +62,7 @@ def migrate(engine: Engine) -> None:
 
 
 def _version(c: Connection) -> int | None:
-    """The ledger's schema version, None if there is no ledger yet.
+    """The ledger's schema version; None if there is no ledger yet.
 
     Raises:
         LedgerError: it is newer than this code.
@@ -72,13 +73,13 @@ def _version(c: Connection) -> int | None:
     if version > t.SCHEMA_VERSION:
         raise LedgerError(
             f"the ledger has schema version {version}, this code has {t.SCHEMA_VERSION}; use the matching release, or "
-            f"put back the copy that was kept when it was upgraded (NAME.v{t.SCHEMA_VERSION} beside it)"
+            f"restore the copy from before the upgrade (NAME.v{t.SCHEMA_VERSION} in the same folder)"
         )
     return version
 
 
 def _keep(engine: Engine, version: int) -> None:
-    """A copy of a ledger as it is before it is migrated, if there is none yet."""
+    """Copies a ledger before its migration, unless a copy exists."""
     database = Path(engine.url.database or "")
     kept = database.with_name(f"{database.name}.v{version}")
     if kept.exists():
@@ -88,12 +89,12 @@ def _keep(engine: Engine, version: int) -> None:
         with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(part)) as copy:
             source.backup(copy)
             (copied,) = copy.execute(f"SELECT version FROM {t.schema.name}").fetchone()
-        if copied == version:  # else another process was faster, and made its own copy before
+        if copied == version:  # else another process migrated it first, and made its own copy before
             part.replace(kept)
     except (sqlite3.Error, OSError) as error:
         raise LedgerError(
-            f"the ledger {database} has schema version {version} and is not upgraded to {t.SCHEMA_VERSION}, since no "
-            f"copy of it can be kept as {kept.name}: {error}. Remedy: make room there, or let this user write there"
+            f"the ledger {database} has schema version {version} and is not upgraded to {t.SCHEMA_VERSION}, because "
+            f"it cannot be copied to {kept.name}: {error}. Remedy: free space there, or grant this user write access"
         ) from error
     finally:
         part.unlink(missing_ok=True)

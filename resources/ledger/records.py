@@ -1,11 +1,14 @@
-"""Records, which stages commit once for all under their key, and the edges by which revisions demand them."""
+"""Stage records, committed once per key, and the lineage edges from revisions to records."""
 
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 from pydantic import ValidationError
 
 from llmops_assets.domain.provenance import Edge
 from llmops_assets.domain.records import AnyRecord, Record, parse_record
+from llmops_assets.domain.resolution import ResolvedRecords, resolve_records
 from resources.ledger import sql
 from resources.ledger.transactions import Transactions
 
@@ -14,13 +17,17 @@ class Records(Transactions):
     """The tables `records`, `edges` and `rebuilds`."""
 
     def find(self, key: str) -> AnyRecord | None:
-        """The record committed under a key; None also where this version of the code cannot read it."""
+        """The record under a key; None also if this version of the code cannot read it."""
         with self._read() as c:
             body = c.execute(sql.select(sql.records.c.body).where(sql.records.c.key == key)).scalar()
         return _parsed(body)[0] if body else None
 
+    def resolve(self, values: Mapping[str, Any]) -> ResolvedRecords:
+        """The records that a revision with these values demands, as far as they exist."""
+        return resolve_records(values, self.find, self.salt_of)
+
     def unreadable(self, key: str) -> str | None:
-        """Why the record under a key cannot be read by this version of the code; None if it can, or there is none."""
+        """Why this version of the code cannot read the record under a key; None if it can, or there is no record."""
         with self._read() as c:
             row = c.execute(sql.select(sql.records.c.stage, sql.records.c.body).where(sql.records.c.key == key)).first()
         if row is None or (why := _parsed(row.body)[1]) is None:
@@ -28,17 +35,17 @@ class Records(Transactions):
         return f"the record of {row.stage} in the ledger cannot be read by this version of the code ({why})"
 
     def has_record(self, prefix: str) -> bool:
-        """Whether a record is committed under a key that begins so."""
+        """Whether a record exists whose key has this prefix."""
         query = sql.select(sql.records.c.key).where(sql.records.c.key.startswith(prefix)).limit(1)
         with self._read() as c:
             return c.execute(query).first() is not None
 
     def commit(self, record: Record) -> AnyRecord:
-        """Conditional create: the first record under a key wins, and is what everyone gets back."""
+        """Conditional create: the first record under a key is kept, and every caller gets it back."""
         row = {"key": record.key, "stage": record.stage, "body": record.model_dump_json(), "created": self.clock()}
         with suppress(sql.IntegrityError), self._write() as c:
             c.execute(sql.insert(sql.records).values(row))
-        found = self.find(record.key)  # somebody may have committed the same work first: then theirs is adopted
+        found = self.find(record.key)  # another run may have committed the same work first: then its record is used
         if found is not None:
             return found
         why = self.unreadable(record.key)
@@ -49,12 +56,12 @@ class Records(Transactions):
         return record  # type: ignore[return-value]
 
     def salt_of(self, key: str) -> str | None:
-        """The salt of the newest deliberate rebuild of what this (unsalted) key stands for."""
+        """The salt of the newest deliberate rebuild of this (unsalted) key."""
         with self._read() as c:
             return c.execute(sql.select(sql.rebuilds.c.salt).where(sql.rebuilds.c.key == key)).scalar()
 
     def rebuild(self, key: str, reason: str) -> None:
-        """From now on, what stands under this (unsalted) key is to be made anew."""
+        """Requests a rebuild of this (unsalted) key: the existing result is no longer used."""
         salt = f"{reason} ({self.clock():.3f})"
         with self._write() as c:
             c.execute(sql.delete(sql.rebuilds).where(sql.rebuilds.c.key == key))
@@ -62,7 +69,7 @@ class Records(Transactions):
             self._audit(c, {"event": "rebuild", "key": key, "reason": reason})
 
     def forget(self, key: str, why: str) -> None:
-        """Drops a record whose artifact is gone or damaged, so that it is made again."""
+        """Drops a record whose artifact is missing or damaged, so that it is recomputed."""
         with self._write() as c:
             c.execute(sql.delete(sql.records).where(sql.records.c.key == key))
             self._audit(c, {"event": "forgot record", "key": key, "reason": why})
@@ -80,7 +87,7 @@ class Records(Transactions):
                 )
 
     def edges(self, project: str, revision: str) -> dict[str, Edge]:
-        """Edges of a revision by stage."""
+        """A revision's edges by stage."""
         with self._read() as c:
             rows = c.execute(
                 sql.select(sql.edges).where(sql.edges.c.project == project, sql.edges.c.revision == revision)
@@ -91,7 +98,7 @@ class Records(Transactions):
             }
 
     def records_of(self, project: str, revision: str) -> dict[str, AnyRecord]:
-        """The records that a revision demanded, by stage."""
+        """The records that a revision uses, by stage."""
         query = sql.select(sql.edges.c.stage, sql.records.c.body).join_from(
             sql.edges, sql.records, sql.edges.c.key == sql.records.c.key
         )
@@ -102,7 +109,7 @@ class Records(Transactions):
 
 
 def _parsed(body: str) -> tuple[AnyRecord | None, str | None]:
-    """A record, or why it is none: newer code may have written it."""
+    """(record, None), or (None, why it cannot be parsed): newer code may have written it."""
     try:
         return parse_record(body), None
     except ValidationError as error:

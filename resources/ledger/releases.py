@@ -1,6 +1,6 @@
-"""Verdicts on what was made, the releases that came of it, what environments served when, and rollouts in between.
+"""Verdicts, releases, rollouts, and the history of what each environment served.
 
-Whether a release may go on is decided in `llmops_assets.domain`, by `gate` and `rollout`.
+`gate` and `rollout` in `llmops_assets.domain` decide whether a release may proceed.
 """
 
 from llmops_assets.domain.gate import Verdict
@@ -12,7 +12,7 @@ from resources.ledger.transactions import Transactions
 
 
 class ServedRelease:
-    """What an environment serves: release digest, the revision it was deployed for, since when (epoch seconds)."""
+    """What an environment serves: release digest, the revision that deployed it, and the start time (epoch seconds)."""
 
     def __init__(self, release: str, revision: str, since: float):
         self.release, self.revision, self.since = release, revision, since
@@ -45,7 +45,7 @@ class Releases(Transactions):
             return [(r.stage, Verdict.model_validate_json(r.body)) for r in rows]
 
     def add_release(self, release: Release, revision: str) -> None:
-        """Remembers a release; the first revision that made it stays its author."""
+        """Stores a release; it keeps the first revision that produced it."""
         try:
             with self._write() as c:
                 c.execute(
@@ -58,7 +58,7 @@ class Releases(Transactions):
                     )
                 )
         except sql.IntegrityError:
-            return  # known already: a revert makes a release that exists
+            return  # it exists already: a revert produces an existing release
 
     def release(self, digest_or_prefix: str) -> Release | None:
         with self._read() as c:
@@ -69,7 +69,7 @@ class Releases(Transactions):
         return found[0] if len(found) == 1 else None
 
     def revision_of_release(self, project: str, digest_or_prefix: str) -> tuple[str, str] | None:
-        """(revision, digest) of a release that a person named; None if there is none, or several."""
+        """(revision, digest) of a release given by digest or prefix; None if none or several match."""
         if len(digest_or_prefix) < 6:
             return None
         where = (sql.releases.c.project == project) & sql.releases.c.digest.startswith(digest_or_prefix)
@@ -78,7 +78,7 @@ class Releases(Transactions):
         return (found[0].revision, found[0].digest) if len(found) == 1 else None
 
     def serve(self, project: str, environment: str, release: str, revision: str) -> None:
-        """Notes that an environment serves a release from now on; nothing if it is the same revision and release."""
+        """Records that an environment now serves a release; does nothing if revision and release are the same."""
         now = self.serving(project, environment)
         if now and (now.release, now.revision) == (release, revision):
             return
@@ -116,14 +116,14 @@ class Releases(Transactions):
             )
 
     def served(self, project: str) -> list[tuple[str, str, float]]:
-        """(release, revision, since) that production served, oldest first; the last one is what it serves now."""
+        """(release, revision, since) of all that production served, oldest first; the last one is current."""
         where = (sql.servings.c.project == project) & (sql.servings.c.environment == "production")
         with self._read() as c:
             rows = c.execute(sql.select(sql.servings).where(where).order_by(sql.servings.c.id))
             return [(r.release, r.revision, r.since) for r in rows]
 
     def champion_since(self, project: str) -> tuple[str | None, float | None]:
-        """What production serves, and since when: for whatever revisions, without another release in between."""
+        """The release in production and since when it has served without interruption by another release."""
         champion, came = None, None
         for release, _, since in reversed(self.served(project)):
             if champion not in (None, release):
@@ -167,7 +167,7 @@ class Releases(Transactions):
         """Compare and set: stores the next state and returns its version.
 
         Raises:
-            Conflict: another run moved the rollout since `version` was read.
+            Conflict: another run changed the rollout since `version` was read.
         """
         with self._write() as c:
             done = c.execute(
@@ -176,7 +176,7 @@ class Releases(Transactions):
                 .values(version=version + 1, status=state.status, body=state.model_dump_json(), updated=self.clock())
             )
             if done.rowcount != 1:
-                raise Conflict(f"rollout {identity} was moved by somebody else since version {version}")
+                raise Conflict(f"rollout {identity} was changed by another run since version {version}")
             if state.status != "running":
                 self._audit(
                     c, {"event": f"rollout {state.status}", "release": state.release, "reasons": list(state.reasons)}

@@ -1,6 +1,6 @@
-"""Requests, by which one change is one run, and the revision that a run is pinned to.
+"""Requests, which make one change one run, and the revision that a run is pinned to.
 
-When one is made, or left to wait, is decided in `llmops_assets.domain.requests`.
+`llmops_assets.domain.requests` decides when to open a request and when to wait.
 """
 
 import re
@@ -13,7 +13,7 @@ from resources.ledger.faults import Conflict
 from resources.ledger.transactions import Transactions
 
 _WHY_AGAIN = re.compile(r" \((?:generation |approved by )")
-"""Where a request's reason ends and that of an earlier generation begins: they do not pile up."""
+"""Splits off the reason of an earlier generation, so that reasons do not accumulate."""
 
 
 class Requests(Transactions):
@@ -44,7 +44,7 @@ class Requests(Transactions):
         """Inserts the row that is the lock of this change.
 
         Raises:
-            Conflict: this generation exists already, or another request of the project is at work.
+            Conflict: this generation already exists, or another request of the project is active.
         """
         now = self.clock()
         row = {
@@ -76,7 +76,7 @@ class Requests(Transactions):
                 )
         except sql.IntegrityError as error:
             raise Conflict(
-                f"{project}:{revision}:{generation} or another request of {project} is there already"
+                f"{project}:{revision}:{generation} already exists, or another request of {project} is active"
             ) from error
         return Request(
             project=project,
@@ -89,10 +89,10 @@ class Requests(Transactions):
         )
 
     def next_generation(self, request: Request, generation: int, reason: str) -> Request:
-        """Closes a request whose run died, or that a person approved, and opens the next generation of it at once.
+        """Closes a request whose run died, or that was approved, and opens its next generation, in one transaction.
 
         Raises:
-            Conflict: somebody else did so already.
+            Conflict: another process already did.
         """
         now = self.clock()
         try:
@@ -115,20 +115,20 @@ class Requests(Transactions):
                     c, {"event": "next generation", "request": request.name, "generation": generation, "reason": reason}
                 )
         except sql.IntegrityError as error:
-            raise Conflict(f"generation {generation} of {request.name} is there already") from error
+            raise Conflict(f"generation {generation} of {request.name} already exists") from error
         return request.model_copy(
             update={k: row[k] for k in ("generation", "status", "reason", "tries")} | {"run_id": None}
         )
 
     def claim(self, request: Request, run_id: str) -> None:
-        """Binds a queued request to the run that works on it; repeating it for the same run does nothing.
+        """Binds a queued request to its run; idempotent for the same run.
 
         Raises:
-            Conflict: another run has it, or it is closed.
+            Conflict: the request belongs to another run, or is closed.
         """
         free = self._is(request) & sql.requests.c.run_id.is_(None) & sql.requests.c.status.in_(ACTIVE)
         with self._write() as c:
-            # The condition stands in the update itself: between a look and a write, PostgreSQL lets others in.
+            # The condition is part of the update: PostgreSQL allows other writers between a read and a write.
             taken = c.execute(
                 sql.update(sql.requests).where(free).values(status="running", run_id=run_id, updated=self.clock())
             )
@@ -136,15 +136,15 @@ class Requests(Transactions):
                 return
             row = c.execute(sql.select(sql.requests.c.run_id, sql.requests.c.status).where(self._is(request))).first()
             if row is not None and row.run_id == run_id and row.status not in ("cancelled", "superseded"):
-                return  # also after its outcome: health is asked once production is settled
-            held = f"run {row.run_id}, {row.status}" if row else "nobody"
+                return  # also after its outcome: the health check runs after the rollout has ended
+            held = f"run {row.run_id}, {row.status}" if row else "no run: it is not in the ledger"
             raise Conflict(f"{request.name} belongs to {held}")
 
     def close(self, request: Request, status: Status, detail: str) -> bool:
-        """Ends an active request with its outcome, or has it wait for a person.
+        """Closes an active request with its outcome, or makes it wait for approval.
 
         Returns:
-            False if it was closed already: the first outcome stays.
+            False if it was already closed: the first outcome is kept.
         """
         with self._write() as c:
             done = c.execute(
@@ -164,7 +164,7 @@ class Requests(Transactions):
         return (r.project == request.project) & (r.revision == request.revision) & (r.generation == request.generation)
 
     def settle_waiting(self, request: Request, status: Status, detail: str) -> bool:
-        """Ends a request that waits, without a decision. False if it does not wait any more."""
+        """Closes a waiting request without a decision. Returns False if it no longer waits."""
         with self._write() as c:
             try:
                 self._leave(c, request, status, detail)
@@ -174,33 +174,34 @@ class Requests(Transactions):
             return True
 
     def _supersede_waiting(self, c: "sql.Connection", project: str, revision: str) -> None:
-        """A newer run takes the place of what waits for a person: there is one release to decide on, not a queue."""
+        """Closes waiting requests in favour of a newer run: there is one release to approve, not a queue."""
+        detail = f"a newer commit, {revision[:12]}, has been planned since"
         waits = (sql.requests.c.project == project) & (sql.requests.c.status == "waiting")
         for row in c.execute(sql.select(sql.requests.c.revision, sql.requests.c.generation).where(waits)).all():
-            name, detail = f"{project}:{row.revision}:{row.generation}", f"{revision[:12]} has been planned since"
+            name = f"{project}:{row.revision}:{row.generation}"
             self._audit(c, {"event": "closed", "request": name, "status": "superseded", "detail": detail})
-        values = {"status": "superseded", "detail": f"{revision[:12]} has been planned since", "updated": self.clock()}
+        values = {"status": "superseded", "detail": detail, "updated": self.clock()}
         c.execute(sql.update(sql.requests).where(waits).values(values))
 
     def _leave(self, c: "sql.Connection", request: Request, status: str, detail: str) -> None:
-        """Ends a request that another generation takes up.
+        """Closes a request that the next generation replaces.
 
         Raises:
-            Conflict: it is neither at work nor waiting any more.
+            Conflict: it is no longer active or waiting.
         """
         still = (
             sql.requests.c.status.in_([*ACTIVE]) if request.status != "waiting" else sql.requests.c.status == "waiting"
         )
         values = {"status": status, "detail": detail, "updated": self.clock()}
         if c.execute(sql.update(sql.requests).where(self._is(request), still).values(values)).rowcount != 1:
-            raise Conflict(f"{request.name} is not {request.status} any more")
+            raise Conflict(f"{request.name} is no longer {request.status}")
         if request.status != "waiting":
             c.execute(sql.delete(sql.active_requests).where(sql.active_requests.c.project == request.project))
 
     # -- pins -------------------------------------------------------------------------------------------------------
 
     def pin(self, run_id: str, project: str, revision: str) -> str:
-        """The revision of a root run: the first one that was put there."""
+        """Pins a root run to a revision and returns it; the first pin is kept."""
         where = (sql.pins.c.run_id == run_id) & (sql.pins.c.project == project)
         try:
             with self._write() as c:

@@ -1,4 +1,4 @@
-"""The ledger's tables. Queries belong in `resources.ledger`; what they mean, in `llmops_assets.domain`."""
+"""The ledger's tables. Queries belong in the other modules of `resources.ledger`."""
 
 from sqlalchemy import (
     Boolean,
@@ -13,8 +13,8 @@ from sqlalchemy import (
 )
 
 SCHEMA_VERSION = 3
-"""1: the first. 2: approvals and holds. 3: how often a request was tried.
-`resources.ledger.migrations` brings older ledgers here."""
+"""1: initial. 2: approvals and holds. 3: number of tries of a request.
+`resources.ledger.migrations` upgrades older ledgers."""
 metadata = MetaData()
 
 schema = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
@@ -45,7 +45,7 @@ active_requests = Table(
     Column("project", String(64), primary_key=True),
     Column("request", Integer, nullable=False),
 )
-"""At most one row per project: the primary key is what keeps two daemons from starting two commits at once."""
+"""At most one row per project: the primary key prevents two daemons from starting two commits at once."""
 
 pins = Table(
     "pins",
@@ -54,7 +54,7 @@ pins = Table(
     Column("project", String(64), primary_key=True),
     Column("revision", String(64), nullable=False),
 )
-"""Root run → revision, put if absent: every step of a run started without a revision sees the same one."""
+"""Root run → revision, insert if absent: all steps of a run started without a revision use the same one."""
 
 records = Table(
     "records",
@@ -71,7 +71,7 @@ rebuilds = Table(
     Column("key", String(64), primary_key=True),
     Column("salt", Text, nullable=False),
 )
-"""Unsalted key → salt of the newest deliberate rebuild: for good, so that no later run finds the old result again."""
+"""Unsalted key → salt of the newest deliberate rebuild. Kept permanently, so that no later run finds the old result."""
 
 edges = Table(
     "edges",
@@ -116,7 +116,7 @@ servings = Table(
     Column("revision", String(64), nullable=False),
     Column("since", Float, nullable=False),
 )
-"""When a release began to serve an environment; the newest row of one is what it serves."""
+"""When a release started to serve an environment; an environment's newest row is what it serves now."""
 
 rollouts = Table(
     "rollouts",
@@ -142,7 +142,7 @@ approvals = Table(
     Column("body", Text, nullable=False),
     Column("created", Float, nullable=False),
 )
-"""Every decision of a person on a release, with all that it is bound to. Rows are only ever added."""
+"""Every human decision on a release, with everything that it is bound to. Append-only."""
 
 holds = Table(
     "holds",
@@ -155,7 +155,7 @@ holds = Table(
     Column("since", Float, nullable=False),
     Column("lifted", Float),
 )
-"""A release that was rolled back is held while `lifted` is empty; why it was lifted stands in the audit trail."""
+"""A rolled-back release is held while `lifted` is empty; the audit trail has the reason for lifting."""
 
 audit = Table(
     "audit",
@@ -166,4 +166,4 @@ audit = Table(
     Column("previous", String(64), nullable=False),
     Column("hash", String(64), nullable=False, unique=True),
 )
-"""Hash-chained: each row's hash covers the one before, so that an altered row is noticed."""
+"""Hash-chained: each row's hash covers the previous one, so that altered rows are detected."""

@@ -1,7 +1,7 @@
-"""SQLAlchemy's statements and the ledger's tables under one name, imported when the first of them is used.
+"""SQLAlchemy's statements and the ledger's tables in one namespace, imported on first use.
 
-For `resources.ledger` and its parts. Loading the code location opens no ledger, and importing SQLAlchemy would be the
-largest part of that load after Dagster itself.
+For `resources.ledger` only. Loading the code location opens no ledger, and importing SQLAlchemy would be the largest
+part of that load after Dagster itself.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -61,6 +61,6 @@ def __getattr__(name: str) -> Any:
 
     for place in (schema, sqlalchemy, sqlalchemy.engine, sqlalchemy.exc):
         if hasattr(place, name):
-            globals()[name] = getattr(place, name)  # found at once from now on
+            globals()[name] = getattr(place, name)  # cached for later look-ups
             return globals()[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,6 @@
-"""How the ledger is read and written: one transaction each, with patience for a lock, and the audit trail in it.
+"""Transactions of the ledger, with lock timeouts, and the audit trail.
 
-What is read and written belongs in the other modules, how a ledger is opened in `resources.ledger.engine`.
+Queries belong in the other modules, opening a ledger in `resources.ledger.engine`.
 """
 
 import json
@@ -15,15 +15,15 @@ from resources.ledger import sql
 from resources.ledger.faults import LedgerError, is_locked, locked, unavailable
 
 PATIENCE_S = 20.0
-"""How long a sensor's tick and a person's command wait for another process to unlock the ledger. Dagster gives a tick
-60 s in all."""
+"""How long a sensor's tick or a command waits for another process to unlock the ledger. Dagster limits a tick to
+60 s."""
 SAID_AFTER_S = 5.0
 _SLICE_MS = 1_000
-"""How long SQLite itself waits for a lock: a writer looks at its patience in between."""
+"""How long SQLite itself waits for a lock; between attempts the writer checks its own timeout."""
 
 
 class Transactions:
-    """What every part of the ledger stands on, and the table `audit`."""
+    """Base class of all parts of the ledger, and the table `audit`."""
 
     def __init__(self, url: str, clock: Callable[[], float] = time.time):
         self.url = url
@@ -41,7 +41,7 @@ class Transactions:
         return self._engine
 
     def patient(self, seconds: float, say: Callable[[str], None] = lambda text: None) -> Self:
-        """The same ledger for somebody who waits so long for another process to unlock it, and says so."""
+        """A copy of this ledger that waits this long for another process to unlock it, and reports that it waits."""
         with self._clear():
             assert self.engine
         other = copy(self)
@@ -49,7 +49,7 @@ class Transactions:
         return other
 
     def trouble(self) -> str | None:
-        """Why nothing can be written at this moment; None if it can."""
+        """Why the ledger is not writable now; None if it is."""
         try:
             with self.patient(1.0)._write():
                 return None
@@ -62,7 +62,7 @@ class Transactions:
             yield self._begin(stack)
 
     def _begin(self, stack: ExitStack) -> "sql.Connection":
-        """A transaction that has the write lock. Nothing has happened in it, so it is tried as often as one likes."""
+        """Begins a transaction with the write lock. Nothing has been written yet, so it can be retried safely."""
         began = time.monotonic()
         said = False
         while True:
@@ -83,7 +83,7 @@ class Transactions:
 
     @contextmanager
     def _clear(self) -> Iterator[None]:
-        """What the database says of itself, in words of ours. Its own are a page of SQL."""
+        """Translates database errors into short messages. The originals are a page of SQL."""
         try:
             yield
         except sql.OperationalError as error:
@@ -91,7 +91,7 @@ class Transactions:
 
     def _audit(self, c: "sql.Connection", what: Mapping[str, Any]) -> None:
         if c.dialect.name == "postgresql":
-            # SQLite has one writer at a time. Here two would both follow the same event, and break the chain.
+            # SQLite has one writer at a time. On PostgreSQL two could follow the same event, and break the chain.
             c.exec_driver_sql("LOCK TABLE audit IN SHARE ROW EXCLUSIVE MODE")
         previous = c.execute(sql.select(sql.audit.c.hash).order_by(sql.audit.c.id.desc()).limit(1)).scalar() or ""
         text, at = json.dumps(dict(what), sort_keys=True), self.clock()
@@ -104,10 +104,10 @@ class Transactions:
             return [{"id": r.id, "at": r.at, **json.loads(r.event), "hash": r.hash} for r in rows]
 
     def verify_audit(self) -> int:
-        """The number of audited events, if the chain is whole.
+        """Verifies the chain and returns the number of audited events.
 
         Raises:
-            LedgerError: names the first row that does not fit.
+            LedgerError: the message names the first row that does not match.
         """
         previous, count = "", 0
         with self._read() as c:

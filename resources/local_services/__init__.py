@@ -1,1 +1,1 @@
-"""The local profile's own services: Dagster's code server, webserver and daemon, and MLflow's server."""
+"""Services of the local profile: Dagster's code server, webserver and daemon, and MLflow's server."""

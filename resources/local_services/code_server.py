@@ -1,9 +1,9 @@
-"""Dagster's code server, which ends when what it stands for is gone, so that its supervisor starts it anew.
+"""Dagster's code server, which exits when its inner server dies, so that the supervisor restarts it.
 
-    python -m resources.local_services.code_server --module-name … --socket …        (as `dagster code-server start`)
+    python -m resources.local_services.code_server --module-name … --socket …        (like `dagster code-server start`)
 
-Dagster's own is a process that passes everything on to an inner one, so that code can be reloaded. When the inner one
-is killed it lives on, and answers no sensor and no page any more.
+Dagster's code server is a proxy for an inner process, so that code can be reloaded. If the inner process is killed, the
+proxy stays alive but no longer answers sensors or the UI.
 """
 
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 
 LOOK_EVERY_S = 1.0
 FAILURES = 3
-"""So many looks in a row that find nobody; one alone may meet a reload."""
+"""Consecutive failed checks before it exits; a single one may coincide with a reload."""
 
 
 def end_with_the_inner_one(socket: Path) -> None:
@@ -25,11 +25,11 @@ def end_with_the_inner_one(socket: Path) -> None:
     while failures < FAILURES:
         time.sleep(LOOK_EVERY_S)
         try:
-            client.list_repositories()  # code that cannot be loaded is an answer to this, and no reason to end
+            client.list_repositories()  # code that fails to load still answers this call, and is no reason to exit
             answered, failures = True, 0
         except DagsterUserCodeUnreachableError:
-            failures += answered  # it is still loading before
-    print("the inner code server is gone", file=sys.stderr, flush=True)
+            failures += answered  # before the first answer it is still loading
+    print("the inner code server has died", file=sys.stderr, flush=True)
     os._exit(1)
 
 

@@ -1,8 +1,8 @@
-"""Dagster's daemon, which ends when the wall clock is set back, so that its supervisor starts it anew.
+"""Dagster's daemon, which exits when the wall clock is set back, so that the supervisor restarts it.
 
-    python -m resources.local_services.daemon run -w …        (as `dagster-daemon run`)
+    python -m resources.local_services.daemon run -w …        (like `dagster-daemon run`)
 
-Its loops measure their intervals by the wall clock: set back by an hour, queue and sensors rest for an hour.
+Its loops measure intervals by the wall clock: if that is set back by an hour, queue and sensors pause for an hour.
 """
 
 import os
@@ -15,12 +15,12 @@ import dagster as dg
 from dagster._core.scheduler.instigation import InstigatorType, SensorInstigatorData
 
 SET_BACK_S = 5.0
-"""Less is waited out: no interval of ours is shorter."""
+"""Smaller steps are ignored: no interval in this project is shorter."""
 LOOK_EVERY_S = 1.0
 
 
 def set_back(wall: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic) -> None:
-    """Returns once the wall clock was set back."""
+    """Blocks until the wall clock is set back."""
     ahead = wall() - steady()
     while (now := wall() - steady()) > ahead - SET_BACK_S:
         ahead = now
@@ -28,7 +28,7 @@ def set_back(wall: Callable[[], float] = time.time, steady: Callable[[], float] 
 
 
 def forget_the_future(instance: dg.DagsterInstance, now: float) -> list[str]:
-    """Lets sensors tick again that did so last at a time which has not come yet; their names."""
+    """Resets sensors whose last tick is in the future, so that they tick again; returns their names."""
     found = []
     for state in instance.all_instigator_state(instigator_type=InstigatorType.SENSOR):
         data = state.instigator_data

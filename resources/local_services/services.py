@@ -1,10 +1,9 @@
-"""The local profile's own services: Dagster's code server, webserver and daemon, and MLflow's server. Ended by `down`.
+"""Starts and stops the local services (`llmops up`, `llmops down`): Dagster and MLflow.
 
-They run under a supervisor that restarts them. Endpoints are not here: they belong to `resources.serving.local`, under
-a supervisor of their own, and outlive these.
+They run under a supervisor that restarts them. Endpoints belong to `resources.serving.local`, run under their own
+supervisor, and outlive these services.
 """
 
-import fcntl
 import os
 import socket
 import sys
@@ -19,21 +18,22 @@ import yaml
 
 from llmops_assets.config.settings import Settings
 from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.machine.locks import alone
 from llmops_assets.machine.supervisor import Process, Program, Supervisor
 from llmops_assets.machine.unix_sockets import NotPrivate, make_socket_folder, socket_folder
-from resources.tracking.mlflow import Tracking
+from resources.tracking.mlflow_server import MlflowServer
 
 LOCATION = "llmops_assets.definitions"
 CODE_SERVER, DAEMON = "resources.local_services.code_server", "resources.local_services.daemon"
 STARTS = 3
-"""A program that ended so often before it answered will not come up by itself."""
+"""A program that exits this often before its first answer will not come up without help."""
 
 
 class Service:
-    """A program, and where it answers when it is up."""
+    """A program and the address that it answers on."""
 
     def __init__(self, name: str, *command: str, port: int | None = None, path: str = "", unix: Path | None = None):
-        # What a killed one left behind is ended before it is started again.
+        # Ends leftover processes of a killed instance before each start.
         fresh = (sys.executable, "-m", "llmops_assets.machine.clean_start", sys.executable, "-m", *command)
         self.program, self.name = Program(name=name, command=fresh, stop_wait_s=5), name
         self.port, self.path, self.unix = port, path, unix
@@ -52,7 +52,7 @@ class Service:
 
 
 def dagster_home(settings: Settings) -> Path:
-    """DAGSTER_HOME, or a folder under home; made and configured once, then left to its owner."""
+    """DAGSTER_HOME, or a folder under home; created and configured once, then owned by the user."""
     folder = Path(os.environ.get("DAGSTER_HOME") or settings.home / "dagster").expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "dagster.yaml").exists():
@@ -62,7 +62,7 @@ def dagster_home(settings: Settings) -> Path:
 
 
 def _make_history(home: Path) -> None:
-    """Dagster's databases, made by one process: three that start at once on an empty folder break them for good."""
+    """Creates Dagster's databases in one process: three concurrent starts on an empty folder corrupt them."""
     if (home / "schedules" / "schedules.db").exists():
         return
     import dagster as dg
@@ -73,18 +73,18 @@ def _make_history(home: Path) -> None:
         instance.get_latest_materialization_event(dg.AssetKey("none"))
 
 
-def _make_tracking(tracking: Tracking) -> None:
-    """MLflow's database too, before its server and a run's worker both find none and make it."""
+def _make_tracking(tracking: MlflowServer) -> None:
+    """Creates MLflow's database, before its server and a run's worker both try to."""
     if tracking.database is not None and not tracking.database.exists():
         assert tracking.client
 
 
 def start(settings: Settings, dagster_port: int, mlflow_port: int | None, say: Callable[[str], None]) -> None:
-    """Starts what does not run yet and waits until it answers.
+    """Starts the services that are not running and waits until they answer.
 
     Raises:
-        ConfigError: a port is taken, or a service does not come up; names its log.
-        SupervisorError: the supervisor itself does not start, or cannot end what an earlier one left behind.
+        ConfigError: a port is in use, or a service does not come up; the message names its log.
+        SupervisorError: the supervisor does not start, or cannot end leftover processes.
     """
     with _locked(settings) as folder:
         try:
@@ -95,14 +95,14 @@ def start(settings: Settings, dagster_port: int, mlflow_port: int | None, say: C
         supervisor = _supervisor(settings, _environment(settings))
         alive = supervisor.alive()
         if not alive:
-            supervisor.end_left_behind()  # it may hold the ports
+            supervisor.end_left_behind()  # leftover processes may hold the ports
             _make_history(dagster_home(settings))
             if mlflow_port is not None:
-                _make_tracking(Tracking(settings.mlflow_uri))
+                _make_tracking(MlflowServer(settings.mlflow_uri))
         running = supervisor.processes()
         for service in services:
             if service.name not in running and service.port is not None and not port_is_free(service.port):
-                taken = f"port {service.port} is taken, so {service.name} cannot listen there"
+                taken = f"port {service.port} is in use, so {service.name} cannot start"
                 raise ConfigError([f"{taken}; free it or choose another port"])
         code = next(s.unix for s in services if s.unix is not None)
         place = {"grpc_server": {"socket": str(code), "location_name": LOCATION}}
@@ -166,11 +166,10 @@ def _folder(settings: Settings) -> Path:
 
 @contextmanager
 def _locked(settings: Settings) -> Iterator[Path]:
-    """The services' folder, held by a lock that serializes every start and stop."""
+    """The services' folder, under a lock that serializes all starts and stops."""
     folder = _folder(settings)
     (folder / "logs").mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone(folder / "lock"):
         yield folder
 
 
@@ -186,22 +185,22 @@ def _await(settings: Settings, supervisor: Supervisor, service: Service, seconds
     log = _folder(settings) / "logs" / f"{service.name}.log"
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:]) if log.exists() else ""
     where = service.unix or f"http://127.0.0.1:{service.port}{service.path}"
-    raise ConfigError([f"{service.name} does not answer on {where}; its log is {log}\n{tail}"])
+    raise ConfigError([f"{service.name} does not answer on {where}; see its log {log}\n{tail}"])
 
 
 def stop(settings: Settings) -> list[str]:
-    """Ends the services and everything that they started; their names."""
+    """Stops the services and all processes that they started; returns the services' names."""
     if not _folder(settings).is_dir():
         return []
     with _locked(settings):
         supervisor = _supervisor(settings)
         ended = sorted(supervisor.processes())
-        supervisor.stop(patience_s=2.0)  # none has anything to save that it would not have after a power cut
+        supervisor.stop(patience_s=2.0)  # they need no clean shutdown: all state survives a power cut
     return ended
 
 
 def processes(settings: Settings) -> dict[str, Process]:
-    """The services as their supervisor knows them, by name; empty while it does not run."""
+    """The services' processes, by name; empty if the supervisor is not running."""
     return _supervisor(settings).processes()
 
 

@@ -1,1 +1,1 @@
-"""Base models from outside the project."""
+"""Downloads base models from a model hub."""

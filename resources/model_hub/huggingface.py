@@ -1,16 +1,17 @@
-"""Base models from the Hugging Face hub, by commit. Safetensors only; never code, never pickle."""
+"""Downloads base models from the Hugging Face hub, by commit. Safetensors only; never code or pickles."""
 
 import os
 from pathlib import Path
 
+from llmops_assets.domain.weights import HUB_FILES
 from resources.project_source.errors import SourceError
 
 
 def download_base_model(home: Path, name: str, revision: str) -> Path:
-    """The folder of `name` at a commit SHA, downloaded once.
+    """The folder of `name` at a commit SHA; downloads it once.
 
     Raises:
-        SourceError: the hub cannot be reached, or has no such model.
+        SourceError: the hub is unreachable, or has no such model.
     """
     folder = home / "hub" / name.replace("/", "--") / revision
     if (folder / ".complete").exists():
@@ -24,12 +25,12 @@ def download_base_model(home: Path, name: str, revision: str) -> Path:
             name,
             revision=revision,
             local_dir=folder,
-            allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"],
+            allow_patterns=list(HUB_FILES),
         )
     except (HfHubHTTPError, OSError) as error:
         raise SourceError(
-            f"model.base: {name} at {revision} cannot be fetched from the hub: {error}. Remedy: check name, commit and "
-            "access (HF_TOKEN), or track the model with DVC and name its path"
+            f"model.base: {name} at {revision} cannot be downloaded from the hub: {error}. Remedy: check name, commit "
+            "and access (HF_TOKEN), or track the model with DVC and set model.base.path"
         ) from error
     (folder / ".complete").touch()
     return folder

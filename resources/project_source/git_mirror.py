@@ -3,24 +3,22 @@
 The user's own checkout is never touched. What the files mean belongs in `resources.project_source.revisions`.
 """
 
-import fnmatch
-import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from llmops_assets.config.ignore_patterns import ignoring
 from llmops_assets.domain.approval import Author
 from llmops_assets.domain.keys import digest
 from llmops_assets.machine.locks import alone
 from resources.project_source.errors import SourceError
+from resources.project_source.git import GitError, git
 from resources.project_source.identity import without_credentials
 
-OF_A_CALLER = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
-"""Set by Git for its hooks: from within one, our own commands would work on the caller's repository."""
+_TIMEOUT_S = 120.0
 
 
 class GitMirror:
@@ -57,27 +55,16 @@ class GitMirror:
                 "+refs/tags/*:refs/tags/*",
             )
 
-    def _git(self, *args: str, where: Path | None = None) -> str:
-        env = {k: v for k, v in os.environ.items() if k not in OF_A_CALLER}
-        env |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    def _git(self, *args: str, where: Path | None = None) -> None:
         try:
-            done = subprocess.run(
-                ["git", *args],
-                cwd=where or self.folder,
-                env=env,
-                capture_output=True,
-                text=True,
-                timeout=120,
-                stdin=subprocess.DEVNULL,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise SourceError(f"git {args[0]} of {self.shown} did not answer within 120 s") from error
-        if done.returncode:
-            lines = done.stderr.strip().splitlines() or ["no message"]
+            git(*args, where=where or self.folder, timeout=_TIMEOUT_S)
+        except GitError as error:
+            if error.stderr is None:
+                raise SourceError(f"{self.shown}: {error}") from error
+            lines = error.stderr.splitlines() or ["no message"]
             told = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[0])
             what = "is unreachable" if args[0] == "fetch" else f"git {args[0]} failed"
-            raise SourceError(f"{self.shown}: {what}: {without_credentials(told)}")
-        return done.stdout
+            raise SourceError(f"{self.shown}: {what}: {without_credentials(told)}") from None  # it holds the URL
 
     @property
     def repo(self) -> Any:
@@ -125,6 +112,13 @@ class GitMirror:
         except KeyError:
             return None
         return bytes(entry.data) if entry.type_str == "blob" else None
+
+    def object_id(self, revision: str, path: str) -> str | None:
+        """The id of a file or folder at a revision, None if there is none: equal content has an equal one."""
+        try:
+            return str(self.commit(revision).tree[path].id)
+        except KeyError:
+            return None
 
     def author(self, revision: str) -> str:
         signature = self.commit(revision).author
@@ -205,12 +199,13 @@ def _walk(tree: Any, prefix: str) -> Iterator[tuple[str, str]]:
             yield path, f"{entry.id}{'' if entry.filemode == 0o100644 else oct(entry.filemode)}"
 
 
-def ignored(path: str, patterns: tuple[str, ...]) -> bool:
-    """Whether a path matches one of the globs; a glob without a slash matches file names in any folder."""
-    name = path.rsplit("/", 1)[-1]
-    return any(fnmatch.fnmatch(path, p) or ("/" not in p and fnmatch.fnmatch(name, p)) for p in patterns)
-
-
 def tree_digest(files: dict[str, str], leave_out: tuple[str, ...], also: frozenset[str]) -> str:
-    """One digest over the files that matter."""
-    return digest({p: blob for p, blob in sorted(files.items()) if p not in also and not ignored(p, leave_out)})
+    """One digest over the files that matter.
+
+    Args:
+        files: path → blob id.
+        leave_out: patterns as in .gitignore.
+        also: paths that are left out too.
+    """
+    spec = ignoring(leave_out)
+    return digest({p: blob for p, blob in sorted(files.items()) if p not in also and not spec.match_file(p)})

@@ -2,7 +2,9 @@
 
 import os
 import re
-import subprocess
+
+from resources.project_source.errors import SourceError
+from resources.project_source.git import git
 
 
 def local_identity() -> str:
@@ -13,10 +15,9 @@ def local_identity() -> str:
     if named := os.environ.get("LLMOPS_USER", "").strip():
         return named
     try:
-        done = subprocess.run(["git", "config", "user.email"], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
+        return git("config", "user.email", timeout=10).strip()
+    except (SourceError, OSError):
         return ""
-    return done.stdout.strip()
 
 
 def without_credentials(text: str) -> str:

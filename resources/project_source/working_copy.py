@@ -6,15 +6,13 @@ What belongs into a project is the affair of `llmops_assets.scaffold.project`; r
 
 import logging
 import os
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import yaml
-
+from resources.project_source.dvc_files import is_tracked
 from resources.project_source.errors import SourceError
-from resources.project_source.git_mirror import OF_A_CALLER
+from resources.project_source.git import git
 
 BRANCH = "main"
 _NEW = ("??", "A ", "AM")
@@ -40,32 +38,17 @@ class WorkingCopy:
         """The repository around a folder that has no .git, which need not exist yet."""
         there = next(p for p in (self.folder, *self.folder.parents) if p.is_dir())
         try:
-            bare = self.git("rev-parse", "--is-bare-repository", where=there) == "true"
+            bare = git("rev-parse", "--is-bare-repository", where=there) == "true"
         except SourceError as error:
             if "not a git repository" in str(error):
                 return None
             raise
         if bare:
             raise SourceError(f"{there} lies within a bare Git repository; clone it, and work in the clone")
-        return Path(self.git("rev-parse", "--show-toplevel", where=there))
+        return Path(git("rev-parse", "--show-toplevel", where=there))
 
-    def git(self, *args: str, where: Path | None = None) -> str:
-        env = {k: v for k, v in os.environ.items() if k not in OF_A_CALLER}
-        env |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
-        try:
-            done = subprocess.run(
-                ["git", *args],
-                cwd=where or self.folder,
-                env=env,
-                capture_output=True,
-                text=True,
-                stdin=subprocess.DEVNULL,
-            )
-        except FileNotFoundError as error:
-            raise SourceError("git: not found; install it and try again") from error
-        if done.returncode:
-            raise SourceError(f"git {args[0]} in {where or self.folder}: {done.stderr.strip() or 'failed'}")
-        return done.stdout.rstrip("\n")
+    def git(self, *args: str) -> str:
+        return git(*args, where=self.folder)
 
     def ensure_git(self) -> str | None:
         """What was done, in words; None if it is a repository already."""
@@ -141,7 +124,7 @@ class WorkingCopy:
 
     def untracked(self, paths: Sequence[str]) -> list[str]:
         """Those that are there, but neither in Git nor tracked by DVC."""
-        return [p for p in paths if self._holds_something(p) and not self._in_git(p) and not self._in_dvc(p)]
+        return [p for p in paths if self._holds_something(p) and not self._in_git(p) and not is_tracked(self.folder, p)]
 
     def _holds_something(self, path: str) -> bool:
         there = self.folder / path
@@ -149,14 +132,6 @@ class WorkingCopy:
 
     def _in_git(self, path: str) -> bool:
         return bool(self.git("ls-files", "--cached", "--", path))
-
-    def _in_dvc(self, path: str) -> bool:
-        parts = path.split("/")
-        if any((self.folder / ("/".join(parts[:n]) + ".dvc")).exists() for n in range(1, len(parts) + 1)):
-            return True
-        lock = self.folder / "dvc.lock"
-        stages = (yaml.safe_load(lock.read_text()) or {}).get("stages", {}) if lock.exists() else {}
-        return any(out.get("path") == path for stage in stages.values() for out in stage.get("outs", []))
 
     def track(self, paths: Sequence[str]) -> None:
         """`dvc add`."""

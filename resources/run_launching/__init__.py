@@ -1,1 +1,1 @@
-"""How Dagster's runs get a process or a pod."""
+"""Launches Dagster's runs, in processes or pods."""

@@ -1,4 +1,4 @@
-"""A stage's pod, in the form that dagster-k8s takes. Pure: no client and no Dagster."""
+"""Builds a stage's pod configuration for dagster-k8s. Pure: no client and no Dagster."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from llmops_assets.config.kubernetes import KubernetesSettings
 
 HOME_GROUP = 10001
-"""The group of the image's user, who must be able to write to the claim."""
+"""The group of the image's user, which needs write access to the claim."""
 
 
 def step_config(kubernetes: KubernetesSettings, stage: str) -> dict[str, Any]:
@@ -36,13 +36,13 @@ def step_config(kubernetes: KubernetesSettings, stage: str) -> dict[str, Any]:
 
 
 def step_tags(kubernetes: KubernetesSettings | None, stage: str) -> dict[str, Any]:
-    """Op tags of a stage; none where steps have no pods."""
+    """Op tags of a stage; empty if steps have no pods."""
     config = step_config(kubernetes, stage) if kubernetes else {}
     return {"dagster-k8s/config": config} if config else {}
 
 
 def executor_config(kubernetes: KubernetesSettings, home: str) -> dict[str, Any]:
-    """What all step pods have in common, as `k8s_job_executor` takes it."""
+    """The configuration of `k8s_job_executor`, shared by all step pods."""
     config: dict[str, Any] = {
         "job_image": kubernetes.image,
         "image_pull_policy": kubernetes.image_pull_policy,

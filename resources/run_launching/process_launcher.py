@@ -1,8 +1,8 @@
-"""Launches each run as a process of its own that outlives daemon and code server, and knows whether it still lives.
+"""Launches each run as a process that outlives daemon and code server, and checks whether it is alive.
 
-Dagster's default launcher asks the code server; when both die the run stays STARTED for ever and blocks its project.
-Here pid and birth of the worker (`run_workers`) stand in the run's tags, so that any daemon, also a later one,
-can tell.
+Dagster's default launcher asks the code server; if both die, the run stays STARTED forever and blocks its project.
+This launcher stores the worker's pid and birth (`run_workers`) in the run's tags, so that any daemon, including a later
+one, can check.
 """
 
 import os
@@ -44,7 +44,7 @@ class ProcessRunLauncher(RunLauncher, ConfigurableClass):
         run = context.dagster_run
         origin = context.job_code_origin
         if origin is None:
-            raise ValueError(f"run {run.run_id} does not say where its code is, so no process can execute it")
+            raise ValueError(f"run {run.run_id} has no job code origin, so no process can execute it")
         args = ExecuteRunArgs(
             job_origin=origin, run_id=run.run_id, instance_ref=self._instance.get_ref(), set_exit_code_on_failure=True
         )
@@ -73,5 +73,5 @@ class ProcessRunLauncher(RunLauncher, ConfigurableClass):
         if worker_of(run) is not None:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         if PID_TAG not in run.tags:
-            return CheckRunHealthResult(WorkerStatus.UNKNOWN, "no worker is noted for this run")
-        return CheckRunHealthResult(WorkerStatus.FAILED, f"its worker, process {run.tags[PID_TAG]}, is gone")
+            return CheckRunHealthResult(WorkerStatus.UNKNOWN, "no worker is recorded for this run")
+        return CheckRunHealthResult(WorkerStatus.FAILED, f"its worker, process {run.tags[PID_TAG]}, has died")

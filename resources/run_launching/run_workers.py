@@ -1,7 +1,7 @@
-"""The process that works for a run: started so that it outlives who started it, and known again by any other process.
+"""A run's worker process: outlives the process that started it, and can be identified by any other process.
 
-A fresh interpreter would spend more than a second on importing Dagster before each run. Workers are forked from
-Python's own fork server, which has imported it once. The location itself is always imported anew.
+A fresh interpreter would spend more than a second importing Dagster for each run. Workers are forked from Python's own
+fork server, which has imported it once. The location itself is always imported again.
 """
 
 import multiprocessing
@@ -17,23 +17,23 @@ from dagster import DagsterRun
 
 from llmops_assets.machine.processes import birth, is_alive
 
-# Dagster hides tags that begin so: they are for machines, and the list of runs shows five at most.
+# Dagster hides tags with this prefix; its list of runs shows at most five tags.
 PID_TAG = ".dagster/llmops_worker_pid"
 STARTED_TAG = ".dagster/llmops_worker_started"
-"""When, by the wall clock: for people. A process is known by its birth."""
+"""Wall-clock start time, for people. The birth tag identifies the process."""
 BIRTH_TAG = ".dagster/llmops_worker_birth"
 _PRELOADED = ["dagster._cli", "dagster._cli.api", "dagster._core.execution.api", "sqlalchemy.orm", "alembic.command"]
 
 
 def worker_tags(process: psutil.Process) -> dict[str, str]:
-    """Tags by which a worker is known again; a pid alone may be somebody else's by then."""
+    """Tags that identify a worker; a pid alone may have been reused."""
     return {
         PID_TAG: str(process.pid), STARTED_TAG: f"{process.create_time():.2f}", BIRTH_TAG: birth(process.pid),
     }  # fmt: skip
 
 
 def worker_of(run: DagsterRun) -> psutil.Process | None:
-    """The run's worker, if it lives."""
+    """The run's worker, if it is alive."""
     if PID_TAG not in run.tags or BIRTH_TAG not in run.tags:
         return None
     try:
@@ -45,10 +45,10 @@ def worker_of(run: DagsterRun) -> psutil.Process | None:
 
 
 def start_detached(module: str, arguments: Sequence[str], log: Path) -> int:
-    """Starts `python -m module …` as it would run from here, in a session of its own and nobody's child; its pid.
+    """Starts `python -m module …` in this environment, orphaned and in its own session; returns its pid.
 
     Raises:
-        RuntimeError: it could not be started; the log may say why.
+        RuntimeError: it did not start; see the log.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
@@ -60,7 +60,7 @@ def start_detached(module: str, arguments: Sequence[str], log: Path) -> int:
     try:
         return int(told.recv())
     except EOFError:
-        raise RuntimeError(f"python -m {module} could not be started; {log} may say why") from None
+        raise RuntimeError(f"python -m {module} did not start; see {log}") from None
     finally:
         told.close()
         between.join()
@@ -72,7 +72,7 @@ def _detach(
     pid = os.fork()
     if pid:
         tell.send(pid)
-        return  # this process ends here, so that its child is nobody's: no zombie, and it outlives the fork server
+        return  # this process exits, so that its child is orphaned: no zombie, and it outlives the fork server
     tell.close()
     code: int | str | None = 1
     try:

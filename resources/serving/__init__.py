@@ -1,1 +1,1 @@
-"""Endpoints: releases behind stable URLs."""
+"""Serves releases behind stable URLs."""

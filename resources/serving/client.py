@@ -1,6 +1,6 @@
-"""Asks an endpoint as its users do, over HTTP and through the gateway, and says how that went.
+"""Sends requests to an endpoint like a user: over HTTP, through the gateway.
 
-For smoke tests, the rollout's own traffic and health checks. What the answers mean is judged elsewhere.
+For smoke tests, rollout probes and health checks. The callers evaluate the answers.
 """
 
 import json
@@ -13,6 +13,7 @@ from pydantic import Field
 
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.rollout import ProbeResult
+from llmops_assets.programs.engines.chat_stream import ChatStream
 from resources.serving.local.envoy_config import RELEASE_HEADER
 
 if TYPE_CHECKING:
@@ -20,19 +21,19 @@ if TYPE_CHECKING:
 
 
 class Answer(Frozen):
-    ok: bool = Field(description="Status 200 and a proper end.")
-    status: int = Field(description="HTTP status; 0: no answer came.")
+    ok: bool = Field(description="Status 200 and a complete end.")
+    status: int = Field(description="HTTP status; 0: no response.")
     text: str = ""
-    latency_s: float = Field(description="From the request to its end.")
+    latency_s: float = Field(description="From the request to the end of the answer.")
     first_token_s: float | None = None
-    tokens: int = Field(default=0, description="As the engine counts them, else the pieces of the stream.")
-    finish_reason: str | None = Field(default=None, description="Why it ended, in the engine's word: stop or length.")
-    broken: bool = Field(default=False, description="It began and did not end properly.")
+    tokens: int = Field(default=0, description="As counted by the engine, otherwise the number of stream events.")
+    finish_reason: str | None = Field(default=None, description="The engine's finish reason: stop or length.")
+    broken: bool = Field(default=False, description="The answer started but is incomplete.")
     release: str | None = Field(default=None, description="Digest of the release that answered.")
-    error: str = Field(default="", description="What went wrong, in words.")
+    error: str = Field(default="", description="Error message.")
 
     def sample(self, wanted_tokens: int) -> ProbeResult:
-        """As the rollout judges it: cut is what ended at a limit before it had as many tokens as were wanted."""
+        """The probe result for the rollout: cut if a limit ended the answer before the requested tokens."""
         cut = self.finish_reason == "length" and self.tokens < wanted_tokens
         return ProbeResult(ok=self.ok, empty=not self.text.strip(), cut=cut, latency_s=self.latency_s)
 
@@ -47,12 +48,12 @@ def ask(
     timeout: float = 60.0,
     max_tokens: int | None = None,
 ) -> Answer:
-    """One request, one answer. Never raises for what an endpoint does: that is what the answer tells.
+    """Sends one request. Never raises for errors of the endpoint: the answer contains them.
 
     Args:
         base_url: the endpoint, ending in /v1.
         model: its name there.
-        text: what the user says, bare: the prompt is the endpoint's.
+        text: the plain user input: the endpoint adds the prompt.
         timeout: seconds for the whole answer.
     """
     with _client(timeout) as client:
@@ -70,7 +71,7 @@ def ask_many(
     timeout: float = 60.0,
     max_tokens: int | None = None,
 ) -> list[Answer]:
-    """Asks each input once, several at a time; answers in the order of the inputs."""
+    """Sends each input once, several in parallel; returns the answers in the order of the inputs."""
     with _client(timeout) as client, ThreadPoolExecutor(max(1, concurrency)) as pool:
         asked = [
             pool.submit(_ask, client, base_url, model, text, headers or {}, stream, timeout, max_tokens)
@@ -82,7 +83,7 @@ def ask_many(
 def _client(timeout: float) -> "httpx.Client":
     import httpx
 
-    # A connection of its own for every request, as separate users have; and past any proxy of the environment.
+    # A new connection for every request, like separate users; ignores proxies of the environment.
     return httpx.Client(timeout=timeout, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
 
 
@@ -101,62 +102,41 @@ def _ask(
     body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": text}], "temperature": 0}
     body |= {"max_tokens": max_tokens} if max_tokens else {}
     body |= {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
-    seen: dict[str, Any] = {
-        "status": 0,
-        "text": "",
-        "release": None,
-        "first_token_s": None,
-        "tokens": 0,
-        "finish_reason": None,
-    }
     began = time.monotonic()
-    finished, error = False, ""
+    status, release, finished, error = 0, None, False, ""
+    said: dict[str, Any] = {}
+    streamed = ChatStream(began)
     try:
         with client.stream("POST", f"{base_url}/chat/completions", json=body, headers=dict(headers)) as response:
-            seen |= {"status": response.status_code, "release": response.headers.get(RELEASE_HEADER)}
-            if response.status_code != 200:
+            status, release = response.status_code, response.headers.get(RELEASE_HEADER)
+            if status != 200:
                 error = response.read().decode(errors="replace")[:1000]
             elif stream:
-                finished, error = _read_stream(response, seen, began, timeout)
+                streamed.read(response.iter_lines(), timeout)
+                finished, error = streamed.whole, streamed.error
             else:
-                finished, error = _read_whole(response.read(), seen)
-    except (httpx.HTTPError, ValueError, KeyError, TypeError, IndexError) as fault:
+                said = _read_whole(response.read())
+                finished = bool(said["finish_reason"])
+                error = "" if finished else "the answer has no finish_reason"
+    except (httpx.HTTPError, ValueError, KeyError, TypeError, IndexError, AttributeError) as fault:
         error = f"{type(fault).__name__}: {fault}"
     latency_s = time.monotonic() - began
-    broken = seen["status"] == 200 and not finished
-    return Answer(ok=finished, latency_s=latency_s, broken=broken, error=error, **seen)
+    if stream:
+        said = {
+            "text": streamed.text,
+            "tokens": streamed.tokens or streamed.pieces,
+            "finish_reason": streamed.finish_reason,
+            "first_token_s": streamed.first_piece_s,
+        }
+    broken = status == 200 and not finished
+    return Answer(ok=finished, status=status, release=release, latency_s=latency_s, broken=broken, error=error, **said)
 
 
-def _read_whole(body: bytes, seen: dict[str, Any]) -> tuple[bool, str]:
+def _read_whole(body: bytes) -> dict[str, Any]:
     answer = json.loads(body)
     choice = answer["choices"][0]
-    seen |= {
+    return {
         "text": choice["message"].get("content") or "",
         "tokens": answer.get("usage", {}).get("completion_tokens", 0),
         "finish_reason": choice.get("finish_reason"),
     }
-    return (True, "") if choice.get("finish_reason") else (False, "the answer has no finish_reason")
-
-
-def _read_stream(response: "httpx.Response", seen: dict[str, Any], began: float, timeout: float) -> tuple[bool, str]:
-    """Whether the stream ended as it should: with a finish_reason and [DONE]; and if not, why."""
-    for line in response.iter_lines():
-        if time.monotonic() - began > timeout:
-            return False, f"the answer took longer than {timeout:g} s"
-        if line.startswith("error:"):
-            return False, line[:1000]
-        if not line.startswith("data:"):
-            continue
-        data = line.removeprefix("data:").strip()
-        if data == "[DONE]":
-            return (True, "") if seen["finish_reason"] else (False, "the stream has no finish_reason")
-        event = json.loads(data)
-        if "error" in event:
-            return False, json.dumps(event["error"])[:1000]
-        for choice in event.get("choices", ()):
-            seen["finish_reason"] = choice.get("finish_reason") or seen["finish_reason"]
-            if piece := choice.get("delta", {}).get("content"):
-                seen["first_token_s"] = seen["first_token_s"] or time.monotonic() - began
-                seen |= {"text": seen["text"] + piece, "tokens": seen["tokens"] + 1}
-        seen["tokens"] = (event.get("usage") or {}).get("completion_tokens") or seen["tokens"]
-    return False, "the stream ended without [DONE]"

@@ -1,4 +1,4 @@
-"""What serving is to everyone else: its interface, and what it says of endpoints. No implementation belongs here."""
+"""The interface of serving, with its data types and errors. Implementations belong in the other modules."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ from llmops_assets.domain.records import Release
 
 
 class Endpoint(Frozen):
-    """A release that can be reached, and how it is."""
+    """A deployed release, its address and its health."""
 
     project: str
     environment: str
@@ -19,23 +19,21 @@ class Endpoint(Frozen):
     model: str
     release: str
     status: Literal["serving", "degraded", "down", "candidate"] = Field(
-        description="candidate: healthy, but it has a smaller share of the traffic than another, or none."
+        description="candidate: healthy, but another release has more traffic, or it has none."
     )
 
 
 class Traffic(Frozen):
-    """What the gateway counted for one release since the gateway started."""
+    """The gateway's counters for one release since the gateway started."""
 
-    requests: int = Field(description="Requests that were answered, by the engine or for it.")
+    requests: int = Field(description="Requests answered, by the engine or by the gateway for it.")
     errors: int = Field(description="Status 5xx.")
-    broken: int = Field(
-        description="Requests that the engine dropped: in the middle of its answer, or before it (a 503 then)."
-    )
-    active: int = Field(description="Under way now.")
+    broken: int = Field(description="Requests that the engine dropped, during the answer or before it (then a 503).")
+    active: int = Field(description="Requests in progress now.")
 
 
 class Serving(Protocol):
-    """Endpoints of all projects. Every call converges: made twice, or cut off and made again, it does no harm."""
+    """Endpoints of all projects. Every call is idempotent: it can be repeated, also after an interruption."""
 
     def deploy(
         self,
@@ -46,57 +44,57 @@ class Serving(Protocol):
         on_wait: Callable[[str], None] | None = None,
         sha256: str = "",
     ) -> None:
-        """Has a healthy engine for this release; sends it no traffic. Blocks until it is healthy.
+        """Ensures a healthy engine for this release, without traffic. Blocks until it is healthy.
 
         Args:
-            sha256: of the weights. Whenever the engine starts, now or after it died, it loads no others; "" is not
-                looked at.
+            sha256: of the weights. At every start, including restarts, the engine loads only weights with this digest;
+                "" disables the check.
 
         Raises:
-            ServingError: it cannot start; with the end of its log.
+            ServingError: it cannot start; the message has the end of its log.
         """
 
     def route(self, project: str, environment: str, weights: Mapping[str, float]) -> None:
-        """Shares an environment's traffic among deployed releases, at once and as a whole; {} ends its traffic.
+        """Splits an environment's traffic among deployed releases, atomically; {} stops its traffic.
 
         Raises:
-            ServingError: the shares do not sum to 1, a release is not deployed, or the gateway did not take them.
+            ServingError: the weights do not sum to 1, a release is not deployed, or the gateway rejected them.
         """
 
     def retire(self, project: str, environment: str, release_digest: str, drain_s: float) -> None:
-        """Ends a release without traffic once its last request is answered, or `drain_s` seconds have passed.
+        """Stops a release without traffic after its last request is answered, or after `drain_s` seconds.
 
         Raises:
             ServingError: it has traffic.
         """
 
     def weights(self, project: str, environment: str) -> dict[str, float]:
-        """The share of each release that has traffic."""
+        """Release → weight, for releases with traffic."""
 
     def deployed(self, project: str, environment: str) -> tuple[str, ...]:
-        """The digests of all releases that have an engine, oldest first."""
+        """The digests of all releases with an engine, oldest first."""
 
     def endpoints(self, project: str | None = None) -> list[Endpoint]:
-        """Every release that is deployed; the main one of each environment first."""
+        """All deployed releases; the main one of each environment first."""
 
     def base_url(self, project: str, environment: str) -> str:
         """The environment's stable address, ending in /v1."""
 
     def candidate_headers(self, release_digest: str) -> dict[str, str]:
-        """Headers with which a request reaches exactly this release, whatever the weights."""
+        """Headers that route a request to exactly this release, regardless of weights."""
 
     def traffic(self, project: str, environment: str, release_digest: str) -> Traffic:
-        """What the gateway counted for this release."""
+        """The gateway's counters for this release."""
 
     def stopped(self) -> bool:
-        """Whether serving was ended on purpose and nothing was deployed since."""
+        """Whether serving was stopped on purpose, without a deployment since."""
 
     def ensure_running(self) -> tuple[str, ...]:
-        """Starts whatever should run and does not; says what that was."""
+        """Starts everything that should run but does not; returns the names of what was started."""
 
     def down(self, forget: bool = False) -> None:
-        """Ends every process; `forget` also drops what was deployed, so that nothing can come back."""
+        """Stops every process; `forget` also deletes the deployments, so that nothing is restored later."""
 
 
 class ServingError(Exception):
-    """Serving cannot do what was asked; the message says why and what helps."""
+    """A serving operation failed; the message says why and what to do."""

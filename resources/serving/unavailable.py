@@ -1,7 +1,7 @@
-"""Serving where there is none: profile `cluster` has no way yet to serve on Kubernetes.
+"""The serving client of profile `cluster`, which cannot serve on Kubernetes yet.
 
-The local serving in a step's pod would be healthy, be noted as production, and end with the pod a moment later. So
-what would deploy is refused, and what only asks is told that nothing is there.
+Local serving in a step's pod would become healthy, be recorded as production, and end with the pod a moment later. So
+deployments are refused, and queries return that nothing is deployed.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,12 +12,12 @@ from resources.serving.interface import Endpoint, Serving, ServingError, Traffic
 
 REFUSAL = (
     "profile cluster cannot serve yet: an engine would end with the pod of its step. The release is evaluated and "
-    "registered; serve it from a location of profile local that has the same ledger and store"
+    "registered; serve it from a location with profile local on the same ledger and store"
 )
 
 
 class NoServing(Serving):
-    """Nothing is deployed, and nothing can be."""
+    """A `Serving` without deployments that refuses to deploy."""
 
     def deploy(
         self,

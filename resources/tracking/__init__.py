@@ -1,1 +1,1 @@
-"""Experiment tracking and the model registry."""
+"""Experiment tracking."""

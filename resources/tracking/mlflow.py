@@ -1,64 +1,29 @@
-"""MLflow: runs that show training live, and the model registry. Imported lazily: loading a location costs nothing.
+"""MLflow runs, which show a training live. The model registry belongs in `resources.model_registry`.
 
-dagster-mlflow's `mlflow_tracking` opens a run when its resource is initialised, closes it from a hook that hangs on a
-job (a click on Materialize has none) and gives each retry a run of its own. Here a run belongs to a *key*: a resumed
-training goes on in the MLflow run that it began. Its tag `dagster_run_id` is dagster-mlflow's, so both find each other.
+dagster-mlflow's `mlflow_tracking` opens a run when its resource is initialised, closes it from a job hook (which a
+click on Materialize does not run) and gives each retry a new run. Here a run belongs to a *key*: a resumed training
+continues its MLflow run. The tag `dagster_run_id` is dagster-mlflow's, so both UIs are linked.
 """
 
-import fcntl
-import os
-import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from resources.model_registry.mlflow import REGISTERED
+from resources.tracking.mlflow_server import VIEW, MlflowServer
 
 OF_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
-VIEW = "?workflowType=machine_learning"
-"""Else MLflow takes an experiment for one of traces, and opens it on an empty page and calls its runs evaluations."""
 
 
 class Tracking:
     """A thin typed client. Constructing it does no I/O."""
 
     def __init__(self, uri: str, ui: Callable[[], str | None] = lambda: None):
-        """`ui` tells the address of MLflow's pages, if there are any: asked when a link is made."""
-        self.uri, self._ui = uri, ui
-        self._client: Any = None
-
-    @property
-    def ui(self) -> str | None:
-        """What was told, else the server itself; never with the password that its address may hold."""
-        server = self.uri.startswith(("http://", "https://"))
-        return self._ui() or (re.sub(r"//[^@/]*@", "//", self.uri).rstrip("/") if server else None)
+        """`ui` returns the address of MLflow's UI, if there is one; it is called for each link."""
+        self.server = MlflowServer(uri, ui)
 
     @property
     def client(self) -> Any:
-        if self._client is None:
-            os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-            from mlflow import MlflowClient
-
-            with self._one_at_a_time():
-                self._client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
-        return self._client
-
-    @property
-    def database(self) -> Path | None:
-        """The file that MLflow keeps everything in, if it is on SQLite."""
-        return Path(self.uri.removeprefix("sqlite:///")) if self.uri.startswith("sqlite:///") else None
-
-    @contextmanager
-    def _one_at_a_time(self) -> Iterator[None]:
-        """Whoever opens MLflow's database first makes its tables; two that do so at once break it."""
-        if self.database is None:
-            yield
-            return
-        self.database.parent.mkdir(parents=True, exist_ok=True)
-        with self.database.with_name(f"{self.database.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        return self.server.client
 
     def _experiment(self, project: str, artifacts: str) -> str:
         from mlflow.exceptions import MlflowException
@@ -111,31 +76,8 @@ class Tracking:
     def finish(self, run_id: str, status: str = "FINISHED") -> None:
         self.client.set_terminated(run_id, status=status)
 
-    def register(self, name: str, source: str, run_id: str | None, tags: Mapping[str, str], note: str = "") -> int:
-        """The version of a checkpoint digest: the one that exists, or a new one.
-
-        `tags` must hold `llmops.checkpoint`, by which it is found again.
-        """
-        from mlflow.exceptions import MlflowException
-
-        try:
-            self.client.create_registered_model(name, description=REGISTERED)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        for version in self.client.search_model_versions(f"name = '{name}'"):
-            if version.tags.get("llmops.checkpoint") == tags["llmops.checkpoint"]:
-                return int(version.version)
-        made = self.client.create_model_version(
-            name, source, run_id=run_id or None, tags=dict(tags), description=note or None
-        )
-        return int(made.version)
-
-    def set_alias(self, name: str, alias: str, version: int) -> None:
-        self.client.set_registered_model_alias(name, alias, str(version))
-
     def log_report(self, run_id: str, report: Path, name: str, figures: Mapping[str, float]) -> None:
-        """Shows a report among the run's artifacts, where MLflow's UI renders it, and its figures among the metrics."""
+        """Logs a report as an artifact of the run, which MLflow's UI renders, and its figures as metrics."""
         if run_id:
             self.client.log_artifact(run_id, str(report), name)
             self.log(run_id, figures, 0)
@@ -148,19 +90,15 @@ class Tracking:
         return self._run_page(project, run_id, "")
 
     def _run_page(self, project: str, run_id: str, part: str) -> str | None:
-        ui = self.ui
+        ui = self.server.ui
         if not ui or not run_id:
             return None
         experiment = self.client.get_experiment_by_name(project)
         return f"{ui}/#/experiments/{experiment.experiment_id}/runs/{run_id}{part}{VIEW}" if experiment else None
 
-    def model_url(self, name: str, version: int) -> str | None:
-        ui = self.ui
-        return f"{ui}/#/models/{name}/versions/{version}{VIEW}" if ui else None
-
 
 def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """One parameter a value, so that MLflow can compare runs by each; what is not set is left out."""
+    """Flattens to one parameter per value, so that MLflow can compare runs by each; omits unset values."""
     for name, value in params.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")

@@ -110,11 +110,11 @@ def test_a_release_that_needs_a_person_waits_without_a_fault_and_production_is_s
     assert "smoke_test_report" in outcome.materialized and not outcome.materialized & AFTER
     (check,) = [e for r in outcome.runs for e in r.get_asset_check_evaluations() if e.check_name == "decided"]
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert (check.description or "").startswith("waiting for a person: llmops approve zoo")
+    assert (check.description or "").startswith("waiting for approval: llmops approve zoo")
     assert (case.request.status, case.request.active) == ("waiting", False)
     assert case.world.ledger.serving("zoo", "production") is None
-    assert "waiting for a person: llmops approve zoo" in outcome.skips["zoo:git"]
-    assert "waiting for a person" in outcome.skips["zoo:carry_on"]
+    assert "waiting for approval: llmops approve zoo" in outcome.skips["zoo:git"]
+    assert "waiting for approval" in outcome.skips["zoo:carry_on"]
 
 
 def test_it_waits_through_a_restart_of_everything(case: Case) -> None:
@@ -122,17 +122,17 @@ def test_it_waits_through_a_restart_of_everything(case: Case) -> None:
     outcome = case.world.settle()
     assert outcome.runs == [] and case.request.status == "waiting"
     code, said = case.llmops("status")
-    assert code == 0 and "waiting for a person" in said
+    assert code == 0 and "waiting for approval" in said
 
 
 @pytest.mark.parametrize(
     ("words", "who", "code", "expected"),
     [
         (("approve", "--reason", "mine is fine"), ADA, 1, "ada@example.com is an author of this change"),
-        (("approve", "--reason", "fine", "--release", "feedc0ffee"), EVE, 1, "does not wait for a person"),
+        (("approve", "--reason", "fine", "--release", "feedc0ffee"), EVE, 1, "does not wait for approval"),
         (("approve", "--reason", " "), EVE, 1, "needs a reason"),
         (("approve",), EVE, 2, "--reason"),
-        (("retry",), EVE, 1, "waiting for a person"),
+        (("retry",), EVE, 1, "waiting for approval"),
         (("rollback", "--reason", "why not"), EVE, 1, "production serves nothing yet"),
         (("unhold", "--reason", "why not"), EVE, 1, "held: none"),
     ],
@@ -179,14 +179,14 @@ def test_an_approval_that_expired_is_worthless_and_the_check_says_so(case: Case)
     result = case.world.materialize("zoo", "release_approval")
     assert result.success and not result.get_asset_materialization_events()
     (check,) = result.get_asset_check_evaluations()
-    assert "approved by eve@example.com, but that expired 1 d ago" in (check.description or "")
+    assert "approved by eve@example.com, not valid: it expired 1 d ago" in (check.description or "")
 
 
 def test_production_alone_does_not_take_an_approval_for_granted(case: Case) -> None:
     result = case.world.materialize("zoo", "production_endpoint")
     assert not result.success
     said = result.failure_data_for_node("zoo__production_endpoint").user_failure_data.description
-    assert "there is no release_approval for the release" in said
+    assert "no release_approval for the release" in said
     assert case.production == case.releases[-1]
 
 
@@ -260,7 +260,7 @@ def test_a_run_that_reaches_production_with_a_held_release_refuses_clearly(case:
     assert code == 0 and "no run waits for it" in said
     result = case.world.materialize("zoo", "release_approval", "production_endpoint")
     said = result.failure_data_for_node("zoo__production_endpoint").user_failure_data.description
-    assert "is held since ada@example.com rolled it back (answers are cut short)" in said and "llmops unhold" in said
+    assert "is held: ada@example.com rolled it back (answers are cut short)" in said and "llmops unhold" in said
     assert case.production == case.releases[-2]
 
 
@@ -274,7 +274,7 @@ def test_an_approval_against_a_champion_that_is_gone_is_worthless(case: Case) ->
     assert case.world.settle().runs == [] and case.request.status == "waiting"
     result = case.world.materialize("zoo", "release_approval")
     (check,) = result.get_asset_check_evaluations()
-    assert "it was given against" in (check.description or "")
+    assert "it was given to replace" in (check.description or "")
 
 
 def test_a_release_that_comes_ends_the_hold_and_a_lifted_one_may_be_deployed_again(case: Case) -> None:
@@ -296,7 +296,7 @@ def test_a_rollback_that_another_run_is_in_the_way_of_says_so(case: Case) -> Non
     """On the ledger's own lock: two that move traffic at once would leave it anywhere."""
     busy = case.world.ledger.open_request("zoo", case.project.head, 99, "at work")
     code, said = case.llmops("rollback", "--reason", "now")
-    assert code == 1 and "is at work" in said and "llmops cancel" in said
+    assert code == 1 and "is active" in said and "llmops cancel" in said
     assert case.world.ledger.holds("zoo") == []
     case.world.ledger.close(busy, "done", "over")
 

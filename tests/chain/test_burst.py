@@ -65,7 +65,7 @@ def test_of_a_burst_of_commits_the_newest_is_run_and_every_other_one_is_named(li
     assert len(live.instance.get_runs()) == 2
     [status] = json.loads(live.llmops("status", "--json"))
     said = status["requests"][-1]["reason"]
-    assert f"with {BURST - 1} commits before it" in said
+    assert f"includes {BURST - 1} earlier commits" in said
     assert [sha for sha in burst[:-1] if sha[:12] not in said] == []
 
 

@@ -29,17 +29,16 @@ def listen(event, args):
         left[0] -= 1
         if left[0] <= 0:
             os.kill(os.getpid(), signal.SIGKILL)
-    if getattr(here, "busy", False) or (event not in HEARD and event != "subprocess.Popen"):
+    if getattr(here, "busy", False) or event not in HEARD:
         return
     here.busy = True
     try:
-        if event == "subprocess.Popen":
-            if any("llmops_assets.programs." in str(a) for a in args[1]):
-                with open(FOLDER + "/programs", "a") as file:
-                    file.write(os.path.basename(str(args[1][-1])) + "\\n")
-            return
         path = str(args[0])
         if "/artifacts/" not in path and "/jobs/" not in path:
+            return
+        if event == "open" and args[1] == "w" and os.path.basename(path) == "pid":  # of a program that was started
+            with open(FOLDER + "/programs", "a") as file:
+                file.write(os.path.basename(os.path.dirname(path)) + "\n")
             return
         try:
             with open(FOLDER + "/order") as file:

@@ -184,7 +184,7 @@ def test_a_check_says_its_reasons_also_when_it_holds(pages: Pages) -> None:
         assert entry.dagster_event is not None
         evaluation = entry.dagster_event.asset_check_evaluation_data
         said[evaluation.asset_key.path[-1]] = evaluation.description or ""
-    assert "asked for at most 1,000,000,000" in said["evaluation_report"]
+    assert "limit 1,000,000,000" in said["evaluation_report"]
     assert "token ids equal those of training" in said["served_evaluation_report"]
     assert "tests: 1 passed" in said["ci_report"]
 
@@ -223,7 +223,7 @@ def test_what_a_rejected_commit_left_red_is_whole_again_with_its_revert(pages: P
     """Production serves the reverted commit's release all the while, and yet its page stayed red until the next one."""
     pages.project.configure({"gates": [{"metric": "perplexity", "at_most": 1.0}]})
     pages.project.write("prompts/ask.jinja", "Another question: {{ input }}\n")
-    assert "asked for at most 1" in pages.ship("Too strict").failures
+    assert "limit 1" in pages.ship("Too strict").failures
     assert pages.world.ledger.requests("zoo")[-1].status == "rejected"
     assert pages.failed() == ENDS
     pages.project.git("revert", "--no-edit", "HEAD")

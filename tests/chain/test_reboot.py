@@ -109,11 +109,7 @@ def test_after_a_reboot_in_mid_training_llmops_up_is_all_that_is_said(live: Live
     with Users(live) as users:
         trainings = 0
         while not (request := live.ended(sha)):
-            commands = [p.info["cmdline"] or [] for p in psutil.process_iter(["cmdline"])]
-            mine = [
-                c for c in commands if "llmops_assets.programs.train" in c and str(live.settings.home) in " ".join(c)
-            ]
-            trainings = max(trainings, len(mine))
+            trainings = max(trainings, len(running(live, "llmops_assets.programs.train")))
             time.sleep(0.2)
     assert trainings <= 1
     assert (request.status, request.generation) == ("released", 2), request

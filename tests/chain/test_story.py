@@ -54,9 +54,9 @@ def story(make_project: Callable[[], Project], make_world: Callable[..., World])
 
 def test_before_the_first_push_every_sensor_says_why_it_waits(story: Story) -> None:
     for kind, expected in {
-        "git": "branch 'main' is gone",
-        "dvc": "branch 'main' is gone",
-        "carry_on": "no request",
+        "git": "branch 'main' does not exist",
+        "dvc": "branch 'main' does not exist",
+        "carry_on": "no active request",
     }.items():
         skip, requests = story.world.tick(f"zoo_{kind}")
         assert requests == []

@@ -61,7 +61,7 @@ def test_an_older_ledger_is_taken_over_once_whoever_opens_it_and_the_way_back_is
     for code, said in (s.result() for s in status):
         assert code == 0 and "released" in said, said
     code, said = audit.result()
-    assert code == 0 and "events is whole" in said, said
+    assert code == 0 and "events is intact" in said, said
     assert all(skip for skip, _ in ticks.values()), "each tick says what it makes of an older home"
     after = rows(ledger)
     assert after["schema_version"] == [(tables.SCHEMA_VERSION,)]
@@ -120,7 +120,7 @@ def test_records_that_this_version_cannot_read_are_named_and_made_again(world: W
     assert code == 0
     for stage, told in (("ci_report", "cosmic_report"), ("dataset_version", "dataset_version.train: Field required")):
         assert f"the record of {stage} in the ledger cannot be read by this version of the code" in reasons[stage]
-        assert told in reasons[stage] and reasons[stage].endswith("it is made again")
+        assert told in reasons[stage] and reasons[stage].endswith("it is recomputed")
     for request in world.ledger.requests("zoo"):
         world.ledger.close(request, "cancelled", "for this test")
     _, outcome = ask_for(world, sha, *stages)

@@ -80,7 +80,7 @@ def test_plan_of_a_new_project_computes_everything_and_touches_nothing(llmops: T
     ("words", "expected"),
     [
         (("plan", "bear"), "there is no project 'bear' (known: zoo)"),
-        (("run", "--only", "trainng"), "there is no stage 'trainng' (known: ci_report"),
+        (("run", "--only", "trainng"), "no such stage: 'trainng' (known: ci_report"),
         (("plan", "--revision", "feedc0ffee"), "'feedc0ffee' is no commit, branch or tag"),
         (("run", "--rebuild", "ci_report"), "--rebuild needs --reason"),
         (("trace", "feedc0ffee"), "'feedc0ffee' is no commit"),
@@ -129,14 +129,14 @@ def test_a_taken_port_is_named_and_nothing_is_started(llmops: Terminal) -> None:
         port = other.getsockname()[1]
         code, _, err = llmops("up", "--dagster-port", str(port), "--mlflow-port", str(free_port()))
     assert code == 2
-    assert f"port {port} is taken" in err
+    assert f"port {port} is in use" in err
     assert not (llmops.home / "services" / "supervisord.pid").exists()
 
 
 def test_one_stage_runs_without_a_daemon_and_status_and_trace_tell_of_it(llmops: Terminal) -> None:
     code, out, err = llmops("run", "--only", "ci_report", "--wait")
     assert code == 0, err
-    assert "ci_report: passes: holds: configuration: llmops.yaml" in err
+    assert "ci_report: passes: passed: configuration: llmops.yaml" in err
     code, out, _ = llmops("status", "--json")
     [status] = json.loads(out)
     assert code == 0

@@ -96,7 +96,7 @@ BASE = GOOD.replace("  base: {path: models/base}", "  base: {BASE}")
             GOOD + "deployment:\n  rollout:\n    steps:\n    - weight: 10%\n    - weight: 50%\n      hold: 5 sec\n",
             [
                 (
-                    "llmops.yaml:12: deployment.rollout.steps.1.hold: '5 sec' is not a duration; write for example "
+                    "llmops.yaml:12: deployment.rollout.steps.1.hold: '5 sec' is not a duration; use for example "
                     "250ms, 5s, 2m, 1h or 7d"
                 )
             ],
@@ -183,6 +183,21 @@ BASE = GOOD.replace("  base: {path: models/base}", "  base: {BASE}")
 )  # fmt: skip
 def test_a_mistake_is_told_once_with_its_line_and_remedy(text: str, told: list[str]) -> None:
     assert problems(text) == told
+
+
+@pytest.mark.parametrize(
+    ("pattern", "told"),
+    [
+        ("!", "'!' is not a pattern; write it as in .gitignore, such as docs/** or *.md"),
+        ("[z-a].md", "'[z-a].md' is not a pattern (bad character range z-a"),
+        ("", "'' can match no file; write it as in .gitignore"),
+        ("# notes", "'# notes' can match no file"),
+        ("data[1", "'data[1' can match no file"),
+    ],
+)
+def test_a_pattern_of_ci_ignore_that_is_none_is_told_with_its_line(pattern: str, told: str) -> None:
+    (problem,) = problems(GOOD + f'ci:\n  ignore:\n    - docs/**\n    - "{pattern}"\n')
+    assert problem.startswith("llmops.yaml:10: ci.ignore.1: ") and told in problem
 
 
 def test_all_mistakes_are_told_at_once() -> None:

@@ -1,5 +1,6 @@
 """What the location is pointed at: read from one file, whoever reads it and from wherever."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,21 @@ def test_without_settings_there_is_a_hint_and_with_those_of_the_demo_there_is_th
     demo = Settings(home=tmp_path, projects=(ProjectSource(name="demo", repository="/x"),), poll=5)
     (tmp_path / "settings.yaml").write_text(dump_settings(demo))
     assert load_settings() == demo
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="each system has a data folder of its own")
+def test_without_a_home_of_its_own_all_state_is_in_the_users_data_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it has always been on Linux: another place would look like a new, empty installation."""
+    monkeypatch.delenv("LLMOPS_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    assert default_home() == tmp_path / ".local/share/llmops"
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert default_home() == tmp_path / "data/llmops"
+    monkeypatch.setenv("LLMOPS_HOME", str(tmp_path / "own"))
+    assert default_home() == tmp_path / "own"
 
 
 def test_a_project_is_found_by_name_or_by_being_the_only_one() -> None:

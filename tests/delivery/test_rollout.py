@@ -1,41 +1,199 @@
-"""A rollout whose run was ended gives its traffic back: nobody watches what has half of it by then."""
+"""A rollout moves traffic on answers that it asked for itself, and gives it back if they are bad, few or cut off."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from llmops_assets.delivery.rollout import abandon
-from llmops_assets.domain.rollout import RolloutPolicy, begin
-from resources.ledger import Ledger
+from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.delivery.rollout import Rollout, abandon, questions
+from llmops_assets.domain.records import Release
+from llmops_assets.domain.rollout import (
+    RolloutPolicy,
+    RolloutState,
+    RolloutStep,
+    begin,
+    begin_rollback,
+    rollback_policy,
+)
+from llmops_assets.programs.data.rows import write_rows
+from resources.ledger import Conflict, Ledger
+from resources.project_source.revisions import ProjectRepository
+from tests.delivery.production import MemoryServing, reachable
+from tests.support.projects import Project
+
+RELEASE = Release(
+    project="zoo",
+    artifact_digest="new",
+    artifact_uri="file:///nowhere",
+    file="model.gguf",
+    chat_template="",
+    engine="llama.cpp",
+    serving={},
+)
+NEW = RELEASE.digest
 
 
-class MemoryServing:
-    """Which release has an engine and how much traffic, and nothing else of the interface."""
+def rollout(ledger: Ledger, serving: MemoryServing, **change: object) -> Rollout:
+    """The way of the release into production: half of the traffic, judged on four answers, on the endpoint's clock."""
+    fields = {
+        "project": "zoo",
+        "revision": "a" * 40,
+        "release": RELEASE,
+        "policy": RolloutPolicy(steps=(RolloutStep(weight=0.5, hold=0.0),), min_samples=4),
+        "ledger": ledger,
+        "serving": serving,
+        "drain": 0.0,
+        "deploy": lambda: serving.engines.append(NEW) if NEW not in serving.engines else None,
+        "inputs": lambda: ["Hello"],
+        "answer_tokens": 8,
+        "say": lambda text: None,
+        "clock": serving.clock,
+        "sleep": serving.clock.sleep,
+    }
+    return Rollout(**{**fields, **change})  # type: ignore[arg-type]
 
-    def __init__(self, *deployed: str, weights: dict[str, float]):
-        self.engines, self.shares = list(deployed), weights
 
-    def deployed(self, project: str, environment: str) -> tuple[str, ...]:
-        return tuple(self.engines)
+def canary(*steps: tuple[float, float], min_samples: int = 4) -> RolloutPolicy:
+    """Steps of (weight, hold)."""
+    return RolloutPolicy(steps=tuple(RolloutStep(weight=w, hold=h) for w, h in steps), min_samples=min_samples)
 
-    def route(self, project: str, environment: str, weights: dict[str, float]) -> None:
-        assert set(weights) <= set(self.engines)
-        self.shares = weights
 
-    def retire(self, project: str, environment: str, release: str, drain_s: float) -> None:
-        assert not self.shares.get(release), "it has traffic"
-        self.engines.remove(release)
+def stored(ledger: Ledger) -> RolloutState:
+    found = ledger.rollout("zoo")
+    assert found is not None
+    return found[3]
 
 
 def given_back(ledger: Ledger, serving: MemoryServing) -> str | None:
-    found: Any = serving
-    return abandon(ledger, found, "zoo", "cancelled by a person", 0.0)
+    return abandon(ledger, serving, "zoo", "cancelled by a person", 0.0)
+
+
+@pytest.fixture
+def serving() -> Iterator[MemoryServing]:
+    """Production, which the release "old" has all traffic of."""
+    with reachable("old", weights={"old": 1.0}) as serving:
+        yield serving
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
     return Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+
+
+# -- what it asks ---------------------------------------------------------------------------------------------------
+
+
+def test_a_conversation_is_asked_its_last_question_as_in_the_evaluation(
+    project: Project, ledger: Ledger, serving: MemoryServing, tmp_path: Path
+) -> None:
+    """Rows of several turns were asked their first one: a canary judged answers that no evaluation had looked at."""
+    turns = [("user", "What is a cat?"), ("assistant", "An animal."), ("user", "What does it say?")]
+    conversation = {"messages": [{"role": r, "content": c} for r, c in [*turns, ("assistant", "Meow.")]]}
+    beside = {
+        "input": None,
+        "output": None,
+        "messages": [{"role": "system", "content": "Be brief."}, *conversation["messages"]],
+    }
+    write_rows(tmp_path / "test.jsonl", [conversation, beside, {"input": "dog says", "output": "Woof."}])
+    project.push()
+    watched = ProjectSource(name="zoo", repository=str(project.remote))
+    source = ProjectRepository(watched, Settings(home=tmp_path / "home", projects=(watched,)))
+    source.git.fetch()
+    at = source.at(project.head)
+    state = rollout(ledger, serving, inputs=lambda: questions(at, tmp_path)).run(begin(NEW, "old", canary((0.5, 0))))
+    assert state.status == "promoted"
+    assert set(serving.questions()) == {"What does it say?", "dog says"}
+
+
+@pytest.mark.parametrize(("own", "asked"), [(None, 8), (100, 8), (4, None)])
+def test_an_answer_may_be_as_long_as_it_was_evaluated_or_as_the_endpoint_itself_allows(
+    ledger: Ledger, serving: MemoryServing, own: int | None, asked: int | None
+) -> None:
+    """Asking for more than the endpoint allows by itself would hide that it cuts the answers of its users."""
+    release = RELEASE.model_copy(update={"serving": {"max_tokens": own} if own else {}})
+    serving.engines.append(release.digest)
+    rollout(ledger, serving, release=release).run(begin(release.digest, "old", canary((0.5, 0))))
+    assert {body.get("max_tokens") for body in serving.asked} == {asked}
+
+
+# -- how traffic moves ----------------------------------------------------------------------------------------------
+
+
+def test_traffic_moves_step_by_step_and_what_is_left_behind_ends(ledger: Ledger, serving: MemoryServing) -> None:
+    policy = canary((0.1, 0), (0.5, 0))
+    way = rollout(ledger, serving, policy=policy)
+    assert way.run(begin(NEW, "old", policy)).status == "promoted"
+    assert serving.routed == [{"old": 0.9, NEW: 0.1}, {"old": 0.5, NEW: 0.5}, {NEW: 1.0}]
+    noted: list[dict[str, float]] = []
+    way.settle(lambda: noted.append(serving.shares))
+    assert noted == [{NEW: 1.0}], "the ledger hears of it once it is so"
+    assert serving.engines == [NEW]
+
+
+def test_the_first_release_of_a_project_has_no_traffic_until_it_is_promoted(ledger: Ledger) -> None:
+    with reachable(weights={}) as serving:
+        assert rollout(ledger, serving).run(begin(NEW, None, RolloutPolicy())).status == "promoted"
+    assert serving.routed == [{}, {NEW: 1.0}]
+
+
+def test_a_way_back_is_asked_by_header_before_any_traffic_moves(ledger: Ledger, serving: MemoryServing) -> None:
+    policy = rollback_policy(canary((0.1, 60), min_samples=100))
+    assert rollout(ledger, serving, policy=policy).run(begin_rollback(NEW, "old")).status == "promoted"
+    assert serving.routed == [{"old": 1.0}, {NEW: 1.0}]
+    assert (len(serving.asked), serving.clock.now) == (8, 0.0), "seconds, not holds"
+
+
+def test_a_release_whose_answers_are_bad_gives_its_traffic_back_and_ends(
+    ledger: Ledger, serving: MemoryServing
+) -> None:
+    serving.answer = " "
+    state = rollout(ledger, serving).run(begin(NEW, "old", canary((0.5, 0))))
+    assert state.status == "returned" and "at 50%: empty_rate 1, limit 0.05" in state.reasons
+    assert (serving.shares, serving.engines) == ({"old": 1.0}, ["old"])
+    assert stored(ledger) == state
+
+
+def test_answers_that_another_release_gave_are_no_evidence(ledger: Ledger, serving: MemoryServing) -> None:
+    """A gateway that does not know the header would let the champion answer for its successor."""
+    serving.answers_for = "old"
+    state = rollout(ledger, serving).run(begin(NEW, "old", canary((0.5, 0))))
+    assert state.status == "returned" and "at 50%: no response completed" in state.reasons
+
+
+# -- how long it watches --------------------------------------------------------------------------------------------
+
+
+def test_a_release_is_watched_for_the_whole_hold_although_it_has_answered_enough(
+    ledger: Ledger, serving: MemoryServing
+) -> None:
+    policy = canary((0.5, 5.0))
+    rollout(ledger, serving, policy=policy).run(begin(NEW, "old", policy))
+    assert serving.clock.now == 5.0
+    assert len(serving.asked) == 11 * 8, "every half second, and once more at the end"
+
+
+def test_a_hold_lasts_until_there_are_answers_enough(ledger: Ledger, serving: MemoryServing) -> None:
+    serving.takes_s = 1.0
+    policy = canary((0.5, 2.0), min_samples=30)
+    state = rollout(ledger, serving, policy=policy).run(begin(NEW, "old", policy))
+    assert (state.status, state.requests, serving.clock.now) == ("promoted", 32, 32.0)
+
+
+@pytest.mark.parametrize(("hold", "gives_up_after"), [(30.0, 90.0), (1.0, 60.0)])
+def test_after_three_holds_or_a_minute_without_enough_answers_it_stops(
+    ledger: Ledger, serving: MemoryServing, hold: float, gives_up_after: float
+) -> None:
+    serving.takes_s = 1.0
+    policy = canary((0.5, hold), min_samples=1000)
+    state = rollout(ledger, serving, policy=policy).run(begin(NEW, "old", policy))
+    assert state.status == "returned"
+    assert state.reasons == (f"at 50%: {state.requests} answers, minimum 1000",)
+    assert gives_up_after <= serving.clock.now < gives_up_after + 8, "it ends with the round that it began"
+    assert serving.shares == {"old": 1.0}
+
+
+# -- what was cut off -----------------------------------------------------------------------------------------------
 
 
 def test_the_champion_has_all_traffic_again_and_the_candidate_no_engine(ledger: Ledger) -> None:
@@ -61,3 +219,51 @@ def test_a_rollout_that_came_to_its_end_is_left_alone(ledger: Ledger) -> None:
     ledger.save_rollout(identity, version, state.model_copy(update={"status": "promoted"}))
     serving = MemoryServing("new", weights={"new": 1.0})
     assert given_back(ledger, serving) is None and serving.shares == {"new": 1.0}
+
+
+def test_a_rollout_that_was_cut_goes_on_where_it_stopped(ledger: Ledger, serving: MemoryServing) -> None:
+    policy = canary((0.1, 60), (0.5, 0))
+    state = begin(NEW, "old", policy)
+    identity, version = ledger.begin_rollout("zoo", "a" * 40, state)
+    ledger.save_rollout(identity, version, state.model_copy(update={"step": 1, "requests": 40}))
+    ended = rollout(ledger, serving, policy=policy).run(state)
+    assert serving.routed == [{"old": 0.5, NEW: 0.5}, {NEW: 1.0}]
+    assert (ended.status, ended.requests, serving.clock.now) == ("promoted", 48, 0.0)
+    found = ledger.rollout("zoo")
+    assert found is not None and found[0] == identity, "it is the same rollout"
+
+
+def test_a_rollout_that_was_cut_makes_way_for_another_release(ledger: Ledger, serving: MemoryServing) -> None:
+    serving.engines.append("cut")
+    serving.shares = {"old": 0.5, "cut": 0.5}
+    identity, version = ledger.begin_rollout("zoo", "a" * 40, begin("cut", "old", RolloutPolicy()))
+    way = rollout(ledger, serving)
+    assert way.run(begin(NEW, "old", canary((0.5, 0)))).status == "promoted"
+    assert all("cut" not in shares for shares in serving.routed)
+    with pytest.raises(Conflict):
+        ledger.save_rollout(identity, version, begin("cut", "old", RolloutPolicy()))
+    way.settle(lambda: None)
+    assert serving.engines == [NEW]
+
+
+def test_a_run_that_watches_a_rollout_which_was_given_up_stops(ledger: Ledger, serving: MemoryServing) -> None:
+    """Somebody cancelled it during the hold: what the run saw since must not move the traffic once more."""
+    policy = canary((0.5, 10.0))
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        given_back(ledger, serving)
+
+    with pytest.raises(Conflict):
+        rollout(ledger, serving, policy=policy, say=say).run(begin(NEW, "old", policy))
+    assert len(said) == 1 and stored(ledger).reasons == ("cancelled by a person",)
+    assert (serving.shares, serving.engines) == ({"old": 1.0}, ["old"])
+
+
+def test_traffic_stays_where_it_is_if_the_champion_has_no_engine(ledger: Ledger) -> None:
+    """Traffic is never sent to a champion that has no engine: what answers now goes on answering."""
+    ledger.begin_rollout("zoo", "a" * 40, begin("new", "old", RolloutPolicy()))
+    serving = MemoryServing("new", weights={"new": 1.0})
+    assert given_back(ledger, serving) == "new"
+    assert (serving.shares, serving.engines) == ({"new": 1.0}, ["new"])

@@ -51,12 +51,12 @@ def test_all_failures_are_told_not_only_the_first() -> None:
     ]
     found = judge("it", gates, "checkpoint", Judged(report=report(10), champion=champion(5)))
     assert found.failures == (
-        "perplexity 10, asked for at least 20",
-        "perplexity 10, asked for at most 1",
+        "perplexity 10, minimum 20",
+        "perplexity 10, limit 1",
         "bleu was not measured (measured: perplexity)",
         "perplexity 10, champion 5, margin 0",
     )
-    assert found.reasons == ("perplexity 10, asked for at most 100",)
+    assert found.reasons == ("perplexity 10, limit 100",)
     assert found.markdown().count("❌") == 4 and found.markdown().count("✅") == 1
 
 
@@ -71,7 +71,7 @@ def test_a_gate_speaks_of_the_checkpoint_or_of_the_served_model_and_of_that_alon
 
 def test_no_report_fails_even_without_gates() -> None:
     found = judge("the model of abc", [], "checkpoint", Judged(report=None))
-    assert found.failures == ("there is no report on the model of abc",) and found.report is None
+    assert found.failures == ("no report on the model of abc",) and found.report is None
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -94,7 +94,7 @@ def test_a_comparison_across_other_rows_or_metrics_fails(other: dict[str, Any], 
     )
     gate = Gate(metric="perplexity", of="served", no_worse_than=against)
     found = verdict(gate, report(), **evidence)
-    assert found.failures == (f"perplexity 10 against {against}: it was measured on other rows or with other metrics",)
+    assert found.failures == (f"perplexity 10 against {against}: its report is on other rows or other metrics",)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -114,8 +114,9 @@ def test_a_missing_report_on_the_unquantized_checkpoint_fails() -> None:
 
 def test_without_a_champion_the_comparison_passes_and_says_so() -> None:
     found = verdict(NOT_WORSE, report())
-    assert found.passed and found.reasons == ("perplexity 10 against champion: not asked: there is no champion yet",)
-    assert found.champion is None
+    assert found.skipped == ("perplexity 10 against champion: skipped: there is no champion yet",)
+    assert (found.passed, found.reasons, found.champion) == (True, (), None)
+    assert found.text == found.skipped[0] and found.markdown() == f"- ➖ {found.text}"
 
 
 def test_a_champion_without_a_readable_report_fails() -> None:
@@ -131,7 +132,8 @@ def test_a_release_that_has_served_before_is_judged_by_absolute_gates_only() -> 
     gates = [NOT_WORSE, Gate(metric="perplexity", at_most=20)]
     served = Judged(report=report(15), champion=champion(1), has_served=True)
     found = judge("it", gates, "checkpoint", served)
-    assert found.passed and "not asked: this release has served production before" in found.reasons[0]
+    assert found.passed and "skipped: this release has served production before" in found.skipped[0]
+    assert found.reasons == ("perplexity 15, limit 20",)
     worse = served.model_copy(update={"report": report(21)})
     assert not judge("it", gates, "checkpoint", worse).passed
 
@@ -160,6 +162,22 @@ def test_a_margin_is_how_much_worse_is_still_fine(
     assert verdict(gate, report(value, better), champion=champion(reference, better)).passed is passes
 
 
+def test_a_verdict_that_an_older_version_stored_is_read_as_it_was_meant() -> None:
+    older = (
+        '{"subject":"it","report":"d","champion":null,"failures":["bleu 0.1"],"reasons":["perplexity 10 against '
+        'champion: skipped: there is no champion yet"]}'
+    )
+    found = Verdict.model_validate_json(older)
+    assert (found.passed, found.text, len(found.reasons), found.skipped) == (False, "bleu 0.1", 1, ())
+
+
+def test_a_release_that_has_served_is_still_compared_with_its_own_checkpoint() -> None:
+    """Only the comparison with the champion is left out."""
+    gate = Gate(metric="perplexity", of="served", no_worse_than="unquantized")
+    found = verdict(gate, report(11), unquantized=report(10), champion=champion(1), has_served=True)
+    assert found.failures == ("perplexity 11, unquantized 10, margin 0",) and found.skipped == ()
+
+
 # -- what a person may write ----------------------------------------------------------------------------------------
 
 
@@ -169,10 +187,10 @@ def test_a_margin_is_how_much_worse_is_still_fine(
         ({}, "needs at_least, at_most or no_worse_than"),
         ({"no_worse_than": "unquantized"}, "needs `of: served`"),
         ({"at_most": 1, "margin": "two"}, "neither a number nor a percentage"),
-        ({"at_most": 1, "margin": "-2%"}, "0 or more"),
-        ({"at_most": 1, "margin": -2}, "0 or more"),
-        ({"at_most": 1, "margin": "nan%"}, "0 or more"),
-        ({"at_most": 1, "margin": "inf"}, "0 or more"),
+        ({"at_most": 1, "margin": "-2%"}, "must be finite and not negative"),
+        ({"at_most": 1, "margin": -2}, "must not be negative"),
+        ({"at_most": 1, "margin": "nan%"}, "must be finite and not negative"),
+        ({"at_most": 1, "margin": "inf"}, "must be finite and not negative"),
         ({"at_most": math.nan}, "finite"),
         ({"at_most": math.inf}, "finite"),
         ({"at_most": 1, "at_lest": 2}, "Extra inputs"),
@@ -219,7 +237,7 @@ def test_a_verdict_passes_exactly_if_it_has_no_failure_and_every_gate_leaves_a_t
     found = judge("it", gates, "checkpoint", evidence)
     assert found.passed == (not found.failures)
     assert not found.passed, "bleu was not measured"
-    assert len(found.failures) + len(found.reasons) == (3 if has else 1)
+    assert len(found.failures) + len(found.reasons) + len(found.skipped) == (3 if has else 1)
 
 
 @given(numbers, st.floats(0, 1e6), numbers, st.booleans(), margins, numbers)
@@ -258,4 +276,4 @@ def test_checks_fail_on_errors_pass_on_warnings_and_fail_when_there_are_none() -
     assert found.reasons == ("duplicates: 2 rows", "schema: 18 rows")
     assert judge_checks("the data", "key", [warned, good]).passed
     for nothing in (None, ()):
-        assert judge_checks("the data", None, nothing).failures == ("there is no report on the data",)
+        assert judge_checks("the data", None, nothing).failures == ("no report on the data",)

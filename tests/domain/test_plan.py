@@ -37,7 +37,7 @@ def test_a_first_run_begins_with_code_and_data_and_decides_the_rest_later() -> N
     assert runs(plan) == {"ci_report", "dataset_version"}
     assert later(plan) == {s.name for s in CHAIN} - {"ci_report", "dataset_version"}
     assert plan["ci_report"].reasons == ("first run of this project",)
-    assert plan["fine_tuned_checkpoint"].reasons == ("depends on what dataset_version yields",)
+    assert plan["fine_tuned_checkpoint"].reasons == ("depends on the result of dataset_version",)
     assert plan.to_materialize == tuple(s.name for s in CHAIN)
 
 
@@ -171,7 +171,7 @@ def test_a_rebuild_runs_its_stage_says_why_and_is_then_reused_itself() -> None:
     memory.salts[key] = "the GPU was faulty"
     plan = memory.plan(VALUES, VALUES, serving)
     assert runs(plan) == {"fine_tuned_checkpoint"}
-    assert plan["fine_tuned_checkpoint"].reasons == ("rebuild asked for: the GPU was faulty",)
+    assert plan["fine_tuned_checkpoint"].reasons == ("rebuild requested: the GPU was faulty",)
     memory.deliver(VALUES, "r2")
     again = memory.plan(VALUES, VALUES, serving)
     assert all(again[s.name].action == "reuse" for s in WORK)
@@ -285,5 +285,5 @@ def test_a_held_release_is_not_deployed_by_a_plan_and_the_reason_stands_there() 
     release = memory.release(VALUES)
     plan = memory.plan(changed(VALUES, tree={"digest": "tree-2"}), VALUES, "another", {release: "it is held by ada"})
     assert plan.to_materialize == ("ci_report",)
-    assert all(plan[s].reasons == ("production stays as it is: it is held by ada",) for s in EVENTS)
+    assert all(plan[s].reasons == ("production stays unchanged: it is held by ada",) for s in EVENTS)
     assert runs(memory.plan(VALUES, VALUES, "another", {"yet another": "it is held"})) == EVENTS

@@ -80,7 +80,7 @@ def test_records_that_were_not_made_from_each_other_are_refused_with_all_mismatc
         trace("zoo", "r", VALUES, mixed, {}, release)
     text = str(error.value)
     for stage in ("evaluation_report", "registered_model", "quantized_artifact"):
-        assert f"{stage} read fine_tuned_checkpoint" in text
+        assert f"{stage} was made from fine_tuned_checkpoint" in text
     assert text.endswith("Remedy: `llmops run` this revision again")
 
 

@@ -90,15 +90,13 @@ def test_a_head_that_was_seen_is_not_started_again_whatever_became_of_it(owner: 
 
 
 def test_a_rejection_keeps_its_reason_on_every_later_tick() -> None:
-    found = next_request(
-        [request(A, "rejected", detail="perplexity 50, asked for at most 40")], Head(revision=A), "git"
-    )
-    assert found == Skip(reason=f"{A[:12]} is rejected: perplexity 50, asked for at most 40")
+    found = next_request([request(A, "rejected", detail="perplexity 50, limit 40")], Head(revision=A), "git")
+    assert found == Skip(reason=f"{A[:12]} is rejected: perplexity 50, limit 40")
 
 
 def test_a_commit_that_no_stage_reads_is_noted_with_its_files_so_that_it_is_the_base_of_what_follows() -> None:
     found = next_request([request(A)], head(files=("README.md",)), "git")
-    assert found == Note(revision=B, generation=1, reason="nothing to do: no stage reads what it changed (README.md)")
+    assert found == Note(revision=B, generation=1, reason="nothing to do: no stage reads the changed files (README.md)")
     assert isinstance(next_request([request(A)], head(files=("README.md",)), "dvc"), Skip)
 
 
@@ -149,7 +147,7 @@ def test_a_force_push_back_to_an_older_commit_gets_the_next_generation_of_it() -
     "seen",
     [
         Head(revision=None, problem="https://example.com/zoo.git: is unreachable: no route to host"),
-        Head(revision=None, problem="branch 'main' is gone from https://example.com/zoo.git"),
+        Head(revision=None, problem="branch 'main' does not exist in https://example.com/zoo.git"),
         Head(revision=B, problem="llmops.yaml:3: modle: unknown key; did you mean 'model'?"),
         Head(revision=B, problem="waits for data: data/train.jsonl is not in the DVC remote yet; run `dvc push`"),
     ],
@@ -208,7 +206,7 @@ def test_a_newer_commit_does_not_wait_for_what_waits_for_a_person() -> None:
 
 
 def test_what_waits_says_so_on_every_tick() -> None:
-    waiting = request(A, "waiting", detail="waiting for a person: llmops approve")
+    waiting = request(A, "waiting", detail="waiting for approval: llmops approve")
     found = next_request([waiting], Head(revision=A), "git")
     assert isinstance(found, Skip) and "llmops approve" in found.reason
 
@@ -296,7 +294,7 @@ def test_commits_that_a_newer_one_takes_along_are_named_while_it_waits_and_when_
     starts = next_request([request(A)], burst, "git")
     assert isinstance(waits, Skip) and isinstance(starts, Start)
     for said in (waits.reason, starts.reason):
-        assert "with 29 commits before it" in said
+        assert "includes 29 earlier commits" in said
         assert all(c[:12] in said for c in along)
 
 

@@ -23,12 +23,12 @@ def test_twice_goes_further_back_instead_of_to_and_fro() -> None:
     ("served", "held", "named", "expected"),
     [
         ([], [], None, "production serves nothing yet"),
-        ([A], [], None, "no other release"),
-        ([A, B], [A], None, "no other release"),
-        ([A, B], [], B[:12], "serves bbbbbbbbbbbb already"),
+        ([A], [], None, "no earlier release"),
+        ([A, B], [A], None, "no earlier release"),
+        ([A, B], [], B[:12], "already serves bbbbbbbbbbbb"),
         ([A, B], [], C[:12], "never served a release 'cccccccccccc' (served before: aaaaaaaaaaaa)"),
         ([A, B], [], "aaa", "never served a release 'aaa'"),
-        ([A, B, C, B], [C], C[:12], "is held; `llmops unhold` lifts that first"),
+        ([A, B, C, B], [C], C[:12], "is held; run `llmops unhold` first"),
     ],
 )
 def test_what_cannot_be_gone_back_to_is_said(served: list[str], held: list[str], named: str, expected: str) -> None:

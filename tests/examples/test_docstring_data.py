@@ -69,7 +69,7 @@ def test_more_packages_only_append_training_rows(data: Path, more: Path) -> None
 
 
 def test_asking_for_too_many_rows_says_how_many_there_are(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"gives \d+ rows, \d+ are asked for"):
+    with pytest.raises(DataError, match=r"gives \d+ rows, \d+ requested"):
         make_data(tmp_path, train_rows=100_000)
 
 

@@ -49,7 +49,7 @@ def command(program: str, spec: dict[str, Any], output: Path) -> list[str]:
 
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.support.preloaded"])
+FORKS.set_forkserver_preload(["llmops_assets.programs.runtime.preloaded"])
 
 
 def become(words: list[str], log: Path) -> None:

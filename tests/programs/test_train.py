@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from llmops_assets.programs.runtime.entry import MESSAGES
+from resources.compute.pipes import forward_progress
 from tests.programs.conftest import FORKS, Ended, Make, become, command, run_program
 
 ADAPTER = "adapter_model.safetensors"
@@ -18,7 +20,7 @@ def _train_until_a_checkpoint_is_complete(words: list[str], log: Path) -> None:
     def listen(event: str, args: tuple[Any, ...]) -> None:
         if event == "os.rename" and str(args[1]).endswith("COMPLETE.json"):
             complete.append(str(args[1]))
-        elif complete and event == "open" and str(args[0]).endswith("progress.jsonl"):
+        elif complete and event == "open" and str(args[0]).endswith(MESSAGES):
             os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(listen)
@@ -35,7 +37,8 @@ def kill_after_a_checkpoint(spec: dict[str, Any], output: Path) -> None:
 
 
 def steps_said(output: Path) -> list[int]:
-    lines = [json.loads(line) for line in (output / "progress.jsonl").read_text().splitlines()]
+    lines: list[dict[str, Any]] = []
+    forward_progress(output, 0, lines.append)
     return [line["step"] for line in lines if line["phase"] == "train"]
 
 
@@ -66,7 +69,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
     half = tmp_path / "resume" / "checkpoint-23"
     half.mkdir()
     (half / "trainer_state.json").write_text("{")
-    (tmp_path / "progress.jsonl").unlink()
+    (tmp_path / MESSAGES).unlink()
 
     again = run_program("train", spec, tmp_path)
 

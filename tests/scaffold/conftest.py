@@ -40,6 +40,6 @@ def light_base(tmp_path: Path) -> Path:
     folder = tmp_path / "a model"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"]}))
-    for name in ("tokenizer.json", "model.safetensors", "pytorch_model.bin", ".gitattributes"):
+    for name in ("tokenizer.json", "model.safetensors", "flax_model.msgpack", ".gitattributes"):
         (folder / name).write_text(name)
     return folder

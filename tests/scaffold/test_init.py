@@ -1,12 +1,14 @@
 """`llmops init` makes a folder a project that is in order, whatever was in it, and changes nothing that was."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from dvc.repo import Repo
 
 from llmops_assets.config.json_schema import project_schema
 from llmops_assets.programs.ci import check as check_code
@@ -66,9 +68,9 @@ def test_without_a_base_model_it_says_how_to_put_one_there_and_then_goes_on(
 ) -> None:
     folder = tmp_path / "zoo"
     done = llmops("init", folder)
-    assert done.exit_code == 0 and "there is no base model yet: `llmops init --base FOLDER`" in done.output
+    assert done.exit_code == 0 and "no base model yet: `llmops init --base FOLDER`" in done.output
     checked = llmops("check", "--path", folder)
-    assert checked.exit_code == 0 and "still to do: there is no base model yet" in checked.output
+    assert checked.exit_code == 0 and "still to do: no base model yet" in checked.output
     git(folder, "add", "--all")
     git(folder, "commit", "--message", "First")
     again = llmops("init", folder, "--base", light_base)
@@ -84,7 +86,7 @@ def test_files_that_are_there_are_left_as_they_are_and_named(llmops: Llmops, tmp
     (folder / ".gitignore").write_text("mine\n")
     before = contents(folder)
     done = llmops("init", folder, "--base", light_base)
-    assert "there already, left alone: prompts/answer.jinja, .gitignore" in done.output
+    assert "already exists, unchanged: prompts/answer.jinja, .gitignore" in done.output
     assert before.items() <= contents(folder).items()
     assert llmops("check", "--path", folder).exit_code == 0
 
@@ -95,8 +97,8 @@ def test_beside_a_persons_own_rows_no_rows_are_made(llmops: Llmops, tmp_path: Pa
     (folder / "data").mkdir(parents=True)
     (folder / "data/train.jsonl").write_text('{"input": "cat", "output": "miaow"}\n')
     done = llmops("init", folder)
-    assert "left alone: data/train.jsonl" in done.output
-    assert "data/test.jsonl: neither there nor tracked by DVC" in done.output
+    assert "already exists, unchanged: data/train.jsonl" in done.output
+    assert "data/test.jsonl: neither exists nor is tracked by DVC" in done.output
     assert (folder / "data/train.jsonl").read_text() == '{"input": "cat", "output": "miaow"}\n'
 
 
@@ -123,12 +125,48 @@ def test_a_repository_with_commits_and_uncommitted_work_keeps_both(
     assert llmops("check", "--path", folder).exit_code == 0
 
 
+def test_a_base_model_with_a_pickle_beside_its_safetensors_is_refused_before_anything_is_made(
+    llmops: Llmops, tmp_path: Path, light_base: Path
+) -> None:
+    """Only the store refused it, after training data was made, and four times over."""
+    (light_base / "training_args.bin").write_bytes(b"cos\nsystem\n")
+    done = llmops("init", tmp_path / "zoo", "--base", light_base)
+    assert done.exit_code == 2 and "training_args.bin is a pickle" in done.stderr and "delete it" in done.stderr
+    assert not (tmp_path / "zoo").exists()
+
+
+def test_a_pickle_that_was_put_into_the_base_model_is_told_by_a_check_of_the_folder(
+    llmops: Llmops, tmp_path: Path, light_base: Path
+) -> None:
+    folder = tmp_path / "zoo"
+    llmops("init", folder, "--base", light_base)
+    (folder / "models/base/training_args.bin").write_bytes(b"cos\nsystem\n")
+    checked = llmops("check", "--path", folder)
+    assert checked.exit_code == 2
+    assert "models/base: training_args.bin is a pickle" in checked.stderr and "delete it" in checked.stderr
+
+
+def test_data_in_a_folder_that_dvc_tracks_need_not_be_pulled_to_be_in_order(
+    llmops: Llmops, tmp_path: Path, light_base: Path
+) -> None:
+    """A colleague's fresh clone after `dvc add data`: each file was said to be neither there nor tracked."""
+    folder = tmp_path / "zoo"
+    llmops("init", folder, "--base", light_base)
+    for path in ("train", "test"):
+        (folder / f"data/{path}.jsonl.dvc").unlink()
+    with Repo(str(folder)) as repo:
+        repo.add([str(folder / "data")])
+    shutil.rmtree(folder / "data")
+    checked = llmops("check", "--path", folder)
+    assert checked.exit_code == 0, checked.output
+
+
 def test_a_second_time_changes_nothing(llmops: Llmops, tmp_path: Path, light_base: Path) -> None:
     folder = tmp_path / "zoo"
     llmops("init", folder, "--base", light_base)
     before = contents(folder)
     done = llmops("init", folder, "--base", light_base)
-    assert done.exit_code == 0 and "there already, left alone: llmops.yaml" in done.output
+    assert done.exit_code == 0 and "already exists, unchanged: llmops.yaml" in done.output
     assert contents(folder) == before
 
 
@@ -162,7 +200,7 @@ def test_a_dvc_remote_that_is_configured_stays(llmops: Llmops, tmp_path: Path) -
     ("prepare", "words", "told"),
     [
         ("file", (), "is a file; name a folder"),
-        ("", ("--name", "My Zoo"), "'My Zoo' cannot be a project's name"),
+        ("", ("--name", "My Zoo"), "'My Zoo' is no project name"),
         ("", ("--base", "nowhere"), "--base nowhere: no such folder"),
         ("", ("--base", "."), "--base .: there is no config.json in it"),
         ("repository around", (), "lies within the Git repository"),

@@ -57,7 +57,7 @@ def test_a_project_that_is_listed_is_not_listed_twice(file: Path) -> None:
     file.write_text(relative := before.replace("/a/zoo", f"..{'/..' * len(file.parts)}/a/zoo"))
     assert "already" in register("zoo", "/a/zoo", "main")
     assert file.read_text() == relative
-    with pytest.raises(ConfigError, match="another project is called zoo"):
+    with pytest.raises(ConfigError, match="another project has the name zoo"):
         register("zoo", "/b/zoo", "main")
 
 

@@ -68,7 +68,7 @@ def test_a_deleted_branch_is_a_reason_and_not_an_empty_project(watched: Watched)
     watched.world.tick("zoo_git")
     watched.project.git("push", "--quiet", "origin", "HEAD:refs/heads/other")
     watched.project.git("--git-dir", str(watched.project.remote), "update-ref", "-d", "refs/heads/main")
-    assert "branch 'main' is gone" in watched.skip()
+    assert "branch 'main' does not exist" in watched.skip()
     assert len(watched.world.ledger.requests("zoo")) == 1
 
 

@@ -42,7 +42,7 @@ def test_the_report_stays_as_evidence_and_its_check_shows_the_reasons(rejected: 
     assert result.success, "the report itself is green: evidence is kept"
     check = next(e for e in result.get_asset_check_evaluations())
     assert not check.passed
-    assert "asked for at most 1" in str(check.metadata["reasons"].value)
+    assert "limit 1" in str(check.metadata["reasons"].value)
 
 
 @pytest.mark.parametrize("stage", ["registered_model", "staging_endpoint", "production_endpoint"])
@@ -51,7 +51,7 @@ def test_materializing_an_acting_stage_alone_fails_with_the_reasons(rejected: Wo
     assert not result.success
     said = result.failure_data_for_node(f"zoo__{stage}").user_failure_data.description
     if stage == "registered_model":
-        assert "perplexity" in said and "asked for at most 1" in said and "rougeL" in said
+        assert "perplexity" in said and "limit 1" in said and "rougeL" in said
     else:
         assert ("must exist first" in said and "Remedy" in said) or "refuses" in said
     assert rejected.ledger.serving("zoo", "production") is None

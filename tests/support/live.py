@@ -1,6 +1,5 @@
 """A home under Dagster's own webserver and daemon, and people who use what it serves: for tests of the real daemon."""
 
-import json
 import os
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from llmops_assets.delivery.run_tags import REQUEST_TAG
 from llmops_assets.domain.records import Checkpoint
 from llmops_assets.domain.requests import Request
 from resources.assembly import build_clients
+from resources.compute.pipes import forward_progress
 from resources.ledger import Ledger
 from resources.local_services import services
 from resources.run_launching.run_workers import worker_of
@@ -120,8 +120,9 @@ class Live:
     def training(self, at_least: int) -> tuple[psutil.Process, Path] | None:
         """The training program and its folder, once it has done so many steps and stored a checkpoint."""
         for folder in (self.settings.home / "jobs").glob("train-*"):
-            file = folder / "progress.jsonl"
-            steps = [json.loads(line).get("step", 0) for line in file.read_text().splitlines()] if file.exists() else []
+            lines: list[dict[str, Any]] = []
+            forward_progress(folder, 0, lines.append)
+            steps = [line.get("step", 0) for line in lines]
             if steps and max(s or 0 for s in steps) >= at_least and (folder / "pid").exists():
                 return psutil.Process(int((folder / "pid").read_text())), folder
         return None

@@ -1,4 +1,4 @@
-"""Tests of the project's own metric; the platform tests those that it brings."""
+"""Tests of the project's own metric; the platform tests its built-in metrics."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The prompts keep what a client sends, byte for byte, and ask for nothing that a client does not send."""
+"""The prompts keep a client's input byte for byte and use no variable that a client does not send."""
 
 from pathlib import Path
 
@@ -16,5 +16,5 @@ def test_the_code_arrives_unchanged(prompt: Path) -> None:
 
 
 def test_serving_and_training_have_a_prompt_each() -> None:
-    """With a training prompt of its own, the served wording can change without a training."""
+    """With a separate training prompt, the serving prompt can change without training."""
     assert {prompt.name for prompt in PROMPTS} >= {"summarize.jinja", "training.jinja"}

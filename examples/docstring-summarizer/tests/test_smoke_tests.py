@@ -1,4 +1,4 @@
-"""The smoke tests hold what the model could meet: Python that parses, no longer than what it was trained on."""
+"""The smoke tests resemble real requests: valid Python, no longer than the training inputs."""
 
 import ast
 from pathlib import Path

@@ -1,7 +1,7 @@
 """How a row becomes tokens, the same for training, evaluation and the comparison with the serving engine.
 
 The text is always the composed chat template's. Prompt and answer are tokenized apart, as they are when the model
-answers: a token that spans both would never occur in service. Reading rows belongs in `programs.rows`.
+answers: a token that spans both would never occur in service. Reading rows belongs in `programs.data.rows`.
 """
 
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 The texts alone are counted: the chat template and the prompt come on top, and are the same for every row.
 """
 
-import math
-from collections.abc import Sequence
 from pathlib import Path
 
 from llmops_assets.programs.data.rows import Row, messages_of
@@ -41,9 +39,3 @@ def _count(texts: list[str], base: Path) -> list[int]:
     exact.no_padding()
     batches = (texts[i : i + AT_ONCE] for i in range(0, len(texts), AT_ONCE))
     return [len(e.ids) for batch in batches for e in exact.encode_batch(batch, add_special_tokens=False)]
-
-
-def nearest_rank(values: Sequence[float], percent: int) -> float:
-    """The percentile by nearest rank; 0 for no values."""
-    ordered = sorted(values)
-    return float(ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]) if ordered else 0.0

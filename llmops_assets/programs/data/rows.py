@@ -1,7 +1,7 @@
 """Rows of data: read, checked for their shape, written canonically.
 
 A row is {"input", "output", ...} or {"messages": [{"role", "content"}, ...]}. What is looked at beyond the shape
-belongs in `programs.dataset`; how a row becomes tokens in `programs.encoding`.
+belongs in `programs.dataset`; how a row becomes tokens in `programs.data.encoding`.
 """
 
 import hashlib

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from llmops_assets.programs.engines.llama_cpp_client import LlamaCppClient
 from llmops_assets.programs.quantization.gguf_header import read_header
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import ServeSpec
@@ -12,50 +13,57 @@ PARALLEL = 8
 CONTEXT = 2048  # tokens per request where neither the release nor the model asks for less
 
 
-def serve(spec: ServeSpec) -> Any:
-    """A listening server.
+class LlamaCpp:
+    """A `ServingEngine`."""
 
-    Raises:
-        BadInput: the model cannot be read, or a setting is wrong.
-    """
-    context = context_per_request(Path(spec.model), spec.serving)
-    parallel = _count(spec.serving, "parallel") or PARALLEL
-    threads = _count(spec.serving, "threads") or int(os.environ.get("OMP_NUM_THREADS") or 0)
-    max_tokens = _count(spec.serving, "max_tokens")
-    from xllamacpp import CommonParams, Server
+    libraries = ("xllamacpp",)
 
-    params = CommonParams()
-    params.model.path = spec.model
-    params.model_alias = {spec.alias}
-    params.chat_template = spec.chat_template
-    params.use_jinja = True
-    params.n_parallel = parallel
-    params.n_ctx = context * parallel
-    params.hostnames = [spec.host]
-    params.port = spec.port
-    params.endpoint_metrics = True
-    params.ui = False
-    params.verbosity = 1
-    if max_tokens:
-        params.n_predict = max_tokens
-    if threads:
-        params.cpuparams.n_threads = threads
-        params.cpuparams_batch.n_threads = threads
-    try:
-        return Server(params)
-    except (RuntimeError, ValueError) as error:
-        raise BadInput(f"llama.cpp cannot serve it: {error}", spec.model) from error
+    def client(self, base_url: str) -> LlamaCppClient:
+        return LlamaCppClient(base_url)
 
+    def serve(self, spec: ServeSpec) -> Any:
+        """A listening server.
 
-def context_per_request(model: Path, serving: dict[str, Any]) -> int:
-    """Tokens that one request may have, answer included.
+        Raises:
+            BadInput: the model cannot be read, or a setting is wrong.
+        """
+        context = self.context_per_request(Path(spec.model), spec.serving)
+        parallel = _count(spec.serving, "parallel") or PARALLEL
+        threads = _count(spec.serving, "threads") or int(os.environ.get("OMP_NUM_THREADS") or 0)
+        max_tokens = _count(spec.serving, "max_tokens")
+        from xllamacpp import CommonParams, Server
 
-    Raises:
-        BadInput: the model cannot be read, or the setting is no number.
-    """
-    header = read_header(model)
-    trained = int(header.get(f"{header.get('general.architecture')}.context_length") or CONTEXT)
-    return _count(serving, "context_length") or min(CONTEXT, trained)
+        params = CommonParams()
+        params.model.path = spec.model
+        params.model_alias = {spec.alias}
+        params.chat_template = spec.chat_template
+        params.use_jinja = True
+        params.n_parallel = parallel
+        params.n_ctx = context * parallel
+        params.hostnames = [spec.host]
+        params.port = spec.port
+        params.endpoint_metrics = True
+        params.ui = False
+        params.verbosity = 1
+        if max_tokens:
+            params.n_predict = max_tokens
+        if threads:
+            params.cpuparams.n_threads = threads
+            params.cpuparams_batch.n_threads = threads
+        try:
+            return Server(params)
+        except (RuntimeError, ValueError) as error:
+            raise BadInput(f"llama.cpp cannot serve it: {error}", spec.model) from error
+
+    def context_per_request(self, model: Path, serving: dict[str, Any]) -> int:
+        """Tokens that one request may have, answer included.
+
+        Raises:
+            BadInput: the model cannot be read, or the setting is no number.
+        """
+        header = read_header(model)
+        trained = int(header.get(f"{header.get('general.architecture')}.context_length") or CONTEXT)
+        return _count(serving, "context_length") or min(CONTEXT, trained)
 
 
 def _count(serving: dict[str, Any], name: str) -> int:

@@ -1,6 +1,6 @@
 """What is asked of a loaded model: how likely an answer is, and what it answers itself.
 
-Scoring the answers belongs in `programs.metrics`, asking a serving engine in `programs.engine`.
+Scoring the answers belongs in `programs.evaluation.scoring`, asking a serving engine in `programs.engines`.
 """
 
 import time

@@ -62,8 +62,11 @@ def write_report(
     others = {name: figures for name, figures in others.items() if figures}
     lines = [Line(metric=m, others=tuple(_beside(m, figures) for figures in others.values())) for m in metrics]
     environment = Environment(
-        loader=PackageLoader("llmops_assets.programs.evaluation", "."), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
+        loader=PackageLoader("llmops_assets.programs.evaluation", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"figure": figure, "duration": duration}
     html = environment.get_template("report.html.jinja").render(

@@ -1,6 +1,6 @@
 """Models and tokenizers from folders: refused if unsafe or incomplete, never from the network, never with their code.
 
-What is done with them belongs in the programs; how rows become tokens in `programs.encoding`.
+What is done with them belongs in the programs; how rows become tokens in `programs.data.encoding`.
 """
 
 import importlib.metadata
@@ -9,9 +9,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from llmops_assets.domain.weights import SAFETENSORS, problem_of_weights
+from llmops_assets.machine.files import files_below
 from llmops_assets.programs.runtime.errors import BadInput
 
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 LIBRARIES = ("torch", "transformers", "peft", "tokenizers")
 PROBE = "def f(x):\n    return x + 12345  # Größe, 'quoted' \"twice\"\n\n  end"
 
@@ -40,24 +41,16 @@ def read_config(folder: Path, what: str = "the base model") -> dict[str, Any]:
 
 
 def check_weights(folder: Path, what: str = "the base model") -> None:
-    """Refuses a folder without safetensors, and says how pickled weights are converted.
+    """Refuses a folder without safetensors, or with a pickle in it, and says what to do.
 
     Raises:
-        BadInput: no safetensors, or one that is cut off.
+        BadInput: no safetensors, one that is cut off, or a pickle.
     """
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        pickles = sorted(p.name for pattern in PICKLES for p in folder.glob(pattern))
-        if pickles:
-            raise BadInput(
-                f"{what} has only pickled weights ({', '.join(pickles)}), which can run code when they are loaded; "
-                "convert it with `model.save_pretrained(folder)` to safetensors and commit that",
-                str(folder),
-            )
-        raise BadInput(f"{what} has no *.safetensors; model.base must name a folder with the weights", str(folder))
+    if problem := problem_of_weights(files_below(folder)):
+        raise BadInput(f"{what}: {problem}", str(folder))
     from safetensors import SafetensorError, safe_open
 
-    for file in files:
+    for file in sorted(folder.glob(f"*{SAFETENSORS}")):
         try:
             with safe_open(str(file), framework="np") as opened:
                 opened.keys()
@@ -114,29 +107,12 @@ def save_tokenizer(tokenizer: Any, folder: Path) -> None:
         )
 
 
-def load_model(method: str, base: Path, checkpoint: Path | None, dtype: Any) -> Any:
-    """The base model with a checkpoint's adapter upon it, or the fully trained model.
-
-    Args:
-        method: lora, full or none.
-        base: folder of the base model.
-        checkpoint: folder of the checkpoint; None: the base model alone.
-        dtype: of the weights.
+def load_weights(folder: Path, what: str, dtype: Any) -> Any:
+    """A causal language model from a folder; `what` is what messages call it, `dtype` that of the weights.
 
     Raises:
-        BadInput: a folder is missing, unsafe, broken, or needs code of its own.
+        BadInput: the folder is missing, unsafe, broken, or needs code of its own.
     """
-    full = checkpoint if method == "full" and checkpoint is not None else None
-    model = _load(full or base, "the checkpoint" if full else "the base model", dtype)
-    if method != "lora" or checkpoint is None:
-        return model
-    from peft import PeftModel
-
-    check_weights(checkpoint, "the checkpoint")
-    return PeftModel.from_pretrained(model, str(checkpoint), local_files_only=True)
-
-
-def _load(folder: Path, what: str, dtype: Any) -> Any:
     from transformers import AutoModelForCausalLM
 
     read_config(folder, what)

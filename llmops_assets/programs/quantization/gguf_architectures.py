@@ -24,7 +24,7 @@ def convertible(config: dict[str, Any], converter: str | None = None) -> str | N
     """
     architectures = config.get("architectures") or []
     if not architectures:
-        return "config.json names no architecture; add `architectures` to it, such as [\"LlamaForCausalLM\"]"
+        return 'config.json names no architecture; add `architectures` to it, such as ["LlamaForCausalLM"]'
     name = architectures[0]
     try:
         package, constants = _sources(converter)

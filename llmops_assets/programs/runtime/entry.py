@@ -17,11 +17,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from dagster_pipes import PIPES_PROTOCOL_VERSION, PipesFileMessageWriterChannel, PipesMessage
 from pydantic import BaseModel, ValidationError
 
+from llmops_assets.catalog import UnavailablePart, UnknownPart
 from llmops_assets.machine.disk_space import full, has_no_room, is_full
+from llmops_assets.machine.files import write_atomically
 from llmops_assets.programs.runtime.errors import BAD_INPUT, DISK_FULL, BadInput
 
+MESSAGES = "messages.jsonl"
+"""Progress in the output folder, a Dagster Pipes message a line."""
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
@@ -45,6 +50,7 @@ class ProgramRun:
         self.output = output
         self.artifact = output / "artifact"
         self._last = 0.0
+        self._messages = PipesFileMessageWriterChannel(str(output / MESSAGES))
 
     def new_artifact(self) -> Path:
         """An empty artifact folder; what a killed run left there is gone."""
@@ -53,7 +59,7 @@ class ProgramRun:
         return self.artifact
 
     def progress(self, phase: str, message: str = "", every_s: float = 0.0, **figures: float | int | None) -> None:
-        """Appends a line to progress.jsonl and tells a person; at most one line per `every_s` seconds."""
+        """Appends a line to messages.jsonl and tells a person; at most one line per `every_s` seconds."""
         now = time.monotonic()
         if every_s and now - self._last < every_s:
             return
@@ -62,8 +68,13 @@ class ProgramRun:
         line = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "phase": phase, **shown}
         if message:
             line["message"] = message
-        with (self.output / "progress.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        self._messages.write_message(
+            PipesMessage(
+                __dagster_pipes_version=PIPES_PROTOCOL_VERSION,
+                method="report_custom_message",
+                params={"payload": line},
+            )
+        )
         _say(" ".join([f"{phase}:", *([message] if message else []), *_human(shown)]))
 
 
@@ -105,7 +116,7 @@ def run(
     """
     parser = argparse.ArgumentParser(prog=f"python -m llmops_assets.programs.{name}")
     parser.add_argument("--spec", required=True, type=Path, help="JSON file with the specification")
-    parser.add_argument("--output", required=True, type=Path, help="folder for result.json, artifact/, progress.jsonl")
+    parser.add_argument("--output", required=True, type=Path, help="folder for result.json, artifact/, messages.jsonl")
     arguments = parser.parse_args()
     output: Path = arguments.output.resolve()
     output.mkdir(parents=True, exist_ok=True)
@@ -122,8 +133,9 @@ def run(
         result = work(spec, job)
         write_atomically(output / "spec_of_result.json", text)
         write_atomically(output / "result.json", result.model_dump_json(indent=2))
-    except BadInput as error:
-        write_atomically(output / "error.json", json.dumps({"message": error.message, "where": error.where}))
+    except (BadInput, UnknownPart, UnavailablePart) as error:
+        told = (error.message, error.where) if isinstance(error, BadInput) else (str(error), "")
+        write_atomically(output / "error.json", json.dumps(dict(zip(("message", "where"), told, strict=True))))
         print(f"{name}: {error}", file=sys.stderr, flush=True)
         sys.exit(BAD_INPUT)
     except Exception as error:
@@ -163,16 +175,6 @@ def prepare_environment() -> None:
         os.environ.setdefault(name, value)
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         os.environ[name] = "1"
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """The whole file or none of it, also when killed in the middle."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _finished(output: Path, spec: str) -> bool:

@@ -1,12 +1,12 @@
 """What each program is told and what it answers: the contract between stages and the processes that work for them.
 
-A program is run as `python -m llmops_assets.programs.NAME --spec SPEC.json --output DIR`. It writes progress lines to
-DIR/progress.jsonl, what is to be kept to DIR/artifact/, and last of all, atomically, DIR/result.json. When its input
-is at fault it writes DIR/error.json ({"message": ..., "where": ...}) and exits with 2. No heavy import belongs here:
-stages build these specs inside the code location.
+A program is run as `python -m llmops_assets.programs.NAME --spec SPEC.json --output DIR`. It reports progress in
+DIR/messages.jsonl as Dagster Pipes messages, writes what is to be kept to DIR/artifact/, and last of all, atomically,
+DIR/result.json. When its input is at fault it writes DIR/error.json ({"message": ..., "where": ...}) and exits with 2.
+No heavy import belongs here: stages build these specs inside the code location.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
@@ -52,7 +52,7 @@ class TrainSpec(Frozen):
     base: str = Field(description="Folder of the base model: safetensors and tokenizer.")
     data: str = Field(description="Folder with train.jsonl and validation.jsonl.")
     prompt: str = Field(description="Text of the training prompt template.")
-    method: Literal["lora", "full", "none"]
+    method: str = Field(description="A training method of the catalog.")
     lora: dict[str, Any] = Field(default_factory=dict, description="r, alpha, dropout, target_modules")
     learning_rate: float = 2e-4
     schedule: str = "linear"
@@ -92,7 +92,7 @@ class MetricSpec(Frozen):
 
 
 class EvaluateSpec(Frozen):
-    method: Literal["lora", "full", "none"]
+    method: str = Field(description="A training method of the catalog.")
     base: str
     checkpoint: str = Field(description="Folder with the adapter or the model.")
     data: str = Field(description="Folder with test.jsonl.")
@@ -115,15 +115,16 @@ class EvaluateResult(Frozen):
 
 
 class QuantizeSpec(Frozen):
-    method: Literal["lora", "full", "none"]
+    method: str = Field(description="A training method of the catalog.")
     base: str
     checkpoint: str
-    scheme: Literal["f16", "bf16", "q8_0"] = "q8_0"
+    backend: str = Field(default="gguf", description="A quantization backend of the catalog.")
+    scheme: str = "q8_0"
     converter: str | None = Field(default=None, description="A llama.cpp checkout, for architectures the wheel lacks.")
 
 
 class QuantizeResult(Frozen):
-    """artifact/: one .gguf file."""
+    """artifact/: one file."""
 
     file: str
     size_bytes: int
@@ -133,7 +134,9 @@ class QuantizeResult(Frozen):
 class ServedEvaluateSpec(Frozen):
     """The program starts the engine itself on a free port, asks it, and stops it."""
 
-    model: str = Field(description="The .gguf file.")
+    model: str = Field(description="The file of weights that the quantization backend wrote.")
+    backend: str = Field(default="gguf", description="The quantization backend that wrote it.")
+    engine: str = Field(default="llama.cpp", description="An engine of the catalog.")
     tokenizer: str = Field(description="Folder with the tokenizer that training used.")
     chat_template: str = Field(description="With the prompt composed in.")
     serving: dict[str, Any] = Field(default_factory=dict, description="Engine settings, as the release has them.")
@@ -164,6 +167,7 @@ class ServedEvaluateResult(Frozen):
 class ServeSpec(Frozen):
     """Run by the supervisor; serves until it is told to stop. Prints one line when it listens."""
 
+    engine: str = Field(default="llama.cpp", description="An engine of the catalog.")
     model: str
     sha256: str = Field(default="", description="What the model must be, or else it is not loaded; empty: unknown.")
     alias: str

@@ -13,7 +13,8 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from llmops_assets.programs.runtime.entry import ProgramRun, write_atomically
+from llmops_assets.machine.files import write_atomically
+from llmops_assets.programs.runtime.entry import ProgramRun
 
 MARKER = "COMPLETE.json"
 COST = 10.0  # a checkpoint may take at most 1/10 of the time between two of them, however large the model is

@@ -3,6 +3,7 @@
 Loading, validating and saving belong in `programs.train`.
 """
 
+import copy
 import hashlib
 import math
 from pathlib import Path
@@ -28,7 +29,7 @@ class Fitted:
     loss: float | None = None
 
 
-def fit(model: Any, rows: list[Encoded], pad: int, spec: TrainSpec, job: ProgramRun) -> Fitted:
+def fit(model: Any, rows: list[Encoded], tokenizer: Any, spec: TrainSpec, job: ProgramRun) -> Fitted:
     """Trains the model in place.
 
     Raises:
@@ -77,7 +78,7 @@ def fit(model: Any, rows: list[Encoded], pad: int, spec: TrainSpec, job: Program
             dataloader_pin_memory=device() == "cuda",
         ),
         train_dataset=[{"input_ids": r.ids, "labels": r.labels} for r in usable],
-        data_collator=Collator(pad),
+        data_collator=collator(tokenizer),
         callbacks=[TimedCheckpoints(job, folder, spec.checkpoint_every_s), progress],
     )
     trainer.remove_callback(PrinterCallback)
@@ -96,22 +97,13 @@ def fit(model: Any, rows: list[Encoded], pad: int, spec: TrainSpec, job: Program
     return done
 
 
-class Collator:
-    """Pads a batch on the right."""
+def collator(tokenizer: Any) -> Any:
+    """Pads a batch on the right: many tokenizers pad left, for generation, which shifts every position in training."""
+    from transformers import DataCollatorForSeq2Seq
 
-    def __init__(self, pad: int):
-        self.pad = pad
-
-    def __call__(self, rows: list[dict[str, list[int]]]) -> dict[str, Any]:
-        import torch
-
-        longest = max(len(r["input_ids"]) for r in rows)
-
-        def padded(name: str, value: int) -> Any:
-            return torch.tensor([r[name] + [value] * (longest - len(r[name])) for r in rows])
-
-        mask = torch.tensor([[1] * len(r["input_ids"]) + [0] * (longest - len(r["input_ids"])) for r in rows])
-        return {"input_ids": padded("input_ids", self.pad), "attention_mask": mask, "labels": padded("labels", IGNORED)}
+    right = copy.copy(tokenizer)
+    right.padding_side = "right"
+    return DataCollatorForSeq2Seq(right, label_pad_token_id=IGNORED)
 
 
 def finite(value: float) -> float | None:

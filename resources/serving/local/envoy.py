@@ -1,7 +1,7 @@
 """The gateway in front of all engines: the running Envoy, its files and its counters.
 
-Routes and clusters are files that Envoy watches, so a change takes effect at once and no open stream notices. What
-stands in them is `gateway_config`'s matter, which processes run the supervisor's.
+Routes and clusters are files that Envoy watches, so changes take effect immediately without affecting open streams.
+`envoy_config` builds their content; the supervisor runs the process.
 """
 
 import http.client
@@ -22,7 +22,7 @@ from resources.serving.local.state import Replica, State
 
 
 class Gateway:
-    """Envoy's files and its admin socket. Callers hold the lock when they publish."""
+    """Envoy's files and admin socket. Callers hold the lock when they publish."""
 
     name = "gateway"
 
@@ -31,7 +31,7 @@ class Gateway:
         self._admin = admin
         self._watched = folder / "watched"
         self._bootstrap = bootstrap(settings, admin, self._watched)
-        # Its name changes with its content, so that a running Envoy's command line says what it was started with.
+        # The file name depends on the content, so that a running Envoy's command line shows its configuration.
         self.configuration = folder / f"bootstrap-{short(digest(self._bootstrap))}.json"
 
     def program(self) -> Program:
@@ -52,7 +52,7 @@ class Gateway:
         )
 
     def prepare(self, state: State) -> None:
-        """Writes every file, for an Envoy that is about to start."""
+        """Writes all files, before Envoy starts."""
         self._watched.mkdir(exist_ok=True)
         for old in self._folder.glob("bootstrap-*.json"):
             if old != self.configuration:
@@ -68,12 +68,12 @@ class Gateway:
             return False
 
     def publish(self, state: State) -> None:
-        """Makes the running Envoy serve this state; returns when it does.
+        """Updates the running Envoy to this state; returns when it has applied it.
 
-        New clusters come before the routes that name them, old ones go after.
+        Adds new clusters before the routes that use them, and removes old ones after.
 
         Raises:
-            ServingError: Envoy refuses it, or does not answer.
+            ServingError: Envoy rejects the state, or does not answer.
         """
         wanted = clusters(state.replicas)
         names = {cluster["name"] for cluster in wanted}
@@ -82,7 +82,7 @@ class Gateway:
         self._put("cds", wanted)
 
     def counters(self, replica: Replica) -> dict[str, int]:
-        """Envoy's counters of an engine's cluster, since Envoy started.
+        """Envoy's counters of an engine's cluster since Envoy started.
 
         Raises:
             ServingError: Envoy does not answer.
@@ -104,11 +104,13 @@ class Gateway:
         deadline = time.monotonic() + timeout_s
         while self._accepted(kind) != version:
             if time.monotonic() >= deadline:
-                raise ServingError(f"the gateway has not taken its new {kind} in {timeout_s:g} s: {self._refusal()}")
+                raise ServingError(
+                    f"the gateway has not applied its new {kind} within {timeout_s:g} s: {self._refusal()}"
+                )
             time.sleep(0.01)
 
     def _accepted(self, kind: str) -> str:
-        """The version that Envoy works by."""
+        """The version that Envoy has applied."""
         scope = "cluster_manager.cds" if kind == "cds" else "http.gateway.rds.endpoints"
         try:
             text = self._get(f"/stats?type=TextReadouts&filter={quote(f'^{scope}.version_text$')}")
@@ -117,13 +119,13 @@ class Gateway:
         return text.partition(": ")[2].strip().strip('"')
 
     def _refusal(self) -> str:
-        """Why Envoy refused an update, in its own words."""
+        """Envoy's own message on why it rejected an update."""
         try:
             dump = json.loads(self._get("/config_dump"))
         except (OSError, http.client.HTTPException) as error:
             return f"it does not answer ({error})"
         found = _collect(dump, lambda value: value.get("error_state", {}).get("details"))
-        return "; ".join(found) or "it does not say why"
+        return "; ".join(found) or "it gives no reason"
 
     def _write(self, kind: str, resources: Sequence[Mapping[str, Any]]) -> None:
         body = {"version_info": digest(list(resources)), "resources": resources}

@@ -1,7 +1,7 @@
-"""Envoy's configuration as plain values, made from the serving state. Pure: files and sockets are `gateway`'s.
+"""Builds Envoy's configuration from the serving state. Pure: `envoy` handles files and sockets.
 
-One listener; `/<project>/<environment>/v1/...` goes to the engines of that environment by weight, and to one named
-release if the request's `x-llmops-release` says so.
+One listener; `/<project>/<environment>/v1/...` is routed to the environment's engines by weight, or to one release if
+the request has the header `x-llmops-release`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,8 +15,8 @@ RELEASE_HEADER = "x-llmops-release"
 TOTAL_WEIGHT = 1000
 _TYPE = "type.googleapis.com/envoy."
 
-# A request that meets an engine which is being restarted waits for it (about 10 s in all) instead of failing: it has
-# not been worked on in any of these cases, and llama.cpp answers 503 only while it loads the model or has no slot.
+# A request to an engine that is restarting waits for it (about 10 s in all) instead of failing: in all these cases the
+# engine has not processed it, and llama.cpp answers 503 only while it loads the model or has no slot.
 _RETRY = {
     "retry_on": "connect-failure,refused-stream,reset-before-request,retriable-status-codes",
     "retriable_status_codes": [503],
@@ -39,8 +39,8 @@ def clusters(replicas: Sequence[Replica]) -> list[dict[str, Any]]:
             "type": "STATIC",
             "connect_timeout": "1s",
             "circuit_breakers": {"thresholds": [limits]},
-            # llama.cpp's server closes a kept-alive connection at random after a streamed answer: 18 of 1,051 streams
-            # were lost with connections reused, 0 of 2,048 without.
+            # llama.cpp's server randomly closes kept-alive connections after a streamed answer: 18 of 1,051 streams
+            # were lost with connection reuse, 0 of 2,048 without.
             "typed_extension_protocol_options": {
                 "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                     "@type": f"{_TYPE}extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -75,7 +75,7 @@ def routes(state: State) -> dict[str, Any]:
                     "response_headers_to_add": _answered_by(replica),
                 }
             )
-        unknown = f"This release is not deployed at /{key}: leave the header {RELEASE_HEADER} out, or name one of: "
+        unknown = f"This release is not deployed at /{key}: omit the header {RELEASE_HEADER}, or use one of: "
         another = match | {"headers": [{"name": RELEASE_HEADER, "present_match": True}]}
         found.append(_answer(another, 404, unknown + (", ".join(r.release for r in here) or "none")))
         weights = integer_weights(state.weights.get(key, {}))
@@ -87,9 +87,9 @@ def routes(state: State) -> dict[str, Any]:
         if shares:
             found.append({"match": match, "route": {"weighted_clusters": {"clusters": shares}} | _forwarding()})
         else:
-            found.append(_answer(match, 503, f"/{key} has no release yet: none has been promoted there."))
+            found.append(_answer(match, 503, f"/{key} serves no release yet: none has been promoted."))
     known = ", ".join(f"/{key}/v1/" for key in keys) or "none yet"
-    found.append(_answer({"prefix": "/"}, 404, f"There is no endpoint at this path. Endpoints: {known}."))
+    found.append(_answer({"prefix": "/"}, 404, f"No endpoint at this path. Endpoints: {known}."))
     return {
         "@type": f"{_TYPE}config.route.v3.RouteConfiguration",
         "name": "endpoints",
@@ -99,7 +99,7 @@ def routes(state: State) -> dict[str, Any]:
 
 
 def integer_weights(weights: Mapping[str, float]) -> dict[str, int]:
-    """Shares that sum to 1 as integers that sum to TOTAL_WEIGHT, by the largest remainder."""
+    """Converts shares that sum to 1 to integers that sum to TOTAL_WEIGHT, by the largest remainder."""
     exact = {name: share * TOTAL_WEIGHT for name, share in weights.items()}
     rounded = {name: int(value) for name, value in exact.items()}
     missing = TOTAL_WEIGHT - sum(rounded.values())
@@ -109,7 +109,7 @@ def integer_weights(weights: Mapping[str, float]) -> dict[str, int]:
 
 
 def bootstrap(settings: ServingSettings, admin: Path, watched: Path) -> dict[str, Any]:
-    """What Envoy is started with: the listener, and where the rest is found."""
+    """Envoy's start configuration: the listener, and the paths of the watched files."""
 
     def file(name: str) -> dict[str, Any]:
         source = {"path": str(watched / name), "watched_directory": {"path": str(watched)}}
@@ -143,7 +143,7 @@ def bootstrap(settings: ServingSettings, admin: Path, watched: Path) -> dict[str
                 {
                     "name": "gateway",
                     "address": _address(settings.host, settings.port),
-                    # Otherwise a second gateway could listen on the same port, and each would get half of the requests.
+                    # Otherwise a second gateway could listen on the same port and get half of the requests.
                     "enable_reuse_port": False,
                     "filter_chains": [
                         {
@@ -172,5 +172,5 @@ def _answered_by(replica: Replica) -> list[dict[str, Any]]:
 
 
 def _answer(match: Mapping[str, Any], status: int, message: str) -> dict[str, Any]:
-    """A route that the gateway answers itself; the listener makes JSON of it."""
+    """A route that the gateway answers itself; the listener formats the answer as JSON."""
     return {"match": match, "direct_response": {"status": status, "body": {"inline_string": message}}}

@@ -1,7 +1,7 @@
-"""Makes the processes and files of the local serving what the state says, wherever they stand now.
+"""Reconciles processes and files of the local serving with the desired state.
 
-Every change goes this way, so a step that was cut off is completed by whoever comes next. What the state should be is
-`serving`'s matter. Callers hold the lock of the state.
+Every change goes through it, so the next call completes an interrupted one. `serving` decides the desired state.
+Callers hold the state's lock.
 """
 
 import http.client
@@ -22,12 +22,12 @@ from resources.serving.local.envoy import Gateway
 from resources.serving.local.state import Replica, State, StateFiles
 
 ENGINE = (sys.executable, "-m", "llmops_assets.programs.serve")
-FAILED_STARTS = 2  # an engine that ended this often before it was healthy will not come up by itself
+FAILED_STARTS = 2  # an engine that exits this often before it is healthy will not come up without help
 
 
 @contextmanager
 def as_serving_errors() -> Iterator[None]:
-    """The supervisor's errors, as those of serving."""
+    """Converts the supervisor's errors to serving errors."""
     try:
         yield
     except SupervisorError as error:
@@ -44,13 +44,13 @@ class Reconciler:
 
     @as_serving_errors()
     def to(self, state: State) -> tuple[str, ...]:
-        """Stores the state and brings it about; engines may still be loading when this returns.
+        """Stores the state and applies it; engines may still be loading when this returns.
 
         Returns:
-            What should have been running and had to be started, by name.
+            The names of programs that should have been running and had to be started.
 
         Raises:
-            ServingError: the gateway's port is taken (then nothing has been changed), or something does not start.
+            ServingError: the gateway's port is in use (then nothing is changed), or a program does not start.
         """
         before = {replica.name for replica in self._files.read().replicas}
         current = self.supervisor.runs(str(self.gateway.configuration))
@@ -58,7 +58,7 @@ class Reconciler:
             self._require_port()
         alive = self.supervisor.alive()
         if not alive:
-            self.supervisor.stop()  # what a killed supervisor left behind holds the ports
+            self.supervisor.stop()  # leftover processes of a killed supervisor hold the ports
         state = self._with_free_ports(state)
         self._files.write(state)
         for replica in state.replicas:
@@ -77,7 +77,7 @@ class Reconciler:
             raise ServingError(f"the gateway does not start; {self._files.log_tail(self.gateway.name)}")
         self.gateway.publish(state)
         if alive:
-            started += self.supervisor.apply(programs)  # after the routes: an engine that is to go has none any more
+            started += self.supervisor.apply(programs)  # after the routes: a removed engine no longer has any
         names = {replica.name for replica in state.replicas}
         for gone in before - names:
             shutil.rmtree(self._files.replicas / gone, ignore_errors=True)
@@ -85,10 +85,11 @@ class Reconciler:
         return tuple(name for name in started if name not in names - before)
 
     def await_healthy(self, name: str, timeout_s: float, on_wait: Callable[[str], None]) -> None:
-        """Returns when an engine can answer; needs no lock.
+        """Blocks until an engine is healthy; needs no lock.
 
         Raises:
-            ServingError: it ended FAILED_STARTS times, was taken away, or took too long; with the end of its log.
+            ServingError: it exited FAILED_STARTS times, was removed, or took too long; the message has the end of its
+                log.
         """
         began = time.monotonic()
         pids: set[int] = set()
@@ -116,12 +117,12 @@ class Reconciler:
         host, port = self._settings.host, self._settings.port
         if not ports.is_free(host, port):
             raise ServingError(
-                f"port {port} on {host} is taken by {ports.holder(port)}, so the gateway cannot listen there; end that "
-                "process, or give serving.port another value in the settings file (LLMOPS_SETTINGS)"
+                f"port {port} on {host} is in use by {ports.holder(port)}, so the gateway cannot start; end that "
+                "process, or set serving.port to another value in the settings file (LLMOPS_SETTINGS)"
             )
 
     def _with_free_ports(self, state: State) -> State:
-        """With another port for every engine that does not run and whose own was taken; it reads it when it starts."""
+        """The state with a new port for every stopped engine whose port is in use; it reads the port when it starts."""
         processes = self.supervisor.processes()
         idle = [r for r in state.replicas if r.name not in processes or processes[r.name].state in ("BACKOFF", "FATAL")]
         for replica in idle:
@@ -148,7 +149,7 @@ class Reconciler:
 
 
 def healthy(replica: Replica) -> bool:
-    """Whether the engine itself says that it can answer; asked past the gateway."""
+    """Whether the engine's own health check succeeds, bypassing the gateway."""
     connection = http.client.HTTPConnection(replica.spec.host, replica.spec.port, timeout=2.0)
     try:
         connection.request("GET", "/health")

@@ -1,7 +1,7 @@
-"""The local serving: endpoints that outlive the run that deployed them.
+"""Serving on this machine: endpoints that outlive the run that deployed them.
 
-A llama.cpp process per release and environment and an Envoy in front, all under a supervisor. How traffic should move
-is decided elsewhere; this module moves it, and converges however often it is asked. `Serving` is what others rely on.
+One engine process per release and environment with an Envoy in front, all under a supervisor. Callers decide the
+traffic split; this module applies it, idempotently. It implements `resources.serving.interface.Serving`.
 """
 
 import shutil
@@ -30,9 +30,9 @@ class LocalServing(Serving):
     """Serving on this machine.
 
     Args:
-        home: the folder of all state; this one keeps to `<home>/serving`.
-        start_timeout_s: how long an engine may take until it is healthy.
-        engine: command of the engine program; takes --spec and --output.
+        home: the folder of all state; this class uses `<home>/serving`.
+        start_timeout_s: how long an engine may take to become healthy.
+        engine: command of the engine program, which takes --spec and --output.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class LocalServing(Serving):
         sha256: str = "",
     ) -> None:
         if not model_file.is_file():
-            raise ServingError(f"{model_file}: no such file; the release's weights must be here before it is deployed")
+            raise ServingError(f"{model_file}: no such file; the release's weights must exist before it is deployed")
         with self._files.locked():
             state = self._files.read()
             known = state.replica(project, environment, release.digest)
@@ -85,7 +85,7 @@ class LocalServing(Serving):
     def route(self, project: str, environment: str, weights: Mapping[str, float]) -> None:
         shares = {release: float(weight) for release, weight in weights.items() if weight}
         if any(w < 0 for w in shares.values()) or (weights and abs(sum(shares.values()) - 1) > 1e-6):
-            raise ServingError(f"the weights {dict(weights)} are not shares that sum to 1")
+            raise ServingError(f"the weights {dict(weights)} must not be negative and must sum to 1")
         shares = {release: w for release, w in shares.items() if integer_weights(shares)[release]}
         with self._files.locked():
             state = self._files.read()
@@ -103,19 +103,19 @@ class LocalServing(Serving):
             if replica is None:
                 return
             if weight := state.weight(replica):
-                raise ServingError(f"{replica.name} has {weight:.0%} of the traffic: route it elsewhere first")
+                raise ServingError(f"{replica.name} has {weight:.0%} of the traffic: route it to another release first")
             self._machine.to(state.having(replica.model_copy(update={"draining": True})))
         deadline = time.monotonic() + drain_s
         quiet = 0
-        # Two quiet looks: a request may have been on its way to the engine when the routes changed.
+        # Two idle checks: a request may have been on its way to the engine when the routes changed.
         while quiet < 2 and time.monotonic() < deadline:
             time.sleep(min(0.2, drain_s))
-            with suppress(ServingError):  # a gateway that restarts cannot tell; wait on
+            with suppress(ServingError):  # a restarting gateway has no counters; keep waiting
                 quiet = quiet + 1 if self.traffic(project, environment, release_digest).active == 0 else 0
         with self._files.locked():
             state = self._files.read()
             replica = state.replica(project, environment, release_digest)
-            if replica and replica.draining:  # else somebody wanted it back meanwhile
+            if replica and replica.draining:  # else it was deployed again meanwhile
                 self._machine.to(state.without(replica))
 
     def weights(self, project: str, environment: str) -> dict[str, float]:
@@ -176,7 +176,7 @@ class LocalServing(Serving):
         if not self._files.folder.is_dir():
             return
         with self._files.locked():
-            with suppress(ServingError):  # a state that cannot be read is left for its owner to look at
+            with suppress(ServingError):  # keep an unreadable state file for inspection
                 self._files.write(State() if forget else self._files.read(), stopped=True)
             self._machine.supervisor.stop()
             self._files.drop_sockets()
@@ -184,9 +184,10 @@ class LocalServing(Serving):
                 shutil.rmtree(self._files.replicas)
 
     def _new_replica(self, state: State, project: str, environment: str, release: Release) -> Replica:
-        # Different homes begin at different places, so that two that start at once do not choose the same port.
+        # Different homes start at different ports, so that two concurrent starts do not choose the same one.
         first = 10_000 + zlib.crc32(str(self._files.folder).encode()) % 20_000
         spec = ServeSpec(
+            engine=release.engine,
             model="",
             alias=project,
             chat_template=release.chat_template,

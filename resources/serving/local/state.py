@@ -1,10 +1,9 @@
-"""What the local serving remembers: replicas, weights, and where its files lie. Locked, and written atomically.
+"""The local serving's desired state and its files: replicas and weights. Locked, and written atomically.
 
-The state is the only truth. The supervisor's configuration, the engines' specs and the gateway's files are projections
-of it, written anew by whoever finds them different; nothing here starts or asks a process.
+The state is the only source of truth. The supervisor's configuration, the engines' specs and the gateway's files are
+derived from it and rewritten when they differ. Nothing here starts or queries a process.
 """
 
-import fcntl
 import shutil
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from pydantic import Field, ValidationError
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
 from llmops_assets.machine.files import write_atomically
+from llmops_assets.machine.locks import alone
 from llmops_assets.machine.unix_sockets import NotPrivate, make_socket_folder, socket_folder
 from llmops_assets.programs.runtime.specs import ServeSpec
 from resources.serving.interface import ServingError
@@ -27,7 +27,7 @@ class Replica(Frozen):
     environment: str
     release: str = Field(description="Digest of the release.")
     spec: ServeSpec
-    draining: bool = Field(default=False, description="On its way out: takes no new request.")
+    draining: bool = Field(default=False, description="Being removed: takes no new requests.")
 
     @property
     def key(self) -> str:
@@ -35,14 +35,14 @@ class Replica(Frozen):
 
     @property
     def name(self) -> str:
-        """Names its program, folder and log."""
+        """The name of its program, folder and log."""
         return f"{self.project}.{self.environment}.{short(self.release)}"
 
 
 class State(Frozen):
     replicas: tuple[Replica, ...] = Field(default=(), description="In order of deployment.")
     weights: dict[str, dict[str, float]] = Field(default_factory=dict, description="endpoint -> release -> share > 0.")
-    stopped: bool = Field(default=False, description="Ended on purpose, and not started since.")
+    stopped: bool = Field(default=False, description="Stopped on purpose, and not started since.")
 
     def replica(self, project: str, environment: str, release: str) -> Replica | None:
         wanted = (project, environment, release)
@@ -52,7 +52,7 @@ class State(Frozen):
         return self.weights.get(replica.key, {}).get(replica.release, 0.0)
 
     def having(self, replica: Replica) -> "State":
-        """With this replica, in the place of an older one of the same name."""
+        """The state with this replica, replacing one of the same name."""
         if any(r.name == replica.name for r in self.replicas):
             replicas = tuple(replica if r.name == replica.name else r for r in self.replicas)
         else:
@@ -72,7 +72,7 @@ def endpoint_key(project: str, environment: str) -> str:
 
 
 class StateFiles:
-    """The folder that holds it all: `<home>/serving`."""
+    """The folder `<home>/serving` and its files."""
 
     def __init__(self, home: Path) -> None:
         self.folder = home.expanduser().absolute() / "serving"
@@ -83,7 +83,7 @@ class StateFiles:
         self.sockets = socket_folder(self.folder)
 
     def create(self) -> None:
-        """Makes the folders, readable by their owner only."""
+        """Creates the folders, accessible to their owner only."""
         for folder in (self.folder, self.replicas, self.logs, self.gateway):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
@@ -102,10 +102,10 @@ class StateFiles:
         return f"the end of {path}:\n{tail}" if tail else f"{path} is empty"
 
     def read(self) -> State:
-        """The state now; needs no lock, since it is replaced as a whole.
+        """The current state; needs no lock, since the file is replaced atomically.
 
         Raises:
-            ServingError: it cannot be read as a state.
+            ServingError: the file is not a valid state.
         """
         try:
             return State.model_validate_json(self.state.read_bytes())
@@ -113,7 +113,7 @@ class StateFiles:
             return State()
         except ValidationError as error:
             raise ServingError(
-                f"{self.state} is not readable as serving state ({error.error_count()} errors, first: "
+                f"{self.state} is not a valid serving state ({error.error_count()} errors, first: "
                 f"{error.errors()[0]['msg']}); move it away and deploy again"
             ) from error
 
@@ -124,15 +124,14 @@ class StateFiles:
         shutil.rmtree(self.sockets, ignore_errors=True)
 
     def drop_old_logs(self, names: Container[str], keep: int = 20) -> None:
-        """Removes the logs of programs that are not named here, but for the youngest ones."""
+        """Deletes logs of other programs than these, except the newest ones."""
         logs = [path for path in self.logs.glob("*.log*") if path.name.partition(".log")[0] not in names]
         for path in sorted(logs, key=lambda p: p.stat().st_mtime, reverse=True)[keep:]:
             path.unlink(missing_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Holds the lock that serializes every change, over processes and threads. Reading needs none."""
+        """Holds the lock that serializes all changes across processes and threads. Reading needs no lock."""
         self.create()
-        with (self.folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with alone(self.folder / "lock"):
             yield

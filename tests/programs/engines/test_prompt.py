@@ -9,7 +9,7 @@ import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from llmops_assets.domain.prompt import PromptError, check_prompt, compose_chat_template, render_prompt
-from llmops_assets.programs.engines.client import running_engine
+from llmops_assets.programs.engines.running import running_engine
 from llmops_assets.programs.runtime.specs import ServeSpec
 
 PROMPTS = {

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from llmops_assets.machine.processes import is_alive
+from llmops_assets.programs.runtime.entry import MESSAGES
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import CiResult, CiSpec
 from resources.compute.interface import Finished, Job, ProgramError, hardware_class
@@ -154,11 +155,58 @@ def test_a_line_of_progress_that_a_kill_cut_short_does_not_stop_the_next_try(com
     """The next one appends to the same file; the torn line in its middle failed every later run."""
     tree.go()
     compute.folder("ci-1").mkdir(parents=True)
-    torn = '{"phase": "ru'
-    (compute.folder("ci-1") / "progress.jsonl").write_text(f'{{"phase": "ruff"}}\n{torn}{torn}\n')
+    message = {"__dagster_pipes_version": "0.1", "method": "report_custom_message"}
+    whole = json.dumps({**message, "params": {"payload": {"phase": "ruff"}}})
+    (compute.folder("ci-1") / MESSAGES).write_text(f"{whole}\n{whole[:60]}{whole[:60]}\n")
     lines: list[dict[str, Any]] = []
     compute.run(tree.job(), lines.append)
     assert [line["phase"] for line in lines] == ["ruff", "pytest"]
+
+
+OWN_PROGRAM = """\
+import argparse, json, pathlib
+from dagster_pipes import open_dagster_pipes
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--spec", type=pathlib.Path)
+parser.add_argument("--output", type=pathlib.Path)
+arguments = parser.parse_args()
+spec = json.loads(arguments.spec.read_text())
+with open_dagster_pipes() as pipes:
+    pipes.report_custom_message({"phase": "train", "step": 1, "total": spec["steps"]})
+    pipes.log.info("half of it is done")
+    pipes.report_asset_materialization(metadata={"loss": 0.5, "card": {"raw_value": "# A card", "type": "md"}})
+    (arguments.output / "result.json").write_text(json.dumps({"steps": spec["steps"]}))
+    while not pathlib.Path(spec["go"]).exists():
+        pass
+"""
+
+
+def test_a_program_of_somebody_else_reports_progress_and_metadata_by_dagster_pipes_also_to_who_adopts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: Callable[..., Any], until: Until
+) -> None:
+    """Its module is any that Python finds; it knows Dagster Pipes, and nothing of ours but the two arguments."""
+    (tmp_path / "acme").mkdir()
+    (tmp_path / "acme/__init__.py").touch()
+    (tmp_path / "acme/tune.py").write_text(OWN_PROGRAM)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    compute = LocalCompute(tmp_path / "home")
+    job = Job(name="tune-1", program="acme.tune", spec={"steps": 8, "go": str(tmp_path / "go")}, asset="zoo/checkpoint")
+    submitter = python(SUBMIT, str(tmp_path / "home"), job.model_dump_json())
+    until(lambda: (compute.folder(job.name) / "result.json").exists())
+    submitter.kill()
+    lines: list[dict[str, Any]] = []
+    with ThreadPoolExecutor(1) as pool:
+        adopting = pool.submit(compute.run, job, lines.append)
+        until(lambda: len(lines) == 2)
+        (tmp_path / "go").touch()
+        done = adopting.result(60)
+    assert lines == [{"phase": "train", "step": 1, "total": 8}, {"message": "half of it is done"}]
+    assert done.adopted and done.result == {"steps": 8}
+    assert done.metadata["loss"]["raw_value"] == 0.5 and done.metadata["card"] == {
+        "raw_value": "# A card",
+        "type": "md",
+    }
 
 
 # -- once ------------------------------------------------------------------------------------------------------------

@@ -201,7 +201,7 @@ def test_the_tries_are_counted_since_somebody_asked(ledger: Ledger) -> None:
     ledger.close(second, "failed", "2 runs ended without an outcome")
     retried = ledger.open_request("zoo", A, 3, "retry of failed", asked_by="person")
     assert retried.tries == now(ledger).tries == 1
-    ledger.close(retried, "waiting", "waiting for a person")
+    ledger.close(retried, "waiting", "waiting for approval")
     approved = ledger.next_generation(now(ledger), 4, "approved by bo@example.com: fine")
     assert approved.tries == now(ledger).tries == 1
 
@@ -274,7 +274,7 @@ def test_a_cancelled_run_may_not_go_on(ledger: Ledger) -> None:
 
 def test_a_request_that_nobody_opened_cannot_be_claimed(ledger: Ledger) -> None:
     ghost = Request(project="zoo", revision=A, generation=1, status="queued", reason="because")
-    with pytest.raises(Conflict, match="belongs to nobody"):
+    with pytest.raises(Conflict, match="belongs to no run: it is not in the ledger"):
         ledger.claim(ghost, "run-1")
 
 
@@ -373,7 +373,7 @@ def test_a_rollout_that_was_moved_by_somebody_else_is_not_moved_again(ledger: Le
     identity, version = ledger.begin_rollout("zoo", A, state)
     moved = advance(state, policy, [ProbeResult(ok=True, latency_s=0.1)])
     assert ledger.save_rollout(identity, version, moved) == version + 1
-    with pytest.raises(Conflict, match="moved by somebody else"):
+    with pytest.raises(Conflict, match="changed by another run"):
         ledger.save_rollout(identity, version, moved)
     assert ledger.rollout("zoo") == (identity, version + 1, A, moved)
     assert ledger.rollout("farm") is None

@@ -28,7 +28,7 @@ def said(choice: Choice = "approved", release: str = ONE) -> Decision:
 def waiting(ledger: Ledger, revision: str = A) -> Request:
     request = ledger.open_request("zoo", revision, 1, "prompt changed")
     ledger.claim(request, f"run-{revision[0]}")
-    assert ledger.close(request, "waiting", "waiting for a person")
+    assert ledger.close(request, "waiting", "waiting for approval")
     return ledger.requests("zoo")[-1]
 
 
@@ -49,7 +49,7 @@ def test_what_waits_holds_nobody_up_and_gives_way_to_what_starts(ledger: Ledger)
     assert statuses(ledger) == ["waiting", "skipped"], "a noted commit brings no release of its own"
     ledger.open_request("zoo", C, 1, "prompt changed")
     assert statuses(ledger) == ["superseded", "skipped", "queued"]
-    assert ledger.requests("zoo")[0].detail == f"{C[:12]} has been planned since"
+    assert ledger.requests("zoo")[0].detail == f"a newer commit, {C[:12]}, has been planned since"
 
 
 def test_a_rollback_leaves_what_waits_alone(ledger: Ledger) -> None:

@@ -15,9 +15,10 @@ from dvc.repo import Repo
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.config_diff import changes, only_data
+from resources.project_source.dvc import DataNotPushed
 from resources.project_source.errors import SourceError
-from resources.project_source.git_mirror import GitMirror
-from resources.project_source.revisions import DataNotPushed, ProjectRepository
+from resources.project_source.git_mirror import GitMirror, tree_digest
+from resources.project_source.revisions import ProjectRepository
 from tests.support.projects import Project, rows, write_rows
 from tests.support.waiting import CEILING_S
 
@@ -98,6 +99,13 @@ def test_a_repository_that_was_never_reached_is_no_empty_one(tmp_path: Path) -> 
         mirror.head()
     with pytest.raises(SourceError, match="is unreachable"):
         mirror.fetch()
+
+
+def test_a_machine_without_git_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ended in a FileNotFoundError, which a sensor reports as a fault of ours."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SourceError, match="git: not found; install it"):
+        GitMirror(str(tmp_path / "nowhere"), "main", tmp_path / "mirror.git").fetch()
 
 
 def test_credentials_in_a_url_are_never_shown(tmp_path: Path) -> None:
@@ -308,6 +316,24 @@ def test_what_the_project_ignores_in_ci_is_its_own_choice(project: Project, sour
     assert changed_values(source, second, third) == ["tree"]
 
 
+@pytest.mark.parametrize(
+    ("patterns", "ignored", "read"),
+    [
+        (["docs/**", "*.md", "LICENSE"], ["docs/a/b.py", "a/b/c.md", "LICENSE"], ["a/docs/b.py", "LICENSE.py", "a.py"]),
+        (["/notes.txt"], ["notes.txt"], ["a/notes.txt"]),
+        (["scratch/"], ["scratch/a.py", "a/scratch/b.py"], ["scratch"]),
+        (["a/*.csv"], ["a/b.csv"], ["a/b/c.csv", "b.csv"]),
+        (["a/**/*.csv"], ["a/b.csv", "a/b/c/d.csv"], ["b.csv"]),
+        (["*.md", "!prompts/*.md"], ["README.md", "a/prompts/b.md"], ["prompts/ask.md"]),
+    ],
+)
+def test_patterns_are_those_of_gitignore(patterns: list[str], ignored: list[str], read: list[str]) -> None:
+    """Only what is read is in the digest that decides whether the checks run again."""
+    for path in [*ignored, *read]:
+        nothing = tree_digest({}, tuple(patterns), frozenset())
+        assert (tree_digest({path: "blob"}, tuple(patterns), frozenset()) == nothing) == (path in ignored), path
+
+
 def test_new_rows_are_a_change_of_data_alone(project: Project, source: ProjectRepository) -> None:
     before = project.head
     write_rows(project.folder / "data/train.jsonl", rows(30))
@@ -344,7 +370,7 @@ def test_a_prompt_counts_by_its_text_and_the_training_prompt_by_its_own(
 def test_a_data_version_is_that_of_its_own_pointer(project: Project, source: ProjectRepository) -> None:
     at = source.at(project.head)
     assert set(at.tracked) == {"data/train.jsonl", "data/test.jsonl", "models/base"}
-    assert at.values["data"]["train"]["version"] == f"dvc:{at.tracked['data/train.jsonl']}"
+    assert at.values["data"]["train"]["version"] == f"dvc:{at.tracked['data/train.jsonl'].md5}"
     assert at.values["model.base"]["version"].endswith(".dir")
 
 
@@ -370,13 +396,13 @@ def test_data_of_a_tracked_folder_has_the_folders_version_and_its_pointer_is_no_
 def test_data_that_a_dvc_pipeline_makes_has_the_version_of_its_lock(
     project: Project, source: ProjectRepository
 ) -> None:
-    md5 = source.at(project.head).tracked["data/train.jsonl"]
+    md5 = source.at(project.head).tracked["data/train.jsonl"].md5
     (project.folder / "data/train.jsonl.dvc").unlink()
     project.write("dvc.yaml", "stages:\n  make:\n    cmd: make\n    outs: [data/train.jsonl]\n")
     lock = "schema: '2.0'\nstages:\n  make:\n    cmd: make\n    outs:\n    - path: data/train.jsonl\n      md5: {}\n"
     project.write("dvc.lock", lock.format(md5))
     before = shipped(project, source, "A pipeline")
-    assert source.at(before).tracked["data/train.jsonl"] == md5
+    assert source.at(before).tracked["data/train.jsonl"].md5 == md5
     project.write("dvc.lock", lock.format("a" * 32))
     after = shipped(project, source, "Made again")
     assert changed_values(source, before, after) == ["data"]
@@ -395,6 +421,14 @@ def test_a_pointer_that_a_merge_broke_is_told(project: Project, source: ProjectR
     project.write("data/train.jsonl.dvc", "<<<<<<< HEAD\nouts: [\n=======\n")
     (found,) = told(source, shipped(project, source, "Merged"))
     assert found.startswith("data/train.jsonl.dvc: not valid YAML; was a merge left unfinished?")
+
+
+def test_a_lock_that_a_person_broke_is_told(project: Project, source: ProjectRepository) -> None:
+    """It ended in an AttributeError, which names no file."""
+    (project.folder / "data/train.jsonl.dvc").unlink()
+    project.write("dvc.lock", "stages: [data/train.jsonl]\n")
+    (found,) = told(source, shipped(project, source, "Edited by hand"))
+    assert found.startswith("dvc.lock: not as DVC writes it")
 
 
 # -- bytes ----------------------------------------------------------------------------------------------------------

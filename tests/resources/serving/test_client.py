@@ -61,9 +61,22 @@ def test_a_whole_stream_is_a_good_answer(endpoint: Callable[[int, str], str]) ->
         event("Hel") + "data: [DONE]\n\n",
         event("Hel") + 'data: {"error": {"message": "out of memory"}}\n\ndata: [DONE]\n\n',
         event("Hel") + "data: {not json\n\n",
+        event("Hel") + "data: 5\n\n",
+        event("Hel") + 'data: {"choices": [5]}\n\n',
+        event("Hel") + "error: out of memory\n\n",
         "",
     ],
-    ids=["cut off", "no DONE", "no finish_reason", "error within", "not JSON", "nothing"],
+    ids=[
+        "cut off",
+        "no DONE",
+        "no finish_reason",
+        "error within",
+        "not JSON",
+        "a number",
+        "no choice",
+        "error line",
+        "nothing",
+    ],
 )
 def test_a_stream_without_a_proper_end_is_broken(endpoint: Callable[[int, str], str], body: str) -> None:
     answer = ask(endpoint(200, body), "demo", "Hi")

@@ -138,7 +138,7 @@ def test_a_state_that_cannot_be_read_is_not_taken_for_an_empty_one(
     state = home / "serving" / "state.json"
     whole = state.read_text()
     state.write_text(whole[:100])
-    with pytest.raises(ServingError, match="not readable as serving state"):
+    with pytest.raises(ServingError, match="not a valid serving state"):
         serving.ensure_running()
     assert len(engines(home)) == 1
     state.write_text(whole)

@@ -132,7 +132,7 @@ def test_a_retiring_release_finishes_its_answers_first(serving: LocalServing, tw
 
 
 def test_a_release_with_traffic_is_not_retired(serving: LocalServing, two: tuple[str, str]) -> None:
-    with pytest.raises(ServingError, match="route it elsewhere first"):
+    with pytest.raises(ServingError, match="route it to another release first"):
         serving.retire("demo", "production", two[0], drain_s=0)
     assert ask(serving.base_url("demo", "production"), "demo", "Hello", max_tokens=4).ok
 

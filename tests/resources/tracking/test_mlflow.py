@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from resources.model_registry.mlflow import MlflowRegistry
 from resources.tracking.mlflow import Tracking
+from resources.tracking.mlflow_server import MlflowServer
 
 KEY = "k" * 64
 
@@ -16,6 +18,11 @@ KEY = "k" * 64
 def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracking]:
     folder = tmp_path_factory.mktemp("mlflow")
     yield Tracking(f"sqlite:///{folder / 'home' / 'mlflow.sqlite'}", lambda: "http://127.0.0.1:5000")
+
+
+@pytest.fixture
+def registry(tracking: Tracking) -> MlflowRegistry:
+    return MlflowRegistry(tracking.server)
 
 
 def start(tracking: Tracking, key: str = KEY, run: str = "dagster-1") -> str:
@@ -48,40 +55,45 @@ def test_another_key_is_another_run(tracking: Tracking) -> None:
     assert start(tracking) != start(tracking, "other")
 
 
-def test_a_checkpoint_is_one_version_however_often_it_is_registered(tracking: Tracking) -> None:
-    one = tracking.register("zoo", "/store/a", start(tracking), {"llmops.checkpoint": "digest-1"})
-    other = tracking.register("zoo", "/store/b", None, {"llmops.checkpoint": "digest-2"})
+def test_a_checkpoint_is_one_version_however_often_it_is_registered(
+    tracking: Tracking, registry: MlflowRegistry
+) -> None:
+    one = registry.register("zoo", "/store/a", start(tracking), {"llmops.checkpoint": "digest-1"})
+    other = registry.register("zoo", "/store/b", None, {"llmops.checkpoint": "digest-2"})
     assert (one, other) == (1, 2)
-    assert tracking.register("zoo", "/store/a", None, {"llmops.checkpoint": "digest-1"}) == one
-    assert tracking.register("farm", "/store/a", None, {"llmops.checkpoint": "digest-1"}) == 1
+    assert registry.register("zoo", "/store/a", None, {"llmops.checkpoint": "digest-1"}) == one
+    assert registry.register("farm", "/store/a", None, {"llmops.checkpoint": "digest-1"}) == 1
 
 
-def test_an_alias_moves_to_the_version_that_serves(tracking: Tracking) -> None:
-    versions = [tracking.register("alias", f"/store/{d}", None, {"llmops.checkpoint": d}) for d in ("1", "2")]
+def test_an_alias_moves_to_the_version_that_serves(registry: MlflowRegistry) -> None:
+    versions = [registry.register("alias", f"/store/{d}", None, {"llmops.checkpoint": d}) for d in ("1", "2")]
     for version in versions:
-        tracking.set_alias("alias", "champion", version)
-        assert int(tracking.client.get_model_version_by_alias("alias", "champion").version) == version
+        registry.set_alias("alias", "champion", version)
+        assert int(registry.server.client.get_model_version_by_alias("alias", "champion").version) == version
 
 
-def test_links_lead_to_the_run_and_the_version_if_there_is_a_ui(tracking: Tracking, tmp_path: Path) -> None:
+def test_links_lead_to_the_run_and_the_version_if_there_is_a_ui(
+    tracking: Tracking, registry: MlflowRegistry, tmp_path: Path
+) -> None:
     run = start(tracking)
     assert (tracking.run_url("zoo", run) or "").endswith(f"/runs/{run}?workflowType=machine_learning")
-    assert tracking.model_url("zoo", 3) == "http://127.0.0.1:5000/#/models/zoo/versions/3?workflowType=machine_learning"
+    page = registry.model_url("zoo", 3)
+    assert page == "http://127.0.0.1:5000/#/models/zoo/versions/3?workflowType=machine_learning"
     assert tracking.run_url("zoo", "") is None and tracking.run_url("never seen", run) is None
     silent = Tracking(f"sqlite:///{tmp_path / 'mlflow.sqlite'}")
-    assert silent.run_url("zoo", run) is None and silent.model_url("zoo", 3) is None
+    assert silent.run_url("zoo", run) is None and MlflowRegistry(silent.server).model_url("zoo", 3) is None
 
 
 @pytest.mark.parametrize(
     ("uri", "page"), [("https://me:secret@mlflow.example.com/", "https://mlflow.example.com"), ("sqlite:///x", None)]
 )
 def test_a_server_is_its_own_page_and_its_password_is_in_no_link(uri: str, page: str | None) -> None:
-    assert Tracking(uri).ui == page
+    assert MlflowServer(uri).ui == page
 
 
 def test_processes_that_meet_over_a_new_database_all_find_it_whole(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/new/mlflow.db"
-    code = f"from resources.tracking.mlflow import Tracking; Tracking({uri!r}).client.search_experiments()"
+    code = f"from resources.tracking.mlflow import Tracking as T; T({uri!r}).client.search_experiments()"
     at_once = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for _ in range(3)

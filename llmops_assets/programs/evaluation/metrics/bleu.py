@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from llmops_assets.programs.evaluation.metrics.base import _TextMetric
+from llmops_assets.programs.evaluation.metrics.base import TextMetric
 
 
-class Bleu(_TextMetric):
+class Bleu(TextMetric):
     """sacrebleu's corpus BLEU (Post 2018); the figure of a row is its smoothed sentence BLEU."""
 
     def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Any]:

@@ -8,21 +8,32 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmops_assets.programs.evaluation.metrics.base import _figures, _TextMetric
+from llmops_assets.programs.evaluation.metrics.base import TextMetric, mean_of_rows
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import MetricSpec
 
 
-class Custom(_TextMetric):
+class Custom(TextMetric):
     """A project's own function of a prediction and its reference, the mean over the rows."""
 
-    label = ""
     where = ""
     function: Callable[[str, str], float]
 
+    @classmethod
+    def load(cls, spec: MetricSpec, cache: str) -> "Custom":
+        """The metric of a project's function.
+
+        Raises:
+            BadInput: the file or its function cannot be loaded.
+        """
+        metric = cls.of([spec.name], cache)
+        assert isinstance(metric, Custom)
+        metric.function, metric.where = load_function(spec), _where(spec)
+        return metric
+
     def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
         rows = [self._row(n, *pair) for n, pair in enumerate(zip(predictions, references, strict=True), start=1)]
-        return _figures({self.label: rows})
+        return mean_of_rows({self.names[0]: rows})
 
     def _row(self, number: int, prediction: str, reference: str) -> float:
         try:
@@ -34,7 +45,12 @@ class Custom(_TextMetric):
         return float(value)
 
 
-def _load_function(spec: MetricSpec) -> Callable[[str, str], float]:
+def load_function(spec: MetricSpec) -> Callable[[str, str], float]:
+    """A project's function.
+
+    Raises:
+        BadInput: the file or its function cannot be loaded.
+    """
     path = Path(spec.file or "")
     if not path.is_file():
         raise BadInput("the file does not exist", _where(spec))

@@ -3,19 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-from llmops_assets.programs.evaluation.metrics.base import _figures, _TextMetric
-
-ROUGE = ("rouge1", "rouge2", "rougeL")
+from llmops_assets.programs.evaluation.metrics.base import TextMetric, mean_of_rows
 
 
-class Rouge(_TextMetric):
+class Rouge(TextMetric):
     """F-measures of ROUGE-1, -2 and -L (Lin 2004), the mean over the rows."""
-
-    names: tuple[str, ...] = ROUGE
 
     def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
         from rouge_score.rouge_scorer import RougeScorer
 
         scorer = RougeScorer(list(self.names))
         rows = [scorer.score(r, p) for p, r in zip(predictions, references, strict=True)]
-        return _figures({name: [row[name].fmeasure for row in rows] for name in self.names})
+        return mean_of_rows({name: [row[name].fmeasure for row in rows] for name in self.names})

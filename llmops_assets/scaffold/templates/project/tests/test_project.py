@@ -1,4 +1,4 @@
-"""Runs before anything is trained, as does every other test below tests/."""
+"""Runs before training, like all tests in tests/."""
 
 from pathlib import Path
 

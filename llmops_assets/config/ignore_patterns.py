@@ -1,0 +1,30 @@
+"""The patterns of `ci.ignore`: those of .gitignore, matched by pathspec."""
+
+import re
+from collections.abc import Iterable
+
+from pathspec import GitIgnoreSpec
+
+REMEDY = "write it as in .gitignore, such as docs/** or *.md"
+
+
+def check_pattern(pattern: str) -> str:
+    """The pattern itself.
+
+    Raises:
+        ValueError: it is none, or can never match.
+    """
+    try:
+        parsed = GitIgnoreSpec.from_lines([pattern]).patterns
+    except (ValueError, re.error) as error:
+        detail = f" ({error})" if isinstance(error, re.error) else ""
+        raise ValueError(f"{pattern!r} is not a pattern{detail}; {REMEDY}") from error
+    # Git and pathspec skip comments, empty lines and unclosed brackets: to a person that is a pattern without effect.
+    if not any(p.include is not None for p in parsed):
+        raise ValueError(f"{pattern!r} can match no file; {REMEDY}")
+    return pattern
+
+
+def ignoring(patterns: Iterable[str]) -> GitIgnoreSpec:
+    """Compiled once for many paths: `ignoring(patterns).match_file(path)`."""
+    return GitIgnoreSpec.from_lines(patterns)

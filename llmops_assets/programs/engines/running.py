@@ -1,0 +1,88 @@
+"""A serving engine, started on a free port for as long as a measurement takes.
+
+How it is asked belongs in the engine's own client, what is made of its answers in `programs.served_evaluate`.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from llmops_assets.catalog import ENGINES
+from llmops_assets.programs.engines.interface import EngineClient, ServingEngine
+from llmops_assets.programs.runtime.errors import BadInput
+from llmops_assets.programs.runtime.specs import ServeSpec
+
+START_S = 120.0
+ATTEMPTS = 3  # a free port can be taken between looking and listening
+
+
+@contextmanager
+def running_engine(spec: ServeSpec, folder: Path) -> Iterator[EngineClient]:
+    """An engine that ends with the block, and with this process however that ends: it watches a pipe of ours.
+
+    Raises:
+        BadInput: it cannot serve the model.
+    """
+    process, engine = _start(spec, folder)
+    try:
+        yield engine
+    finally:
+        engine.close()
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.close()
+        process.wait()
+        process.stdout.close()
+
+
+def _start(spec: ServeSpec, folder: Path) -> tuple[subprocess.Popen[bytes], EngineClient]:
+    log = folder / "engine.log"
+    for _ in range(ATTEMPTS):
+        port = _free_port(spec.host)
+        file = folder / "engine.json"
+        file.write_text(spec.model_copy(update={"port": port}).model_dump_json(), encoding="utf-8")
+        with log.open("wb") as errors:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "llmops_assets.programs.serve", "--spec", str(file), "--until-stdin-closes"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=dict(os.environ),
+            )
+        engine = _engine(spec.engine).client(f"http://{spec.host}:{port}")
+        if _ready(process, engine):
+            return process, engine
+        process.kill()
+        process.wait()
+        if "the port is not free" not in _last_line(log):
+            break
+    raise BadInput(_last_line(log) or "the engine did not start", spec.model)
+
+
+def _engine(name: str) -> ServingEngine:
+    engine: ServingEngine = ENGINES[name].load()()
+    return engine
+
+
+def _ready(process: subprocess.Popen[bytes], engine: EngineClient) -> bool:
+    deadline = time.monotonic() + START_S
+    while process.poll() is None and time.monotonic() < deadline:
+        if engine.ready():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def _free_port(host: str) -> int:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def _last_line(log: Path) -> str:
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else ""

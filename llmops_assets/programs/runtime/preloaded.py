@@ -1,0 +1,46 @@
+"""Everything heavy that programs import, for a process that imports it once and forks for each program.
+
+Importing this module is all that it does. No program imports it: each still imports what it needs, and finds it here.
+"""
+
+import os
+
+from llmops_assets.programs.runtime.entry import prepare_environment
+
+prepare_environment()
+# Asked through NVML, whether there is a GPU does not initialize CUDA, which does not live through a fork.
+os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
+
+import datasets  # noqa: E402, F401
+import evaluate  # noqa: E402, F401
+import gguf  # noqa: E402, F401
+import numpy  # noqa: E402
+import peft  # noqa: E402, F401
+import profanity_check  # noqa: E402, F401
+import rouge_score.rouge_scorer  # noqa: E402, F401
+import sacrebleu  # noqa: E402, F401
+import torch  # noqa: E402
+import transformers.models.llama.modeling_llama  # noqa: E402, F401
+from transformers import (  # noqa: E402, F401
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GgufConfig,
+    PreTrainedTokenizerFast,
+    Trainer,
+    TrainingArguments,
+)
+
+from llmops_assets import catalog  # noqa: E402
+from llmops_assets.programs.engines import running  # noqa: E402, F401
+from llmops_assets.programs.evaluation import load_test, report, scoring  # noqa: E402, F401
+from llmops_assets.programs.training import checkpoints, progress, trainer  # noqa: E402, F401
+
+for parts in (catalog.METRICS, catalog.TRAINING_METHODS, catalog.QUANTIZATION_BACKENDS, catalog.ENGINES):
+    for part in parts.values():
+        if part.missing() is None:
+            part.load()
+
+if torch.cuda.is_initialized():
+    raise RuntimeError("a library initializes CUDA as it is imported, so programs cannot be forked")
+# Python's own generator is seeded anew in each fork, and torch's begins as in every process; NumPy's would go on.
+os.register_at_fork(after_in_child=numpy.random.seed)

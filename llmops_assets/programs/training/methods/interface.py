@@ -1,0 +1,30 @@
+"""What a training method decides: which weights are trained, what is saved, and how it is loaded again."""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from llmops_assets.programs.runtime.specs import TrainSpec
+
+
+class TrainingMethod(Protocol):
+    """Models are `transformers.PreTrainedModel`; no torch is imported before a method is called."""
+
+    half_precision: bool
+    """Whether the base model may be held in bfloat16 on a GPU: only if its own weights are frozen."""
+
+    def prepare(self, model: Any, spec: TrainSpec) -> Any:
+        """The model as it is trained, with what is not trained frozen.
+
+        Raises:
+            BadInput: the method's options do not fit the model.
+        """
+
+    def save(self, model: Any, base: Path, artifact: Path) -> None:
+        """Writes the checkpoint, without paths or dates of this machine: equal trainings are equal bytes."""
+
+    def load(self, base: Path, checkpoint: Path, dtype: Any) -> Any:
+        """The trained model in one piece, adapters merged.
+
+        Raises:
+            BadInput: a folder is missing, unsafe or broken.
+        """

@@ -1,0 +1,141 @@
+"""DVC data of a watched repository: its versions, whether the remote holds them, and their bytes.
+
+What DVC does in a person's own working copy belongs in `resources.project_source.working_copy`.
+"""
+
+import configparser
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlparse
+
+from llmops_assets.domain.keys import digest, short
+from llmops_assets.machine.files import write_atomically
+from resources.project_source.dvc_files import Output, tracked_by
+from resources.project_source.errors import SourceError
+from resources.project_source.git_mirror import GitMirror
+
+_DVC_2 = "md5-dos2unix"
+"""What DVC 3 calls the hashes of DVC 2, whose pointers name none."""
+
+
+class DataNotPushed(Exception):
+    """Git knows a data version that the DVC remote does not hold yet."""
+
+
+class DvcData:
+    """The data of one watched repository: its versions, and its bytes in our own cache. Does no I/O until asked.
+
+    Args:
+        git: the repository's mirror.
+        work: folder of the exported revisions.
+        cache: DVC's cache, shared by all projects of this home.
+    """
+
+    def __init__(self, git: GitMirror, work: Path, cache: Path):
+        self.git, self.work, self.cache = git, work, cache
+
+    def tracked(self, revision: str, path: str) -> tuple[str, Output] | None:
+        """The DVC file that says which version of a path the revision has, and what it says; None if none does.
+
+        Raises:
+            ConfigError: as `tracked_by`.
+        """
+        found = tracked_by(path, lambda name: self.git.read(revision, name))
+        return next(((file, out) for file, out in found if out.md5), None)
+
+    def work_tree(self, revision: str) -> Path:
+        """A clean export of the revision for programs."""
+        return self.git.export(revision, self.work / revision)
+
+    def missing(self, revision: str, tracked: Mapping[str, Output]) -> list[str]:
+        """Paths whose version the remote does not hold. Looks at the remote, never at the user's own cache.
+
+        Raises:
+            SourceError: the remote cannot be asked.
+        """
+        if not tracked:
+            return []
+        tree = self._dvc_tree(revision)
+        os.environ.setdefault("DVC_NO_ANALYTICS", "1")
+        from dvc.exceptions import DvcException
+        from dvc.repo import Repo
+
+        try:
+            with Repo(str(tree)) as repo:
+                stores = {False: (repo.cache.local, repo.cloud.get_remote_odb())}
+                if any(out.of_dvc_2 for out in tracked.values()):
+                    stores[True] = (repo.cache.legacy, repo.cloud.get_remote_odb(hash_name=_DVC_2))
+                return [p for p, out in tracked.items() if not any(odb.exists(out.md5) for odb in stores[out.of_dvc_2])]
+        except (DvcException, OSError) as error:
+            raise SourceError(f"the DVC remote cannot be asked: {error}") from error
+
+    def pull(self, revision: str, tracked: Mapping[str, Output], paths: list[str]) -> Path:
+        """Brings the tracked ones of some paths into the revision's work tree; returns the tree.
+
+        Raises:
+            DataNotPushed: the remote does not hold a version.
+            SourceError: DVC failed for another reason.
+        """
+        wanted = [p for p in paths if p in tracked and not self._is_here(revision, p)]
+        if not wanted:
+            return self.work_tree(revision)
+        tree = self._dvc_tree(revision)
+        done = subprocess.run(
+            [sys.executable, "-m", "dvc", "pull", "--quiet", "--", *wanted],
+            cwd=tree,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "DVC_NO_ANALYTICS": "1"},
+        )
+        if done.returncode:
+            text = done.stderr.strip() or done.stdout.strip()
+            if missing := self.missing(revision, tracked):
+                raise DataNotPushed(f"{', '.join(missing)}: not in the DVC remote; run `dvc push`")
+            raise SourceError(
+                f"dvc pull of {', '.join(wanted)} failed: {text.splitlines()[-1] if text else 'no message'}"
+            )
+        for path in wanted:
+            self._marker(revision, path).touch()
+        return tree
+
+    def _marker(self, revision: str, path: str) -> Path:
+        return self.work / f"{revision}.{digest(path)[:12]}.pulled"
+
+    def _is_here(self, revision: str, path: str) -> bool:
+        return self._marker(revision, path).exists() and (self.work_tree(revision) / path).exists()
+
+    def _dvc_tree(self, revision: str) -> Path:
+        """The work tree with DVC pointed at our own cache, so that the user's is never touched."""
+        tree = self.work_tree(revision)
+        local = tree / ".dvc" / "config.local"
+        if not (tree / ".dvc").is_dir():
+            raise SourceError(f"{short(revision)} has no .dvc folder; run `dvc init` in the project and commit it")
+        if not local.exists():
+            lines = [
+                "[core]\n    analytics = false\n    check_update = false\n",
+                f"[cache]\n    dir = {self.cache}\n    type = hardlink,symlink,copy\n",
+            ]
+            lines += self._remotes_made_absolute(tree)
+            write_atomically(local, "".join(lines))  # half of it would send DVC to the wrong cache and remote
+        return tree
+
+    def _remotes_made_absolute(self, tree: Path) -> list[str]:
+        """A relative remote is relative to the user's .dvc folder, so it is resolved against the repository's path."""
+        config = configparser.ConfigParser(interpolation=None, strict=False)  # a URL may hold a %
+        config.read(tree / ".dvc" / "config")
+        found = []
+        for section in config.sections():
+            url = config[section].get("url", "")
+            if (
+                section.strip("'").startswith("remote")
+                and url
+                and not urlparse(url).scheme
+                and not Path(url).is_absolute()
+            ):
+                there = Path(self.git.url) / ".dvc" / url
+                found.append(f"[{section}]\n    url = {there.resolve()}\n")
+        return found

@@ -1,0 +1,78 @@
+"""The files that DVC writes, `.dvc` and dvc.lock: which of them tracks a path, and at which version."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from llmops_assets.config.yaml_validation import ConfigError
+
+
+class Output(BaseModel):
+    """A file or folder that DVC tracks, as its pointer says. DVC writes more keys than are read here."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str = ""
+    md5: str | None = None
+    hash: str | None = None
+
+    @property
+    def of_dvc_2(self) -> bool:
+        """Whether DVC 2 wrote the pointer: DVC 3 keeps such bytes elsewhere in cache and remote."""
+        return self.hash is None
+
+
+class _Outputs(BaseModel):
+    outs: list[Output] | None = None
+
+
+class _DvcFile(_Outputs):
+    stages: dict[str, _Outputs] | None = None
+
+
+def tracked_by(path: str, read: Callable[[str], bytes | None]) -> Iterator[tuple[str, Output]]:
+    """Every DVC file that tracks a path, and what it says: PATH.dvc, then dvc.lock, then a tracked parent folder.
+
+    Args:
+        path: within the project.
+        read: a file's content by its path, None if there is none.
+
+    Raises:
+        ConfigError: one of them is not what DVC writes: a merge left its markers, or a person edited it.
+    """
+    pointer = f"{path}.dvc"
+    yield from ((pointer, out) for out in _parse(pointer, read).outs or [])
+    for stage in (_parse("dvc.lock", read).stages or {}).values():
+        yield from (("dvc.lock", out) for out in stage.outs or [] if out.path == path)
+    parts = path.split("/")
+    for depth in range(len(parts) - 1, 0, -1):
+        pointer = "/".join(parts[:depth]) + ".dvc"
+        yield from ((pointer, out) for out in _parse(pointer, read).outs or [])
+
+
+def _parse(name: str, read: Callable[[str], bytes | None]) -> _DvcFile:
+    text = read(name)
+    try:
+        return _DvcFile.model_validate((yaml.safe_load(text) if text is not None else None) or {})
+    except (yaml.YAMLError, ValidationError) as error:
+        # A merge leaves its markers, which are no YAML; a person leaves YAML that is no DVC file.
+        wrong = "not valid YAML" if isinstance(error, yaml.YAMLError) else "not as DVC writes it"
+        raise ConfigError(
+            [f"{name}: {wrong}; was a merge left unfinished? `dvc add` or `dvc repro` writes it again"]
+        ) from error
+
+
+def is_tracked(folder: Path, path: str) -> bool:
+    """Whether DVC tracks a path of a folder on disk.
+
+    Raises:
+        ConfigError: as `tracked_by`.
+    """
+
+    def read(name: str) -> bytes | None:
+        file = folder / name
+        return file.read_bytes() if file.is_file() else None
+
+    return any(tracked_by(path, read))

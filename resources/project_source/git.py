@@ -1,0 +1,53 @@
+"""Runs Git's command line. The one place that decides its environment: no prompts, English, no caller's repository."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from resources.project_source.errors import SourceError
+
+_OF_A_CALLER = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
+"""Set by Git for its hooks: from within one, our own commands would work on the caller's repository."""
+
+
+class GitError(SourceError):
+    """A git command failed; `stderr` is what Git said, None if it did not answer in time."""
+
+    def __init__(self, message: str, stderr: str | None = None):
+        super().__init__(message)
+        self.stderr = stderr
+
+
+def git(*args: str, where: Path | None = None, timeout: float | None = None) -> str:
+    """What the command prints, without the newlines at its end.
+
+    Args:
+        args: of git.
+        where: the folder to run it in; None: the current one.
+        timeout: seconds; None: as long as it takes.
+
+    Raises:
+        GitError: it failed, or did not answer in time.
+        SourceError: Git is not installed.
+    """
+    env = {k: v for k, v in os.environ.items() if k not in _OF_A_CALLER}
+    env |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    try:
+        done = subprocess.run(
+            ["git", *args],
+            cwd=where,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired:
+        # Not `from` it: the command that it holds may name a URL with a password.
+        raise GitError(f"git {args[0]} did not answer within {timeout:g} s") from None
+    except FileNotFoundError as error:
+        raise SourceError("git: not found; install it and try again") from error
+    if done.returncode:
+        stderr = done.stderr.strip()
+        raise GitError(f"git {args[0]} in {where or Path.cwd()}: {stderr or 'failed'}", stderr)
+    return done.stdout.rstrip("\n")

@@ -1,0 +1,112 @@
+"""A package adds parts to the catalog by an entry point; nothing of ours is edited."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from tests.support.projects import Project, free_port
+
+HERE = Path(__file__).parent
+
+
+class Location:
+    """A home whose Python has the dummy package installed, asked through `llmops` only."""
+
+    def __init__(self, root: Path, project: Project):
+        site = root / "site-packages"
+        info = site / "dummy_parts-1.0.dist-info"
+        info.mkdir(parents=True)
+        for module in ("dummy_parts.py", "dummy_metric.py"):
+            shutil.copyfile(HERE / module, site / module)
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: dummy-parts\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text("[llmops_assets.parts]\ndummy = dummy_parts:PARTS\n")
+        self.project, self.home = project, root / "home"
+        settings = {
+            "projects": [{"name": "zoo", "repository": str(project.remote)}],
+            "home": str(self.home),
+            "compute": {"backend": "dummy-compute", "threads": 1},
+            "serving": {"port": free_port(), "drain": 0},
+        }
+        self.home.mkdir()
+        (root / "settings.yaml").write_text(yaml.safe_dump(settings))
+        self.env = {
+            **os.environ,
+            "PYTHONPATH": str(site),
+            "LLMOPS_SETTINGS": str(root / "settings.yaml"),
+            "LLMOPS_HOME": str(self.home),
+            "DAGSTER_HOME": str(self.home / "dagster"),
+            "COLUMNS": "200",
+        }
+
+    def llmops(self, *words: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "llmops_assets.cli", *words], env=self.env, capture_output=True, text=True
+        )
+        return done.returncode, done.stdout if done.returncode == 0 else done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def location(tmp_path_factory: pytest.TempPathFactory, template_project: Project) -> Iterator[Location]:
+    root = tmp_path_factory.mktemp("installed")
+    project = template_project.copy_to(root / "zoo")
+    made = Location(root, project)
+    yield made
+    made.llmops("down", "--forget")
+
+
+def test_a_metric_an_engine_and_a_compute_backend_of_another_package_work_from_commit_to_endpoint(
+    location: Location,
+) -> None:
+    location.project.ship(
+        "Measured, served and computed by somebody else's parts",
+        {
+            "evaluation": {"metrics": ["perplexity", "answer_length"]},
+            "gates": [{"metric": "answer_length", "of": "served", "at_most": 10_000}],
+            "deployment": {"engine": "dummy-engine"},
+        },
+    )
+    code, said = location.llmops("run", "zoo", "--wait")
+    assert code == 0, said
+    code, traced = location.llmops("trace", "production", "--json")
+    found: dict[str, Any] = json.loads(traced)
+    assert set(found["evaluation"]["metrics"]) == {"perplexity", "answer_length"}
+    assert found["served_evaluation"]["metrics"]["answer_length"] >= 0
+    assert found["configuration"]["engine"]["engine"] == "dummy-engine"
+    _, listed = location.llmops("endpoints", "--json")
+    production = next(e for e in json.loads(listed) if e["environment"] == "production")
+    assert production["status"] == "serving"
+    models = httpx.get(f"{production['base_url']}/models", headers={"Connection": "close"}).json()
+    assert [m["id"] for m in models["data"]] == ["served-by-the-dummy-engine"]
+    ran = (location.home / "dummy-compute.log").read_text().split()
+    assert ran == ["ci", "dataset", "train", "evaluate", "quantize", "served_evaluate"]
+
+
+def test_editors_and_messages_list_the_parts_of_other_packages(location: Location) -> None:
+    _, text = location.llmops("schema")
+    engine = json.loads(text)["$defs"]["Deployment"]["properties"]["engine"]
+    assert engine["enum"] == ["llama.cpp", "dummy-engine"]
+    location.project.configure({"deployment": {"engine": "dummy-engin"}})
+    code, said = location.llmops("check", "--path", str(location.project.folder))
+    line = 1 + (location.project.folder / "llmops.yaml").read_text().splitlines().index("  engine: dummy-engin")
+    assert code == 2 and f"llmops.yaml:{line}: deployment.engine: unknown engine 'dummy-engin'" in said
+    assert "(known: llama.cpp, dummy-engine); did you mean 'dummy-engine'?" in said
+
+
+def test_a_part_whose_library_is_not_installed_is_refused_by_check_with_the_command_that_installs_it(
+    location: Location,
+) -> None:
+    location.project.configure(
+        {"deployment": {"engine": "llama.cpp"}, "evaluation": {"metrics": ["unavailable"]}, "gates": []}
+    )
+    code, said = location.llmops("check", "--path", str(location.project.folder))
+    assert code != 0
+    assert "unavailable needs no_such_library, which is not installed; pip install no_such_library" in said

@@ -1,0 +1,95 @@
+"""A production endpoint for tests of what moves its traffic: an HTTP server that answers as gateway and engines do."""
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from resources.serving.interface import Serving
+
+RELEASE_HEADER = "x-llmops-release"
+
+
+class Clock:
+    """Time that passes when somebody sleeps, or is told to take a while."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._lock = threading.Lock()
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        with self._lock:
+            self.now += seconds
+
+
+class MemoryServing(Serving):
+    """Which release has an engine and how much traffic; what a request to the endpoint is answered, and what it said.
+
+    Attributes:
+        routed: the shares, each time that they were changed.
+        asked: the bodies of all requests.
+        answer: what the engines say.
+        answers_for: the release that claims to have answered; None: the one that was asked for.
+        takes_s: how long each answer takes on the clock.
+    """
+
+    def __init__(self, *deployed: str, weights: Mapping[str, float], url: str = "", clock: Clock | None = None):
+        self.engines, self.shares, self.url, self.clock = list(deployed), dict(weights), url, clock or Clock()
+        self.routed: list[dict[str, float]] = []
+        self.asked: list[dict[str, object]] = []
+        self.answer = "yes"
+        self.answers_for: str | None = None
+        self.takes_s = 0.0
+
+    def deployed(self, project: str, environment: str) -> tuple[str, ...]:
+        return tuple(self.engines)
+
+    def route(self, project: str, environment: str, weights: Mapping[str, float]) -> None:
+        assert set(weights) <= set(self.engines)
+        self.shares = dict(weights)
+        self.routed.append(self.shares)
+
+    def retire(self, project: str, environment: str, release_digest: str, drain_s: float) -> None:
+        assert not self.shares.get(release_digest), "it has traffic"
+        self.engines.remove(release_digest)
+
+    def base_url(self, project: str, environment: str) -> str:
+        return self.url
+
+    def candidate_headers(self, release_digest: str) -> dict[str, str]:
+        return {RELEASE_HEADER: release_digest}
+
+    def questions(self) -> list[str]:
+        """What was asked, each in its last message."""
+        return [body["messages"][-1]["content"] for body in self.asked]  # type: ignore[index]
+
+
+@contextmanager
+def reachable(*deployed: str, weights: Mapping[str, float]) -> Iterator[MemoryServing]:
+    """A serving whose base URL answers over HTTP for as long as the block lasts."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            serving.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            serving.clock.sleep(serving.takes_s)
+            self.send_response(200)
+            self.send_header(RELEASE_HEADER, serving.answers_for or self.headers[RELEASE_HEADER])
+            self.end_headers()
+            choice = {"delta": {"content": serving.answer}, "finish_reason": "stop"}
+            self.wfile.write(f"data: {json.dumps({'choices': [choice]})}\n\ndata: [DONE]\n\n".encode())
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    serving = MemoryServing(*deployed, weights=weights, url=f"http://127.0.0.1:{server.server_port}/v1")
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield serving
+    finally:
+        server.shutdown()
+        server.server_close()

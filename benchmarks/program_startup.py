@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from tests.projects import rows, write_rows
+from tests.support.projects import rows, write_rows
 
 from benchmarks.harness import Benchmark, Goal, Measured, Unmeasured, interleaved
 from benchmarks.inputs import random_model

@@ -183,7 +183,7 @@ with open_dagster_pipes() as pipes:
 
 
 def test_a_program_of_somebody_else_reports_progress_and_metadata_by_dagster_pipes_also_to_who_adopts_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: Callable[..., Any], until: Until
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: Callable[..., Any]
 ) -> None:
     """Its module is any that Python finds; it knows Dagster Pipes, and nothing of ours but the two arguments."""
     (tmp_path / "acme").mkdir()
@@ -193,14 +193,14 @@ def test_a_program_of_somebody_else_reports_progress_and_metadata_by_dagster_pip
     compute = LocalCompute(tmp_path / "home")
     job = Job(name="tune-1", program="acme.tune", spec={"steps": 8, "go": str(tmp_path / "go")}, asset="zoo/checkpoint")
     submitter = python(SUBMIT, str(tmp_path / "home"), job.model_dump_json())
-    until(lambda: (compute.folder(job.name) / "result.json").exists())
+    wait_for("its result", lambda: (compute.folder(job.name) / "result.json").exists())
     submitter.kill()
     lines: list[dict[str, Any]] = []
     with ThreadPoolExecutor(1) as pool:
         adopting = pool.submit(compute.run, job, lines.append)
-        until(lambda: len(lines) == 2)
+        wait_for("what it says", lambda: len(lines) == 2)
         (tmp_path / "go").touch()
-        done = adopting.result(60)
+        done = adopting.result(CEILING_S)
     assert lines == [{"phase": "train", "step": 1, "total": 8}, {"message": "half of it is done"}]
     assert done.adopted and done.result == {"steps": 8}
     assert done.metadata["loss"]["raw_value"] == 0.5 and done.metadata["card"] == {

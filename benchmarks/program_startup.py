@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from tests.support.projects import rows, write_rows
 
 from benchmarks.harness import Benchmark, Goal, Measured, Unmeasured, interleaved
 from benchmarks.inputs import random_model
@@ -19,6 +18,7 @@ from llmops_assets.domain.prompt import compose_chat_template
 from llmops_assets.machine.processes import command_line
 from resources.compute.interface import Finished, Job
 from resources.compute.local import LocalCompute
+from tests.support.projects import rows, write_rows
 
 PROMPT = "Question: {{ input }}"
 WORKS = {"train": "prepare", "evaluate": "likelihood", "quantize": "convert", "served_evaluate": "parity"}

@@ -73,7 +73,7 @@ class Place:
         """Exit code and output."""
         forked, connection = self.start(*arguments, name=name)
         with connection:
-            assert wait_for(lambda: forked.poll() is not None, 20)
+            wait_for("its end", lambda: forked.poll() is not None)
         return forked.returncode, (self.folder / name / "log").read_text()
 
     def told(self, *arguments: str, name: str = "work") -> dict[str, Any]:

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from llmops_assets.machine.locks import alone
-from tests.support.projects import Project, World, tiny_base
+from llmops_assets.domain.chain import WORK
+from tests.support.projects import LIGHT, Outcome, Project, Watched, World
+from tests.support.shared import once
+from tests.support.tiny_model import make_tiny_model
 
 pytest_plugins = ["tests.support.ledgers"]
 
@@ -26,19 +28,39 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def base(cache: Path) -> Path:
     """The folder of a random base model."""
-    with alone(cache / "base.lock"):
-        return tiny_base(cache)
+    return once(cache / "base", lambda: make_tiny_model(cache / "base", hidden=32))
 
 
 @pytest.fixture(scope="session")
 def template_project(cache: Path, base: Path) -> Project:
     """A project with its first commit, pushed by DVC but not by Git. To be copied, never changed."""
-    root, complete = cache / "zoo", cache / "zoo.complete"
-    with alone(cache / "zoo.lock"):
-        if not complete.exists():
-            Project.create(root, "zoo", base)
-            complete.touch()
-    return Project(root, "zoo")
+    return Project(once(cache / "zoo", lambda: Project.create(cache / "zoo", "zoo", base)), "zoo")
+
+
+@pytest.fixture(scope="session")
+def computed(cache: Path, template_project: Project) -> Path:
+    """A home that has computed the template's first commit, also with the light evaluation, and released nothing.
+
+    For stories that begin with something in production and are not about how it came there: what they push first
+    finds its work done.
+    """
+
+    def compute() -> None:
+        project = template_project.copy_to(cache / "computed-project")
+        project.push()
+        world = World(cache / "computed", project)
+        try:
+            for change in ({}, LIGHT):
+                if change:
+                    project.ship("Light", change)
+                world.source().git.fetch()
+                result = world.materialize("zoo", *(stage.name for stage in WORK))
+                assert result.success, Outcome.of(result).failures
+        finally:
+            world.down()
+            world.ledger.engine.dispose()
+
+    return once(cache / "computed", compute)
 
 
 @pytest.fixture
@@ -71,3 +93,10 @@ def make_project(template_project: Project, tmp_path_factory: pytest.TempPathFac
         return template_project.copy_to(root)
 
     return make
+
+
+@pytest.fixture
+def watched(make_project: Callable[[], Project], make_world: Callable[..., World]) -> Watched:
+    """A project that was not pushed yet, and a world that watches it."""
+    project = make_project()
+    return Watched(project, make_world(project))

@@ -6,7 +6,7 @@ of `llmops_assets.config.project` or `llmops_assets.config.settings`; a test com
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,20 @@ to the candidate during a rollout.
 """
 
 
+PROJECT_PARTS: tuple[Parts[Any], ...] = (METRICS, TRAINING_METHODS, QUANTIZATION_BACKENDS, ENGINES)
+SETTINGS_PARTS: tuple[Parts[Any], ...] = (COMPUTE, REGISTRIES, STORES)
+FACTS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "higher_is_better": ("better", lambda value: "higher" if value else "lower"),
+    "unit": ("unit", str),
+    "schemes": ("schemes", lambda value: ", ".join(f"`{name}`: {does}" for name, does in value.items())),
+    "formats": ("loads", ", ".join),
+    "source": ("source", str),
+    "extra": ("extra", lambda value: f"`{value}`" if value else ""),
+    "hardware": ("hardware", str),
+}
+"""Fact of a part → the column's title, and the value as text."""
+
+
 def documents() -> dict[str, str]:
     """Path below docs/ → content."""
     project, settings = project_schema(), settings_schema()
@@ -64,28 +78,17 @@ def documents() -> dict[str, str]:
         + sections(project)
         + SMOKE_PAGE
         + sections(smoke_tests_schema())
-        + "".join(_parts(p) for p in (METRICS, TRAINING_METHODS, QUANTIZATION_BACKENDS, ENGINES)),
-        "reference-settings.md": SETTINGS_PAGE
-        + sections(settings)
-        + "".join(map(_parts, (COMPUTE, REGISTRIES, STORES))),
+        + "".join(_parts(p) for p in PROJECT_PARTS),
+        "reference-settings.md": SETTINGS_PAGE + sections(settings) + "".join(_parts(p) for p in SETTINGS_PARTS),
     }
 
 
 def _parts(parts: Parts[Any]) -> str:
     """A table of the catalog's parts of one kind, with the facts that the kind has."""
-    facts = {
-        "higher_is_better": ("better", lambda value: "higher" if value else "lower"),
-        "unit": ("unit", str),
-        "schemes": ("schemes", lambda value: ", ".join(f"`{name}`: {does}" for name, does in value.items())),
-        "formats": ("loads", ", ".join),
-        "source": ("source", str),
-        "extra": ("extra", lambda value: f"`{value}`" if value else ""),
-        "hardware": ("hardware", str),
-    }
     listed = [part for part in parts.values() if not parts.is_installed(part.name)]
     shown = {
         name: fact
-        for name, fact in facts.items()
+        for name, fact in FACTS.items()
         if any(getattr(part, name, None) not in (None, "") for part in listed)
     }
     head = ["name", "what it is", *(title for title, _ in shown.values())]

@@ -2,29 +2,32 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llmops_assets.config.settings import ComputeSettings
 from tests.support.live import Live
-from tests.support.projects import Project
+from tests.support.projects import LIGHT, Project, merge
 
 
 @pytest.fixture(scope="module")
 def start_live(
     make_project: Callable[[], Project], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Live]]:
-    """Starts a live Dagster on a project whose llmops.yaml has a change; its services see the given variables."""
+    """Starts a live Dagster on a project with a light evaluation; its services see the given variables.
+
+    The project's llmops.yaml has the change that the story needs, if any.
+    """
     with ExitStack() as stack:
 
-        def start(change: dict[str, Any] | None = None, **variables: str) -> Live:
+        def start(change: dict[str, Any] | None = None, computed: Path | None = None, **variables: str) -> Live:
             project = make_project()
-            if change:
-                project.configure(change)
-                project.commit("As this story needs it")
+            project.configure(merge(LIGHT, change or {}))
+            project.commit("As this story needs it")
             compute = ComputeSettings(threads=2, checkpoint_every=0.3)
-            live = Live(tmp_path_factory.mktemp("live"), project, compute=compute, poll=1)
+            live = Live(tmp_path_factory.mktemp("live"), project, computed, compute=compute, poll=1)
             return stack.enter_context(live.running(**variables))
 
         yield start

@@ -39,7 +39,7 @@ class Bench:
         """What a stage made, where it lies in the store."""
         made = self.records[stage].made
         assert made is not None
-        return Path(made)
+        return self.world.clients.store.fetch(made, verify=False)
 
     def again(self) -> tuple[Plan, Outcome]:
         """Asks for the commit once more, as `llmops run` does: what was planned, and what came of it."""
@@ -78,10 +78,10 @@ def flip(file: Path) -> tuple[str, str]:
 
 
 @pytest.fixture(scope="module")
-def bench(make_project: Callable[[], Project], make_world: Callable[..., World]) -> Bench:
+def bench(make_project: Callable[[], Project], make_world: Callable[..., World], computed: Path) -> Bench:
     project = make_project()
     project.push()
-    bench = Bench(project, make_world(project))
+    bench = Bench(project, make_world(project, computed=computed))
     assert bench.world.settle().failures == ""
     assert bench.ask().ok
     return bench
@@ -128,7 +128,7 @@ def test_a_damaged_artifact_is_named_and_made_again_in_the_same_run(
 def test_a_damaged_copy_of_the_base_model_is_replaced_and_nothing_is_trained_for_it(bench: Bench) -> None:
     checkpoint = bench.records["fine_tuned_checkpoint"]
     assert isinstance(checkpoint, Checkpoint)
-    before, after = flip(Path(checkpoint.base_uri) / "model.safetensors")
+    before, after = flip(bench.world.clients.store.fetch(checkpoint.base_uri) / "model.safetensors")
     (bench.folder("quantized_artifact") / MANIFEST).unlink()
     _, outcome = bench.again()
     assert outcome.failures == ""

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from llmops_assets.domain.requests import Request
 from resources.artifact_store.store import MANIFEST
-from tests.support.projects import Project, World
+from tests.support.projects import Project, Watched, World
 
 
 class Disk:
@@ -42,15 +41,12 @@ class Disk:
         subprocess.run(["umount", "--lazy", str(self.folder)], check=True)
 
 
-class Small:
+class Small(Watched):
     """A world on three small disks."""
 
     def __init__(self, project: Project, world: World, store: Disk, jobs: Disk, ledger: Disk):
-        self.project, self.world, self.store, self.jobs, self.ledger = project, world, store, jobs, ledger
-
-    @property
-    def request(self) -> Request:
-        return self.world.ledger.requests("zoo")[-1]
+        super().__init__(project, world)
+        self.store, self.jobs, self.ledger = store, jobs, ledger
 
     def retry(self) -> tuple[int, str]:
         return self.world.llmops("retry", "--wait")

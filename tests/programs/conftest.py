@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.shared import once
 from tests.support.tiny_model import CACHE, make_tiny_model
 
 PROMPT = "Say in one line what this function does.\n\n{{ input }}\n"
@@ -51,7 +52,7 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["llmops_assets.programs.runtime.preloaded"])
 
 
-def _become(words: list[str], log: Path) -> None:
+def become(words: list[str], log: Path) -> None:
     """Makes this fork what `python -m MODULE ...` would be."""
     os.environ.update(ENVIRONMENT)
     with log.open("wb") as file:
@@ -64,7 +65,7 @@ def _become(words: list[str], log: Path) -> None:
 def run_program(program: str, spec: dict[str, Any], output: Path) -> Ended:
     """Runs a program in a process of its own; the libraries are imported once for all of them."""
     log = output.with_name(f"{output.name}.log")
-    process = FORKS.Process(target=_become, args=(command(program, spec, output)[2:], log))
+    process = FORKS.Process(target=become, args=(command(program, spec, output)[2:], log))
     process.start()
     process.join()
     return Ended(process.exitcode or 0, output, log.read_text(errors="replace"))
@@ -85,12 +86,26 @@ def tiny() -> Path:
     return make_tiny_model(CACHE / "tiny-llama-2")
 
 
+def run_once(program: str, spec: dict[str, Any], output: Path) -> Ended:
+    """What a program made of a spec, for all tests of the session."""
+    return Ended(0, once(output, lambda: run_program(program, spec, output).result), "")
+
+
 @pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    for split, first, last in (("train", 0, 96), ("validation", 96, 104), ("test", 104, 124)):
-        write_jsonl(folder / f"{split}.jsonl", some_rows(first, last))
+def programs(cache: Path) -> Path:
+    """Where data and results of the session lie."""
+    folder = cache / "programs"
+    folder.mkdir(exist_ok=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def data(programs: Path) -> Path:
+    def write() -> None:
+        for split, first, last in (("train", 0, 96), ("validation", 96, 104), ("test", 104, 124)):
+            write_jsonl(programs / "data" / f"{split}.jsonl", some_rows(first, last))
+
+    return once(programs / "data", write)
 
 
 @pytest.fixture(scope="session")
@@ -103,8 +118,8 @@ def training(tiny: Path, data: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def trained(training: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Ended:
-    return run_program("train", training, tmp_path_factory.mktemp("trained"))
+def trained(training: dict[str, Any], programs: Path) -> Ended:
+    return run_once("train", training, programs / "trained")
 
 
 @pytest.fixture(scope="session")
@@ -117,15 +132,15 @@ def evaluation(tiny: Path, data: Path, trained: Ended) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def evaluated(evaluation: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Ended:
+def evaluated(evaluation: dict[str, Any], programs: Path) -> Ended:
     spec = {**evaluation, "title": "A <script> in the title", "champion": {"rougeL": 0.9, "perplexity": 1e9}}
-    return run_program("evaluate", spec, tmp_path_factory.mktemp("evaluated"))
+    return run_once("evaluate", spec, programs / "evaluated")
 
 
 @pytest.fixture(scope="session")
-def quantized(tiny: Path, trained: Ended, tmp_path_factory: pytest.TempPathFactory) -> Ended:
+def quantized(tiny: Path, trained: Ended, programs: Path) -> Ended:
     spec = {"method": "lora", "base": str(tiny), "checkpoint": str(trained.artifact), "scheme": "q8_0"}
-    return run_program("quantize", spec, tmp_path_factory.mktemp("quantized"))
+    return run_once("quantize", spec, programs / "quantized")
 
 
 @pytest.fixture(scope="session")

@@ -3,28 +3,37 @@
 import json
 import os
 import signal
-import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 from llmops_assets.programs.runtime.entry import MESSAGES
 from resources.compute.pipes import forward_progress
-from tests.programs.conftest import ENVIRONMENT, Ended, Make, command, run_program
+from tests.programs.conftest import FORKS, Ended, Make, become, command, run_program
 
 ADAPTER = "adapter_model.safetensors"
 
 
-def kill_after_checkpoints(spec: dict[str, Any], output: Path, checkpoints: int) -> None:
-    """Kills the training (-9) right after it has said that a checkpoint is complete."""
-    process = subprocess.Popen(command("train", spec, output), env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    for line in process.stdout:
-        checkpoints -= line.startswith("checkpoint:")
-        if checkpoints == 0:
-            os.kill(process.pid, signal.SIGKILL)
-            break
-    process.stdout.close()
-    assert process.wait() == -signal.SIGKILL
+def _train_until_a_checkpoint_is_complete(words: list[str], log: Path) -> None:
+    complete: list[str] = []
+
+    def listen(event: str, args: tuple[Any, ...]) -> None:
+        if event == "os.rename" and str(args[1]).endswith("COMPLETE.json"):
+            complete.append(str(args[1]))
+        elif complete and event == "open" and str(args[0]).endswith(MESSAGES):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(listen)
+    become(words, log)
+
+
+def kill_after_a_checkpoint(spec: dict[str, Any], output: Path) -> None:
+    """The training dies (-9) right after a checkpoint is complete, however busy the machine is."""
+    words = command("train", spec, output)[2:]
+    process = FORKS.Process(target=_train_until_a_checkpoint_is_complete, args=(words, output / "killed.log"))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
 
 
 def steps_said(output: Path) -> list[int]:
@@ -55,7 +64,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
 ) -> None:
     """Trainer leaves half-written checkpoints when it is killed (transformers#35782)."""
     spec = {**training, "checkpoint_every_s": 0.2}
-    kill_after_checkpoints(spec, tmp_path, 2)
+    kill_after_a_checkpoint(spec, tmp_path)
     complete = max(int(p.parent.name.split("-")[1]) for p in tmp_path.glob("resume/checkpoint-*/COMPLETE.json"))
     half = tmp_path / "resume" / "checkpoint-23"
     half.mkdir()

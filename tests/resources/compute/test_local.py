@@ -198,9 +198,9 @@ def test_a_program_of_somebody_else_reports_progress_and_metadata_by_dagster_pip
     lines: list[dict[str, Any]] = []
     with ThreadPoolExecutor(1) as pool:
         adopting = pool.submit(compute.run, job, lines.append)
-        wait_for("its messages", lambda: len(lines) == 2)
+        wait_for("what it says", lambda: len(lines) == 2)
         (tmp_path / "go").touch()
-        done = adopting.result(60)
+        done = adopting.result(CEILING_S)
     assert lines == [{"phase": "train", "step": 1, "total": 8}, {"message": "half of it is done"}]
     assert done.adopted and done.result == {"steps": 8}
     assert done.metadata["loss"]["raw_value"] == 0.5 and done.metadata["card"] == {

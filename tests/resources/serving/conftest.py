@@ -13,6 +13,7 @@ from llmops_assets.domain.records import Release
 from llmops_assets.programs.runtime.specs import QuantizeSpec
 from resources.serving.local.serving import LocalServing
 from tests.support.ports import free_port
+from tests.support.shared import once
 from tests.support.tiny_model import make_tiny_model
 from tests.support.waiting import CEILING_S
 
@@ -23,15 +24,18 @@ TEMPLATE = (
 
 
 @pytest.fixture(scope="session")
-def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model_file(cache: Path) -> Path:
     """A random model as GGUF, made by the project's own program."""
-    folder = tmp_path_factory.mktemp("model")
-    model = make_tiny_model(folder / "tiny")
-    spec = QuantizeSpec(method="none", base=str(model), checkpoint=str(model))
-    (folder / "spec.json").write_text(spec.model_dump_json())
-    program = [sys.executable, "-m", "llmops_assets.programs.quantize"]
-    subprocess.run([*program, "--spec", folder / "spec.json", "--output", folder], check=True, capture_output=True)
-    return next((folder / "artifact").glob("*.gguf"))
+    folder = cache / "gguf"
+
+    def make() -> None:
+        model = make_tiny_model(folder / "tiny")
+        spec = QuantizeSpec(method="none", base=str(model), checkpoint=str(model))
+        (folder / "spec.json").write_text(spec.model_dump_json())
+        program = [sys.executable, "-m", "llmops_assets.programs.quantize"]
+        subprocess.run([*program, "--spec", folder / "spec.json", "--output", folder], check=True, capture_output=True)
+
+    return next((once(folder, make) / "artifact").glob("*.gguf"))
 
 
 def make_release(name: str) -> Release:

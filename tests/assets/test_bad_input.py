@@ -1,0 +1,90 @@
+"""Bad input that only a run can see ends it with one clear error: nothing is half done, production is untouched."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.support.projects import Watched, rows, write_rows
+
+
+def assert_untouched(watched: Watched) -> None:
+    assert watched.world.ledger.serving("zoo", "production") is None
+    assert watched.world.clients.serving.endpoints("zoo") == []
+
+
+def test_a_malformed_line_is_named_by_file_and_number_and_ends_the_request(watched: Watched) -> None:
+    file = watched.project.folder / "data/train.jsonl"
+    file.write_text(file.read_text() + '{"input": "no end\n')
+    watched.project.dvc_add("data/train.jsonl")
+    watched.project.ship("A broken line")
+    outcome = watched.world.settle()
+    assert "data/train.jsonl" in outcome.failures and "25" in outcome.failures
+    assert [r.status for r in watched.world.ledger.requests("zoo")] == ["failed"]
+    assert "dataset_version" not in outcome.materialized and "fine_tuned_checkpoint" not in outcome.materialized
+    assert_untouched(watched)
+
+
+def test_an_empty_test_set_is_refused(watched: Watched) -> None:
+    (watched.project.folder / "data/test.jsonl").write_text("")
+    watched.project.dvc_add("data/test.jsonl")
+    watched.project.ship("Nothing to ask")
+    outcome = watched.world.settle()
+    assert "data/test.jsonl" in outcome.failures and "no rows" in outcome.failures
+    assert_untouched(watched)
+
+
+def test_test_rows_that_were_trained_on_stop_before_training(watched: Watched) -> None:
+    write_rows(watched.project.folder / "data/test.jsonl", rows(8))
+    watched.project.dvc_add("data/test.jsonl")
+    watched.project.ship("Leaked")
+    outcome = watched.world.settle()
+    assert "leak" in outcome.failures
+    assert "fine_tuned_checkpoint" not in outcome.materialized
+    assert [r.status for r in watched.world.ledger.requests("zoo")] == ["rejected"]
+
+
+def test_failing_tests_of_the_project_stop_before_training(watched: Watched) -> None:
+    watched.project.write(
+        "tests/test_nothing_is_broken.py", "def test_two_and_two_are_five():\n    assert 2 + 2 == 5\n"
+    )
+    watched.project.ship("Broken")
+    outcome = watched.world.settle()
+    assert "ci_report" in outcome.materialized, "the report is kept"
+    assert "fine_tuned_checkpoint" not in outcome.materialized
+    assert "1 failed" in watched.world.ledger.requests("zoo")[-1].detail
+
+
+def _replace_base(watched: Watched, change: Callable[[Path], None]) -> str:
+    folder = watched.project.folder / "models/base"
+    keep = folder.with_name("fresh")
+    shutil.copytree(folder, keep)
+    shutil.rmtree(folder)
+    keep.rename(folder)
+    change(folder)
+    watched.project.dvc_add("models/base")
+    watched.project.ship("Another base")
+    return watched.world.settle().failures
+
+
+def test_a_base_model_that_is_a_pickle_is_refused_with_the_remedy(watched: Watched) -> None:
+    said = _replace_base(watched, lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin") and None)
+    assert "pickle" in said and "safe_serialization" in said and "models/base" in said
+    assert_untouched(watched)
+
+
+def test_a_base_model_with_a_pickle_beside_its_safetensors_is_refused_and_not_tried_again(watched: Watched) -> None:
+    """`training_args.bin` passed the check of the base model, and failed in the store four generations long."""
+    said = _replace_base(watched, lambda f: (f / "training_args.bin").write_bytes(b"cos\nsystem\n") and None)
+    assert "training_args.bin is a pickle" in said and "delete it" in said and "models/base" in said
+    assert [r.status for r in watched.world.ledger.requests("zoo")] == ["failed"]
+    assert_untouched(watched)
+
+
+def test_an_architecture_that_cannot_be_converted_is_refused_before_training(watched: Watched) -> None:
+    def change(folder: Path) -> None:
+        config = folder / "config.json"
+        config.write_text(config.read_text().replace("LlamaForCausalLM", "NovelForCausalLM"))
+
+    said = _replace_base(watched, change)
+    assert "NovelForCausalLM" in said and "compute.llama_cpp" in said
+    assert not list((watched.world.home / "jobs").glob("train-*"))

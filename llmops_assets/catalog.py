@@ -1,7 +1,8 @@
 """Every pluggable part: its name, its facts, and where its code is. A new part is one file and one entry here.
 
 Schemas, `llmops check`, reports, dispatch and the reference pages read this table, so none of them has a list of its
-own. A part's code is imported when it is used: this module stays light, and programs import it too.
+own. A part's code is imported when it is used: this module stays light, and programs import it too. It is one long
+file, since it is one table.
 
 An installed package adds parts of its own by an entry point of the group `llmops_assets.parts` that names a part, or a
 sequence of parts:

@@ -3,8 +3,8 @@
 import dagster as dg
 
 from llmops_assets.assets.smoke_test_report import describe_checks
-from llmops_assets.config.project import SmokeTest
 from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.smoke_tests import SmokeTest
 from llmops_assets.delivery.smoke_tests import check_answer
 from llmops_assets.domain.gate import Verdict, judge_checks
 from llmops_assets.domain.records import Check, EndpointHealth

@@ -8,8 +8,8 @@ from typing import Any
 
 import dagster as dg
 
-from llmops_assets.config.project import SmokeTest
 from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.smoke_tests import SmokeTest
 from llmops_assets.delivery.smoke_tests import check_answer
 from llmops_assets.domain.gate import Verdict, judge_checks
 from llmops_assets.domain.keys import short

@@ -9,8 +9,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from llmops_assets.config.project import CONFIG_FILE, ProjectConfig, SmokeTests
+from llmops_assets.config.project import CONFIG_FILE, ProjectConfig
 from llmops_assets.config.settings import Settings
+from llmops_assets.config.smoke_tests import SmokeTests
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SCHEMA_FILE = "llmops.schema.json"

@@ -4,7 +4,6 @@ Reading the file from Git belongs in `resources.project_source`; what a stage re
 `llmops_assets.domain.chain`.
 """
 
-import re
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -275,34 +274,6 @@ class ProjectConfig(Strict):
         return self.training.prompt or self.prompt
 
 
-class Expectation(Strict):
-    status: int = Field(default=200, description="HTTP status of the answer.")
-    contains: str | None = Field(default=None, description="Text that the answer must hold.")
-    matches: str | None = Field(default=None, description="Regular expression, searched in the answer.")
-    max_latency: Duration | None = Field(default=None, description="For example 5s.")
-
-    @field_validator("matches")
-    @classmethod
-    def _compiles(cls, pattern: str | None) -> str | None:
-        try:
-            re.compile(pattern or "")
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from error
-        return pattern
-
-
-class SmokeTest(Strict):
-    name: str = Field(description="What it shows, in words.")
-    input: str = Field(description="What a client sends, bare.")
-    expect: Expectation = Field(default=Expectation(), description="What must come back.")
-
-
-class SmokeTests(Strict):
-    """The file that deployment.smoke_tests names: a list, or a mapping with `tests`."""
-
-    tests: tuple[SmokeTest, ...] = Field(min_length=1)
-
-
 def parse_config(text: str, where: str = CONFIG_FILE) -> ProjectConfig:
     """A project's configuration from its YAML.
 
@@ -310,12 +281,3 @@ def parse_config(text: str, where: str = CONFIG_FILE) -> ProjectConfig:
         ConfigError: every problem, each with file, line, key and remedy.
     """
     return validate_yaml(ProjectConfig, text, where)
-
-
-def parse_smoke_tests(text: str, where: str) -> SmokeTests:
-    """The smoke tests from their YAML.
-
-    Raises:
-        ConfigError: as `parse_config`.
-    """
-    return validate_yaml(SmokeTests, text, where, wrap="tests")

@@ -2,7 +2,7 @@
 
 import re
 
-from llmops_assets.config.project import SmokeTest
+from llmops_assets.config.smoke_tests import SmokeTest
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import Check
 from resources.serving.client import Answer

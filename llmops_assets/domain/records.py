@@ -1,7 +1,7 @@
 """The records that stages commit. Files live in the artifact store; a record references them by digest.
 
 A record has `outputs`: named digests that later stages read. Records with equal outputs are interchangeable for all
-downstream stages, however they were made.
+downstream stages, however they were made. One long file: the types are the members of one union, `AnyRecord`.
 """
 
 from typing import Annotated, Any, Literal

@@ -5,14 +5,8 @@ Mistakes are errors; what is only missing so far, as in a new project, is report
 
 from pathlib import Path
 
-from llmops_assets.config.project import (
-    CONFIG_FILE,
-    BaseModelPath,
-    CustomMetric,
-    ProjectConfig,
-    parse_config,
-    parse_smoke_tests,
-)
+from llmops_assets.config.project import CONFIG_FILE, BaseModelPath, CustomMetric, ProjectConfig, parse_config
+from llmops_assets.config.smoke_tests import parse_smoke_tests
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.prompt import PromptError, check_prompt
 from llmops_assets.programs.models.base_model_check import problem_of_files

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from llmops_assets import catalog
-from llmops_assets.config.project import CONFIG_FILE, BaseModelHub, ProjectConfig, parse_config, parse_smoke_tests
+from llmops_assets.config.project import CONFIG_FILE, BaseModelHub, ProjectConfig, parse_config
 from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.smoke_tests import parse_smoke_tests
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.prompt import PromptError, check_prompt

@@ -8,7 +8,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmops_assets.config.project import ProjectConfig, parse_config, parse_smoke_tests
+from llmops_assets.config.project import ProjectConfig, parse_config
+from llmops_assets.config.smoke_tests import parse_smoke_tests
 from llmops_assets.config.yaml_validation import ConfigError
 
 GOOD = """\

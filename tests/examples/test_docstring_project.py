@@ -11,7 +11,8 @@ import make_project as builder
 import pytest
 
 from llmops_assets.domain.prompt import check_prompt
-from llmops_assets.config.project import parse_config, parse_smoke_tests
+from llmops_assets.config.project import parse_config
+from llmops_assets.config.smoke_tests import parse_smoke_tests
 
 
 def run(folder: Path, *command: str) -> str:

@@ -1,0 +1,46 @@
+"""The schema of the smoke tests: questions that staging and a rollout's candidate must answer."""
+
+import re
+
+from pydantic import Field, field_validator
+
+from llmops_assets.config.yaml_validation import validate_yaml
+from llmops_assets.domain.models import Strict
+from llmops_assets.domain.rollout import Duration
+
+
+class Expectation(Strict):
+    status: int = Field(default=200, description="HTTP status of the answer.")
+    contains: str | None = Field(default=None, description="Text that the answer must hold.")
+    matches: str | None = Field(default=None, description="Regular expression, searched in the answer.")
+    max_latency: Duration | None = Field(default=None, description="For example 5s.")
+
+    @field_validator("matches")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from error
+        return pattern
+
+
+class SmokeTest(Strict):
+    name: str = Field(description="What it shows, in words.")
+    input: str = Field(description="What a client sends, bare.")
+    expect: Expectation = Field(default=Expectation(), description="What must come back.")
+
+
+class SmokeTests(Strict):
+    """The file that deployment.smoke_tests names: a list, or a mapping with `tests`."""
+
+    tests: tuple[SmokeTest, ...] = Field(min_length=1)
+
+
+def parse_smoke_tests(text: str, where: str) -> SmokeTests:
+    """The smoke tests from their YAML.
+
+    Raises:
+        ConfigError: as `parse_config`.
+    """
+    return validate_yaml(SmokeTests, text, where, wrap="tests")

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,12 +21,12 @@ def start_live(
     """
     with ExitStack() as stack:
 
-        def start(change: dict[str, Any] | None = None, computed: Path | None = None, **variables: str) -> Live:
+        def start(change: dict[str, Any] | None = None, **variables: str) -> Live:
             project = make_project()
             project.configure(merge(LIGHT, change or {}))
             project.commit("As this story needs it")
             compute = ComputeSettings(threads=2, checkpoint_every=0.3)
-            live = Live(tmp_path_factory.mktemp("live"), project, computed, compute=compute, poll=1)
+            live = Live(tmp_path_factory.mktemp("live"), project, compute=compute, poll=1)
             return stack.enter_context(live.running(**variables))
 
         yield start

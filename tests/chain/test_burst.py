@@ -6,7 +6,6 @@ without another training.
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -22,8 +21,8 @@ SLOW = {"rollout": {"steps": [{"weight": "20%", "hold": "2s"}, {"weight": "60%",
 
 
 @pytest.fixture(scope="module")
-def live(start_live: Callable[..., Live], computed: Path) -> Live:
-    return start_live(computed=computed)
+def live(start_live: Callable[..., Live]) -> Live:
+    return start_live()
 
 
 def context(tokens: int, **deployment: Any) -> dict[str, Any]:

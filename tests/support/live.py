@@ -24,20 +24,17 @@ from resources.local_services import services
 from resources.run_launching.run_workers import worker_of
 from resources.serving.client import Answer, ask
 from tests.support.ports import free_port
-from tests.support.projects import Project, take_over
+from tests.support.projects import Project
 
 
 class Live:
     """A home under Dagster's own webserver and daemon, which watches one project.
 
     Args:
-        computed: a home whose computed results are there from the beginning.
         settings: others than the defaults of the local profile.
     """
 
-    def __init__(self, home: Path, project: Project, computed: Path | None = None, **settings: Any):
-        if computed is not None:
-            take_over(computed, home)
+    def __init__(self, home: Path, project: Project, **settings: Any):
         self.project = project
         self.settings = Settings(
             home=home,

@@ -29,6 +29,10 @@ class UnknownPart(ValueError, KeyError):
     __str__ = Exception.__str__  # KeyError's would quote the message
 
 
+class BrokenPackage(ValueError):
+    """An installed package says that it has parts, and they cannot be loaded; the message names it."""
+
+
 class UnavailablePart(ImportError):
     """The part exists, but what it needs is not installed; the message names the remedy."""
 
@@ -168,16 +172,18 @@ def _installed_parts() -> tuple[Part, ...]:
     """The parts of other packages. Read once a process: it takes about 50 ms."""
     found: list[Part] = []
     for entry in entry_points(group=GROUP):
-        found += _checked(entry.load(), entry.value)
+        where = f"{entry.value} of the installed package {entry.dist.name if entry.dist else '?'} (entry point {GROUP})"
+        try:
+            value = entry.load()
+        except Exception as error:  # whatever somebody else's module raises when it is imported
+            cause = f"{type(error).__name__}: {error}"
+            raise BrokenPackage(f"{where} cannot be imported: {cause}; fix or uninstall the package") from error
+        values = list(value) if isinstance(value, Iterable) else [value]
+        parts = [part for part in values if isinstance(part, Part)]
+        if len(parts) < len(values):
+            raise BrokenPackage(f"{where} must name parts of llmops_assets.catalog, not {value!r:.100}")
+        found += parts
     return tuple(found)
-
-
-def _checked(value: object, where: str) -> list[Part]:
-    values = list(value) if isinstance(value, Iterable) else [value]
-    parts = [part for part in values if isinstance(part, Part)]
-    if len(parts) == len(values):
-        return parts
-    raise TypeError(f"the entry point {where} of {GROUP} must name parts of llmops_assets.catalog, not {value!r}")
 
 
 _METRICS = "llmops_assets.programs.evaluation.metrics"

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from llmops_assets.catalog import BrokenPackage
 from llmops_assets.config.settings import ProjectSource, Settings, load_settings
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.planning import plan_revision
@@ -38,7 +39,15 @@ def answers() -> Iterator[None]:
     except CommandRefused as error:
         err.print(str(error), markup=False, soft_wrap=True)
         raise typer.Exit(1) from error
-    except (ConfigError, SourceError, LedgerError, ProvenanceError, ServingError, SupervisorError) as error:
+    except (
+        ConfigError,
+        SourceError,
+        LedgerError,
+        ProvenanceError,
+        ServingError,
+        SupervisorError,
+        BrokenPackage,
+    ) as error:
         err.print(f"error: {error}", markup=False, soft_wrap=True)
         raise typer.Exit(2) from error
 

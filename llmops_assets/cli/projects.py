@@ -70,4 +70,5 @@ def schema(
     """Print the JSON Schema of llmops.yaml, for editors."""
     from llmops_assets.config.json_schema import as_text, project_schema, settings_schema
 
-    print(as_text(settings_schema() if settings else project_schema()), end="")
+    with answers():
+        print(as_text(settings_schema() if settings else project_schema()), end="")

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,17 @@ class Location:
             "DAGSTER_HOME": str(self.home / "dagster"),
             "COLUMNS": "200",
         }
+
+    @contextmanager
+    def broken(self) -> Iterator[None]:
+        """The package cannot be imported for as long as the block lasts."""
+        file = Path(self.env["PYTHONPATH"]) / "dummy_parts.py"
+        whole = file.read_text()
+        file.write_text("this is no Python\n")
+        try:
+            yield
+        finally:
+            file.write_text(whole)
 
     def llmops(self, *words: str) -> tuple[int, str]:
         done = subprocess.run(
@@ -99,6 +111,19 @@ def test_editors_and_messages_list_the_parts_of_other_packages(location: Locatio
     line = 1 + (location.project.folder / "llmops.yaml").read_text().splitlines().index("  engine: dummy-engin")
     assert code == 2 and f"llmops.yaml:{line}: deployment.engine: unknown engine 'dummy-engin'" in said
     assert "(known: llama.cpp, dummy-engine); did you mean 'dummy-engine'?" in said
+
+
+def test_a_package_whose_parts_cannot_be_imported_is_named_and_stops_only_who_needs_it(location: Location) -> None:
+    location.project.configure(
+        {"deployment": {"engine": "llama.cpp"}, "evaluation": {"metrics": ["rougeL"]}, "gates": []}
+    )
+    with location.broken():
+        assert location.llmops("check", "--path", str(location.project.folder))[0] == 0, "its own parts need no package"
+        location.project.configure({"evaluation": {"metrics": ["answer_length"]}})
+        code, said = location.llmops("check", "--path", str(location.project.folder))
+    assert code == 2 and "Traceback" not in said
+    assert "evaluation.metrics" in said and "dummy_parts:PARTS of the installed package dummy-parts" in said
+    assert "cannot be imported: SyntaxError" in said and "fix or uninstall the package" in said
 
 
 def test_a_part_whose_library_is_not_installed_is_refused_by_check_with_the_command_that_installs_it(

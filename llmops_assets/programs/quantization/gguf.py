@@ -28,7 +28,7 @@ class Gguf:
         return file
 
     def load(self, file: Path) -> Any:
-        """The weights widened again, which loses nothing more, by transformers' own GGUF reader."""
+        """The weights, dequantized without further loss by transformers' GGUF reader."""
         import torch
         from transformers import AutoModelForCausalLM, GgufConfig
 
@@ -55,7 +55,7 @@ def _convert(model: Path, file: Path, scheme: str, converter: str | None) -> Non
     else:
         command = [sys.executable, str(Path(converter) / "convert_hf_to_gguf.py")]
         environment["PYTHONPATH"] = str(Path(converter) / "gguf-py")
-    # The name is written into the file: a fixed one, so that equal weights are equal bytes.
+    # The file contains the name: a fixed one, so that equal weights are equal bytes.
     command += [str(model), "--outfile", str(file), "--outtype", scheme, "--model-name", "model"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode == 0 and file.exists():
@@ -63,11 +63,11 @@ def _convert(model: Path, file: Path, scheme: str, converter: str | None) -> Non
     lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
     if any("pre-tokenizer was not recognized" in line for line in lines):
         raise BadInput(f"the GGUF converter does not know this tokenizer; {REMEDY}", str(model))
-    raise BadInput(f"the GGUF converter failed: {lines[-1] if lines else 'without a word'}; {REMEDY}", str(model))
+    raise BadInput(f"the GGUF converter failed: {lines[-1] if lines else 'no message'}; {REMEDY}", str(model))
 
 
 def _verify(file: Path) -> None:
-    """Opens what was written, so that a broken file is found here and not by an engine in production."""
+    """Opens the written file, so that a broken one is found here and not by an engine in production."""
     from gguf import GGUFReader
 
     reader = GGUFReader(file)

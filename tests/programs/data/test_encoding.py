@@ -67,7 +67,7 @@ def test_a_template_that_rewrites_earlier_answers_still_learns_the_last(tokenize
 
 def test_a_template_that_opens_an_answer_otherwise_is_refused(tokenizer: Any) -> None:
     odd = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}{{ 'GO' if add_generation_prompt }}"
-    with pytest.raises(BadInput, match="otherwise than an open one"):
+    with pytest.raises(BadInput, match="differently from an open one"):
         Encoder(tokenizer, PROMPT, odd).row(ROW)
 
 

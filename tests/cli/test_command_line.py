@@ -99,7 +99,7 @@ def test_a_wrong_project_stage_or_revision_is_one_clear_error(
     "words",
     [
         ("trace", "production"), ("retry",), ("cancel",), ("approve", "--reason", "fine"),
-        ("reject", "--reason", "bad"), ("rollback", "--reason", "bad"), ("unhold", "--reason", "mended"),
+        ("reject", "--reason", "bad"), ("rollback", "--reason", "bad"), ("unhold", "--reason", "fixed"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_answered_yet_is_a_no_and_not_a_fault(llmops: Terminal, words: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Settings of profile cluster: a mistake is told with its line before any pod starts, and no secret is repeated."""
+"""Settings of profile cluster: an error names its line before any pod starts, and contains no secret."""
 
 import json
 import pickle

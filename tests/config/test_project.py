@@ -1,4 +1,4 @@
-"""What a person writes wrong in llmops.yaml is told with file, line, key and remedy: one clear problem per mistake."""
+"""Errors in llmops.yaml name file, line, key and remedy: one clear problem per mistake."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the location is pointed at: read from one file, whoever reads it and from wherever."""
+"""Settings come from one file, for every process and from any working directory."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Tokens of a row: what is learned is the answer and its end, nothing else; what is asked is what is served."""
+"""Tokens of a row: only the answer and its end are learned; the prompt is the same as in serving."""
 
 from pathlib import Path
 from typing import Any

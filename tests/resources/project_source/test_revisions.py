@@ -1,4 +1,4 @@
-"""A watched repository, read as its team leaves it: moved, broken, half pushed. Real Git, real DVC."""
+"""Reading a watched repository in any state: moved, broken, partly pushed. Real Git, real DVC."""
 
 import os
 import shutil

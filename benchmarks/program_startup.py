@@ -26,7 +26,7 @@ WORKS = {"train": "prepare", "evaluate": "likelihood", "quantize": "convert", "s
 
 
 class Chain:
-    """The programs of one home, and what their starts cost."""
+    """The programs of one home, and the CPU time of their starts."""
 
     def __init__(self, home: Path, preload: bool):
         self.compute, self.home, self.preload = (
@@ -48,7 +48,7 @@ class Chain:
 
         done = self.compute.run(Job(name=program, program=program, spec=spec), hear)
         if waits:
-            raise Unmeasured(f"{program} was over before it could be looked at")
+            raise Unmeasured(f"{program} ended before its start could be measured")
         if " without preloading:" in (self.compute.folder(program) / "log.txt").read_text():
             raise Unmeasured(f"{program} could not be preloaded: {self.compute.folder(program) / 'log.txt'}")
         return done
@@ -86,7 +86,7 @@ def measure(place: Place) -> Measured:
             spent = chain.end()
         return spent
 
-    cpu_seconds(False)  # the first one compiles and brings files into memory
+    cpu_seconds(False)  # the first run compiles modules and fills the page cache
     return interleaved(lambda: cpu_seconds(True), lambda: cpu_seconds(False), 1 if place.quick else 3)
 
 

@@ -1,11 +1,10 @@
-"""Every pluggable part: its name, its facts, and where its code is. A new part is one file and one entry here.
+"""The catalog of pluggable parts: name, facts and import path of each. A new part is one file and one entry here.
 
-Schemas, `llmops check`, reports, dispatch and the reference pages read this table, so none of them has a list of its
-own. A part's code is imported when it is used: this module stays light, and programs import it too. It is one long
-file, since it is one table.
+Schemas, `llmops check`, reports, dispatch and the reference pages read it instead of lists of their own. A part's code
+is imported on first use: programs import this module too, so it must stay light. One long file, since it is one table.
 
-An installed package adds parts of its own by an entry point of the group `llmops_assets.parts` that names a part, or a
-sequence of parts:
+An installed package adds parts by an entry point of the group `llmops_assets.parts` that names a part, or a sequence of
+parts:
 
     [project.entry-points."llmops_assets.parts"]
     acme = "acme_llmops.parts:PARTS"
@@ -40,7 +39,7 @@ class UnavailablePart(ImportError):
 @dataclass(frozen=True, kw_only=True)
 class Part:
     name: str
-    """As people write it in llmops.yaml or the settings."""
+    """The name in llmops.yaml or the settings."""
     path: str
     """`module:attribute`, imported when the part is used."""
     does: str
@@ -48,13 +47,13 @@ class Part:
     source: str = ""
     """Paper, library or format that defines it."""
     requires: tuple[str, ...] = ()
-    """Importable modules that it needs beside the required dependencies."""
+    """Importable modules that it needs in addition to the required dependencies."""
     extra: str = ""
     """The extra of this distribution that installs them."""
     hardware: str = ""
     """What it needs to run; empty: any CPU."""
     version: int = 1
-    """Raised when its results change, so that no earlier one is reused: it is part of the keys that it decides."""
+    """Raised when its results change, so that no earlier one is reused: part of the keys of the stages that use it."""
 
     def missing(self) -> str | None:
         """What is not installed and how to install it; None if nothing is missing."""
@@ -82,7 +81,7 @@ class MetricPart(Part):
 
     higher_is_better: bool
     unit: str
-    """Unit or range of the figure."""
+    """Unit or range of the value."""
     reads: Literal["texts", "likelihoods"] = "texts"
     """texts: the model's answers and the references. likelihoods: log-likelihood and tokens of each reference."""
 
@@ -92,9 +91,9 @@ class TrainingMethodPart(Part):
     """`path` names a `training.methods.interface.TrainingMethod`."""
 
     trains: bool = True
-    """False: no training rows are read and no step is made."""
+    """False: no training rows are read and no step is run."""
     adapter: bool = False
-    """True: the checkpoint holds an adapter, and is used on top of its base model."""
+    """True: the checkpoint is an adapter of its base model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +103,7 @@ class QuantizationPart(Part):
     schemes: Mapping[str, str]
     """Scheme → what it does."""
     format: str
-    """Format of the file that it writes; an engine must load it."""
+    """Format of the file that it writes; the engine must support it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +126,7 @@ class RegistryPart(Part):
 
 @dataclass(frozen=True, kw_only=True)
 class StorePart(Part):
-    """Named by the scheme of its URL; `path` names a class of (url, cache folder), as `resources.artifact_store`."""
+    """Named by its URL scheme; `path` names a class of (url, cache folder), like `resources.artifact_store.store`."""
 
 
 P = TypeVar("P", bound=Part)
@@ -142,7 +141,7 @@ class Parts(Mapping[str, P], Generic[P]):
 
     def __getitem__(self, name: str) -> P:
         if name in self._listed:
-            return self._listed[name]  # without a look at installed packages, which reads all their metadata
+            return self._listed[name]  # without searching installed packages, which reads all their metadata
         try:
             return self._installed()[name]
         except KeyError:
@@ -160,7 +159,7 @@ class Parts(Mapping[str, P], Generic[P]):
         return len({**self._listed, **self._installed()})
 
     def is_installed(self, name: str) -> bool:
-        """Whether the part is of another package, not of this one."""
+        """Whether the part comes from another package."""
         return name not in self._listed
 
     def _installed(self) -> dict[str, P]:
@@ -169,7 +168,7 @@ class Parts(Mapping[str, P], Generic[P]):
 
 @cache
 def _installed_parts() -> tuple[Part, ...]:
-    """The parts of other packages. Read once a process: it takes about 50 ms."""
+    """The parts of other packages. Read once per process: it takes about 50 ms."""
     found: list[Part] = []
     for entry in entry_points(group=GROUP):
         where = f"{entry.value} of the installed package {entry.dist.name if entry.dist else '?'} (entry point {GROUP})"
@@ -327,12 +326,12 @@ STORES = Parts(
 
 
 def versions(*parts: Part) -> dict[str, dict[str, int]]:
-    """What a stage's key holds of the parts that decide it: nothing while all are at their first version."""
+    """The parts' versions for the key of a stage that uses them; empty while all are at version 1."""
     raised = {part.name: part.version for part in parts if part.version != 1}
     return {"versions": raised} if raised else {}
 
 
 def scheme_of(url: str) -> str:
-    """The name of the store that serves a URL: its scheme; `file` for a path."""
+    """The name of the store for a URL: its scheme; `file` for a path."""
     scheme, separator, _ = url.partition("://")
     return scheme if separator else "file"

@@ -20,7 +20,7 @@ from resources.tracking.mlflow import Tracking
 
 @dataclass(frozen=True)
 class Clients:
-    """What stages, sensors, jobs and the command line work with."""
+    """The clients of stages, sensors, jobs and the command line."""
 
     settings: Settings
     ledger: Ledger
@@ -38,7 +38,7 @@ class Clients:
         return cls(**{name: getattr(resources, name) for name in RESOURCE_KEYS})
 
     def as_resources(self) -> dict[str, Any]:
-        """The clients as Dagster takes and shows them: one resource each, by name."""
+        """The clients as Dagster resources, by name."""
         return {name: getattr(self, name) for name in RESOURCE_KEYS}
 
 
@@ -53,8 +53,8 @@ def build_clients(settings: Settings, **overrides: Any) -> Clients:
 
     Raises:
         TypeError: an override names no client.
-        ConfigError: a variable of the environment that the settings name is not set.
-        UnavailablePart: what a part that the settings name needs is not installed.
+        ConfigError: an environment variable that the settings name is not set.
+        UnavailablePart: a dependency of a part that the settings name is not installed.
     """
 
     @cache

@@ -33,7 +33,7 @@ NO_RESULT = {
 
 @dataclass(frozen=True)
 class Decides:
-    """What decides a stage's result."""
+    """The code that affects a stage's result."""
 
     functions: tuple[str, ...]
     """`module:function` of the stage's own work."""
@@ -111,7 +111,7 @@ def _part(module: str, name: str) -> str:
     for node in ast.parse(code).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
             return ast.get_source_segment(code, node) or ""
-    raise LookupError(f"{module} has no {name} any more; mend DECIDES in tests/program_versions.py")
+    raise LookupError(f"{module} has no {name} any more; correct DECIDES in tests/program_versions.py")
 
 
 def _imports(module: str) -> dict[str, set[str]]:

@@ -1,1 +1,1 @@
-"""What people write: llmops.yaml and the settings. Reading them from Git belongs in `resources.project_source`."""
+"""Schemas of llmops.yaml and the settings. Reading them from Git belongs in `resources.project_source`."""

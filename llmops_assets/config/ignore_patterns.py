@@ -9,19 +9,19 @@ REMEDY = "write it as in .gitignore, such as docs/** or *.md"
 
 
 def check_pattern(pattern: str) -> str:
-    """The pattern itself.
+    """Returns the pattern.
 
     Raises:
-        ValueError: it is none, or can never match.
+        ValueError: it is invalid, or cannot match any file.
     """
     try:
         parsed = GitIgnoreSpec.from_lines([pattern]).patterns
     except (ValueError, re.error) as error:
         detail = f" ({error})" if isinstance(error, re.error) else ""
         raise ValueError(f"{pattern!r} is not a pattern{detail}; {REMEDY}") from error
-    # Git and pathspec skip comments, empty lines and unclosed brackets: to a person that is a pattern without effect.
+    # Git and pathspec skip comments, empty lines and unclosed brackets: for the user a pattern without effect.
     if not any(p.include is not None for p in parsed):
-        raise ValueError(f"{pattern!r} can match no file; {REMEDY}")
+        raise ValueError(f"{pattern!r} cannot match any file; {REMEDY}")
     return pattern
 
 

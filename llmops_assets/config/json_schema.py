@@ -1,7 +1,7 @@
-"""The JSON Schemas of what people write, with which editors complete and check it: `llmops schema`.
+"""JSON Schemas of llmops.yaml, the settings and the smoke tests, for completion and checks in editors: `llmops schema`.
 
-They are made from the models themselves, so they cannot say anything else than the parser. Pages that are made from
-them belong in `llmops_assets.config.reference_docs`.
+They are generated from the pydantic models, so they agree with the parser. Pages that are generated from them belong in
+`llmops_assets.config.reference_docs`.
 """
 
 import json
@@ -15,7 +15,7 @@ from llmops_assets.config.smoke_tests import SmokeTests
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SCHEMA_FILE = "llmops.schema.json"
-"""Where `llmops init` puts a project's copy: editors need no network for it."""
+"""File name of the copy that `llmops init` adds to a project, so that editors need no network."""
 
 
 def project_schema() -> dict[str, Any]:
@@ -26,7 +26,7 @@ def project_schema() -> dict[str, Any]:
 def settings_schema() -> dict[str, Any]:
     """The schema of the file that LLMOPS_SETTINGS names."""
     schema = _schema(Settings, "llmops settings", "settings")
-    return schema | {"description": "What a code location is pointed at: the file that LLMOPS_SETTINGS names."}
+    return schema | {"description": "Settings of a code location: the file that LLMOPS_SETTINGS names."}
 
 
 def smoke_tests_schema() -> dict[str, Any]:
@@ -35,7 +35,7 @@ def smoke_tests_schema() -> dict[str, Any]:
 
 
 def _schema(model: type[BaseModel], title: str, name: str) -> dict[str, Any]:
-    """What a person may write, which is more than what the model holds: 10% as well as 0.1."""
+    """The schema of the input, which allows more than the model stores: 10% as well as 0.1."""
     made = model.model_json_schema(mode="validation")
     for definition in (made, *made.get("$defs", {}).values()):
         for value in definition.get("properties", {}).values():

@@ -1,6 +1,6 @@
-"""The settings of profile cluster: what the pod of each stage asks for.
+"""The settings of profile cluster: the pod of each stage.
 
-How dagster-k8s takes it belongs in `resources.run_launching.kubernetes_pods`, the run pods' own shape in `deploy/`.
+Translating them for dagster-k8s belongs in `resources.run_launching.kubernetes_pods`, the pods of runs in `deploy/`.
 """
 
 from typing import Annotated, Literal, Self
@@ -19,13 +19,13 @@ def _text(value: object) -> object:
 
 Cpu = Annotated[str, BeforeValidator(_text), Field(pattern=r"^(\d+(\.\d+)?|\d+m)$")]
 Bytes = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(Mi|Gi|Ti|M|G|T)$")]
-"""With its unit: `memory: 64` would be 64 bytes, and the pod would die at once."""
+"""With its unit: `memory: 64` would be 64 bytes, and the pod would be killed at once."""
 Name = Annotated[str, Field(pattern=r"^([a-z0-9]|[a-z0-9][-a-z0-9.]{0,251}[a-z0-9])$")]
 Selector = dict[str, Annotated[str, Field(pattern=r"^(|[A-Za-z0-9]|[A-Za-z0-9][-A-Za-z0-9_.]{0,61}[A-Za-z0-9])$")]]
 
 
 class Toleration(Strict):
-    """A taint that the pod may run in spite of."""
+    """A taint that the pod tolerates."""
 
     key: str | None = Field(default=None, description="The taint's key. None, with Exists: every taint.")
     operator: Literal["Exists", "Equal"] = Field(default="Exists", description="Equal also compares the value.")
@@ -44,46 +44,46 @@ class Toleration(Strict):
 
 
 class Pod(Strict):
-    """What the pod of a stage asks of the cluster. What is left out is left to the cluster."""
+    """The pod of a stage. The cluster decides what is not set."""
 
-    gpus: int = Field(default=0, ge=0, le=64, description="GPUs of the pod; the scheduler finds a node that has them.")
+    gpus: int = Field(default=0, ge=0, le=64, description="Number of GPUs; the scheduler finds a node that has them.")
     gpu_resource: str = Field(
         default="nvidia.com/gpu",
         pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$",
-        description="The kind, as its device plugin calls it: nvidia.com/gpu, nvidia.com/mig-3g.40gb, amd.com/gpu.",
+        description="The device plugin's resource name: nvidia.com/gpu, nvidia.com/mig-3g.40gb, amd.com/gpu.",
     )
-    cpu: Cpu | None = Field(default=None, description="CPUs that are reserved: 4, 0.5 or 500m. Idle ones may be used.")
-    memory: Bytes | None = Field(default=None, description="Reserved, and the most that it may take: 64Gi.")
-    disk: Bytes | None = Field(default=None, description="Scratch space on the node that is reserved: 100Gi.")
+    cpu: Cpu | None = Field(default=None, description="CPU request, without a limit: 4, 0.5 or 500m.")
+    memory: Bytes | None = Field(default=None, description="Memory request and limit: 64Gi.")
+    disk: Bytes | None = Field(default=None, description="Request for scratch space on the node: 100Gi.")
     shm: Bytes | None = Field(
         default=None, description="Size of /dev/shm, which counts as memory. Kubernetes gives 64 MB, torch wants more."
     )
-    node_selector: Selector = Field(default={}, description="Labels of the nodes that may be taken.")
-    tolerations: tuple[Toleration, ...] = Field(default=(), description="Taints of nodes that may be taken.")
+    node_selector: Selector = Field(default={}, description="Labels that the node must have.")
+    tolerations: tuple[Toleration, ...] = Field(default=(), description="Taints that the pod tolerates.")
     runtime_class: Name | None = Field(default=None, description="RuntimeClass, for example nvidia.")
-    priority_class: Name | None = Field(default=None, description="PriorityClass: who waits for whom.")
-    image: str | None = Field(default=None, description="Another image for this stage, for example one with CUDA.")
-    service_account: Name | None = Field(default=None, description="Another service account for this stage.")
+    priority_class: Name | None = Field(default=None, description="PriorityClass: which pods go first.")
+    image: str | None = Field(default=None, description="Image for this stage only, for example one with CUDA.")
+    service_account: Name | None = Field(default=None, description="Service account for this stage only.")
     env_secrets: tuple[Name, ...] = Field(default=(), description="Further secrets that become environment variables.")
     timeout: Duration | None = Field(
-        default=None, description="The pod is ended after this long, for example 12h. None: never."
+        default=None, description="Time limit of the pod, for example 12h. None: no limit."
     )
 
 
 StagePods = create_model(
     "StagePods",
     __base__=Strict,
-    __doc__="Pods of the heavy stages; one that is left out gets the default pod.",
+    __doc__="Pods of the heavy stages; a stage without an entry gets the default pod.",
     **{s.name: (Pod | None, Field(default=None, description=s.heavy)) for s in CHAIN if s.heavy},  # type: ignore[call-overload]
 )
 
 
 class KubernetesSettings(Strict):
-    """Pods of steps; read by `profile: cluster` only."""
+    """Pods of steps; used by `profile: cluster` only."""
 
     image: str | None = Field(default=None, description="Image of step pods. None: that of the code location.")
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
-        default=None, description="None: as Kubernetes does."
+        default=None, description="None: the default of Kubernetes."
     )
     namespace: Name | None = Field(default=None, description="Namespace of step pods. None: that of the run launcher.")
     service_account: Name | None = Field(default=None, description="Service account. None: that of the run launcher.")
@@ -95,7 +95,7 @@ class KubernetesSettings(Strict):
     home_claim: Name | None = Field(
         default=None,
         description="A ReadWriteMany PersistentVolumeClaim mounted as home, so that a training resumes in another pod. "
-        "Its file system must honour flock. None: each pod has a home of its own, and a lost pod begins again.",
+        "Its file system must support flock. None: each pod has its own home, and a lost pod starts over.",
     )
     default: Pod = Field(default=Pod(), description="Pods of all stages that `stages` does not name.")
     stages: StagePods = Field(default=StagePods(), description="Pods of heavy stages, by the stage's name.")
@@ -104,7 +104,7 @@ class KubernetesSettings(Strict):
     @classmethod
     def _default_is_light(cls, pod: Pod) -> Pod:
         if pod.gpus:
-            raise ValueError("light stages need no GPU; ask for GPUs under `stages`, by the heavy stage's name")
+            raise ValueError("light stages need no GPU; set gpus of a heavy stage, under `stages`")
         return pod
 
     def pod(self, stage: str) -> Pod:

@@ -1,4 +1,4 @@
-"""Keys whose value names a part of the catalog: validated against it, and listed by the JSON Schema."""
+"""Types of keys that name a part of the catalog: validated against it, and listed in the JSON Schema."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +11,11 @@ from llmops_assets.catalog import QUANTIZATION_BACKENDS, Parts, UnknownPart
 
 @dataclass(frozen=True, eq=False)
 class NameOf:
-    """Annotation of a text: it names one of these parts. Nothing is loaded."""
+    """Annotation of a string: the name of one of these parts. Validation loads no part."""
 
     parts: Parts[Any]
     otherwise: str = ""
-    """What else may be written here, for the error message."""
+    """Other allowed values, for the error message."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self._known, handler(source))
@@ -31,7 +31,7 @@ class NameOf:
 
 
 class SchemeName:
-    """Annotation of a text: a quantization scheme. The JSON Schema lists those of all backends."""
+    """Annotation of a string: a quantization scheme. The JSON Schema lists the schemes of all backends."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         schemes = (scheme for part in QUANTIZATION_BACKENDS.values() for scheme in part.schemes)

@@ -1,6 +1,6 @@
-"""The schema of `llmops.yaml`, and errors about it that say file, line, key and remedy.
+"""The schema of `llmops.yaml`; its errors name file, line, key and remedy.
 
-Reading the file from Git belongs in `resources.project_source`; what a stage reads of it in
+Reading the file from Git belongs in `resources.project_source`; which keys a stage reads, in
 `llmops_assets.domain.chain`.
 """
 
@@ -51,14 +51,14 @@ class BaseModelPath(Strict):
 
 
 class BaseModelHub(Strict):
-    """A model of the Hugging Face hub, at one commit."""
+    """A model on the Hugging Face hub, at one commit."""
 
     hub: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="org/name on the Hugging Face hub.")
-    revision: str = Field(pattern=r"^[0-9a-f]{40}$", description="Commit SHA; a branch would move under our feet.")
+    revision: str = Field(pattern=r"^[0-9a-f]{40}$", description="Commit SHA. No branch: its content can change.")
 
 
 def _kind_of_base(value: Any) -> str:
-    """Which of the two is meant, so that an error speaks of that one alone."""
+    """The model to validate against, so that errors are about this one only."""
     is_hub = isinstance(value, BaseModelHub) or (isinstance(value, dict) and {"hub", "revision"} & set(value))
     return "BaseModelHub" if is_hub else "BaseModelPath"
 
@@ -75,7 +75,7 @@ class Data(Strict):
     train: ProjectPath | None = Field(default=None, description="Training rows; not needed with training.method none.")
     validation: ProjectPath | None = Field(default=None, description="Absent: a seeded share of train.")
     validation_share: Share = Field(default=0.05, description="Share of train that is held out for validation.")
-    seed: int = Field(default=7, description="Seed of that share.")
+    seed: int = Field(default=7, description="Seed of the validation split.")
 
 
 class Lora(Strict):
@@ -92,31 +92,31 @@ class Training(Strict):
         default="lora", description="How the weights are trained; none: base model and prompt only."
     )
     prompt: ProjectPath | None = Field(
-        default=None, description="Template used in training; absent: `prompt`, and then a change of prompt retrains."
+        default=None, description="Template used in training; absent: `prompt`, so that a change of `prompt` retrains."
     )
-    lora: Lora = Field(default=Lora(), description="Read with method lora.")
+    lora: Lora = Field(default=Lora(), description="Used with method lora.")
     learning_rate: float = Field(default=2e-4, gt=0, description="Peak learning rate of AdamW.")
     schedule: Literal["linear", "cosine", "constant"] = Field(
-        default="linear", description="How the learning rate goes on after the warm-up."
+        default="linear", description="Schedule of the learning rate after the warm-up."
     )
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1, description="Share of the steps that warm up.")
-    weight_decay: float = Field(default=0.0, ge=0, description="Of AdamW.")
+    weight_decay: float = Field(default=0.0, ge=0, description="Weight decay of AdamW.")
     batch_size: int = Field(default=8, ge=1, description="Rows per step and device.")
     gradient_accumulation: int = Field(default=1, ge=1, description="Batches per optimizer step.")
     epochs: float = Field(default=1.0, gt=0, description="Passes over the training rows; max_steps overrides it.")
     max_steps: int | None = Field(default=None, ge=1, description="Optimizer steps.")
-    max_length: int | None = Field(default=None, ge=8, description="Tokens of a row; longer ones are cut.")
+    max_length: int | None = Field(default=None, ge=8, description="Tokens per row; longer rows are truncated.")
     seed: int = Field(default=7, description="Seed of order, initialization and dropout.")
 
 
 class CustomMetric(Strict):
-    """A metric of the project's own."""
+    """A metric that the project defines."""
 
-    name: str = Field(pattern=r"^\w+$", description="As gates and reports call it.")
+    name: str = Field(pattern=r"^\w+$", description="The metric's name in gates and reports.")
     function: str = Field(
         pattern=r"^[\w./-]+\.py:\w+$", description="file.py:function, (prediction: str, reference: str) -> float"
     )
-    higher_is_better: bool = Field(default=True, description="Decides what no_worse_than means.")
+    higher_is_better: bool = Field(default=True, description="Direction that no_worse_than uses.")
 
     @property
     def file(self) -> str:
@@ -136,10 +136,10 @@ AnyMetric = Annotated[
 
 class Evaluation(Strict):
     metrics: tuple[AnyMetric, ...] = Field(
-        default=("perplexity", "rougeL"), description="What is measured: metrics that we bring, or your own functions."
+        default=("perplexity", "rougeL"), description="What is measured: metrics of the catalog, or your own functions."
     )
-    max_rows: int | None = Field(default=None, ge=1, description="Rows of test that are asked; None: all.")
-    max_new_tokens: int = Field(default=32, ge=1, description="Tokens of an answer.")
+    max_rows: int | None = Field(default=None, ge=1, description="The first rows of test to use; None: all.")
+    max_new_tokens: int = Field(default=32, ge=1, description="Maximum tokens of an answer.")
 
     @model_validator(mode="after")
     def _names_differ(self) -> "Evaluation":
@@ -154,10 +154,10 @@ class Evaluation(Strict):
 
 class Quantization(Strict):
     backend: Annotated[str, NameOf(catalog.QUANTIZATION_BACKENDS)] = Field(
-        default="gguf", description="What writes the file that the engine loads."
+        default="gguf", description="Backend that writes the file that the engine loads."
     )
     scheme: Annotated[str, SchemeName()] = Field(
-        default="q8_0", description="Precision of the weights, as the backend calls it: eight bits each, or sixteen."
+        default="q8_0", description="Precision of the weights, a name of the backend: 8 or 16 bits per weight."
     )
 
     @field_validator("scheme")
@@ -170,27 +170,26 @@ class Quantization(Strict):
 
 
 class ServingOptions(Strict):
-    """How the engine is run. Part of the release: a change is a release like any other."""
+    """Options of the engine. They are part of the release: a change makes a new release."""
 
     parallel: int = Field(default=8, ge=1, le=256, description="Requests answered at once.")
     context_length: int | None = Field(default=None, ge=64, description="Tokens per request; None: up to 2048.")
     max_tokens: int | None = Field(
         default=None,
         ge=1,
-        description="Tokens of an answer to a client that does not say how many; None: until it ends or the context "
-        "is full.",
+        description="Maximum tokens of an answer if the client sets none; None: until it ends or the context is full.",
     )
 
 
 class Approval(Strict):
     required: bool | None = Field(
-        default=None, description="Whether a person must approve each release; None: if approvers are named."
+        default=None, description="Whether a person must approve each release; None: only if there are approvers."
     )
     approvers: tuple[str, ...] = Field(
-        default=(), description="Who may approve, by e-mail; empty: everyone but the authors of the change."
+        default=(), description="E-mail addresses of the approvers; empty: everyone except the authors of the change."
     )
     expires_after: Duration = Field(
-        default=7 * 86400.0, gt=0, description="How long an approval counts that did not lead to a release: 7d."
+        default=7 * 86400.0, gt=0, description="How long an approval is valid that has not led to a release: 7d."
     )
 
     @property
@@ -202,9 +201,9 @@ class Deployment(Strict):
     engine: Annotated[str, NameOf(catalog.ENGINES)] = Field(
         default="llama.cpp", description="The server behind the endpoint."
     )
-    serving: ServingOptions = Field(default=ServingOptions(), description="How the engine is run.")
-    smoke_tests: ProjectPath | None = Field(default=None, description="List of {name, input, expect}.")
-    approval: Approval = Field(default=Approval(), description="Whether a person must say yes before production.")
+    serving: ServingOptions = Field(default=ServingOptions(), description="Options of the engine.")
+    smoke_tests: ProjectPath | None = Field(default=None, description="File with a list of {name, input, expect}.")
+    approval: Approval = Field(default=Approval(), description="Who must approve a release before production.")
     rollout: RolloutPolicy = Field(default=RolloutPolicy(), description="How traffic moves to a new release.")
 
 
@@ -212,31 +211,29 @@ class Ci(Strict):
     ignore: tuple[Annotated[str, AfterValidator(check_pattern)], ...] = Field(
         default=("docs/**", "*.md", "LICENSE"),
         description="Files that no check reads, as patterns of .gitignore: `*.md` in any folder, `/notes.txt` at the "
-        "root, `docs/**` all below docs, `!docs/api.md` takes one back in; the last that matches decides.",
+        "root, `docs/**` all below docs, `!docs/api.md` includes a file again; the last match decides.",
     )
     ruff: bool = Field(default=True, description="Lint the project's Python.")
     tests: bool = Field(default=True, description="Run the project's pytest, if it has tests.")
 
 
 class ProjectConfig(Strict):
-    """`llmops.yaml`. Everything has a default but name, model and data.test."""
+    """`llmops.yaml`. Only name, model and data.test are required."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$", description="The project's name, as in the settings.")
-    model: Model = Field(description="What is trained, or served as it is.")
+    model: Model = Field(description="The base model, which is trained, or served without training.")
     data: Data = Field(description="Rows of {input, output} or {messages}.")
-    prompt: ProjectPath | None = Field(
-        default=None, description="Template around the user turn; absent: the bare input."
-    )
+    prompt: ProjectPath | None = Field(default=None, description="Template of the user turn; absent: the input only.")
     training: Training = Field(default=Training(), description="How the base model is trained.")
-    evaluation: Evaluation = Field(default=Evaluation(), description="What is measured, and on how much.")
-    gates: tuple[Gate, ...] = Field(default=(), description="What must hold before a model goes on.")
-    quantization: Quantization = Field(default=Quantization(), description="How the trained model is made smaller.")
+    evaluation: Evaluation = Field(default=Evaluation(), description="What is measured, and on how many rows.")
+    gates: tuple[Gate, ...] = Field(default=(), description="Conditions for a model to proceed.")
+    quantization: Quantization = Field(default=Quantization(), description="How the trained model is quantized.")
     deployment: Deployment = Field(default=Deployment(), description="How it is served, tested and rolled out.")
     ci: Ci = Field(default=Ci(), description="Checks of the project's own code.")
     on_newer: Literal["wait", "cancel"] = Field(
         default="wait",
-        description="What this commit does to a run of an older one that is still at work: wait for its end, or cancel "
-        "it and start at once.",
+        description="What happens if an older commit's run is in progress: wait until it ends, or cancel it and start "
+        "at once.",
     )
 
     @model_validator(mode="after")
@@ -248,13 +245,13 @@ class ProjectConfig(Strict):
         if backend.format not in engine.formats:
             raise ValueError(
                 f"deployment.engine {engine.name} loads {', '.join(engine.formats)}, and quantization.backend "
-                f"{backend.name} writes {backend.format}; choose two that fit"
+                f"{backend.name} writes {backend.format}; choose two that match"
             )
         for gate in self.gates:
             if gate.metric not in self.evaluation.names:
                 raise ValueError(
-                    f"a gate speaks of {gate.metric!r}, which evaluation.metrics does not measure "
-                    f"(measured: {', '.join(self.evaluation.names)}); add it there or mend the gate"
+                    f"a gate uses {gate.metric!r}, which evaluation.metrics does not measure "
+                    f"(measured: {', '.join(self.evaluation.names)}); add it there or change the gate"
                 )
         return self
 

@@ -1,4 +1,4 @@
-"""Values that stand in the environment, not in the settings file."""
+"""Values that come from the environment, not from the settings file."""
 
 import os
 from typing import Annotated
@@ -11,7 +11,7 @@ from llmops_assets.domain.models import Strict
 
 
 class FromEnvironment(Strict):
-    """A value that holds a secret: only the variable's name is ever written, shown or handed on."""
+    """A secret value: only the name of its variable is written, shown or passed on."""
 
     env: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="The environment variable that holds the value.")
 
@@ -30,7 +30,7 @@ Address = Annotated[
     Annotated[FromEnvironment, Tag("FromEnvironment")] | Annotated[str, Tag("str")],
     Discriminator(lambda value: "FromEnvironment" if isinstance(value, dict | FromEnvironment) else "str"),
 ]
-"""A URL, or where in the environment it stands."""
+"""A URL, or the environment variable that holds it."""
 
 
 def _read(value: FromEnvironment | str | None) -> str | None:
@@ -41,4 +41,4 @@ def _has_password(url: str) -> bool:
     try:
         return bool(urlsplit(url).password)
     except ValueError:
-        return False  # no URL: what it is for will say so
+        return False  # not a URL: the client that uses it reports that

@@ -1,7 +1,7 @@
-"""What this code location is pointed at: projects, stores, compute, serving. Read once, when the location loads.
+"""The settings of this code location: projects, stores, compute, serving. Read once, when the location loads.
 
-`LLMOPS_SETTINGS` names a YAML file; `LLMOPS_HOME` the folder that holds all state of the local profile. What a
-project itself decides stands in its own `llmops.yaml` (`llmops_assets.config.project`), not here.
+`LLMOPS_SETTINGS` names a YAML file; `LLMOPS_HOME` the folder that holds all state of the local profile. A project's own
+configuration belongs in its `llmops.yaml` (`llmops_assets.config.project`).
 """
 
 import os
@@ -30,7 +30,7 @@ def default_home() -> Path:
 
 
 Owner = Annotated[str, Field(pattern=r"^(team:[\w-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$")]
-"""As Dagster takes them: another one would keep the whole location from loading."""
+"""In Dagster's format: with any other, the whole location would not load."""
 
 
 _HOSTED = re.compile(
@@ -41,15 +41,15 @@ _HOSTED = re.compile(
 class ProjectSource(Strict):
     """A watched project."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$", description="As in its llmops.yaml; prefixes its assets.")
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$", description="As in its llmops.yaml; prefix of its assets.")
     repository: str = Field(description="URL or local path of the Git repository.")
     branch: str = Field(default="main", description="The branch that is watched.")
     owners: tuple[Owner, ...] = Field(default=(), description="E-mail addresses or team:names, shown in Dagster.")
     web: str | None = Field(
         default=None,
         pattern=r"^https?://\S+$",
-        description="Address of the repository's page, for links: its commits are at WEB/commit/SHA. None: taken from "
-        "`repository` on github.com, gitlab.com and codeberg.org, else no links.",
+        description="Address of the repository's page, for links to WEB/commit/SHA. None: derived from `repository` on "
+        "github.com, gitlab.com and codeberg.org, else no links.",
     )
 
     @property
@@ -58,7 +58,7 @@ class ProjectSource(Strict):
         return self.name.replace("-", "_")
 
     def commit_page(self, revision: str) -> str | None:
-        """Where a commit can be looked at, if that is known."""
+        """The web page of a commit, if it is known."""
         web = self.web
         if web is None and (found := _HOSTED.match(self.repository)):
             web = f"https://{found['host']}/{found['path']}"
@@ -66,17 +66,19 @@ class ProjectSource(Strict):
 
 
 class ServingSettings(Strict):
-    port: int = Field(default=8300, ge=1, le=65535, description="The gateway's port: every endpoint's stable address.")
+    port: int = Field(
+        default=8300, ge=1, le=65535, description="The gateway's port, the stable address of all endpoints."
+    )
     host: str = Field(default="127.0.0.1", description="Address that the gateway listens on.")
-    drain: float = Field(default=30.0, ge=0, description="Seconds that a replaced engine may finish its streams.")
+    drain: float = Field(default=30.0, ge=0, description="Seconds that a replaced engine has to finish its streams.")
 
 
 class ComputeSettings(Strict):
     backend: Annotated[str, NameOf(catalog.COMPUTE)] = Field(default="local", description="Where programs run.")
     threads: int | None = Field(default=None, ge=1, description="CPU threads of one program; None: all cores.")
-    llama_cpp: str | None = Field(default=None, description="A llama.cpp checkout that converts further architectures.")
+    llama_cpp: str | None = Field(default=None, description="A llama.cpp checkout, to convert more architectures.")
     checkpoint_every: float = Field(default=15.0, gt=0, description="Seconds between resumable training checkpoints.")
-    ci_timeout: float = Field(default=900.0, gt=0, description="Seconds that a project's own tests may take.")
+    ci_timeout: float = Field(default=900.0, gt=0, description="Time limit of a project's own tests in seconds.")
     preload: bool = Field(
         default=True,
         description="Import the libraries of programs once, in a process that each program is forked from: about five "
@@ -98,8 +100,8 @@ class Settings(Strict):
     )
     executor: Literal["in_process", "k8s_job"] | None = Field(
         default=None,
-        description="in_process: all steps in the run's own process or pod. k8s_job: each step in a pod of its own, as "
-        "`kubernetes` says. None: in_process in the local profile, k8s_job in the cluster profile.",
+        description="in_process: all steps in the run's own process or pod. k8s_job: each step in its own pod, "
+        "configured by `kubernetes`. None: in_process in the local profile, k8s_job in the cluster profile.",
     )
     home: Path = Field(default_factory=default_home, description="State of the local profile; scratch space of a pod.")
     ledger: Address | None = Field(
@@ -122,9 +124,9 @@ class Settings(Strict):
     dagster_ui: str | None = Field(
         default=None, description="Address of Dagster's UI, for links; None: where `llmops up` starts it."
     )
-    poll: int = Field(default=2, ge=1, description="Seconds between looks at Git and DVC.")
+    poll: int = Field(default=2, ge=1, description="Seconds between polls of Git and DVC.")
     serving: ServingSettings = Field(default=ServingSettings(), description="The gateway of all endpoints.")
-    compute: ComputeSettings = Field(default=ComputeSettings(), description="What programs may use.")
+    compute: ComputeSettings = Field(default=ComputeSettings(), description="Where programs run, and their limits.")
     kubernetes: KubernetesSettings = Field(default=KubernetesSettings(), description="Pods; profile cluster only.")
     hint: str | None = Field(default=None, description="Shown when the location is empty.")
 
@@ -140,8 +142,8 @@ class Settings(Strict):
     @classmethod
     def _holds_no_password(cls, value: FromEnvironment | str | None) -> FromEnvironment | str | None:
         if isinstance(value, str) and _has_password(value):
-            # The value stays out of the message: it would end in logs and on Dagster's page.
-            raise ValueError("it holds a password; put that into the environment and name it here: {env: NAME}")
+            # The value is not in the message: it would appear in logs and in Dagster's UI.
+            raise ValueError("it contains a password; put it into the environment and name the variable: {env: NAME}")
         return value
 
     @field_validator("store")
@@ -149,7 +151,7 @@ class Settings(Strict):
     def _is_in_the_catalog(cls, store: str | None) -> str | None:
         if store is not None and (scheme := catalog.scheme_of(store)) not in catalog.STORES:
             known = ", ".join(f"{name}://" for name in catalog.STORES if name != "file")
-            raise ValueError(f"no artifact store takes {scheme}:// (known: a path, {known})")
+            raise ValueError(f"no artifact store supports {scheme}:// (known: a path, {known})")
         return store
 
     @field_validator("ledger", "store", "mlflow")
@@ -169,7 +171,7 @@ class Settings(Strict):
             raise ValueError("executor k8s_job belongs to profile cluster; leave it out, or set profile: cluster")
         if not self.steps_have_pods and self.kubernetes != KubernetesSettings():
             raise ValueError(
-                "kubernetes shapes the pods of steps, and here they have none; set profile: cluster, executor: k8s_job"
+                "kubernetes configures the pods of steps, but steps have none; set profile: cluster, executor: k8s_job"
             )
         return self
 
@@ -187,10 +189,10 @@ class Settings(Strict):
 
     @property
     def ledger_url(self) -> str:
-        """Never cached: it may hold a password.
+        """Never cached: it may contain a password.
 
         Raises:
-            ConfigError: it is to come from the environment, and is not there.
+            ConfigError: the environment variable that holds it is not set.
         """
         return _read(self.ledger) or f"sqlite:///{self.home}/ledger.sqlite"
 
@@ -203,7 +205,7 @@ class Settings(Strict):
         return _read(self.mlflow) or f"sqlite:///{self.home}/mlflow.sqlite"
 
     def ui(self, service: Literal["dagster", "mlflow"]) -> str | None:
-        """Address of a UI, for links: what the settings say, else where `llmops up` has started it."""
+        """Address of a UI, for links: the one in the settings, else where `llmops up` has started it."""
         if said := self.dagster_ui if service == "dagster" else self.mlflow_ui:
             return said.rstrip("/")
         try:
@@ -215,21 +217,21 @@ class Settings(Strict):
         """The project of that name, or the only one.
 
         Raises:
-            ConfigError: there is none of that name, or no name was given and there are several.
+            ConfigError: there is no such project, or no name was given and there are several.
         """
         known = ", ".join(p.name for p in self.projects) or "none"
         if name is None:
             if len(self.projects) == 1:
                 return self.projects[0]
-            raise ConfigError([f"say which project (known: {known})"])
+            raise ConfigError([f"name a project (known: {known})"])
         for project in self.projects:
             if project.name == name:
                 return project
-        raise ConfigError([f"there is no project {name!r} (known: {known}); projects are listed in LLMOPS_SETTINGS"])
+        raise ConfigError([f"no such project: {name!r} (known: {known}); projects are listed in LLMOPS_SETTINGS"])
 
 
 def settings_file() -> Path:
-    """What `LLMOPS_SETTINGS` names, else `settings.yaml` in the home folder. It need not exist."""
+    """The file that `LLMOPS_SETTINGS` names, else `settings.yaml` in the home folder. It may not exist."""
     named = os.environ.get("LLMOPS_SETTINGS")
     return Path(named).expanduser() if named else default_home() / "settings.yaml"
 
@@ -239,7 +241,7 @@ def load_settings() -> Settings:
     else none at all, with a hint.
 
     Raises:
-        ConfigError: the file is missing or wrong, or a variable that it names is not set; says file, line, key and
+        ConfigError: the file is missing or invalid, or a variable that it names is not set; names file, line, key and
             remedy.
     """
     path = settings_file()
@@ -261,7 +263,7 @@ def load_settings() -> Settings:
 
 
 def _relative_to(folder: Path, settings: Settings) -> Settings:
-    """Relative paths in the file are relative to it: daemon, workers and command line each stand somewhere else."""
+    """Relative paths in the file are relative to it: daemon, workers and command line have different folders."""
     projects = tuple(
         p.model_copy(update={"repository": str((folder / p.repository).resolve())})
         if p.repository.startswith(("./", "../"))

@@ -11,7 +11,7 @@ from llmops_assets.domain.rollout import Duration
 
 class Expectation(Strict):
     status: int = Field(default=200, description="HTTP status of the answer.")
-    contains: str | None = Field(default=None, description="Text that the answer must hold.")
+    contains: str | None = Field(default=None, description="Text that the answer must contain.")
     matches: str | None = Field(default=None, description="Regular expression, searched in the answer.")
     max_latency: Duration | None = Field(default=None, description="For example 5s.")
 
@@ -26,9 +26,9 @@ class Expectation(Strict):
 
 
 class SmokeTest(Strict):
-    name: str = Field(description="What it shows, in words.")
-    input: str = Field(description="What a client sends, bare.")
-    expect: Expectation = Field(default=Expectation(), description="What must come back.")
+    name: str = Field(description="What the test shows.")
+    input: str = Field(description="The user's input, without the prompt.")
+    expect: Expectation = Field(default=Expectation(), description="The expected answer.")
 
 
 class SmokeTests(Strict):

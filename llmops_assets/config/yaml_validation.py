@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 
 class ConfigError(Exception):
-    """Something that a person wrote is wrong. Each problem says what, where and how to mend it."""
+    """A file that a user wrote is invalid. Each problem names what is wrong, where, and how to fix it."""
 
     def __init__(self, problems: list[str]):
         super().__init__("\n".join(problems))
@@ -46,9 +46,9 @@ def validate_yaml(model: type[M], text: str, where: str, wrap: str | None = None
     except ValidationError as error:
         found = error.errors()
         meant = {(e["loc"][:-1], _meant(model, e)) for e in found if e["type"] == "extra_forbidden"}
-        # A misspelt key is one problem, not also the missing one that was meant.
+        # A misspelt key is one problem: the key that was meant is not reported as missing.
         told = [e for e in found if e["type"] != "missing" or (e["loc"][:-1], e["loc"][-1]) not in meant]
-        # Items that are wrong do not count as items: a list of them is not also too short.
+        # pydantic does not count invalid items: a list of them is not reported as too short.
         told = [
             e
             for e in told
@@ -59,12 +59,12 @@ def validate_yaml(model: type[M], text: str, where: str, wrap: str | None = None
 
 
 def _keys_given_twice(node: yaml.Node | None, where: str) -> Iterator[str]:
-    """YAML's last one would win, silently."""
+    """Reports duplicate keys, of which YAML silently uses the last."""
     left, seen = [node], set()
     while left:
         node = left.pop()
         if node is None or id(node) in seen:
-            continue  # an alias stands for the same node again
+            continue  # an alias refers to the same node
         seen.add(id(node))
         if isinstance(node, yaml.SequenceNode):
             left += node.value
@@ -77,12 +77,12 @@ def _keys_given_twice(node: yaml.Node | None, where: str) -> Iterator[str]:
                 if name is None or name == "<<":
                     continue
                 if name in lines:
-                    yield f"{where}:{line}: {name}: given before, on line {lines[name]}; keep one of them"
+                    yield f"{where}:{line}: {name}: already given on line {lines[name]}; keep one of them"
                 lines.setdefault(name, line)
 
 
 def _meant(model: type[BaseModel], error: ErrorDetails) -> str | None:
-    """The key that an unknown one is a misspelling of, if there is one."""
+    """The known key that is most similar to an unknown one, if any."""
     *parent, key = error["loc"]
     known = [k for k in _known_keys(model, parent) if k != str(key)]
     return next(iter(difflib.get_close_matches(str(key), known, n=1)), None)
@@ -114,7 +114,7 @@ def _problem(
 
 
 def _locate(node: yaml.Node | None, loc: list[int | str]) -> tuple[list[int | str], int | None]:
-    """The part of `loc` that is really in the file (pydantic adds names of union members), and its line."""
+    """The part of `loc` that exists in the file (pydantic adds names of union members), and its line."""
     path: list[int | str] = []
     line = node.start_mark.line + 1 if node is not None else None
     for depth, part in enumerate(loc):

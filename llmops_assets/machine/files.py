@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PARTIAL = ".part"
-"""How the name of a file that is being written ends. One that a killed process left may be deleted."""
+"""Suffix of a file that is being written. One that a killed process left may be deleted."""
 
 
 def files_below(folder: Path) -> list[str]:
@@ -17,10 +17,9 @@ def files_below(folder: Path) -> list[str]:
 
 @contextmanager
 def replacing(path: Path, via: Path | None = None) -> Iterator[Path]:
-    """Where to write a file's new content; it takes the file's place when the block ends without an error.
+    """A temporary path for a file's new content; it replaces the file when the block ends without an error.
 
-    Of two who write the same file at once the last one wins: each has a name of its own, since threads of one process
-    do so too.
+    Of concurrent writers the last one wins. Each has its own temporary name, also threads of one process.
 
     Args:
         path: the file; its folder exists.

@@ -1,1 +1,1 @@
-"""What runs in a process of its own: a typed spec in, a result out, runnable by hand."""
+"""Programs: each runs as a separate process, reads a typed spec, writes a result, and can be started by hand."""

@@ -1,7 +1,7 @@
 """python -m llmops_assets.programs.ci --spec SPEC.json --output DIR
 
-Lints and tests a project's own code, in its work tree, and says what was seen. The project's code runs in processes of
-its own that end with this one. Validating llmops.yaml and its prompts belongs in the stage: it needs no process.
+Lints and tests a project's own code in its work tree, and reports the checks. The project's code runs in child
+processes that end with this one. Validating llmops.yaml and its prompts belongs in the stage: it needs no process.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ def check(spec: CiSpec, job: ProgramRun) -> CiResult:
     """The whole program.
 
     Raises:
-        BadInput: the work tree is not there.
+        BadInput: the work tree does not exist.
     """
     tree = Path(spec.work_tree)
     if not tree.is_dir():
@@ -48,7 +48,7 @@ def check(spec: CiSpec, job: ProgramRun) -> CiResult:
 def _ruff(tree: Path, output: Path, timeout_s: float) -> Check:
     command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format=concise"]
     if not _configures(tree, "ruff", ("ruff.toml", ".ruff.toml")):
-        command.append("--isolated")  # else ruff takes the configuration of whatever folder lies above
+        command.append("--isolated")  # else ruff uses the configuration of a parent folder
     code, text, seconds = _run([*command, "."], tree, output / "ruff.log", timeout_s)
     if code is None:
         return _too_slow("ruff", timeout_s, text, seconds)
@@ -66,7 +66,7 @@ def _pytest(tree: Path, output: Path, timeout_s: float) -> Check:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--junitxml={report}", "--color=no"]
     command += [f"--rootdir={tree}", f"--confcutdir={tree}"]
     if not _configures(tree, "pytest", PYTEST_FILES):
-        command += ["-c", os.devnull]  # else pytest takes the configuration of whatever folder lies above
+        command += ["-c", os.devnull]  # else pytest uses the configuration of a parent folder
     code, text, seconds = _run([*command, "."], tree, output / "pytest.log", timeout_s)
     if code is None:
         return _too_slow("tests", timeout_s, text, seconds)
@@ -102,9 +102,9 @@ def _configures(tree: Path, tool: str, files: tuple[str, ...]) -> bool:
 
 
 def _run(command: list[str], tree: Path, log: Path, timeout_s: float) -> tuple[int | None, str, float]:
-    """Exit code (None: it took too long), the end of the output, and seconds.
+    """Exit code (None: timeout), the end of the output, and seconds.
 
-    The output goes to a file: a process that the project's tests leave behind would hold a pipe open for ever.
+    The output goes to a file: a process that the project's tests leave behind would keep a pipe open.
     """
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR": "1"}
     began = time.monotonic()
@@ -140,7 +140,7 @@ def _ender(group: int) -> "signal._HANDLER":
 
 
 def _end_group(group: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left in it
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # the group has no process left
         os.killpg(group, signal.SIGKILL)
 
 

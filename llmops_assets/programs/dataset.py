@@ -1,8 +1,8 @@
 """python -m llmops_assets.programs.dataset --spec SPEC.json --output DIR
 
-Reads a project's rows, splits validation off, checks everything, and writes the canonical rows. A file that cannot be
-read ends the program; what can be read but should not be trained on is a failed check. Reading belongs in
-`programs.data.rows`, fetching the files in the stage.
+Reads a project's rows, splits off validation rows, checks all rows, and writes them canonically. An unreadable file
+ends the program; readable rows that are unsuitable for training fail a check. Reading belongs in `programs.data.rows`,
+fetching the files in the stage.
 """
 
 import hashlib
@@ -74,18 +74,18 @@ def _read(spec: DatasetSpec, job: ProgramRun) -> Splits:
 
 
 def split_off(rows: list[Row], share: float, seed: int, name: str) -> tuple[list[Row], list[Row]]:
-    """Training and validation rows. Which a row becomes is up to its own question and the seed alone, so rows that are
-    added later move none, and two answers to one question stay together.
+    """Training and validation rows. A row's question and the seed alone decide its split, so rows that are added later
+    move no other row, and two answers to one question stay together.
 
     Raises:
-        BadInput: all rows ask the same.
+        BadInput: all rows have the same question.
     """
     places = [_place(row, seed) for row in rows]
     bound = max(share, min(places) + 2**-53)
     train = [r for r, place in zip(rows, places, strict=True) if place >= bound]
     validation = [r for r, place in zip(rows, places, strict=True) if place < bound]
     if not train:
-        raise BadInput("no training row is left beside the validation rows; add rows, or name data.validation", name)
+        raise BadInput("no training row is left after the validation split; add rows, or name data.validation", name)
     return train, validation
 
 
@@ -95,7 +95,7 @@ def _place(row: Row, seed: int) -> float:
 
 
 def _asked(row: Row) -> str:
-    """Everything before the answer, so that white space, case and Unicode forms make no difference."""
+    """Everything before the answer, with white space, case and Unicode form normalized."""
     text = "\n".join(m["content"] for m in messages_of(row)[:-1])
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 

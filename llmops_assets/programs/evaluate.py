@@ -1,7 +1,7 @@
 """python -m llmops_assets.programs.evaluate --spec SPEC.json --output DIR
 
-Measures a checkpoint on held-out rows: how likely it finds the references, and how good its own greedy answers are.
-Measuring what an engine serves belongs in `programs.served_evaluate`, judging the figures in `domain.gate`.
+Measures a checkpoint on held-out rows: the likelihood of the references, and the quality of its greedy answers.
+Measuring the served model belongs in `programs.served_evaluate`, judging the metrics in `domain.gate`.
 """
 
 import time
@@ -79,10 +79,10 @@ def evaluate_checkpoint(spec: EvaluateSpec, job: ProgramRun) -> EvaluateResult:
 
 
 def load_test(data: Path, most: int | None) -> list[Row]:
-    """The rows to be asked; of too many the first ones, so that figures of two models are of the same rows.
+    """The test rows, at most the first `most`, so that metrics of two models are of the same rows.
 
     Raises:
-        BadInput: there are none.
+        BadInput: there are no rows.
     """
     rows = load_split(data, "test")[:most]
     if not rows:
@@ -91,10 +91,10 @@ def load_test(data: Path, most: int | None) -> list[Row]:
 
 
 def refuse_too_long(lengths: list[int], context: int, whose: str = "the model's context") -> None:
-    """Rows that the model cannot see whole would be measured wrongly, and silently so.
+    """Refuses rows longer than the context: truncated, they would be measured wrongly without any sign of it.
 
     Raises:
-        BadInput: the first of them.
+        BadInput: a row is too long; names the first.
     """
     for number, length in enumerate(lengths, start=1):
         if length > context:

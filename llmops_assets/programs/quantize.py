@@ -1,7 +1,7 @@
 """python -m llmops_assets.programs.quantize --spec SPEC.json --output DIR
 
-Merges a checkpoint into its base model and has a quantization backend of the catalog write the file that the engine
-serves. Measuring what came out belongs in `programs.served_evaluate`.
+Merges a checkpoint into its base model, and quantizes it with a backend of the catalog into the file that the engine
+serves. Measuring the result belongs in `programs.served_evaluate`.
 """
 
 import shutil

@@ -1,7 +1,7 @@
 """python -m llmops_assets.programs.serve --spec SPEC.json
 
-Serves a release by an engine of the catalog, OpenAI-compatible, until it is told to stop. Who starts it, restarts it
-and sends traffic to it belongs elsewhere.
+Serves a release with an engine of the catalog, OpenAI-compatible, until SIGTERM. Starting it, restarting it and routing
+traffic belong in `resources.serving`.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from llmops_assets.programs.runtime.specs import ServeSpec
 
 
 def _refuse_altered(model: Path, sha256: str) -> None:
-    """About 1 s per GB at each start; what was measured and approved is served, or nothing."""
+    """Only the model that was measured and approved is served. Takes about 1 s per GB at each start."""
     if not sha256:
         return
     try:
@@ -38,7 +38,7 @@ def _refuse_altered(model: Path, sha256: str) -> None:
 
 
 def _refuse_taken_port(host: str, port: int) -> None:
-    """llama.cpp says nothing about why it ends, and a second listener on the port would steal requests."""
+    """llama.cpp does not report why it ends, and a second listener on the port would take requests."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -70,12 +70,12 @@ def main() -> None:
         os._exit(BAD_INPUT)
     print(f"serving {spec.alias} on {server.listening_address}", flush=True)
     stop.wait()
-    # The server's threads may be in the middle of answers; waiting for them is the proxy's work, before it stops us.
+    # The server's threads may still be answering; the proxy waits for that before it stops this process.
     os._exit(0)
 
 
 def _end_with_stdin() -> None:
-    """Reads until nobody holds the other end any more, also when its holder was killed."""
+    """Ends this process when the other end of stdin is closed, also if its owner was killed."""
     while os.read(0, 4096):
         pass
     os._exit(0)

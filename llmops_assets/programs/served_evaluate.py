@@ -1,8 +1,8 @@
 """python -m llmops_assets.programs.served_evaluate --spec SPEC.json --output DIR
 
-Measures a quantized model as it will be served: starts the engine, compares its tokens with those of training, asks it
-the held-out rows, puts it under load, stops it, and finds the perplexity of the same weights. The unquantized model is
-measured by `programs.evaluate`.
+Measures a quantized model on its serving engine: starts the engine, compares its tokens with those of training, has it
+answer the held-out rows, runs the load test, stops it, and computes the perplexity of the same weights. Measuring the
+unquantized model belongs in `programs.evaluate`.
 """
 
 import time
@@ -110,10 +110,10 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
 
 
 def compare_tokens(engine: EngineClient, encoder: Encoder, rows: Sequence[Row]) -> list[str]:
-    """Where what the engine reads differs from what was trained and evaluated: a line for each row that does.
+    """Compares the engine's tokens with those of training and evaluation; returns a line for each row that differs.
 
-    Compared are the ids of the rendered prompt, and how many the engine counts in a real request, where it may add a
-    beginning-of-text token of its own.
+    Compares the ids of the rendered prompt, and their number in a real request, where the engine may add a
+    beginning-of-text token.
     """
     mismatches = []
     for number, row in enumerate(rows, start=1):
@@ -130,12 +130,12 @@ def compare_tokens(engine: EngineClient, encoder: Encoder, rows: Sequence[Row]) 
             continue
         _, asked, _ = engine.answer(messages, 1)
         if asked != len(expected):
-            mismatches.append(f"row {number}: the engine was asked with {asked} tokens, training with {len(expected)}")
+            mismatches.append(f"row {number}: the engine reads {asked} tokens, training read {len(expected)}")
     return mismatches
 
 
 def ask_all(engine: EngineClient, rows: list[Row], spec: ServedEvaluateSpec, job: ProgramRun) -> list[str]:
-    """The engine's greedy answers, as many at once as it serves."""
+    """The engine's greedy answers, requested as concurrently as it serves."""
     began = time.monotonic()
     answers: list[str] = []
     tokens = 0

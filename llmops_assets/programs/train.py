@@ -1,8 +1,8 @@
 """python -m llmops_assets.programs.train --spec SPEC.json --output DIR
 
-Fine-tunes a base model on rows by a training method of the catalog. Killed at any moment and started again with the
-same DIR it resumes from its last complete checkpoint. Measuring belongs in `programs.evaluate`; only the loss on the
-validation rows is computed here. The steps are in `programs.training.trainer`, the methods in `training.methods`.
+Fine-tunes a base model with a training method of the catalog. If killed and started again with the same DIR, it resumes
+from its last complete checkpoint. Computes the loss on the validation rows; other measuring belongs in
+`programs.evaluate`, the steps in `programs.training.trainer`, the methods in `programs.training.methods`.
 """
 
 import shutil

@@ -1,1 +1,1 @@
-"""Content-addressed storage of what stages make."""
+"""Content-addressed storage of the artifacts of stages."""

@@ -1,4 +1,4 @@
-"""What an artifact is: a list of files with their digests, and the manifest that says so. No I/O on a store here."""
+"""An artifact: a list of files with their digests, and its manifest. No I/O on a store here."""
 
 import hashlib
 import json
@@ -12,11 +12,11 @@ MANIFEST = ".manifest.json"
 
 
 class StoreError(Exception):
-    """An artifact is missing, incomplete or altered; the message names it and says what happens next."""
+    """An artifact is missing, incomplete or altered; the message names it."""
 
 
 class StoreDenied(Exception):
-    """The store does not let us in, or is not there. Nothing is known of any artifact, so nothing may be dropped."""
+    """The store refuses access or does not exist. The state of artifacts is unknown, so none may be deleted."""
 
 
 class File(Frozen):

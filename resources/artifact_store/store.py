@@ -1,9 +1,9 @@
 """The artifact store: content-addressed folders of files on anything fsspec reaches, a manifest written last.
 
 `artifacts/<digest>/…files…` and `artifacts/<digest>/.manifest.json`. Without its manifest an artifact does not exist.
-The digest is that of the manifest's file list: equal bytes are one artifact. Here an artifact is put, found, fetched
-and dropped; what one is belongs in `artifact`, how its bytes move in `transfer`, whether they are right in
-`verification`. Records belong in the ledger; credentials in the environment, where fsspec's own clients look for them.
+The digest is that of the manifest's file list: equal bytes are one artifact. This module puts, finds, fetches and
+deletes artifacts; their format belongs in `artifact`, moving bytes in `transfer`, checking them in `verification`.
+Records belong in the ledger; credentials in the environment, where fsspec's clients read them.
 """
 
 import os
@@ -53,8 +53,8 @@ class ArtifactStore:
         import fsspec
 
         if self._fs is None:
-            # No listing from before: other processes write here too. No instance of somebody else's: it would have
-            # read its credentials from another environment.
+            # No cached listing: other processes write here too. No cached instance: it may have read its credentials
+            # from another environment.
             self._fs = fsspec.core.url_to_fs(self.url, use_listings_cache=False, skip_instance_cache=True)
         return self._fs[0], self._fs[1]
 
@@ -108,7 +108,7 @@ class ArtifactStore:
         target = posixpath.join(root, "artifacts", artifact.digest)
         pairs = list(zip(paths, artifact.files, strict=True))
         if self.is_local:
-            # Also beside a manifest: each file is looked at, and one that was altered is replaced.
+            # Even if there is a manifest: each file is checked, and an altered one is replaced.
             folder = Path(target)
             folder.mkdir(parents=True, exist_ok=True)
             os.utime(folder)  # it is not abandoned
@@ -137,14 +137,14 @@ class ArtifactStore:
         return read_manifest(body, uri)
 
     def _refuse_without_bucket(self, fs: Any, root: str) -> None:
-        """To S3 a missing bucket is a missing file. A misspelt one must not make every artifact seem lost."""
+        """S3 reports a missing bucket as a missing file. A misspelt bucket must not make every artifact seem lost."""
         if _BUCKETS.isdisjoint([fs.protocol] if isinstance(fs.protocol, str) else fs.protocol):
             return
         bucket = root.split("/")[0]
         with self._access():
             if not fs.exists(bucket):
                 raise StoreDenied(
-                    f"the store {self.url} is not there: no bucket {bucket!r} at this endpoint; create it"
+                    f"the store {self.url} does not exist: no bucket {bucket!r} at this endpoint; create it"
                 )
 
     def fetch(self, uri: str, verify: bool = True) -> Path:
@@ -164,7 +164,7 @@ class ArtifactStore:
             return folder
         wrong = damage(folder, artifact.files)
         if wrong and not self.is_local:
-            # The copy here may be the damaged one: it is not the store's fault, and must not outlive this.
+            # The local copy may be damaged, not the store: delete it and download again.
             bad = tuple(f for f in artifact.files if f.path in wrong)
             for file in bad:
                 (folder / file.path).unlink(missing_ok=True)
@@ -178,9 +178,9 @@ class ArtifactStore:
         return folder
 
     def quick_check(self, uri: str) -> str | None:
-        """What is wrong with an artifact, as far as a look tells that reads no large file; None if nothing is.
+        """What is wrong with an artifact, checked without reading large files; None if nothing is.
 
-        Whoever uses an artifact fetches it, and then every byte is verified.
+        Every use fetches the artifact, and `fetch` verifies every byte.
         """
         fs, root = self._open()
         try:
@@ -193,7 +193,7 @@ class ArtifactStore:
         return f"artifact {artifact.digest[:12]} is damaged: {'; '.join(found)}" if found else None
 
     def sha256(self, uri: str, name: str) -> str:
-        """What a file of an artifact must be.
+        """The recorded digest of an artifact's file.
 
         Raises:
             StoreError: there is no such artifact, or no such file in it.
@@ -204,7 +204,7 @@ class ArtifactStore:
         raise StoreError(f"artifact {identity_in(uri)[:12]} has no file {name}")
 
     def discard(self, uri: str) -> None:
-        """Drops an artifact, manifest first, so that no reader takes half of it for a whole."""
+        """Deletes an artifact, manifest first, so that no reader takes a part of it for the whole."""
         fs, root = self._open()
         folder = posixpath.join(root, "artifacts", identity_in(uri))
         manifest = posixpath.join(folder, MANIFEST)

@@ -1,6 +1,6 @@
-"""Brings an artifact's files into a store and out of it, so that nobody sees a file before it is whole.
+"""Uploads and downloads an artifact's files, so that no reader sees a file before it is complete.
 
-What an artifact is belongs in `artifact`, whether its files are as they were in `verification`.
+The format of artifacts belongs in `artifact`, checking their files in `verification`.
 """
 
 import errno
@@ -20,18 +20,18 @@ from resources.artifact_store.artifact import MANIFEST, File, sha256_file
 
 WORKERS = min(8, (os.cpu_count() or 2) * 2)
 _PART = 8 * 2**20
-"""Bytes of one request. Files of twice that go up, and come down, as several at once."""
+"""Bytes of one request. Files of twice that are transferred in concurrent parts."""
 _MOST_PARTS = 9_000
 """S3 takes 10,000 parts of a file."""
 _ABANDONED_S = 24 * 3600.0
-"""An upload to a folder that nobody has touched for so long was killed, and nobody took it up again."""
+"""An upload whose folder has not changed for so long was killed and not resumed."""
 
 
 def upload_local(path: Path, file: File, target: Path) -> None:
-    """Copies a file into an artifact's folder on this machine, unless it is there as it should be."""
+    """Copies a file into an artifact's folder on this machine, unless an intact copy is there."""
     here = target / file.path
     if here.is_file() and here.stat().st_size == file.size and sha256_file(here) == file.sha256:
-        return  # an upload that was cut goes on where it stopped, also where there is no room for a second one
+        return  # an interrupted upload continues where it stopped, also if there is no space for a second copy
     with _into_place(here) as part:
         shutil.copyfile(path, part)
 
@@ -40,7 +40,7 @@ def upload(fs: Any, path: Path, file: File, target: str) -> None:
     """Puts a file into an artifact's folder on a remote store, unless an object of its size is there."""
     there = posixpath.join(target, file.path)
     if fs.exists(there) and fs.size(there) == file.size:
-        return  # an upload that was cut goes on where it stopped: an object is there as a whole or not at all
+        return  # an interrupted upload continues where it stopped: an object exists completely or not at all
     options = {}
     if "s3" in fs.protocol:
         options = {"chunksize": max(_PART, -(-file.size // _MOST_PARTS)), "max_concurrency": 4}
@@ -53,7 +53,7 @@ def write_manifest_local(target: Path, body: bytes) -> None:
 
 
 def write_manifest(fs: Any, target: str, body: bytes) -> None:
-    """Last, and only if it is not there: of two who store the same, one writes it and both have it."""
+    """Written last, and only if there is none: of two concurrent uploads of the same artifact, one writes it."""
     manifest = posixpath.join(target, MANIFEST)
     try:
         fs.pipe_file(manifest, body, mode="create")
@@ -62,11 +62,11 @@ def write_manifest(fs: Any, target: str, body: bytes) -> None:
             return  # equal content has an equal manifest
         if error.errno != errno.ENOSYS:
             raise
-        fs.pipe_file(manifest, body)  # a server without conditional writes: the same bytes, whoever is last
+        fs.pipe_file(manifest, body)  # a server without conditional writes: concurrent writers write the same bytes
 
 
 def download(fs: Any, there: str, folder: Path, files: tuple[File, ...]) -> None:
-    """Brings what is not in `folder` yet; what the store does not hold is left for `verification` to name."""
+    """Downloads files that are not in `folder` yet; `verification` reports those that the store does not have."""
     wanted: dict[File, Path] = {}
     for file in files:
         local = folder / file.path
@@ -75,7 +75,7 @@ def download(fs: Any, there: str, folder: Path, files: tuple[File, ...]) -> None
             wanted[file] = local.with_name(f"{local.name}.{uuid.uuid4().hex}{PARTIAL}")
 
     def bring(task: tuple[File, int | None]) -> File | None:
-        """A file, or the part of it that begins there; the file if there was none."""
+        """Downloads a file, or the part at an offset; returns the file if the store does not have it."""
         file, begin = task
         try:
             if begin is None:
@@ -124,16 +124,16 @@ def _into_place(path: Path) -> Iterator[Path]:
     except FileNotFoundError:
         if not path.is_file():
             raise
-        # Somebody who stored the same was first, and swept up.
+        # A concurrent upload of the same artifact finished first, and swept.
 
 
 def sweep(artifacts: Path, identity: str) -> None:
-    """Drops what uploads that were killed left: in this artifact, which is whole, and all that was never ended."""
+    """Deletes remains of killed uploads: partial files of this complete artifact, and abandoned artifacts."""
     for part in (artifacts / identity).rglob(f"*{PARTIAL}"):
         part.unlink(missing_ok=True)
     for folder in artifacts.iterdir():
         if (folder / MANIFEST).exists():
             continue
-        with suppress(FileNotFoundError):  # somebody is at work there
+        with suppress(FileNotFoundError):  # another process is changing the folder
             if time.time() - max(p.stat().st_mtime for p in (folder, *folder.rglob("*"))) > _ABANDONED_S:
                 shutil.rmtree(folder, ignore_errors=True)

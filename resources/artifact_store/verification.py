@@ -1,4 +1,4 @@
-"""Whether an artifact's files are as they were stored: every byte of a local copy, or as far as a quick look tells."""
+"""Checks whether an artifact's files are unchanged: every byte of a local copy, or quickly without large files."""
 
 import posixpath
 from concurrent.futures import ThreadPoolExecutor
@@ -9,11 +9,11 @@ from resources.artifact_store.artifact import File, sha256_file
 from resources.artifact_store.transfer import WORKERS
 
 _SMALL = 8 * 2**20
-"""Bytes that a look may read of a file: reports and rows, not weights."""
+"""Maximum size in bytes of files that the quick check reads: reports and rows, not weights."""
 
 
 def damage(folder: Path, files: tuple[File, ...]) -> dict[str, str]:
-    """Path → what is wrong with it, for every file that is not as it was stored. Reads every byte."""
+    """Path → what is wrong with it, for every file that has changed since it was stored. Reads every byte."""
 
     def wrong(file: File) -> str | None:
         path = folder / file.path

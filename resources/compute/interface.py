@@ -1,4 +1,4 @@
-"""The interface behind which programs run, what is submitted, and what comes back. Implementations stand beside it."""
+"""The interface for running programs, its jobs and its results. Implementations are in this package."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -14,7 +14,7 @@ OnProgress = Callable[[dict[str, Any]], None]
 
 
 class ProgramError(Exception):
-    """The program ended without a result and no input is known to be at fault: worth another try."""
+    """The program ended without a result, and no input is known to be at fault: a retry may succeed."""
 
 
 class Job(Frozen):
@@ -24,7 +24,7 @@ class Job(Frozen):
     """Module under llmops_assets.programs, or the whole dotted path of another module."""
     spec: dict[str, Any]
     heavy: bool = False
-    """Takes the one slot for heavy programs."""
+    """Uses the only slot for heavy programs."""
     asset: str = ""
     """The asset that the program works for, as Dagster Pipes names it: project/stage."""
 
@@ -56,28 +56,28 @@ class Compute(Protocol):
         """Submits the job or adopts the running one, and waits for its result.
 
         Raises:
-            BadInput: the program named its input as the fault.
+            BadInput: the program reported invalid input.
             DiskFull: the program ran out of space, or there is none to start it.
-            ProgramError: it ended without a result: killed, out of memory, or a fault of its own.
+            ProgramError: it ended without a result: killed, out of memory, or a bug.
         """
 
     def cancel(self, name: str) -> bool:
         """Ends a job; True if it was running."""
 
     def cancel_work(self, keys: Iterable[str]) -> list[str]:
-        """Ends every job that works under one of these keys; returns their names."""
+        """Ends every job of these keys; returns their names."""
 
     def cancel_all(self) -> list[str]:
         """Ends every job; returns their names."""
 
     def clean(self, name: str) -> None:
-        """Drops what a job left, once its result is safe in store and ledger."""
+        """Deletes a job's files, once its result is safe in store and ledger."""
 
     def ended(self) -> list[str]:
-        """The names of all jobs that left something and are not running."""
+        """The names of all jobs that have files and are not running."""
 
 
 def hardware_class() -> str:
-    """A coarse name of this machine's kind: figures on speed are only comparable within one."""
+    """A coarse class of this machine: speeds are only comparable within one class."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     return f"cpu-{cpus}"

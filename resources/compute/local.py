@@ -1,8 +1,8 @@
-"""Where programs run: submit or adopt, poll, cancel. Here as local subprocesses that outlive the run that began them.
+"""Runs programs as local subprocesses that outlive the run that started them: submit or adopt, poll, cancel.
 
-A job's name is derived from its key, so the same work is never done twice: whoever asks for it while it runs adopts
-it. Its folder holds spec.json, log.txt, messages.jsonl, result.json (written last) and an `alive` file that the
-process itself keeps locked: the kernel drops the lock with the process, so there is no stale pid to mistake.
+A job's name is derived from its key, so the same work is never done twice: a second submission adopts the running job.
+Its folder holds spec.json, log.txt, messages.jsonl, result.json (written last) and an `alive` file that the process
+itself keeps locked: the kernel releases the lock when the process ends, so no stale pid can be mistaken for it.
 """
 
 import fcntl
@@ -45,21 +45,21 @@ ALLOWED_ENVIRONMENT = (
     "HF_HOME",
     "HF_ENDPOINT",
 )
-"""What a program sees of our environment. No credentials: a project's own code runs there."""
+"""Environment variables that are passed to programs. No credentials: a project's own code runs there."""
 
 
 Program = subprocess.Popen[bytes] | Forked
-"""A program that this process has started, and whose exit code it learns."""
+"""A program that this process has started, and whose exit code it receives."""
 
 
 class LocalCompute:
     """Subprocesses on this machine, or in this pod.
 
     Args:
-        one_heavy: heavy programs wait for each other. In pods the scheduler shares out what there is, and a home that
-            many of them mount would make all wait for one.
-        preload: heavy programs are forked from a process that has imported their libraries. A pod runs one program,
-            and would only load them for it.
+        one_heavy: heavy programs wait for each other. Not in pods: the scheduler assigns their resources, and all pods
+            that share a home would wait for one.
+        preload: heavy programs are forked from a process that has imported their libraries. Not in pods: a pod runs
+            only one program.
     """
 
     def __init__(
@@ -82,24 +82,24 @@ class LocalCompute:
         return self.jobs / name
 
     def run(self, job: Job, on_progress: OnProgress | None = None) -> Finished:
-        """Submits the job or adopts the one at work, and waits for its result.
+        """Submits the job or adopts the running one, and waits for its result.
 
         Raises:
-            BadInput: the program named its input as the fault.
+            BadInput: the program reported invalid input.
             DiskFull: the program ran out of space, or there is none to start it.
-            ProgramError: it ended without a result: killed, out of memory, or a fault of its own.
+            ProgramError: it ended without a result: killed, out of memory, or a bug.
         """
         folder = self.folder(job.name)
         began = time.monotonic()
         with self._slot(job.heavy):
             folder.mkdir(parents=True, exist_ok=True)
             with self._preloaded(job, folder) as preloaded:
-                folder.mkdir(parents=True, exist_ok=True)  # whoever had the slot may just have cleaned it away
+                folder.mkdir(parents=True, exist_ok=True)  # the last holder of the slot may have deleted it
                 process, adopted = self._submit_or_adopt(job, folder, preloaded)
                 try:
                     self._wait(folder, process, on_progress)
                 except BaseException as error:
-                    # A person cancelled the run: its program goes too. A fault of ours leaves it to be adopted.
+                    # The run was cancelled: cancel its program. After an error of ours it stays, to be adopted.
                     if not isinstance(error, Exception):
                         self.cancel(job.name)
                     raise
@@ -132,10 +132,10 @@ class LocalCompute:
                     break
                 except BlockingIOError:
                     if _locked(folder / "alive"):
-                        return None, True  # somebody's process holds it: adopt
-                    # Somebody only looked whether it is held, and is done by now.
+                        return None, True  # the program's process holds it: adopt
+                    # Another process only checked the lock, and has released it by now.
             if (folder / "result.json").exists():
-                return None, True  # it finished while nobody watched
+                return None, True  # it finished without an observer
             (folder / "error.json").unlink(missing_ok=True)
             spec = folder / "spec.json"
             spec.write_text(json.dumps(job.spec, indent=1))
@@ -168,7 +168,7 @@ class LocalCompute:
             )
 
     def environment(self, folder: Path) -> dict[str, str]:
-        """An allow-list of ours, a home of its own, and no hub."""
+        """The program's environment: allowed variables of ours, its own HOME, no telemetry of the hub."""
         env = {k: os.environ[k] for k in ALLOWED_ENVIRONMENT if k in os.environ}
         home = folder / "home"
         home.mkdir(exist_ok=True)
@@ -206,7 +206,7 @@ class LocalCompute:
 
     @contextmanager
     def _slot(self, heavy: bool) -> Iterator[None]:
-        """The one slot for heavy programs: an flock, so that it falls with whoever held it."""
+        """The only slot for heavy programs: an flock, so that the kernel releases it with its holder."""
         if not (heavy and self.one_heavy):
             yield
             return
@@ -227,13 +227,13 @@ class LocalCompute:
         return True
 
     def cancel_all(self) -> list[str]:
-        """Ends every job, and what was preloaded for them; the jobs' names."""
+        """Ends every job, and the preloaded processes; returns the jobs' names."""
         ended = self._end([f.name for f in sorted(self.jobs.glob("*")) if f.is_dir()])
         self._preloading.end()
         return ended
 
     def cancel_work(self, keys: Iterable[str]) -> list[str]:
-        """Ends every job that works under one of these keys; their names."""
+        """Ends every job of these keys; returns their names."""
         ends = {short(key) for key in keys}
         return self._end([f.name for f in sorted(self.jobs.glob("*-*")) if f.name.rsplit("-", 1)[1] in ends])
 
@@ -246,12 +246,12 @@ class LocalCompute:
         return names
 
     def clean(self, name: str) -> None:
-        """Drops a job's folder, once its result is safe in store and ledger."""
+        """Deletes a job's folder, once its result is safe in store and ledger."""
         if not _locked(self.folder(name) / "alive"):
             shutil.rmtree(self.folder(name), ignore_errors=True)
 
     def ended(self) -> list[str]:
-        """The names of all jobs that left a folder and are not at work."""
+        """The names of all jobs that have a folder and are not running."""
         return [f.name for f in sorted(self.jobs.glob("*-*")) if f.is_dir() and not _locked(f / "alive")]
 
 
@@ -268,7 +268,7 @@ def _locked(path: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who look do not take each other for it
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: concurrent checks do not see each other
         return False
     except BlockingIOError:
         return True

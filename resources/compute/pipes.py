@@ -1,8 +1,8 @@
-"""Dagster Pipes, as the contract between Compute and a program: progress and metadata, read from a file.
+"""Dagster Pipes as the contract between Compute and a program: progress and metadata, read from a file.
 
-A program that calls `dagster_pipes.open_dagster_pipes()` finds its context and the path of its messages in the
-environment. dagster's own Pipes clients read messages while they wait for the process that they started; here they are
-read from the file, by the job's name, so that a job adopted by another run loses none.
+A program that calls `dagster_pipes.open_dagster_pipes()` gets its context and the path of its messages from the
+environment. Dagster's Pipes clients read messages while they wait for the process that they started; here they are read
+from the job's file, so that a job adopted by another run loses none.
 """
 
 import json
@@ -43,9 +43,9 @@ def pipes_environment(job: Job, folder: Path) -> dict[str, str]:
 
 
 def forward_progress(folder: Path, seen: int, on_progress: OnProgress | None) -> int:
-    """Passes on what was reported since byte `seen` of the messages; returns how many bytes were read.
+    """Forwards the messages from byte `seen` on; returns the number of bytes read so far.
 
-    Custom messages are progress lines as they are; log messages become lines with a `message`.
+    Custom messages are progress lines; log messages become lines with a `message`.
     """
     path = folder / MESSAGES
     if not path.exists():
@@ -75,7 +75,7 @@ def reported_metadata(folder: Path) -> dict[str, Any]:
 
 
 def _messages(data: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(method, params) of each message; a line that a kill cut short is left out."""
+    """(method, params) of each message, without a line that a kill has truncated."""
     for line in data.splitlines():
         try:
             message = json.loads(line)

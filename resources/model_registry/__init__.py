@@ -1,1 +1,1 @@
-"""Model registries: one version per checkpoint, and an alias for the one that production serves."""
+"""Model registries: one version per checkpoint, and an alias for the version that production serves."""

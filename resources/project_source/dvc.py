@@ -1,6 +1,6 @@
-"""DVC data of a watched repository: its versions, whether the remote holds them, and their bytes.
+"""DVC data of a watched repository: its versions, whether the remote has them, and their bytes.
 
-What DVC does in a person's own working copy belongs in `resources.project_source.working_copy`.
+DVC in a user's working copy belongs in `resources.project_source.working_copy`.
 """
 
 import configparser
@@ -18,7 +18,7 @@ from resources.project_source.errors import SourceError
 from resources.project_source.git_mirror import GitMirror
 
 _DVC_2 = "md5-dos2unix"
-"""What DVC 3 calls the hashes of DVC 2, whose pointers name none."""
+"""DVC 3's name for the hash of DVC 2, whose pointers name none."""
 
 
 class DataNotPushed(Exception):
@@ -38,7 +38,7 @@ class DvcData:
         self.git, self.work, self.cache = git, work, cache
 
     def tracked(self, revision: str, path: str) -> tuple[str, Output] | None:
-        """The DVC file that says which version of a path the revision has, and what it says; None if none does.
+        """The DVC file that tracks a path at the revision, and its entry; None if DVC does not track it.
 
         Raises:
             ConfigError: as `tracked_by`.
@@ -54,7 +54,7 @@ class DvcData:
         """Paths whose version the remote does not hold. Looks at the remote, never at the user's own cache.
 
         Raises:
-            SourceError: the remote cannot be asked.
+            SourceError: the remote cannot be read.
         """
         if not tracked:
             return []
@@ -70,10 +70,10 @@ class DvcData:
                     stores[True] = (repo.cache.legacy, repo.cloud.get_remote_odb(hash_name=_DVC_2))
                 return [p for p, out in tracked.items() if not any(odb.exists(out.md5) for odb in stores[out.of_dvc_2])]
         except (DvcException, OSError) as error:
-            raise SourceError(f"the DVC remote cannot be asked: {error}") from error
+            raise SourceError(f"the DVC remote cannot be read: {error}") from error
 
     def pull(self, revision: str, tracked: Mapping[str, Output], paths: list[str]) -> Path:
-        """Brings the tracked ones of some paths into the revision's work tree; returns the tree.
+        """Pulls those of the paths that DVC tracks into the revision's work tree; returns the tree.
 
         Raises:
             DataNotPushed: the remote does not hold a version.
@@ -120,12 +120,12 @@ class DvcData:
                 f"[cache]\n    dir = {self.cache}\n    type = hardlink,symlink,copy\n",
             ]
             lines += self._remotes_made_absolute(tree)
-            write_atomically(local, "".join(lines))  # half of it would send DVC to the wrong cache and remote
+            write_atomically(local, "".join(lines))  # a partial file would direct DVC to the wrong cache and remote
         return tree
 
     def _remotes_made_absolute(self, tree: Path) -> list[str]:
         """A relative remote is relative to the user's .dvc folder, so it is resolved against the repository's path."""
-        config = configparser.ConfigParser(interpolation=None, strict=False)  # a URL may hold a %
+        config = configparser.ConfigParser(interpolation=None, strict=False)  # a URL may contain a %
         config.read(tree / ".dvc" / "config")
         found = []
         for section in config.sections():

@@ -10,7 +10,7 @@ from llmops_assets.config.yaml_validation import ConfigError
 
 
 class Output(BaseModel):
-    """A file or folder that DVC tracks, as its pointer says. DVC writes more keys than are read here."""
+    """A DVC pointer's entry for a file or folder. DVC writes more keys than are read here."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -33,14 +33,14 @@ class _DvcFile(_Outputs):
 
 
 def tracked_by(path: str, read: Callable[[str], bytes | None]) -> Iterator[tuple[str, Output]]:
-    """Every DVC file that tracks a path, and what it says: PATH.dvc, then dvc.lock, then a tracked parent folder.
+    """Every DVC file that tracks a path, and its entry: PATH.dvc, then dvc.lock, then a tracked parent folder.
 
     Args:
         path: within the project.
-        read: a file's content by its path, None if there is none.
+        read: returns a file's content by its path, None if it does not exist.
 
     Raises:
-        ConfigError: one of them is not what DVC writes: a merge left its markers, or a person edited it.
+        ConfigError: one of them is not a valid DVC file: it has merge markers, or was edited by hand.
     """
     pointer = f"{path}.dvc"
     yield from ((pointer, out) for out in _parse(pointer, read).outs or [])
@@ -57,7 +57,7 @@ def _parse(name: str, read: Callable[[str], bytes | None]) -> _DvcFile:
     try:
         return _DvcFile.model_validate((yaml.safe_load(text) if text is not None else None) or {})
     except (yaml.YAMLError, ValidationError) as error:
-        # A merge leaves its markers, which are no YAML; a person leaves YAML that is no DVC file.
+        # Merge markers are not YAML; an edit by hand can be YAML, but not a DVC file.
         wrong = "not valid YAML" if isinstance(error, yaml.YAMLError) else "not as DVC writes it"
         raise ConfigError(
             [f"{name}: {wrong}; was a merge left unfinished? `dvc add` or `dvc repro` writes it again"]

@@ -1,5 +1,5 @@
-"""What cannot be read of a project's repository."""
+"""Errors of reading a project's repository."""
 
 
 class SourceError(Exception):
-    """The repository cannot be read as asked; the message says what to do."""
+    """The repository cannot be read; the message names the remedy."""

@@ -1,4 +1,4 @@
-"""Runs Git's command line. The one place that decides its environment: no prompts, English, no caller's repository."""
+"""Runs Git's command line. The only place that sets its environment: no prompts, English, no caller's repository."""
 
 import os
 import subprocess
@@ -7,11 +7,11 @@ from pathlib import Path
 from resources.project_source.errors import SourceError
 
 _OF_A_CALLER = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
-"""Set by Git for its hooks: from within one, our own commands would work on the caller's repository."""
+"""Set by Git for its hooks: inside a hook, our commands would use the caller's repository."""
 
 
 class GitError(SourceError):
-    """A git command failed; `stderr` is what Git said, None if it did not answer in time."""
+    """A git command failed; `stderr` is Git's output, None after a timeout."""
 
     def __init__(self, message: str, stderr: str | None = None):
         super().__init__(message)
@@ -19,12 +19,12 @@ class GitError(SourceError):
 
 
 def git(*args: str, where: Path | None = None, timeout: float | None = None) -> str:
-    """What the command prints, without the newlines at its end.
+    """Runs a git command; returns its output without trailing newlines.
 
     Args:
         args: of git.
         where: the folder to run it in; None: the current one.
-        timeout: seconds; None: as long as it takes.
+        timeout: seconds; None: no limit.
 
     Raises:
         GitError: it failed, or did not answer in time.
@@ -43,7 +43,7 @@ def git(*args: str, where: Path | None = None, timeout: float | None = None) -> 
             stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired:
-        # Not `from` it: the command that it holds may name a URL with a password.
+        # Not `from error`: it contains the command, which may have a URL with a password.
         raise GitError(f"git {args[0]} did not answer within {timeout:g} s") from None
     except FileNotFoundError as error:
         raise SourceError("git: not found; install it and try again") from error

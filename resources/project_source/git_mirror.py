@@ -1,6 +1,6 @@
-"""Reading a watched repository: a bare mirror kept by `git fetch`, read by pygit2 without a checkout.
+"""Reads a watched repository: a bare mirror updated by `git fetch`, read by pygit2 without a checkout.
 
-The user's own checkout is never touched. What the files mean belongs in `resources.project_source.revisions`.
+The user's own checkout is never changed. Interpreting the files belongs in `resources.project_source.revisions`.
 """
 
 import re
@@ -29,20 +29,20 @@ class GitMirror:
 
     @property
     def shown(self) -> str:
-        """The URL as it may be shown: without credentials."""
+        """The URL without credentials, for messages."""
         return without_credentials(self.url)
 
     def fetch(self) -> None:
-        """Brings the mirror up to date; old commits stay, also after a force-push.
+        """Updates the mirror; old commits stay, also after a force-push.
 
         Raises:
-            SourceError: the remote cannot be reached or is no repository.
+            SourceError: the remote cannot be reached or is not a repository.
         """
         with alone(self.folder.parent / f"{self.folder.name}.lock"):
             if not (self.folder / "HEAD").exists():
                 self.folder.parent.mkdir(parents=True, exist_ok=True)
                 self._git("init", "--quiet", "--bare", str(self.folder), where=self.folder.parent)
-                # Objects that no branch holds any more stay readable: provenance outlives a force-push.
+                # Objects that are no longer in a branch stay readable: provenance outlives a force-push.
                 self._git("config", "gc.auto", "0")
             self._git(
                 "fetch",
@@ -64,7 +64,7 @@ class GitMirror:
             lines = error.stderr.splitlines() or ["no message"]
             told = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[0])
             what = "is unreachable" if args[0] == "fetch" else f"git {args[0]} failed"
-            raise SourceError(f"{self.shown}: {what}: {without_credentials(told)}") from None  # it holds the URL
+            raise SourceError(f"{self.shown}: {what}: {without_credentials(told)}") from None  # it contains the URL
 
     @property
     def repo(self) -> Any:
@@ -98,7 +98,7 @@ class GitMirror:
         """The commit of a full SHA.
 
         Raises:
-            SourceError: the mirror does not hold it.
+            SourceError: the mirror does not have it.
         """
         try:
             return self.repo[revision]
@@ -114,7 +114,7 @@ class GitMirror:
         return bytes(entry.data) if entry.type_str == "blob" else None
 
     def object_id(self, revision: str, path: str) -> str | None:
-        """The id of a file or folder at a revision, None if there is none: equal content has an equal one."""
+        """The id of a file or folder at a revision (equal content, equal id), None if it does not exist."""
         try:
             return str(self.commit(revision).tree[path].id)
         except KeyError:
@@ -125,10 +125,10 @@ class GitMirror:
         return f"{signature.name} <{signature.email}>"
 
     def authors(self, revision: str, since: str | None) -> list[Author]:
-        """Who wrote the commits that a revision has and `since` lacks; never nobody.
+        """The authors of the commits that a revision has and `since` lacks; never empty.
 
-        All of its history if `since` is None or gone; the commit's own authors if it brings nothing new, as when an
-        older commit is deployed again. `Co-authored-by` counts.
+        Of the whole history if `since` is None or gone; of the commit itself if it adds no commit, as when an older
+        commit is deployed again. Includes `Co-authored-by`.
         """
         import pygit2
 
@@ -140,7 +140,7 @@ class GitMirror:
         return list(found or _authors_of(self.commit(revision)))
 
     def between(self, before: str, after: str) -> list[str]:
-        """The branch's commits that lie between two revisions, oldest first; none if `before` is gone."""
+        """The branch's commits between two revisions, oldest first; empty if `before` is gone."""
         import pygit2
 
         walker = self.repo.walk(self.commit(after).id, pygit2.enums.SortMode.TOPOLOGICAL)
@@ -172,7 +172,7 @@ class GitMirror:
         complete = folder.parent / f"{folder.name}.complete"
         if (folder / ".git").exists() and complete.exists():
             return folder
-        with alone(folder.parent / ".lock"):  # both sensors may ask at once
+        with alone(folder.parent / ".lock"):  # both sensors may export at the same time
             if (folder / ".git").exists() and complete.exists():
                 return folder
             shutil.rmtree(folder, ignore_errors=True)
@@ -200,12 +200,12 @@ def _walk(tree: Any, prefix: str) -> Iterator[tuple[str, str]]:
 
 
 def tree_digest(files: dict[str, str], leave_out: tuple[str, ...], also: frozenset[str]) -> str:
-    """One digest over the files that matter.
+    """One digest of all files that are not ignored.
 
     Args:
         files: path → blob id.
-        leave_out: patterns as in .gitignore.
-        also: paths that are left out too.
+        leave_out: patterns of files to ignore, as in .gitignore.
+        also: paths to ignore too.
     """
     spec = ignoring(leave_out)
     return digest({p: blob for p, blob in sorted(files.items()) if p not in also and not spec.match_file(p)})

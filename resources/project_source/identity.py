@@ -1,4 +1,4 @@
-"""Who acts on this machine, and addresses without their credentials."""
+"""The user of this machine, and URLs without their credentials."""
 
 import os
 import re
@@ -8,9 +8,9 @@ from resources.project_source.git import git
 
 
 def local_identity() -> str:
-    """Who sits at this machine, as they say themselves: LLMOPS_USER, else Git's user.email; empty if nobody says.
+    """The user's own claim of identity: LLMOPS_USER, else Git's user.email; empty if neither is set.
 
-    It is not authentication: whoever may write to the ledger may call themselves what they like.
+    It is not authentication: anyone who can write to the ledger can use any name.
     """
     if named := os.environ.get("LLMOPS_USER", "").strip():
         return named

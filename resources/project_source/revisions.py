@@ -1,6 +1,6 @@
 """A project at a revision: its configuration, resolved values and data versions, read from Git and DVC.
 
-What the values mean for a stage is the chain's affair (`llmops_assets.domain.chain`).
+Which values a stage reads belongs in `llmops_assets.domain.chain`.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ class ProjectRevision:
         self.project, self.revision, self.config, self.values = project, revision, config, values
         self.smoke_tests = smoke_tests
         self.tracked = tracked
-        """DVC-tracked paths that stages read → what their pointer says."""
+        """DVC-tracked paths that stages read → their pointer's entry."""
 
 
 class ProjectRepository:
@@ -58,7 +58,7 @@ class ProjectRepository:
         """The project at a full commit SHA.
 
         Raises:
-            ConfigError: llmops.yaml, a prompt or the smoke tests are missing or wrong.
+            ConfigError: llmops.yaml, a prompt or the smoke tests are missing or invalid.
             SourceError: the commit is not in the mirror.
         """
         return self._at(revision)
@@ -163,7 +163,7 @@ class ProjectRepository:
             raise ConfigError(problems)
         files = self.git.files(revision)
         ci = config.ci.model_dump(mode="json", exclude_defaults=True)
-        # Pointers of data that dataset_version reads are left out: new rows are no reason to lint the code again.
+        # Pointers of data that dataset_version reads are ignored: new rows do not require linting the code again.
         values["tree"] = {"digest": tree_digest(files, config.ci.ignore, frozenset(pointers)), **ci}
         return ProjectRevision(self.project, revision, config, values, smoke, tracked)
 
@@ -186,15 +186,15 @@ class ProjectRepository:
         return self.dvc.work_tree(revision)
 
     def missing_data(self, at: ProjectRevision) -> list[str]:
-        """DVC-tracked paths that stages read, and whose version the DVC remote does not hold.
+        """DVC-tracked paths that stages read and whose version is not in the DVC remote.
 
         Raises:
-            SourceError: the remote cannot be asked.
+            SourceError: the remote cannot be read.
         """
         return self.dvc.missing(at.revision, at.tracked)
 
     def pull(self, at: ProjectRevision, paths: list[str]) -> Path:
-        """Brings DVC-tracked paths of the revision into its work tree; returns the tree.
+        """Pulls DVC-tracked paths of the revision into its work tree; returns the tree.
 
         Raises:
             DataNotPushed: the remote does not hold a version.

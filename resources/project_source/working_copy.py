@@ -1,6 +1,6 @@
-"""A person's own working copy: Git and DVC made ready in it. Nothing is committed, pushed or overwritten.
+"""Initializes Git and DVC in a user's working copy. Commits, pushes and overwrites nothing.
 
-What belongs into a project is the affair of `llmops_assets.scaffold.project`; reading watched repositories that of
+The files of a project belong in `llmops_assets.scaffold.project`; reading watched repositories in
 `resources.project_source.git_mirror` and `resources.project_source.revisions`.
 """
 
@@ -23,7 +23,7 @@ class WorkingCopy:
     """The folder of a Git repository, or one that can become it.
 
     Raises:
-        SourceError: the folder lies within another repository, or Git cannot be asked.
+        SourceError: the folder is inside another repository, or Git fails.
     """
 
     def __init__(self, folder: Path):
@@ -35,7 +35,7 @@ class WorkingCopy:
             )
 
     def _root(self) -> Path | None:
-        """The repository around a folder that has no .git, which need not exist yet."""
+        """The repository that contains a folder without .git; the folder may not exist yet."""
         there = next(p for p in (self.folder, *self.folder.parents) if p.is_dir())
         try:
             bare = git("rev-parse", "--is-bare-repository", where=there) == "true"
@@ -51,7 +51,7 @@ class WorkingCopy:
         return git(*args, where=self.folder)
 
     def ensure_git(self) -> str | None:
-        """What was done, in words; None if it is a repository already."""
+        """Initializes Git; returns what was done as text, None if it is already a repository."""
         if (self.folder / ".git").exists():
             return None
         self.git("init", "--quiet", f"--initial-branch={BRANCH}")
@@ -75,11 +75,11 @@ class WorkingCopy:
         return str((self.folder / url).resolve()) if is_path else url
 
     def new_files(self) -> set[str]:
-        """Paths that no commit holds yet and that are not ignored."""
+        """Paths that are in no commit yet and not ignored."""
         return {path for mark, path in self._status() if mark in _NEW}
 
     def shortest(self, paths: Sequence[str]) -> list[str]:
-        """The same paths for `git add`, with whole folders where they hold nothing else that changed."""
+        """The same paths for `git add`, with a folder in place of its files if nothing else in it has changed."""
         status = [path for _, path in self._status()]
         if sorted(paths) == sorted(status):
             return ["--all"]
@@ -97,7 +97,7 @@ class WorkingCopy:
     # -- DVC --------------------------------------------------------------------------------------------------------
 
     def ensure_dvc(self) -> list[str]:
-        """What was done, in words: DVC initialized, and a remote where none is configured."""
+        """Initializes DVC, and adds a remote if none is configured; returns what was done as text."""
         from dvc.repo import Repo
 
         done = []
@@ -123,7 +123,7 @@ class WorkingCopy:
         return done
 
     def untracked(self, paths: Sequence[str]) -> list[str]:
-        """Those that are there, but neither in Git nor tracked by DVC."""
+        """The paths that exist, but are neither in Git nor tracked by DVC."""
         return [p for p in paths if self._holds_something(p) and not self._in_git(p) and not is_tracked(self.folder, p)]
 
     def _holds_something(self, path: str) -> bool:
@@ -150,7 +150,7 @@ def _dvc_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except DvcException as error:
-        remedy = "mend that and run `llmops init` again; it goes on from there"
+        remedy = "fix that and run `llmops init` again; it continues from there"
         if "ignored" in str(error):
-            remedy = "take the line that ignores it out of .gitignore and run `llmops init` again"
+            remedy = "remove the line that ignores it from .gitignore and run `llmops init` again"
         raise SourceError(f"DVC in {folder}: {error}. Remedy: {remedy}") from error

@@ -1,4 +1,4 @@
-"""Bad input that only a run can see ends it with one clear error: nothing is half done, production is untouched."""
+"""Bad input that only a run can detect ends it with one clear error, and without effects on production."""
 
 import shutil
 from collections.abc import Callable

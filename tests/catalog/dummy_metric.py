@@ -1,4 +1,4 @@
-"""The metric of `dummy_parts`, in a module of its own: it imports evaluate, which only evaluations need."""
+"""The metric of `dummy_parts`, in its own module: it imports evaluate, which only evaluations need."""
 
 from collections.abc import Sequence
 from typing import Any

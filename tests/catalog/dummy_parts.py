@@ -1,4 +1,4 @@
-"""A package of somebody else's that adds a metric, an engine and a compute backend. Installed by the test beside it."""
+"""A third-party package with a metric, an engine and a compute backend. `test_installed_parts` installs it."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""A package adds parts to the catalog by an entry point; nothing of ours is edited."""
+"""A package adds parts to the catalog by an entry point, without any other edit."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""How stories of the chain get a live Dagster: one per file."""
+"""A live Dagster for each file of chain tests."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack

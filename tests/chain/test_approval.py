@@ -1,4 +1,4 @@
-"""A release that needs a person, and what people take back, told in order: each test stands on the one before.
+"""Approvals, rejections, rollbacks and holds in order: each test continues from the one before.
 
 Guards against a release that goes out on a word that was given for another one, and against a bad release that comes
 back by itself after it was taken back.
@@ -294,7 +294,7 @@ def test_a_release_that_comes_ends_the_hold_and_a_lifted_one_may_be_deployed_aga
 
 def test_a_rollback_that_another_run_is_in_the_way_of_says_so(case: Case) -> None:
     """On the ledger's own lock: two that move traffic at once would leave it anywhere."""
-    busy = case.world.ledger.open_request("zoo", case.project.head, 99, "at work")
+    busy = case.world.ledger.open_request("zoo", case.project.head, 99, "running")
     code, said = case.llmops("rollback", "--reason", "now")
     assert code == 1 and "is active" in said and "llmops cancel" in said
     assert case.world.ledger.holds("zoo") == []

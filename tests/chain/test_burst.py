@@ -1,4 +1,4 @@
-"""Commits that come while another is at work, under the real daemon: many at once, and one in the middle of a rollout.
+"""Commits that arrive during another's run, under the real daemon: many at once, and one in the middle of a rollout.
 
 Each test stands on the one before. What differs from commit to commit is the engine's context length: another release,
 without another training.
@@ -50,7 +50,7 @@ def assert_production_serves_only(live: Live, request: Request) -> None:
 
 def test_of_a_burst_of_commits_the_newest_is_run_and_every_other_one_is_named(live: Live) -> None:
     first = live.project.push()
-    wait_for("a run at work", lambda: live.worker(first))
+    wait_for("a run in progress", lambda: live.worker(first))
     burst = []
     for number in range(BURST):
         live.project.configure(context(320 + 64 * number))

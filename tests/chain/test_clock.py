@@ -1,6 +1,6 @@
-"""The wall clock jumps while work is at it, under the real daemon: nothing is lost, nothing runs twice, nothing rests.
+"""The wall clock jumps during a run, under the real daemon: nothing is lost, runs twice, or stays idle.
 
-Dagster's processes and the runs see a clock that this test sets; that of the machine stays as it is.
+Dagster's processes and the runs see a clock that this test sets; that of the machine does not change.
 """
 
 import shutil
@@ -63,14 +63,14 @@ def test_a_day_forward_in_mid_training_ends_and_doubles_nothing(live: Live, cloc
     assert (request.status, request.generation) == ("released", 1)
     assert one_run(live, sha)
     events = live.ledger.events()
-    assert events[-1]["at"] - events[0]["at"] > DAY, "the clock did jump for those at work"
+    assert events[-1]["at"] - events[0]["at"] > DAY, "the running processes saw the clock jump"
 
 
 def test_an_hour_back_in_mid_run_puts_nothing_to_sleep(live: Live, clock: Clock) -> None:
     """Dagster's loops measure by the wall clock: its queue, and every sensor, rested for the hour."""
     before = daemon(live)
     sha = live.project.ship("Another context", {"deployment": {"serving": {"context_length": 320}}})
-    wait_for("a run at work", lambda: live.worker(sha))
+    wait_for("a run in progress", lambda: live.worker(sha))
     clock.set(DAY - HOUR)
     wait_for("a daemon that knows the time", lambda: daemon(live) not in (0, before))
     live.project.write("tests/test_nothing_is_broken.py", "def test_two_and_one_are_three():\n    assert 2 + 1 == 3\n")

@@ -1,4 +1,4 @@
-"""Whatever becomes of an artifact in the store: it is named, nobody uses it, and it is made again by itself.
+"""A damaged artifact in the store is reported, not used, and made again automatically.
 
 One world for all: a release in production, and one artifact after the other altered, truncated or taken away.
 """

@@ -1,4 +1,4 @@
-"""Small disks of their own for store, programs and ledger, really full one after the other; told in order.
+"""Store, programs and ledger on separate small disks that fill up one after the other; tests run in order.
 
 Each time there is one error that says what was full, where and what to do; nothing half made counts; and once there is
 room the same request goes on to its release.

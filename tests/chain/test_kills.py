@@ -1,4 +1,4 @@
-"""What must be survived, really killed, under the real daemon: each test stands on the one before.
+"""Processes are killed under the real daemon, and the chain recovers: each test continues from the one before.
 
 After every kill the work goes on by itself under the next generation, from the last complete point; nothing is trained
 twice, no orphan stays, and production answers throughout.

@@ -58,7 +58,7 @@ sys.addaudithook(listen)
 
 
 class Killer:
-    """Gives orders to whatever run is at work, and knows which programs were ever started."""
+    """Controls the current run, and knows all programs that were started."""
 
     def __init__(self, folder: Path):
         self.folder, self.order = folder, folder / "order"

@@ -1,4 +1,4 @@
-"""Another process has the ledger locked: for seconds, for longer than a tick may take, while a run is at work.
+"""Another process has the ledger locked: for seconds, for longer than a tick may take, during a run.
 
 Real locks of a real process. Who must write waits and goes on; who cannot wait says who holds it, and nothing is lost.
 """

@@ -1,4 +1,4 @@
-"""The services themselves die, one by one and all at once: each test stands on the one before.
+"""The services are killed, one by one and all at once: each test continues from the one before.
 
 What is killed comes back by itself; after a reboot `llmops up` is all that a person says. Work goes on from its last
 complete point, production serves the same release, and nothing runs twice.

@@ -1,4 +1,4 @@
-"""One project's life, told in order: each test stands on the one before, as commits do.
+"""One project's life cycle in order: each test continues from the one before, as commits do.
 
 Guards the promise of the whole thing: a change becomes what it should, and only what it must is computed.
 """

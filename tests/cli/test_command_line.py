@@ -79,7 +79,7 @@ def test_plan_of_a_new_project_computes_everything_and_touches_nothing(llmops: T
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("plan", "bear"), "there is no project 'bear' (known: zoo)"),
+        (("plan", "bear"), "no such project: 'bear' (known: zoo)"),
         (("run", "--only", "trainng"), "no such stage: 'trainng' (known: ci_report"),
         (("plan", "--revision", "feedc0ffee"), "'feedc0ffee' is no commit, branch or tag"),
         (("run", "--rebuild", "ci_report"), "--rebuild needs --reason"),
@@ -99,7 +99,7 @@ def test_a_wrong_project_stage_or_revision_is_one_clear_error(
     "words",
     [
         ("trace", "production"), ("retry",), ("cancel",), ("approve", "--reason", "fine"),
-        ("reject", "--reason", "bad"), ("rollback", "--reason", "bad"), ("unhold", "--reason", "mended"),
+        ("reject", "--reason", "bad"), ("rollback", "--reason", "bad"), ("unhold", "--reason", "fixed"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_answered_yet_is_a_no_and_not_a_fault(llmops: Terminal, words: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""The files under deploy/ are copied by people: each is what its reader takes, and they agree with each other."""
+"""The files under deploy/ are copied by users: each is valid for its reader, and they agree with each other."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Profile cluster gives each stage the pod that the settings ask for.
+"""Profile cluster gives each stage the pod in its settings.
 
 The Jobs are those that unmodified dagster-k8s makes of the real location, held strictly against Kubernetes' own
 schemas. There is no cluster: nothing is scheduled.

@@ -1,4 +1,4 @@
-"""Settings of profile cluster: a mistake is told with its line before any pod starts, and no secret is repeated."""
+"""Settings of profile cluster: an error names its line before any pod starts, and contains no secret."""
 
 import json
 import pickle
@@ -61,7 +61,7 @@ def test_another_process_reads_the_same_settings_from_what_is_handed_on() -> Non
 @pytest.mark.parametrize("key", ["ledger", "store", "mlflow"])
 def test_a_password_in_the_file_is_refused_and_not_repeated(key: str) -> None:
     (problem,) = told(f"{key}: {URL}\n")
-    assert problem.startswith(f"settings.yaml:1: {key}: it holds a password; put that into the environment")
+    assert problem.startswith(f"settings.yaml:1: {key}: it contains a password; put it into the environment")
     assert SECRET not in problem
 
 
@@ -102,7 +102,7 @@ def test_a_variable_that_is_not_set_is_named(tmp_path: Path, monkeypatch: pytest
         ("kubernetes:\n  default: {timeout: soon}\n", ":6: kubernetes.default.timeout: 'soon' is not a duration"),
         (
             "executor: in_process\nkubernetes: {namespace: ml}\n",
-            ":1: kubernetes shapes the pods of steps, and here they have none",
+            ":1: kubernetes configures the pods of steps, but steps have none",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""What a person writes wrong in llmops.yaml is told with file, line, key and remedy: one clear problem per mistake."""
+"""Errors in llmops.yaml name file, line, key and remedy: one clear problem per mistake."""
 
 import re
 from typing import Any
@@ -112,8 +112,8 @@ BASE = GOOD.replace("  base: {path: models/base}", "  base: {BASE}")
             GOOD + "gates:\n  - {metric: bleu, at_least: 0.2}\n",
             [
                 (
-                    "llmops.yaml:1: a gate speaks of 'bleu', which evaluation.metrics does not measure (measured: "
-                    "perplexity, rougeL); add it there or mend the gate"
+                    "llmops.yaml:1: a gate uses 'bleu', which evaluation.metrics does not measure (measured: "
+                    "perplexity, rougeL); add it there or change the gate"
                 )
             ],
             id="a gate on what is not measured",
@@ -165,12 +165,12 @@ BASE = GOOD.replace("  base: {path: models/base}", "  base: {BASE}")
         ),
         pytest.param(
             GOOD + "training:\n  seed: 1\ntraining:\n  epochs: 2\n",
-            ["llmops.yaml:9: training: given before, on line 7; keep one of them"],
+            ["llmops.yaml:9: training: already given on line 7; keep one of them"],
             id="a key twice: YAML would take the last one, silently",
         ),
         pytest.param(
             GOOD + "gates:\n  - {metric: perplexity, at_most: 40, at_most: 4000}\n",
-            ["llmops.yaml:8: at_most: given before, on line 8; keep one of them"],
+            ["llmops.yaml:8: at_most: already given on line 8; keep one of them"],
             id="a key twice, in a list",
         ),
         pytest.param("name: [zoo\n", ["llmops.yaml:2: not valid YAML: expected ',' or ']', but got '<stream end>'"],
@@ -191,9 +191,9 @@ def test_a_mistake_is_told_once_with_its_line_and_remedy(text: str, told: list[s
     [
         ("!", "'!' is not a pattern; write it as in .gitignore, such as docs/** or *.md"),
         ("[z-a].md", "'[z-a].md' is not a pattern (bad character range z-a"),
-        ("", "'' can match no file; write it as in .gitignore"),
-        ("# notes", "'# notes' can match no file"),
-        ("data[1", "'data[1' can match no file"),
+        ("", "'' cannot match any file; write it as in .gitignore"),
+        ("# notes", "'# notes' cannot match any file"),
+        ("data[1", "'data[1' cannot match any file"),
     ],
 )
 def test_a_pattern_of_ci_ignore_that_is_none_is_told_with_its_line(pattern: str, told: str) -> None:

@@ -1,4 +1,4 @@
-"""What the location is pointed at: read from one file, whoever reads it and from wherever."""
+"""Settings come from one file, for every process and from any working directory."""
 
 import sys
 from pathlib import Path
@@ -62,7 +62,7 @@ def test_everything_else_follows_from_home(settings_file: Path, tmp_path: Path) 
         ("poll: 0\n", ":1: poll: input should be greater than or equal to 1, not 0"),
         ("serving: {port: 99999}\n", ":1: serving.port: input should be less than or equal to 65535, not 99999"),
         ("projects:\n  - {name: a, repository: x}\n  - {name: a, repository: y}\n", ":1: projects: two projects are"),
-        ("home: a\nhome: b\n", ":2: home: given before, on line 1"),
+        ("home: a\nhome: b\n", ":2: home: already given on line 1"),
         ("", ": it is empty"),
         ("{", ":1: not valid YAML"),
     ],
@@ -116,9 +116,9 @@ def test_a_project_is_found_by_name_or_by_being_the_only_one() -> None:
     assert Settings(projects=(zoo,)).project(None) is zoo
     both = Settings(projects=(zoo, farm))
     assert both.project("big-farm") is farm and farm.group == "big_farm"
-    with pytest.raises(ConfigError, match=r"say which project \(known: zoo, big-farm\)"):
+    with pytest.raises(ConfigError, match=r"name a project \(known: zoo, big-farm\)"):
         both.project(None)
-    with pytest.raises(ConfigError, match=r"there is no project 'zo' \(known: zoo, big-farm\)"):
+    with pytest.raises(ConfigError, match=r"no such project: 'zo' \(known: zoo, big-farm\)"):
         both.project("zo")
     with pytest.raises(ConfigError, match=r"known: none"):
         Settings().project(None)

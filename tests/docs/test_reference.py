@@ -1,4 +1,4 @@
-"""The committed schemas and reference pages say what the parser accepts: made from it, current, and true."""
+"""The committed schemas and reference pages are generated from the parser's models, and current."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A person's word counts for what it was given for, for a while, and never for one's own work. Nothing else counts."""
+"""An approval is valid for its release, for a limited time, and never for the approver's own work."""
 
 from typing import Any
 

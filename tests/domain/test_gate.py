@@ -1,4 +1,4 @@
-"""Gates let nothing through on missing evidence, and tell all reasons at once."""
+"""Gates fail on missing evidence, and report all reasons at once."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""A percentile is a value that was seen, and the same wherever it is shown or judged."""
+"""A percentile is one of the given values, and the same in reports and gates."""
 
 import pytest
 from hypothesis import given

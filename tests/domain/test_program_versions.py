@@ -1,4 +1,4 @@
-"""A version is raised by hand, and forgetting it would adopt results of the old code for ever. So it is asked for."""
+"""A stage's version is raised by hand; if that is forgotten, results of old code are reused. This test demands it."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What stands behind a release: the records that belong together, or a refusal that names all that do not."""
+"""The provenance of a release: records that match, or an error that names all mismatches."""
 
 import json
 from typing import Any

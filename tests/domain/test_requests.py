@@ -1,4 +1,4 @@
-"""One change, one run, to its end: neither lost, nor run twice, nor run for nothing."""
+"""Each change gets one run to its end: it is not lost, run twice, or run without need."""
 
 from typing import Any, Literal, get_args
 
@@ -287,7 +287,7 @@ def test_a_rollback_is_never_cancelled_by_a_commit() -> None:
 
 
 def test_commits_that_a_newer_one_takes_along_are_named_while_it_waits_and_when_it_starts() -> None:
-    """Thirty were pushed while a run was at work: what became of each must be said somewhere."""
+    """Thirty commits were pushed during a run: the outcome of each must be reported."""
     along = tuple(f"{n:040x}" for n in range(1, 30))
     burst = head(CODE, revision=B).model_copy(update={"passed_over": along})
     waits = next_request([request(A, "running")], burst, "git")

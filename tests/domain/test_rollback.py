@@ -1,4 +1,4 @@
-"""Where a rollback goes: back, never to and fro, and never to what was not proven in production."""
+"""A rollback goes to an earlier release that was proven in production, and does not alternate between two."""
 
 import pytest
 from hypothesis import given

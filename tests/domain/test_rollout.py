@@ -1,4 +1,4 @@
-"""A canary is promoted on evidence that exists, and returned on anything else."""
+"""A canary is promoted only on sufficient evidence, and otherwise returned."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which weights are allowed is one answer for all who ask: check, programs, store."""
+"""Check, programs and store apply the same rules for allowed weights."""
 
 import pytest
 

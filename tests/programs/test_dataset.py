@@ -1,4 +1,4 @@
-"""The dataset program: what it refuses to read, what it warns of, and how it splits."""
+"""The dataset program: unreadable input, warnings and splits."""
 
 import json
 from pathlib import Path

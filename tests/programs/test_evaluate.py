@@ -1,4 +1,4 @@
-"""Evaluation: figures, a report that stands alone, and metrics of the project's own that may be faulty."""
+"""Evaluation: metrics, a self-contained report, and errors in a project's own metrics."""
 
 import json
 import math

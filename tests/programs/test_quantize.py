@@ -1,4 +1,4 @@
-"""Quantization: one GGUF file that opens, or a refusal that says what to do."""
+"""Quantization: one GGUF file that opens, or an error that names the remedy."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is served is what was trained: equal tokens, close figures; and engines that end when they should."""
+"""The served model matches the trained one (equal tokens, close metrics), and engines end with their program."""
 
 import json
 import signal

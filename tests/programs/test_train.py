@@ -1,4 +1,4 @@
-"""Training: what it makes, what it refuses, and that a killed one goes on where it was."""
+"""Training: its results, its errors, and resuming after a kill."""
 
 import json
 import os

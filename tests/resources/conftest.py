@@ -1,4 +1,4 @@
-"""What the tests of clients share: commands that other processes run."""
+"""Shared by the tests of clients: commands that other processes run."""
 
 import os
 import subprocess

@@ -217,7 +217,7 @@ def test_a_dvc_remote_that_is_configured_stays(llmops: Llmops, tmp_path: Path) -
         ("", ("--base", "."), "--base .: there is no config.json in it"),
         ("repository around", (), "lies within the Git repository"),
         ("broken", (), "llmops.yaml:1: gatess: unknown key"),
-        ("ignored", (), "take the line that ignores it out of .gitignore"),
+        ("ignored", (), "remove the line that ignores it from .gitignore"),
     ],
 )
 def test_what_cannot_be_done_is_one_clear_error_with_its_remedy(

@@ -1,4 +1,4 @@
-"""Each kind of bad input in a commit gives one clear reason with its remedy, and no run; what is mended goes on."""
+"""Each kind of bad input in a commit gives one clear reason with its remedy, and no run; a fixed commit runs."""
 
 from tests.support.projects import Watched, rows, write_rows
 
@@ -13,7 +13,7 @@ def test_an_unknown_key_is_named_with_its_line_and_the_likely_one(watched: Watch
 def test_a_wrong_type_is_named_and_the_mended_commit_goes_on(watched: Watched) -> None:
     watched.project.ship("A word for a number", {"training": {"learning_rate": "fast"}})
     assert "training.learning_rate" in watched.skip() and "'fast'" in watched.skip()
-    watched.project.ship("Mended", {"training": {"learning_rate": 0.001}})
+    watched.project.ship("Fixed", {"training": {"learning_rate": 0.001}})
     _, requests = watched.world.tick("zoo_git")
     assert [r.tags["llmops/revision"] for r in requests] == [watched.project.head]
 

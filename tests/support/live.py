@@ -83,7 +83,7 @@ class Live:
         return done.stdout
 
     def processes(self) -> list[psutil.Process]:
-        """Every living process of this home, whoever began it."""
+        """Every running process of this home, started by any process."""
         home, found = str(self.settings.home), []
         for process in psutil.process_iter():
             try:

@@ -138,7 +138,7 @@ class Project:
         (self.folder / path).write_text(text)
 
     def configure(self, change: dict[str, Any]) -> None:
-        """Writes llmops.yaml: the file as it is (or the base) with `change` laid over it."""
+        """Writes llmops.yaml: the current file (or the base) with `change` merged into it."""
         file = self.folder / "llmops.yaml"
         now = yaml.safe_load(file.read_text()) if file.exists() else {"name": self.name, **BASE_CONFIG}
         file.write_text(yaml.safe_dump(merge(now, change), sort_keys=False))

@@ -1,7 +1,7 @@
 """A random Llama of about 2 million parameters with SmolLM2's tokenizer, made once under a given folder.
 
 Only for tests: it knows nothing, but everything that handles a real model handles it alike. The GGUF converter knows
-tokenizers by their hash and refuses a freshly trained one, so the tokenizer is SmolLM2's, obtained and mended by the
+tokenizers by their hash and refuses a freshly trained one, so the tokenizer is SmolLM2's, obtained and corrected by the
 example's own script.
 """
 

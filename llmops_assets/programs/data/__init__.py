@@ -1,1 +1,1 @@
-"""Rows: reading, encoding and measuring them."""
+"""Data rows: reading, encoding and measuring them."""

@@ -1,7 +1,7 @@
-"""How a row becomes tokens, the same for training, evaluation and the comparison with the serving engine.
+"""Encodes rows as tokens: one way for training, evaluation and the comparison with the serving engine.
 
-The text is always the composed chat template's. Prompt and answer are tokenized apart, as they are when the model
-answers: a token that spans both would never occur in service. Reading rows belongs in `programs.data.rows`.
+The composed chat template renders the text. Prompt and answer are tokenized separately, as when the model answers: a
+token that spans both would never occur in serving. Reading rows belongs in `programs.data.rows`.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of a row; `labels` has IGNORED where nothing is learned or measured."""
+    """Token ids of a row; `labels` is IGNORED at tokens that are neither learned nor measured."""
 
     ids: list[int]
     labels: list[int]
@@ -38,10 +38,10 @@ class Encoder:
         self.chat_template = compose_chat_template(prompt, model_chat_template or tokenizer.chat_template)
 
     def text(self, messages: list[dict[str, str]], ask: bool) -> str:
-        """The conversation as the model sees it; `ask` opens the assistant's turn.
+        """The rendered conversation; `ask` opens the assistant's turn.
 
         Raises:
-            BadInput: the chat template does not take this conversation.
+            BadInput: the chat template rejects this conversation.
         """
         import jinja2
 
@@ -51,7 +51,7 @@ class Encoder:
             )
         except jinja2.TemplateError as error:
             roles = ", ".join(m["role"] for m in messages)
-            raise BadInput(f"the model's chat template refuses a conversation of {roles}: {error}") from error
+            raise BadInput(f"the model's chat template rejects a conversation of {roles}: {error}") from error
         return rendered
 
     def tokens(self, text: str) -> list[int]:
@@ -59,7 +59,7 @@ class Encoder:
         return ids
 
     def prompt_ids(self, row: Row) -> list[int]:
-        """What the model is given when it is asked for the row's last turn."""
+        """The tokens from which the model generates the row's last turn."""
         return self.tokens(self.text(messages_of(row)[:-1], ask=True))
 
     def row(self, row: Row, max_length: int | None = None, last_only: bool = False) -> Encoded:
@@ -67,8 +67,8 @@ class Encoder:
 
         Args:
             row: the row.
-            max_length: tokens; the rest is cut off.
-            last_only: only the last assistant turn counts, else all of them.
+            max_length: maximum tokens; the rest is cut off.
+            last_only: label only the last assistant turn, not all of them.
         """
         ids: list[int] = []
         labels: list[int] = []
@@ -88,10 +88,10 @@ class Encoder:
             after = whole if turn == len(messages) - 1 else self.text(messages[: turn + 1], ask=False)
             if not (whole.startswith(before) and whole.startswith(after) and after.startswith(before)):
                 if turn != turns[-1]:
-                    continue  # templates that rewrite earlier turns (Qwen3 drops their thoughts): learn the last one
+                    continue  # a template that rewrites earlier turns (Qwen3 drops their thoughts): learn the last one
                 raise BadInput(
-                    "the model's chat template writes an answered question otherwise than an open one, so what is "
-                    "learned would not be what is served; mend its chat template"
+                    "the model's chat template renders an answered question differently from an open one, so training "
+                    "and serving would differ; fix its chat template"
                 )
             answer = self._until_its_end(after[len(before) :])
             segments += [(whole[done : len(before)], False), (answer, True)]
@@ -99,6 +99,6 @@ class Encoder:
         return segments
 
     def _until_its_end(self, answer: str) -> str:
-        """Without what a template writes after the end-of-turn token: it is never generated."""
+        """The answer without the text after its end-of-turn token, which is never generated."""
         end = answer.rfind(self.tokenizer.eos_token)
         return answer if end < 0 else answer[: end + len(self.tokenizer.eos_token)]

@@ -1,6 +1,6 @@
-"""How long rows are in the base model's tokens, without loading anything heavier than its tokenizer.
+"""Counts the tokens of rows with the base model's tokenizer, without loading anything heavier.
 
-The texts alone are counted: the chat template and the prompt come on top, and are the same for every row.
+Only the texts are counted: chat template and prompt add tokens, the same number for every row.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ AT_ONCE = 1000
 
 
 def measure_lengths(rows: list[Row], base: Path) -> tuple[list[int], int]:
-    """Tokens of each row, and the model's context.
+    """Tokens of each row, and the model's context length.
 
     Raises:
         BadInput: the base model has no usable tokenizer.

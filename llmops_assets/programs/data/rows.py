@@ -1,7 +1,7 @@
-"""Rows of data: read, checked for their shape, written canonically.
+"""Reads rows, validates their shape, and writes them canonically.
 
-A row is {"input", "output", ...} or {"messages": [{"role", "content"}, ...]}. What is looked at beyond the shape
-belongs in `programs.dataset`; how a row becomes tokens in `programs.data.encoding`.
+A row is {"input", "output", ...} or {"messages": [{"role", "content"}, ...]}. Checks beyond the shape belong in
+`programs.dataset`, tokens in `programs.data.encoding`.
 """
 
 import hashlib
@@ -20,20 +20,20 @@ def read_rows(path: Path, name: str) -> list[Row]:
     """The rows of a .jsonl or .parquet file.
 
     Args:
-        path: where it is.
-        name: what the project calls it, for messages.
+        path: of the file.
+        name: of the file in the project, for messages.
 
     Raises:
-        BadInput: the first line that is malformed, with what is wrong with it.
+        BadInput: the file cannot be read; names its first malformed line and the error.
     """
     if not path.is_file():
-        raise BadInput("the file does not exist; is it pushed to the DVC remote?", name)
+        raise BadInput("the file does not exist; push it to the DVC remote", name)
     if path.suffix == ".parquet":
         numbered: Iterable[tuple[str, Row]] = _parquet(path, name)
     elif path.suffix == ".jsonl":
         numbered = _jsonl(path, name)
     else:
-        raise BadInput("rows are read from .jsonl or .parquet only; convert it", name)
+        raise BadInput("rows must be in a .jsonl or .parquet file; convert it", name)
     rows = []
     for where, row in numbered:
         problem = _problem(row)
@@ -106,21 +106,21 @@ def _messages_problem(messages: object) -> str | None:
             return f"message {number} has the role {message.get('role')!r}; known: {', '.join(ROLES)}"
     roles = [m["role"] for m in messages]
     if roles[-1] != "assistant":
-        return f"the last message must be the assistant's, not the {roles[-1]}'s: it is what is learned and measured"
+        return f"the last message must be the assistant's, not the {roles[-1]}'s: it is learned and measured"
     if "user" not in roles:
-        return "messages hold no user turn"
+        return "messages has no user turn"
     return None
 
 
 def messages_of(row: Row) -> list[dict[str, str]]:
-    """The conversation, with the bare inputs as user turns: the prompt is added by the chat template."""
+    """The conversation, with the inputs as user turns: the chat template adds the prompt."""
     if row.get("messages") is not None:
         return [{"role": m["role"], "content": m["content"]} for m in row["messages"]]
     return [{"role": "user", "content": row["input"]}, {"role": "assistant", "content": row["output"]}]
 
 
 def question(row: Row) -> str:
-    """The last user turn, bare."""
+    """The last user turn, without the prompt."""
     return next(m["content"] for m in reversed(messages_of(row)) if m["role"] == "user")
 
 
@@ -129,7 +129,7 @@ def reference(row: Row) -> str:
 
 
 def canonical(row: Row) -> str:
-    """The row as one line: equal rows are equal bytes, whatever file they came from."""
+    """The row as one line: equal rows are equal bytes, independent of their file's format."""
     return json.dumps(row, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=str)
 
 
@@ -148,5 +148,5 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
 
 
 def load_split(folder: Path, split: str) -> list[Row]:
-    """A split of a dataset version, as `programs.dataset` wrote it."""
+    """A split of a dataset version that `programs.dataset` has written."""
     return read_rows(folder / f"{split}.jsonl", f"{split}.jsonl")

@@ -1,4 +1,4 @@
-"""What a serving engine does: serve a release in this process, and be asked as a measurement asks it."""
+"""The interfaces of a serving engine and of its client."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,25 +18,25 @@ class Streamed:
 
 
 class EngineClient(Protocol):
-    """A running engine, asked over HTTP. Messages are {role, content}."""
+    """An HTTP client of a running engine. Messages are {role, content}."""
 
     def ready(self) -> bool:
-        """Whether the engine says that it can answer."""
+        """Whether the engine reports that it can answer."""
 
     def rendered(self, messages: list[dict[str, str]]) -> str:
-        """The text that the engine makes of a conversation."""
+        """The text that the engine renders from a conversation."""
 
     def tokens(self, text: str) -> list[int]:
-        """Its token ids, special tokens read as such."""
+        """The text's token ids; special tokens are parsed as such."""
 
     def answer(self, messages: list[dict[str, str]], max_tokens: int) -> tuple[str, int, int]:
-        """The greedy answer, the tokens of the prompt and those of the answer."""
+        """The greedy answer, and the numbers of tokens of the prompt and of the answer."""
 
     def stream(self, messages: list[dict[str, str]], max_tokens: int) -> Streamed:
-        """One streamed answer, timed; a broken one is reported, not raised."""
+        """One streamed answer with its times; an incomplete one is reported, not raised."""
 
     def close(self) -> None:
-        """Ends the client; the engine goes on."""
+        """Closes the client; the engine keeps running."""
 
 
 class Server(Protocol):
@@ -49,22 +49,22 @@ class ServingEngine(Protocol):
     """An engine of the catalog. Importing it loads no engine."""
 
     libraries: tuple[str, ...]
-    """Distributions whose versions decide what it answers."""
+    """Distributions whose versions affect its answers."""
 
     def serve(self, spec: ServeSpec) -> Server:
-        """Serves a release in this process, OpenAI-compatible, and returns once it listens. /health answers 200 when it
-        can answer.
+        """Serves a release in this process, OpenAI-compatible; returns once it listens. /health returns 200 when it is
+        ready.
 
         Raises:
-            BadInput: the model cannot be read, or a setting is wrong.
+            BadInput: the model cannot be read, or a setting is invalid.
         """
 
     def context_per_request(self, model: Path, serving: dict[str, Any]) -> int:
-        """Tokens that one request may have, answer included.
+        """Maximum tokens of one request, including the answer.
 
         Raises:
-            BadInput: the model cannot be read, or the setting is no number.
+            BadInput: the model cannot be read, or the setting is not a number.
         """
 
     def client(self, base_url: str) -> EngineClient:
-        """A client of an engine that runs at this address."""
+        """A client of the engine at this address."""

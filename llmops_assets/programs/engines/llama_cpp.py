@@ -10,7 +10,7 @@ from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import ServeSpec
 
 PARALLEL = 8
-CONTEXT = 2048  # tokens per request where neither the release nor the model asks for less
+CONTEXT = 2048  # tokens per request, unless the release sets another number or the model has fewer
 
 
 class LlamaCpp:
@@ -25,7 +25,7 @@ class LlamaCpp:
         """A listening server.
 
         Raises:
-            BadInput: the model cannot be read, or a setting is wrong.
+            BadInput: the model cannot be read, or a setting is invalid.
         """
         context = self.context_per_request(Path(spec.model), spec.serving)
         parallel = _count(spec.serving, "parallel") or PARALLEL
@@ -56,10 +56,10 @@ class LlamaCpp:
             raise BadInput(f"llama.cpp cannot serve it: {error}", spec.model) from error
 
     def context_per_request(self, model: Path, serving: dict[str, Any]) -> int:
-        """Tokens that one request may have, answer included.
+        """Maximum tokens of one request, including the answer.
 
         Raises:
-            BadInput: the model cannot be read, or the setting is no number.
+            BadInput: the model cannot be read, or the setting is not a number.
         """
         header = read_header(model)
         trained = int(header.get(f"{header.get('general.architecture')}.context_length") or CONTEXT)
@@ -67,10 +67,10 @@ class LlamaCpp:
 
 
 def _count(serving: dict[str, Any], name: str) -> int:
-    """A setting that counts something; 0 if it is not set.
+    """A setting that is a count; 0 if it is not set.
 
     Raises:
-        BadInput: it is no whole number of 1 or more.
+        BadInput: it is not a whole number of 1 or more.
     """
     value = serving.get(name)
     if value is None:

@@ -1,6 +1,6 @@
 """A client of llama.cpp's server, for measurements.
 
-Connections are never used twice: the server closes a kept one at random after a streamed answer.
+Connections are not reused: the server sometimes closes one that is kept alive, after a streamed answer.
 """
 
 import time
@@ -20,7 +20,7 @@ class LlamaCppClient:
     """An `EngineClient`."""
 
     def __init__(self, base_url: str):
-        # One client, since making one costs 20 ms for certificates that are not needed here; its connections are new.
+        # One client for all requests: creating one takes 20 ms, for certificates that are not needed here.
         self.client = httpx.Client(
             base_url=base_url, timeout=ANSWER_S, limits=httpx.Limits(max_keepalive_connections=0), trust_env=False
         )
@@ -35,23 +35,23 @@ class LlamaCppClient:
         self.client.close()
 
     def rendered(self, messages: list[dict[str, str]]) -> str:
-        """The text that the engine makes of a conversation."""
+        """The text that the engine renders from a conversation."""
         return str(self._post("/apply-template", {"messages": messages})["prompt"])
 
     def tokens(self, text: str) -> list[int]:
-        """Its token ids, special tokens read as such."""
+        """The text's token ids; special tokens are parsed as such."""
         body = {"content": text, "add_special": False, "parse_special": True}
         return [int(t) for t in self._post("/tokenize", body)["tokens"]]
 
     def answer(self, messages: list[dict[str, str]], max_tokens: int) -> tuple[str, int, int]:
-        """The greedy answer, the tokens that it was asked with and those that it has."""
+        """The greedy answer, and the numbers of tokens of the prompt and of the answer."""
         body = self._post("/v1/chat/completions", {"messages": messages, "max_tokens": max_tokens, **GREEDY})
         usage = body["usage"]
         text = body["choices"][0]["message"].get("content") or ""
         return text.strip(), int(usage["prompt_tokens"]), int(usage["completion_tokens"])
 
     def stream(self, messages: list[dict[str, str]], max_tokens: int) -> Streamed:
-        """One streamed answer, timed; a broken one is reported, not raised."""
+        """One streamed answer with its times; an incomplete one is reported, not raised."""
         body = {"messages": messages, "max_tokens": max_tokens, "stream": True, "cache_prompt": False, **GREEDY}
         body["stream_options"] = {"include_usage": True}
         began = time.monotonic()

@@ -1,6 +1,6 @@
-"""A serving engine, started on a free port for as long as a measurement takes.
+"""Starts a serving engine on a free port for the duration of a measurement.
 
-How it is asked belongs in the engine's own client, what is made of its answers in `programs.served_evaluate`.
+Requests belong in the engine's client, the use of its answers in `programs.served_evaluate`.
 """
 
 import os
@@ -18,12 +18,12 @@ from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import ServeSpec
 
 START_S = 120.0
-ATTEMPTS = 3  # a free port can be taken between looking and listening
+ATTEMPTS = 3  # another process can take the free port before the engine listens
 
 
 @contextmanager
 def running_engine(spec: ServeSpec, folder: Path) -> Iterator[EngineClient]:
-    """An engine that ends with the block, and with this process however that ends: it watches a pipe of ours.
+    """An engine that ends with the block, or when this process ends in any way: it watches a pipe from here.
 
     Raises:
         BadInput: it cannot serve the model.

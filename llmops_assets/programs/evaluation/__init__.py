@@ -1,1 +1,1 @@
-"""Measuring a model: inference, metrics, load test and the report."""
+"""Evaluation of a model: inference, metrics, load test and report."""

@@ -1,6 +1,6 @@
-"""What is asked of a loaded model: how likely an answer is, and what it answers itself.
+"""Inference with a loaded model: likelihoods of given answers, and greedy answers.
 
-Scoring the answers belongs in `programs.evaluation.scoring`, asking a serving engine in `programs.engines`.
+Scoring the answers belongs in `programs.evaluation.scoring`, requests to a serving engine in `programs.engines`.
 """
 
 import time
@@ -10,11 +10,11 @@ from typing import Any
 from llmops_assets.programs.data.encoding import IGNORED, Encoded
 from llmops_assets.programs.runtime.entry import ProgramRun
 
-TOKENS_AT_ONCE = 8192  # of a batch, padding included: bounds the memory whatever the rows' lengths
+TOKENS_AT_ONCE = 8192  # of a batch, padding included: limits the memory for rows of any length
 
 
 def _batches(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
-    """Indices of rows of like length, longest first: what does not fit into memory fails at once."""
+    """Indices of rows of similar length, longest first: a batch that does not fit into memory fails at once."""
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     start = 0
     while start < len(order):
@@ -37,8 +37,8 @@ def likelihoods(
 ) -> list[tuple[float, int]]:
     """For each row the negative log-likelihood of its learned tokens (nats, summed) and their number.
 
-    Padded on the left, so that the answers end together and only the last positions need the vocabulary's logits:
-    with 49,152 words these are by far the largest tensor.
+    Rows are padded on the left, so that all answers end at the same position and only the last positions need logits:
+    with a vocabulary of 49,152 tokens these are by far the largest tensor.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""How fast an engine answers several clients at once. Each client asks its next question when its last is answered."""
+"""Measures an engine's speed with several concurrent clients, each of which has one open request at a time."""
 
 import time
 from collections.abc import Callable
@@ -10,12 +10,12 @@ from llmops_assets.programs.engines.interface import Streamed
 
 
 def put_under_load(ask: Callable[[int], Streamed], clients: int, requests: int) -> LoadFigures:
-    """Figures of one load level.
+    """Speed at one load level.
 
     Args:
         ask: streams the answer to the n-th request.
-        clients: how many ask at once.
-        requests: how many are asked in all.
+        clients: number of concurrent clients.
+        requests: total number of requests.
     """
     began = time.monotonic()
     with ThreadPoolExecutor(clients) as pool:

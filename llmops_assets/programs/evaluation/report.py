@@ -1,4 +1,4 @@
-"""The report of an evaluation: a self-contained HTML file and predictions.jsonl. Figures are computed elsewhere."""
+"""Writes the report of an evaluation: a self-contained HTML file and predictions.jsonl. It computes no metric."""
 
 import json
 import random
@@ -18,7 +18,7 @@ SHOWN = 5
 
 
 class Difference(Frozen):
-    """A figure beside an earlier one: `better` is None where they are equal."""
+    """The difference from another model's value; `better` is None if both are equal."""
 
     text: str
     better: bool | None
@@ -43,13 +43,13 @@ def write_report(
 
     Args:
         folder: the artifact folder.
-        title: whose report it is: project, commit and its subject.
-        what: was measured, in words.
-        metrics: the figures.
-        samples: every row that was asked.
-        others: figures to compare with, by what they are of ("champion", "unquantized").
-        facts: further lines, label -> text.
-        load: figures under load, if they were measured.
+        title: project, commit and the commit's subject.
+        what: was measured, as text.
+        metrics: the values.
+        samples: every evaluated row.
+        others: values to compare with, by model ("champion", "unquantized").
+        facts: more lines, label -> text.
+        load: results of the load test, if it ran.
     """
     with (folder / "predictions.jsonl").open("w", encoding="utf-8") as file:
         for sample in samples:
@@ -96,7 +96,7 @@ def _reads_references(metric: Metric) -> bool:
 
 
 def _groups(samples: Sequence[Sample], metrics: Sequence[Metric]) -> list[dict[str, Any]]:
-    """Best, worst and random rows. A likelihood is not about the model's own answers, so another metric ranks them."""
+    """Best, worst and random rows. Metrics of answers rank them if possible: likelihoods do not rate the answers."""
     rated = [m for m in metrics if all(m.name in s.scores for s in samples)]
     by = min(rated, key=lambda m: (_reads_references(m), m.name != "rougeL"), default=None)
     groups: list[dict[str, Any]] = []
@@ -108,6 +108,6 @@ def _groups(samples: Sequence[Sample], metrics: Sequence[Metric]) -> list[dict[s
         groups = [{"name": f"Best by {by.name}", "samples": best}, {"name": f"Worst by {by.name}", "samples": worst}]
         shown = {id(s) for s in best + worst}
         left = [s for s in samples if id(s) not in shown]
-    # Seeded: the report of equal rows is equal.
+    # Seeded: equal rows give an equal report.
     groups.append({"name": "Random", "samples": random.Random(0).sample(left, min(SHOWN, len(left)))})
     return [g for g in groups if g["samples"]]

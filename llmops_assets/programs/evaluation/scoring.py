@@ -1,8 +1,8 @@
-"""Scores answers with the metrics of the catalog and with a project's own; nothing is fetched.
+"""Scores answers with the metrics of the catalog and with a project's own, without network access.
 
-`score` takes all texts at once and returns the figures of the whole and of each row. ROUGE splits on what is not a
-letter or digit of ASCII, as its authors' does, so it says little about other scripts. Metrics that read likelihoods
-need the model: `inference` computes those.
+`score` takes all texts at once and returns the values over all rows and of each row. ROUGE, like its authors'
+implementation, splits at every character that is not an ASCII letter or digit, so it means little for other scripts.
+Metrics that read likelihoods need the model: `inference` computes the likelihoods.
 """
 
 import math
@@ -19,7 +19,7 @@ Scores = dict[str, float]
 
 
 def check_metrics(specs: Iterable[MetricSpec]) -> None:
-    """Loads every metric, so that a fault is said before the model is asked anything.
+    """Loads every metric, so that an error is reported before any inference.
 
     Raises:
         BadInput: an unknown or unavailable metric, or a function that cannot be loaded.
@@ -46,12 +46,12 @@ def reads_likelihoods(specs: Iterable[MetricSpec]) -> bool:
 def score(
     specs: Sequence[MetricSpec], predictions: list[str], references: list[str], likelihoods: list[tuple[float, int]]
 ) -> tuple[tuple[Metric, ...], list[Scores]]:
-    """All figures in the order of `specs`, and those of each row.
+    """All metrics in the order of `specs`, and the values of each row.
 
-    A figure that is not finite is left out: a gate on it finds no evidence, and refuses.
+    A value that is not finite is left out: a gate on it finds no evidence, and fails.
 
     Args:
-        specs: what is wanted.
+        specs: the metrics.
         predictions: answers of the model.
         references: answers of the data.
         likelihoods: negative log-likelihood and tokens of each reference; empty if no metric reads them.
@@ -70,7 +70,7 @@ def score(
 
 
 def higher_is_better(spec: MetricSpec) -> bool:
-    """A project's own metric says it in its spec, others in the catalog."""
+    """From the spec for a project's own metric, else from the catalog."""
     if spec.higher_is_better is not None:
         return spec.higher_is_better
     return METRICS[spec.name].higher_is_better if spec.file is None else True
@@ -86,7 +86,7 @@ def _of_texts(specs: Sequence[MetricSpec], predictions: list[str], references: l
         return {}
     import evaluate
 
-    # evaluate locks files by the metric's name, and evaluations must not meet there.
+    # evaluate locks files by the metric's name: concurrent evaluations must not share them.
     with tempfile.TemporaryDirectory(prefix="llmops-metrics-") as cache:
         metrics = [parts[0].load().of([p.name for p in parts], cache) for parts in listed.values()]
         if own:

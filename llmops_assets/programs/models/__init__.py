@@ -1,1 +1,1 @@
-"""Models on disk: loading them, and checking what a project brings as its base model."""
+"""Models on disk: loading them, and checking a project's base model."""

@@ -1,4 +1,4 @@
-"""Whether a folder holds a base model that can be trained and served. Getting one there belongs elsewhere."""
+"""Checks whether a folder is a base model that can be trained and served. It downloads nothing."""
 
 import json
 from collections.abc import Collection
@@ -17,8 +17,8 @@ def problem_of(
 
     Args:
         quantization: the backend of the catalog that will convert it.
-        converter: as the backend takes it.
-        without: files of the folder that will not be used.
+        converter: argument of the backend.
+        without: files of the folder to ignore.
     """
     if problem := problem_of_files(folder, without):
         return problem
@@ -27,9 +27,9 @@ def problem_of(
 
 
 def problem_of_files(folder: Path, without: Collection[str] = ()) -> str | None:
-    """Why this folder is no base model that may be loaded, whatever is installed here; None if it is one."""
+    """Why this folder is not a base model that may be loaded, judged by its files only; None if it is."""
     if not (folder / "config.json").is_file():
-        return "there is no config.json in it; it must be a folder as `save_pretrained` writes it"
+        return "there is no config.json in it; name a folder that `save_pretrained` has written"
     if problem := problem_of_weights(f for f in files_below(folder) if f not in without):
         return problem
     try:

@@ -1,6 +1,6 @@
-"""Models and tokenizers from folders: refused if unsafe or incomplete, never from the network, never with their code.
+"""Loads models and tokenizers from folders. Refuses unsafe or incomplete ones; uses no network and none of their code.
 
-What is done with them belongs in the programs; how rows become tokens in `programs.data.encoding`.
+Their use belongs in the programs, encoding rows in `programs.data.encoding`.
 """
 
 import importlib.metadata
@@ -18,7 +18,7 @@ PROBE = "def f(x):\n    return x + 12345  # Größe, 'quoted' \"twice\"\n\n  end
 
 
 def versions(*names: str) -> dict[str, str]:
-    """Installed versions of the libraries that decide a result."""
+    """Installed versions of the libraries that affect a result."""
     return {name: importlib.metadata.version(name) for name in (*LIBRARIES, *names)}
 
 
@@ -29,7 +29,7 @@ def read_config(folder: Path, what: str = "the base model") -> dict[str, Any]:
         BadInput: the folder or the file is missing or broken.
     """
     if not folder.is_dir():
-        raise BadInput(f"{what} is not there; mend model.base, or push its folder to the DVC remote", str(folder))
+        raise BadInput(f"{what} does not exist; correct model.base, or push its folder to the DVC remote", str(folder))
     path = folder / "config.json"
     if not path.is_file():
         raise BadInput(f"{what} has no config.json; name a folder in Hugging Face's format", str(folder))
@@ -41,10 +41,10 @@ def read_config(folder: Path, what: str = "the base model") -> dict[str, Any]:
 
 
 def check_weights(folder: Path, what: str = "the base model") -> None:
-    """Refuses a folder without safetensors, or with a pickle in it, and says what to do.
+    """Refuses a folder that has no safetensors or has a pickle.
 
     Raises:
-        BadInput: no safetensors, one that is cut off, or a pickle.
+        BadInput: no safetensors, a truncated one, or a pickle; names the remedy.
     """
     if problem := problem_of_weights(files_below(folder)):
         raise BadInput(f"{what}: {problem}", str(folder))
@@ -59,13 +59,13 @@ def check_weights(folder: Path, what: str = "the base model") -> None:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer, as its tokenizer.json defines it.
+    """Loads the tokenizer that tokenizer.json defines.
 
     transformers 5 rebuilds the pre-tokenizer of some classes (GPT2Tokenizer) from their name and loses, for example,
-    the splitting of digits; llama.cpp reads the file. So the file wins.
+    the splitting of digits; llama.cpp reads the file. So the file takes precedence.
 
     Raises:
-        BadInput: it is missing, broken, or has no chat template.
+        BadInput: it is missing or broken, or has no chat template or no eos_token.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -92,26 +92,26 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def save_tokenizer(tokenizer: Any, folder: Path) -> None:
-    """Saves the tokenizer, and makes sure that what is read back is the same.
+    """Saves the tokenizer, and verifies that loading it returns the same.
 
     Raises:
-        BadInput: it does not survive the round trip.
+        BadInput: the loaded tokenizer differs.
     """
     tokenizer.save_pretrained(folder)
     again = load_tokenizer(folder)
     if again.encode(PROBE) != tokenizer.encode(PROBE) or again.chat_template != tokenizer.chat_template:
         raise BadInput(
-            "the tokenizer is another one after saving and loading; set tokenizer_class to PreTrainedTokenizerFast in "
+            "the tokenizer changes when it is saved and loaded; set tokenizer_class to PreTrainedTokenizerFast in "
             "its tokenizer_config.json",
             str(folder),
         )
 
 
 def load_weights(folder: Path, what: str, dtype: Any) -> Any:
-    """A causal language model from a folder; `what` is what messages call it, `dtype` that of the weights.
+    """Loads a causal language model from a folder; messages call it `what`, its weights get `dtype`.
 
     Raises:
-        BadInput: the folder is missing, unsafe, broken, or needs code of its own.
+        BadInput: the folder is missing, unsafe or broken, or needs its own code.
     """
     from transformers import AutoModelForCausalLM
 
@@ -126,7 +126,7 @@ def load_weights(folder: Path, what: str, dtype: Any) -> Any:
 
 
 def context_length(config: Any) -> int:
-    """Tokens that a model of this configuration can see at once."""
+    """The context of a model with this configuration, in tokens."""
     for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
         value = config.get(name) if isinstance(config, dict) else getattr(config, name, None)
         if isinstance(value, int) and value > 0:
@@ -141,7 +141,7 @@ def device() -> str:
 
 
 def seed_everything(seed: int) -> None:
-    """Seeds Python, NumPy and torch, and asks torch for deterministic kernels where it has them."""
+    """Seeds Python, NumPy and torch, and selects torch's deterministic kernels where they exist."""
     import torch
     from transformers import set_seed
 
@@ -152,12 +152,12 @@ def seed_everything(seed: int) -> None:
 
 
 def prepare_torch() -> None:
-    """As many threads as OMP_NUM_THREADS says (torch otherwise takes every core), one device, no bars but ours."""
+    """Sets OMP_NUM_THREADS threads (torch otherwise uses every core) and one device; disables transformers' bars."""
     import torch
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    # One device: over several Trainer would multiply the batch, and the result would depend on the machine.
+    # One device: on several, Trainer would multiply the batch, and the result would depend on the machine.
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
 
     given = os.environ.get("OMP_NUM_THREADS", "")

@@ -1,1 +1,1 @@
-"""Quantization backends and the formats that they write."""
+"""Quantization backends and their file formats."""

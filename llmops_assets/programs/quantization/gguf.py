@@ -29,7 +29,7 @@ class Gguf:
         return file
 
     def load(self, file: Path) -> Any:
-        """The weights widened again, which loses nothing more, by transformers' own GGUF reader."""
+        """The weights, dequantized without further loss by transformers' GGUF reader."""
         import torch
         from transformers import AutoModelForCausalLM, GgufConfig
 
@@ -105,7 +105,7 @@ def _run_checkout(checkout: Path, arguments: list[str]) -> list[str] | None:
 
 
 def _verify(file: Path) -> None:
-    """Opens what was written, so that a broken file is found here and not by an engine in production."""
+    """Opens the written file, so that a broken one is found here and not by an engine in production."""
     from gguf import GGUFReader
 
     reader = GGUFReader(file)

@@ -1,7 +1,7 @@
-"""Which model architectures the GGUF converter can take, read from its sources without importing them.
+"""The model architectures that the GGUF converter supports, read from its source code without importing it.
 
-Said before training starts: a refusal after hours on a GPU would be a costly one. The converter is either the one
-installed beside us or a llama.cpp checkout that the settings name. Converting belongs in `programs.quantize`.
+Checked before training starts: a refusal after hours on a GPU would be costly. The converter is the installed one, or a
+llama.cpp checkout that the settings name. Converting belongs in `programs.quantization.gguf`.
 """
 
 import ast
@@ -57,7 +57,7 @@ def _sources(converter: str | None) -> tuple[Path, Path]:
         if not package.exists() or not constants.exists():
             raise FileNotFoundError(
                 f"{converter} is not a llama.cpp checkout: convert_hf_to_gguf.py or gguf-py is missing; "
-                "mend compute.llama_cpp in the settings"
+                "correct compute.llama_cpp in the settings"
             )
         return package, constants
     conversion, gguf = importlib.util.find_spec("conversion"), importlib.util.find_spec("gguf")
@@ -67,7 +67,7 @@ def _sources(converter: str | None) -> tuple[Path, Path]:
 
 
 def _registry(package: Path) -> dict[str, str]:
-    """Architecture -> module. Older checkouts are one file, whose classes register themselves."""
+    """Architecture -> module. In older checkouts, which are one file, classes register themselves."""
     text = package.read_text(encoding="utf-8")
     for node in ast.parse(text).body:
         if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "TEXT_MODEL_MAP" and node.value:
@@ -87,7 +87,7 @@ def _known(constants: Path) -> set[str]:
 
 
 def _lacking(package: Path, module: str, known: set[str], seen: set[str]) -> set[str]:
-    """What a module and those that it imports use of gguf when they are imported, and gguf does not have."""
+    """The names that a module and its imports use of gguf on import, and that gguf lacks."""
     if module in seen:
         return set()
     seen.add(module)
@@ -102,7 +102,7 @@ def _lacking(package: Path, module: str, known: set[str], seen: set[str]) -> set
 
 
 def _at_import(node: ast.AST) -> Iterator[ast.AST]:
-    """Everything but the bodies of functions, which run later and for their own variants only."""
+    """All nodes except bodies of functions, which run later and for their own variants only."""
     for child in ast.iter_child_nodes(node):
         if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             yield child

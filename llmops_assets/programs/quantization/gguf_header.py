@@ -1,6 +1,6 @@
-"""The few facts at the head of a GGUF file, read in a millisecond and without NumPy.
+"""Reads the header of a GGUF file in a millisecond and without NumPy.
 
-The gguf library's reader takes seconds, since it decodes the whole vocabulary. This one stops at the first long list;
+The gguf library's reader takes seconds, since it decodes the whole vocabulary. This one stops at the first long list:
 writers put architecture and context length before the tokenizer.
 """
 
@@ -20,7 +20,7 @@ def read_header(file: Path) -> dict[str, Any]:
     """Key -> value, up to the tokenizer's vocabulary.
 
     Raises:
-        BadInput: it is not a GGUF file.
+        BadInput: it cannot be read, or is not a GGUF file.
     """
     try:
         with file.open("rb") as opened:
@@ -61,5 +61,5 @@ def _scalar(file: BinaryIO, kind: int) -> Any:
 def _string(file: BinaryIO) -> str:
     length = _scalar(file, 10)
     if length > _LONG_TEXT:
-        raise ValueError("a text that long is none")
+        raise ValueError("a string is too long")
     return str(file.read(length).decode("utf-8"))

@@ -1,1 +1,1 @@
-"""What every program shares: its entry point, its spec and result, its errors."""
+"""Shared by all programs: entry point, specs and results, errors."""

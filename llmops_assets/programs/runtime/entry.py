@@ -1,7 +1,7 @@
-"""What every program shares: its arguments, its progress, and how it ends.
+"""The entry point of all programs: arguments, progress and exit codes.
 
-A program is a function `work(spec, job) -> result`; `run` turns it into a command. Reports, data and models belong in
-the modules beside this one. Only light imports here: the environment is set before anything heavy is loaded.
+A program is a function `work(spec, job) -> result`; `run` makes it a command. Reports, data and models belong in other
+packages of `programs`. Only light imports here: the environment is set before any heavy import.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from llmops_assets.machine.files import write_atomically
 from llmops_assets.programs.runtime.errors import BAD_INPUT, DISK_FULL, BadInput
 
 MESSAGES = "messages.jsonl"
-"""Progress in the output folder, a Dagster Pipes message a line."""
+"""The file of progress in the output folder: one Dagster Pipes message per line."""
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
@@ -38,13 +38,13 @@ OFFLINE = {
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
     "TQDM_DISABLE": "1",
-    # Without it cuBLAS is not deterministic, and torch says so only when it is too late to set.
+    # Without it cuBLAS is not deterministic, and torch warns only when it is too late to set it.
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
 }
 
 
 class ProgramRun:
-    """The output folder of one run of a program, and its voice."""
+    """One run of a program: its output folder and its progress."""
 
     def __init__(self, output: Path):
         self.output = output
@@ -53,13 +53,13 @@ class ProgramRun:
         self._messages = PipesFileMessageWriterChannel(str(output / MESSAGES))
 
     def new_artifact(self) -> Path:
-        """An empty artifact folder; what a killed run left there is gone."""
+        """Creates an empty artifact folder; deletes what a killed run left there."""
         shutil.rmtree(self.artifact, ignore_errors=True)
         self.artifact.mkdir(parents=True)
         return self.artifact
 
     def progress(self, phase: str, message: str = "", every_s: float = 0.0, **figures: float | int | None) -> None:
-        """Appends a line to messages.jsonl and tells a person; at most one line per `every_s` seconds."""
+        """Appends a line to messages.jsonl and prints it; at most one line per `every_s` seconds."""
         now = time.monotonic()
         if every_s and now - self._last < every_s:
             return
@@ -79,11 +79,11 @@ class ProgramRun:
 
 
 def _say(text: str) -> None:
-    """To whoever listens. The work outlives its listener: the worker that started a program may be killed."""
+    """Prints a line. A closed pipe is no error: the program outlives the worker that started it."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open until the end
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open until this process ends
 
 
 def _human(figures: dict[str, Any]) -> list[str]:
@@ -106,13 +106,13 @@ def run(
 ) -> None:
     """Runs a program as a command, and exits.
 
-    A finished output folder of the same spec is left as it is: whoever starts a program twice gets one result.
+    If the output folder holds the result of the same spec, nothing is done: starting a program twice gives one result.
 
     Args:
         name: module name, for the usage text.
         spec_type: model of the specification.
-        work: what the program does.
-        afterwards: tidies the output folder up once the result is safe.
+        work: the program's function.
+        afterwards: cleans the output folder up once the result is written.
     """
     parser = argparse.ArgumentParser(prog=f"python -m llmops_assets.programs.{name}")
     parser.add_argument("--spec", required=True, type=Path, help="JSON file with the specification")
@@ -126,7 +126,7 @@ def run(
         spec = load_spec(spec_type, arguments.spec)
         text = spec.model_dump_json()
         if _finished(output, text):
-            _say(f"{name}: this output folder holds the result already")
+            _say(f"{name}: this output folder already holds the result")
             return
         for stale in ("result.json", "error.json", "spec_of_result.json"):
             (output / stale).unlink(missing_ok=True)
@@ -149,16 +149,16 @@ def _exit_if_full(name: str, error: Exception, output: Path) -> None:
     if not (is_full(error) or has_no_room(output)):
         return
     traceback.print_exc()
-    with suppress(OSError):  # its log lies on the same disk
+    with suppress(OSError):  # its log is on the same disk
         print(f"{name}: {full(f'what {name} writes', output)}", file=sys.stderr, flush=True)
-    os._exit(DISK_FULL)  # what others would still write on their way out would fail, and change the code
+    os._exit(DISK_FULL)  # exit handlers that write would fail, and change the exit code
 
 
 def load_spec(spec_type: type[S], path: Path) -> S:
-    """The specification from its file.
+    """Reads the specification from its file.
 
     Raises:
-        BadInput: it cannot be read, or does not fit.
+        BadInput: it cannot be read, or is invalid.
     """
     try:
         return spec_type.model_validate_json(path.read_bytes())
@@ -170,7 +170,7 @@ def load_spec(spec_type: type[S], path: Path) -> S:
 
 
 def prepare_environment() -> None:
-    """Offline, with nothing on the terminal but our own words: before anything heavy is imported."""
+    """Disables network access and the output of libraries. Must run before any heavy import."""
     for name, value in OFFLINE.items():
         os.environ.setdefault(name, value)
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):

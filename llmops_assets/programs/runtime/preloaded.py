@@ -1,6 +1,6 @@
-"""The heavy imports of all programs, for a process that imports them once and forks for each program.
+"""The heavy imports of all programs, for the fork server, which imports them once and forks for each program.
 
-No program imports this module: each still imports what it needs, which is then already loaded.
+No program imports this module: each imports what it needs, which is then already loaded.
 """
 
 import os
@@ -43,5 +43,5 @@ for parts in (catalog.METRICS, catalog.TRAINING_METHODS, catalog.QUANTIZATION_BA
 
 if torch.cuda.is_initialized():
     raise RuntimeError("a library initializes CUDA on import, so programs cannot be forked")
-# Python reseeds its generator in each fork, and torch's starts from its fixed default; NumPy's would be shared.
+# Python reseeds its generator in each fork, and torch's starts from its fixed default; NumPy's state would be shared.
 os.register_at_fork(after_in_child=numpy.random.seed)

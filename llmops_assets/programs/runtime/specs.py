@@ -1,8 +1,8 @@
-"""What each program is told and what it answers: the contract between stages and the processes that work for them.
+"""Spec and result of each program: the contract between stages and programs.
 
 A program is run as `python -m llmops_assets.programs.NAME --spec SPEC.json --output DIR`. It reports progress in
-DIR/messages.jsonl as Dagster Pipes messages, writes what is to be kept to DIR/artifact/, and last of all, atomically,
-DIR/result.json. When its input is at fault it writes DIR/error.json ({"message": ..., "where": ...}) and exits with 2.
+DIR/messages.jsonl as Dagster Pipes messages, writes its artifact to DIR/artifact/, and finally, atomically,
+DIR/result.json. If its input is invalid, it writes DIR/error.json ({"message": ..., "where": ...}) and exits with 2.
 No heavy import belongs here: stages build these specs inside the code location.
 """
 
@@ -26,7 +26,7 @@ class CiResult(Frozen):
 
 
 class DatasetSpec(Frozen):
-    """Paths are absolute; names are as the project writes them, for messages."""
+    """Paths are absolute; `names` are the project's own, for messages."""
 
     train: str | None
     validation: str | None = None
@@ -34,7 +34,7 @@ class DatasetSpec(Frozen):
     names: dict[str, str] = Field(description="split -> path within the project, for error messages.")
     validation_share: float = 0.05
     seed: int = 7
-    tokenizer: str | None = Field(description="Folder of the base model, for lengths; None leaves lengths out.")
+    tokenizer: str | None = Field(description="Folder of the base model, for lengths; None: no lengths.")
 
 
 class DatasetResult(Frozen):
@@ -102,7 +102,7 @@ class EvaluateSpec(Frozen):
     max_new_tokens: int = 32
     batch_size: int = 16
     title: str = "Evaluation"
-    champion: dict[str, float] = Field(default_factory=dict, description="The champion's figures, shown beside.")
+    champion: dict[str, float] = Field(default_factory=dict, description="The champion's metrics, for comparison.")
 
 
 class EvaluateResult(Frozen):
@@ -132,14 +132,14 @@ class QuantizeResult(Frozen):
 
 
 class ServedEvaluateSpec(Frozen):
-    """The program starts the engine itself on a free port, asks it, and stops it."""
+    """The program starts the engine on a free port, sends it requests, and stops it."""
 
     model: str = Field(description="The file of weights that the quantization backend wrote.")
     backend: str = Field(default="gguf", description="The quantization backend that wrote it.")
     engine: str = Field(default="llama.cpp", description="An engine of the catalog.")
     tokenizer: str = Field(description="Folder with the tokenizer that training used.")
     chat_template: str = Field(description="With the prompt composed in.")
-    serving: dict[str, Any] = Field(default_factory=dict, description="Engine settings, as the release has them.")
+    serving: dict[str, Any] = Field(default_factory=dict, description="Engine settings of the release.")
     data: str
     prompt: str
     model_chat_template: str = Field(description="The model's own template, before composition: the reference.")
@@ -147,7 +147,7 @@ class ServedEvaluateSpec(Frozen):
     max_rows: int | None = None
     max_new_tokens: int = 32
     clients: tuple[int, ...] = (1, 8)
-    speed_requests: int = Field(default=16, description="Requests per load level; 0: speed is known already.")
+    speed_requests: int = Field(default=16, description="Requests per load level; 0: speed is already known.")
     title: str = "Served evaluation"
     unquantized: dict[str, float] = Field(default_factory=dict)
     champion: dict[str, float] = Field(default_factory=dict)
@@ -165,11 +165,11 @@ class ServedEvaluateResult(Frozen):
 
 
 class ServeSpec(Frozen):
-    """Run by the supervisor; serves until it is told to stop. Prints one line when it listens."""
+    """Run by the supervisor; serves until SIGTERM. Prints one line when it listens."""
 
     engine: str = Field(default="llama.cpp", description="An engine of the catalog.")
     model: str
-    sha256: str = Field(default="", description="What the model must be, or else it is not loaded; empty: unknown.")
+    sha256: str = Field(default="", description="Expected digest; a model with another is not loaded; empty: unknown.")
     alias: str
     chat_template: str
     host: str = "127.0.0.1"

@@ -1,8 +1,8 @@
-"""Complete, resumable training checkpoints: DIR/resume/checkpoint-N, complete once COMPLETE.json lies in it.
+"""Complete, resumable training checkpoints: DIR/resume/checkpoint-N, complete once it contains COMPLETE.json.
 
 `Trainer` leaves half-written checkpoints when it is killed (transformers#35782) and would resume from them. So a marker
 with the size of every file is written last, and a folder without it, or that differs from it, is deleted at the start.
-What is trained belongs in `programs.train`.
+Training belongs in `programs.training.trainer`.
 """
 
 import json
@@ -17,15 +17,15 @@ from llmops_assets.machine.files import write_atomically
 from llmops_assets.programs.runtime.entry import ProgramRun
 
 MARKER = "COMPLETE.json"
-COST = 10.0  # a checkpoint may take at most 1/10 of the time between two of them, however large the model is
+COST = 10.0  # a checkpoint may take at most 1/10 of the time between two of them, for a model of any size
 
 
 def prepare(folder: Path, identity: str) -> Path | None:
-    """Deletes what cannot be resumed and returns the newest complete checkpoint.
+    """Deletes unusable checkpoints and returns the newest complete one.
 
     Args:
         folder: DIR/resume.
-        identity: digest of everything that decides the training; checkpoints of another one are deleted.
+        identity: digest of everything that affects the training; checkpoints of another one are deleted.
     """
     note = folder / "identity"
     if folder.exists() and (not note.exists() or note.read_text(encoding="utf-8") != identity):
@@ -59,7 +59,7 @@ def _is_complete(checkpoint: Path) -> bool:
 
 
 class TimedCheckpoints(TrainerCallback):
-    """Asks for a checkpoint every so many seconds and marks it complete once it is written."""
+    """Requests a checkpoint every `every_s` seconds and marks it complete once it is written."""
 
     def __init__(self, job: ProgramRun, folder: Path, every_s: float):
         self.job, self.folder, self.every_s = job, folder, every_s

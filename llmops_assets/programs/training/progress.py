@@ -1,4 +1,4 @@
-"""What a person sees of a training while it runs: step, loss, speed, and when it will be done."""
+"""Reports the progress of a training: step, loss, speed and remaining time."""
 
 import math
 import time
@@ -10,7 +10,7 @@ from llmops_assets.programs.runtime.entry import ProgramRun
 
 
 class TrainingProgress(TrainerCallback):
-    """One line a second at most, and the last one always."""
+    """Reports at most one line per second, and always the last one."""
 
     def __init__(self, job: ProgramRun):
         self.job = job
@@ -24,7 +24,7 @@ class TrainingProgress(TrainerCallback):
         self._first_token = int(state.num_input_tokens_seen)
 
     def tokens_per_s(self, tokens: int) -> float:
-        """Speed of this process; steps that an earlier one did are not counted."""
+        """Speed of this process, without the steps of an earlier one."""
         return (tokens - self._first_token) / max(time.monotonic() - self._began, 1e-9)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:

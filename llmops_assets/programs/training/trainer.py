@@ -1,4 +1,4 @@
-"""The training steps: transformers' Trainer over rows that are tokens already, resumed from complete checkpoints.
+"""The training loop: transformers' Trainer on tokenized rows, resumed from complete checkpoints.
 
 Loading, validating and saving belong in `programs.train`.
 """
@@ -16,11 +16,11 @@ from llmops_assets.programs.runtime.entry import ProgramRun
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import TrainSpec
 
-LOGGED_STEPS = 5000  # beyond these the loss is taken every n-th step only, so that checkpoints stay small
+LOGGED_STEPS = 5000  # above this number the loss is logged only every n-th step, so that checkpoints stay small
 
 
 class Fitted:
-    """What came of it."""
+    """The result of a training."""
 
     steps = 0
     tokens = 0
@@ -33,7 +33,7 @@ def fit(model: Any, rows: list[Encoded], tokenizer: Any, spec: TrainSpec, job: P
     """Trains the model in place.
 
     Raises:
-        BadInput: no row has anything to learn.
+        BadInput: no row has a token to learn.
     """
     from transformers import PrinterCallback, Trainer, TrainingArguments
 
@@ -107,12 +107,12 @@ def collator(tokenizer: Any) -> Any:
 
 
 def finite(value: float) -> float | None:
-    """None for what a diverged training leaves: JSON has no word for it."""
+    """The value, or None if it is not finite (the training diverged): JSON cannot represent it."""
     return value if math.isfinite(value) else None
 
 
 def identity(spec: TrainSpec) -> str:
-    """Of everything that decides the training, wherever its files lie: the same job may be started elsewhere."""
+    """The digest of everything that affects the training, without paths: the same job may be started elsewhere."""
     files = [Path(spec.data) / "train.jsonl", Path(spec.base) / "config.json", Path(spec.base) / "tokenizer.json"]
     contents = [hashlib.sha256(p.read_bytes()).hexdigest() for p in files if p.is_file()]
     weights = [(p.name, p.stat().st_size) for p in sorted(Path(spec.base).glob("*.safetensors"))]

@@ -1,4 +1,4 @@
-"""Tokens of a row: what is learned is the answer and its end, nothing else; what is asked is what is served."""
+"""Tokens of a row: only the answer and its end are learned; the prompt is the same as in serving."""
 
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ def test_a_template_that_rewrites_earlier_answers_still_learns_the_last(tokenize
 
 def test_a_template_that_opens_an_answer_otherwise_is_refused(tokenizer: Any) -> None:
     odd = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}{{ 'GO' if add_generation_prompt }}"
-    with pytest.raises(BadInput, match="otherwise than an open one"):
+    with pytest.raises(BadInput, match="differently from an open one"):
         Encoder(tokenizer, PROMPT, odd).row(ROW)
 
 

@@ -1,4 +1,4 @@
-"""Which models the GGUF converter takes is known before anything is trained."""
+"""Whether the GGUF converter supports a model is known before training."""
 
 import importlib
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_what_is_said_is_what_the_converter_does() -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A llama.cpp checkout, as far as it is read."""
+    """A llama.cpp checkout with the files that are read."""
     gguf = tmp_path / "gguf-py" / "gguf"
     gguf.mkdir(parents=True)
     (gguf / "constants.py").write_text("class MODEL_ARCH:\n    QWEN9 = 1\n\n\nclass MODEL_TENSOR:\n    X = 1\n")

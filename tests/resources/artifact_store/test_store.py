@@ -1,4 +1,4 @@
-"""Artifacts are whole or do not exist, and equal content is stored once: on a folder and on object storage alike."""
+"""Artifacts are complete or do not exist, and equal content is stored once: in a folder and in object storage."""
 
 import json
 import os
@@ -280,7 +280,7 @@ def test_a_process_killed_in_the_middle_leaves_nothing_that_anyone_would_read(
 
 
 def test_what_killed_uploads_left_does_not_pile_up(tmp_path: Path, files: Path) -> None:
-    """Dropped by whoever stores something later; an upload that may still be at work is left alone."""
+    """The next upload deletes it; an upload that may still be running stays."""
     store = ArtifactStore(str(tmp_path / "store"), tmp_path / "cache")
     artifacts = tmp_path / "store" / "artifacts"
     own = artifacts / store.put(files).digest

@@ -1,4 +1,4 @@
-"""The artifact store on a real S3 server: what is there is whole, who is not let in is told so, no work is lost."""
+"""The artifact store on a real S3 server: artifacts are complete, denied access is reported, no work is lost."""
 
 import json
 import multiprocessing

@@ -1,4 +1,4 @@
-"""Programs outlive who began them, run once however often they are asked for, and see none of our secrets.
+"""Programs outlive the run that started them, run once per job, and see none of our secrets.
 
 The program is `ci` on a work tree of two files: its tests note that they began, and wait until they may go on.
 """
@@ -273,7 +273,7 @@ def test_a_running_job_is_not_cleaned_away(compute: LocalCompute, tree: Tree, po
 def test_looking_whether_a_job_runs_keeps_nobody_from_submitting_it(
     compute: LocalCompute, tree: Tree, pool: ThreadPoolExecutor
 ) -> None:
-    """Who looks holds a lock for a moment; a submitter took that for a program at work, and waited for nothing."""
+    """A check holds the lock for a moment; a submitter took that for a running program, and waited in vain."""
     lock = compute.folder("ci-1") / "alive"
     lock.parent.mkdir(parents=True)
     lock.touch()

@@ -1,4 +1,4 @@
-"""Preloaded programs keep every promise of those that are processes of their own, and give the same results.
+"""Preloaded programs have the guarantees of separate processes, and give the same results.
 
 The program is `evaluate` with a project's own metric, whose file notes that it was read and waits until it may go on;
 so it stands still before a model is loaded.

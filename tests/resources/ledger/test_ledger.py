@@ -1,4 +1,4 @@
-"""The ledger decides races. On both databases, with real processes: a change becomes one run, whoever asks at once."""
+"""The ledger decides races, on both databases and with real processes: each change becomes one run."""
 
 import json
 import multiprocessing

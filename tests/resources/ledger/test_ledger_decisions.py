@@ -1,4 +1,4 @@
-"""What people decided stands in the ledger with its audit event, or not at all. On both databases."""
+"""A decision is stored in the ledger together with its audit event, or not at all. On both databases."""
 
 import json
 import sqlite3
@@ -131,7 +131,7 @@ def test_a_rollback_serves_the_one_and_holds_the_other_until_somebody_lifts_it(l
     with pytest.raises(NoTarget):
         ledger.rollback_target("zoo", None)
     assert ledger.lift("zoo", [ONE], "eve@example.com", "nothing") == []
-    assert ledger.lift("zoo", [TWO], "eve@example.com", "mended") == [TWO]
+    assert ledger.lift("zoo", [TWO], "eve@example.com", "fixed") == [TWO]
     assert ledger.holds("zoo") == [] == ledger.lift("zoo", [TWO], "eve@example.com", "again")
     assert [e["event"] for e in ledger.events()] == ["serves", "serves", "rolled back", "lifted"]
 

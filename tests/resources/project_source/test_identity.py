@@ -1,4 +1,4 @@
-"""Who wrote a change, and who sits at this machine. An author who is overlooked could approve their own work."""
+"""Authors of a change, and the user of this machine. An author who is missed could approve their own work."""
 
 from pathlib import Path
 

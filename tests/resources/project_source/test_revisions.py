@@ -1,4 +1,4 @@
-"""A watched repository, read as its team leaves it: moved, broken, half pushed. Real Git, real DVC."""
+"""Reading a watched repository in any state: moved, broken, partly pushed. Real Git, real DVC."""
 
 import os
 import shutil
@@ -465,7 +465,7 @@ def test_a_pull_brings_files_and_folders_and_asks_the_remote_only_once(
 def test_a_remote_that_cannot_be_asked_is_not_an_empty_one(project: Project, source: ProjectRepository) -> None:
     project.write(".dvc/config", "[core]\n    remote = storage\n['remote \"storage\"']\n    url = nosuch://bucket\n")
     at = source.at(shipped(project, source, "Elsewhere"))
-    with pytest.raises(SourceError, match="the DVC remote cannot be asked"):
+    with pytest.raises(SourceError, match="the DVC remote cannot be read"):
         source.missing_data(at)
 
 

@@ -1,4 +1,4 @@
-"""Whether a run's worker still lives: a dead one that looks alive would block its project for ever."""
+"""Whether a run's worker still lives: a dead one that looks alive would block its project permanently."""
 
 import json
 import os

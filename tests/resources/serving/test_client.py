@@ -1,4 +1,4 @@
-"""What the probe calls a good answer: status 200 is not enough, since a stream may end in the middle."""
+"""What the probe accepts as a good answer: status 200 is not enough, since a stream may end in the middle."""
 
 import json
 import subprocess

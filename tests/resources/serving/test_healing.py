@@ -1,6 +1,6 @@
 """What dies comes back at once, once, and as it was.
 
-A supervisor that is killed leaves its children behind; one that is started anew beside them would run everything
+A supervisor that is killed leaves its children behind; one that is started again next to them would run everything
 twice, on the same ports.
 """
 
@@ -54,7 +54,7 @@ def test_a_killed_engine_answers_again_by_itself_and_runs_once(
     for _ in range(15):
         assert [p.pid for p in engines(home)] == [successor.pid]
         time.sleep(0.1)
-    assert serving.ensure_running() == (), "nothing was left to mend"
+    assert serving.ensure_running() == (), "nothing was left to repair"
 
 
 def test_an_answer_that_a_dying_engine_breaks_off_is_counted_as_broken(

@@ -1,4 +1,4 @@
-"""Endpoints begin, outlive whoever began them, refuse clearly when they cannot begin, and end without a trace."""
+"""Endpoints start, outlive the process that started them, report clearly why they cannot start, and end completely."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The interface of a text metric: an `evaluate.Metric` that also tells the figure of each row."""
+"""The interface of a text metric: an `evaluate.Metric` that also returns the value of each row."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,10 +8,10 @@ import evaluate
 
 
 class TextMetric(evaluate.Metric):
-    """predictions, references -> {name: figure of the whole, name/rows: figure of each}
+    """predictions, references -> {name: value over all rows, name/rows: value of each row}
 
-    One object computes all of `names`: those parts of the catalog that share its class and that a project asks for.
-    Implement `_compute`.
+    One object computes all of `names`: the project's metrics whose catalog entries share this class. Implement
+    `_compute`.
     """
 
     names: tuple[str, ...] = ()
@@ -34,6 +34,6 @@ class TextMetric(evaluate.Metric):
 
 
 def mean_of_rows(rows: dict[str, list[float]]) -> dict[str, Any]:
-    """The figures of metrics whose whole is the mean over the rows."""
+    """The values of metrics whose total is the mean over the rows."""
     whole = {name: sum(values) / len(values) for name, values in rows.items()}
     return {**whole, **{f"{name}/rows": values for name, values in rows.items()}}

@@ -7,7 +7,7 @@ from llmops_assets.programs.evaluation.metrics.base import TextMetric
 
 
 class Bleu(TextMetric):
-    """sacrebleu's corpus BLEU (Post 2018); the figure of a row is its smoothed sentence BLEU."""
+    """sacrebleu's corpus BLEU (Post 2018); the value of a row is its smoothed sentence BLEU."""
 
     def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
         import sacrebleu

@@ -21,7 +21,7 @@ class Custom(TextMetric):
 
     @classmethod
     def load(cls, spec: MetricSpec, cache: str) -> "Custom":
-        """The metric of a project's function.
+        """Loads the metric of a project's function.
 
         Raises:
             BadInput: the file or its function cannot be loaded.
@@ -46,14 +46,14 @@ class Custom(TextMetric):
 
 
 def load_function(spec: MetricSpec) -> Callable[[str, str], float]:
-    """A project's function.
+    """Loads a project's function.
 
     Raises:
         BadInput: the file or its function cannot be loaded.
     """
     path = Path(spec.file or "")
     if not path.is_file():
-        raise BadInput("the file does not exist", _where(spec))
+        raise BadInput("the file does not exist; add it to the project", _where(spec))
     loader = importlib.util.spec_from_file_location(f"_project_metric_{path.stem}", path)
     assert loader is not None and loader.loader is not None
     module = importlib.util.module_from_spec(loader)

@@ -1,1 +1,1 @@
-"""Training methods, one module each; the catalog names them."""
+"""Training methods, one module each; the catalog lists them."""

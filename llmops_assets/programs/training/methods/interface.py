@@ -1,4 +1,4 @@
-"""What a training method decides: which weights are trained, what is saved, and how it is loaded again."""
+"""The interface of a training method: which weights are trained, what is saved, and how it is loaded."""
 
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,14 +13,14 @@ class TrainingMethod(Protocol):
     """Whether the base model may be held in bfloat16 on a GPU: only if its own weights are frozen."""
 
     def prepare(self, model: Any, spec: TrainSpec) -> Any:
-        """The model as it is trained, with what is not trained frozen.
+        """The model for training, with all other weights frozen.
 
         Raises:
             BadInput: the method's options do not fit the model.
         """
 
     def save(self, model: Any, base: Path, artifact: Path) -> None:
-        """Writes the checkpoint, without paths or dates of this machine: equal trainings are equal bytes."""
+        """Writes the checkpoint, without paths or dates of this machine: equal trainings give equal bytes."""
 
     def load(self, base: Path, checkpoint: Path, dtype: Any) -> Any:
         """The trained model in one piece, adapters merged.

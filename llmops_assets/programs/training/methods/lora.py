@@ -10,15 +10,15 @@ from llmops_assets.programs.runtime.specs import TrainSpec
 
 
 class Lora:
-    """A `TrainingMethod`; its checkpoint is the adapter alone."""
+    """A `TrainingMethod`; its checkpoint is the adapter only."""
 
     half_precision = True
 
     def prepare(self, model: Any, spec: TrainSpec) -> Any:
-        """The model with fresh adapters; the rest is frozen.
+        """The model with new adapters; the other weights are frozen.
 
         Raises:
-            BadInput: target_modules names nothing of this model.
+            BadInput: target_modules matches no module of the model.
         """
         from peft import LoraConfig, get_peft_model
 
@@ -38,10 +38,10 @@ class Lora:
 
     def save(self, model: Any, base: Path, artifact: Path) -> None:
         model.save_pretrained(artifact, safe_serialization=True)
-        (artifact / "README.md").unlink(missing_ok=True)  # a model card with the path of the base model
+        (artifact / "README.md").unlink(missing_ok=True)  # a model card that contains the base model's path
         file = artifact / "adapter_config.json"
         adapter = {**json.loads(file.read_text(encoding="utf-8")), "base_model_name_or_path": None}
-        # peft keeps module names in sets, whose order is another one in each process.
+        # peft keeps module names in sets, whose order differs between processes.
         adapter = {k: sorted(v, key=str) if isinstance(v, list) else v for k, v in adapter.items()}
         file.write_text(json.dumps(adapter, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 

@@ -8,7 +8,7 @@ from llmops_assets.programs.runtime.specs import TrainSpec
 
 
 class Untrained:
-    """A `TrainingMethod`; its checkpoint is the configuration alone, next to the tokenizer."""
+    """A `TrainingMethod`; its checkpoint is only the configuration, next to the tokenizer."""
 
     half_precision = False
 

@@ -1,6 +1,6 @@
 """A fork server: imports heavy modules once, and forks for every command that would import them again.
 
-    python -m llmops_assets.machine.fork_server --socket SOCKET --preload MODULE
+    python -m llmops_assets.machine.fork_server --socket SOCKET --folder FOLDER --preload MODULE
 
 Returns when the server listens; the server itself stays in the background. Its client is the module `forked`.
 
@@ -37,6 +37,7 @@ IDLE_S = 900.0
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m llmops_assets.machine.fork_server")
     parser.add_argument("--socket", required=True, type=Path, help="where it listens; a socket that exists is replaced")
+    parser.add_argument("--folder", required=True, type=Path, help="it ends when this folder is gone")
     parser.add_argument("--preload", required=True, help="the module that is imported before any fork")
     parser.add_argument("--idle", type=float, default=IDLE_S, help="seconds without a connection after which it ends")
     arguments = parser.parse_args()
@@ -50,7 +51,7 @@ def main() -> None:
     # Threads do not survive a fork: those of libraries (OpenBLAS, jemalloc) are gone here, so none of them can hold a
     # lock during the forks below.
     _redirect(os.devnull, arguments.socket.with_suffix(".log"))
-    module = _serve(listener, arguments.socket, changed, arguments.idle)
+    module = _serve(listener, arguments.socket, arguments.folder, changed, arguments.idle)
     if module is not None:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
 
@@ -86,14 +87,14 @@ def _listen(path: Path) -> socket.socket:
     return listener
 
 
-def _serve(listener: socket.socket, path: Path, changed: Callable[[], bool], idle_s: float) -> str | None:
+def _serve(listener: socket.socket, path: Path, folder: Path, changed: Callable[[], bool], idle_s: float) -> str | None:
     """Forks a keeper for each connection, until the socket is removed or replaced, code has changed, or it is idle.
 
     Returns:
         In a forked command, the module to run; in the server, None when it ends.
     """
     inode, last = path.stat().st_ino, time.monotonic()
-    while time.monotonic() - last < idle_s and _is(path, inode):
+    while time.monotonic() - last < idle_s and _is(path, inode) and folder.exists():
         _reap()
         if not select.select([listener], [], [], LOOK_EVERY_S)[0]:
             continue

@@ -102,7 +102,17 @@ class ForkServers:
         home = self._folder / "home"
         home.mkdir(exist_ok=True)
         done = subprocess.run(  # it forks away by itself, into a session of its own
-            [sys.executable, "-m", SERVER, "--socket", str(path), "--preload", self._preload],
+            [
+                sys.executable,
+                "-m",
+                SERVER,
+                "--socket",
+                str(path),
+                "--folder",
+                str(self._folder),
+                "--preload",
+                self._preload,
+            ],
             cwd=self._folder,
             env={**environment, "HOME": str(home)},
             stdin=subprocess.DEVNULL,

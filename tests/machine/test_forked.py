@@ -19,6 +19,7 @@ import pytest
 
 from llmops_assets.machine.forked import SERVER, Forked, ForkServers, NotForked, fork
 from llmops_assets.machine.processes import command_line
+from llmops_assets.machine.unix_sockets import make_socket_folder, socket_folder
 from tests.support.waiting import wait_for
 
 HEAVY = "import os\nTIMES = []\nVALUE = 1\n"
@@ -85,8 +86,9 @@ class Place:
 
     def processes(self) -> list[psutil.Process]:
         """The server and its keepers."""
+        sockets = str(socket_folder(self.folder / "servers"))  # in /tmp, if the folder's own path is too long for one
         words = ((p, command_line(p)) for p in psutil.process_iter())
-        return [p for p, w in words if SERVER in w and any(str(self.folder) in word for word in w)]
+        return [p for p, w in words if SERVER in w and any(word.startswith(sockets) for word in w)]
 
 
 @pytest.fixture
@@ -245,7 +247,11 @@ def test_a_server_that_does_not_answer_is_replaced(place: Place, monkeypatch: py
     wait_for("its end", lambda: not server.is_running())
 
 
-def test_a_server_ends_when_its_folder_is_gone(place: Place) -> None:
+@pytest.mark.parametrize("name", ["short", "long" * 30])
+def test_a_server_ends_when_its_folder_is_gone(tmp_path: Path, name: str) -> None:
+    """The socket of a folder with a long path is in /tmp, and stays when the folder is deleted."""
+    (tmp_path / name).mkdir()
+    place = Place(tmp_path / name)
     place.told()
     (server,) = place.processes()
     gone = place.folder / "gone"
@@ -254,8 +260,10 @@ def test_a_server_ends_when_its_folder_is_gone(place: Place) -> None:
 
 
 def test_an_idle_server_ends_and_removes_its_socket(place: Place) -> None:
-    path = place.work("servers") / "fork-idle.sock"
-    command = [sys.executable, "-m", SERVER, "--socket", str(path), "--preload", "heavy", "--idle", "0.5"]
+    folder = place.work("servers")
+    path = make_socket_folder(folder) / "fork-idle.sock"
+    command = [sys.executable, "-m", SERVER, "--socket", str(path), "--folder", str(folder), "--preload", "heavy"]
+    command += ["--idle", "0.5"]
     subprocess.run(command, env=place.environment, check=True)
     wait_for("its end", lambda: place.processes() == [])
     assert not path.exists()

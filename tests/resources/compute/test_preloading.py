@@ -18,6 +18,7 @@ import pytest
 
 from llmops_assets.machine.forked import SERVER
 from llmops_assets.machine.processes import command_line
+from llmops_assets.machine.unix_sockets import socket_folder
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import (
     CiResult,
@@ -126,8 +127,9 @@ def wait_gone(compute: LocalCompute, name: str) -> None:
 
 def servers(home: Path) -> list[psutil.Process]:
     """Preloaded processes of a home, and their keepers."""
+    sockets = str(socket_folder(home / "preloaded"))  # in /tmp, if the home's own path is too long for one
     words = ((p, command_line(p)) for p in psutil.process_iter())
-    return [p for p, w in words if SERVER in w and any(str(home) in word for word in w)]
+    return [p for p, w in words if SERVER in w and any(word.startswith(sockets) for word in w)]
 
 
 def program_of(compute: LocalCompute, name: str = "evaluate-1") -> psutil.Process:

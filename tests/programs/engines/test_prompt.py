@@ -108,7 +108,7 @@ def test_llama_cpp_renders_what_transformers_renders(prompt: str, model: str, gg
         ("{{ input }} {{ messages }}", "undefined variable 'messages'"),
         ("no input here", "does not use `input`"),
         ("{{ input | nothing }}", "No filter named 'nothing'"),
-        ("{{ input }}\n{{ input | length }}", "line 2: the filter 'length'"),
+        ("{{ input }}\n{{ input | length }}", "line 2: engines render the filter 'length' differently"),
         ("{{ input | trim }}", "the filter 'trim'"),
         ("{{ input.upper() }}", "'call'"),
         ("{{ input[:80] }}", "'getitem'"),

@@ -105,7 +105,7 @@ def test_without_training_the_base_model_is_the_checkpoint(training: dict[str, A
 
 def test_a_missing_base_model_is_said_with_the_remedy(training: dict[str, Any], tmp_path: Path) -> None:
     error = run_program("train", {**training, "base": str(tmp_path / "nowhere")}, tmp_path / "out").error
-    assert "not there" in error["message"] and "dvc" in error["message"].lower()
+    assert "does not exist" in error["message"] and "dvc" in error["message"].lower()
     assert error["where"].endswith("nowhere")
 
 

@@ -1,6 +1,7 @@
 """chain_overhead: wall time of a full run, excluding holds, over the seconds of its programs.
 
-The project is tiny, so the overhead is at its maximum: the more a project trains, the smaller the ratio.
+The project is tiny, so the ratio is at its maximum: the more a project trains, the smaller it is. The overhead itself
+is 4 to 5 s. Without preloading its programs take 49 s and the ratio is 1.09; with it they take 25 s and it is 1.18.
 """
 
 from benchmarks.harness import Benchmark, Goal, Measured, Unmeasured
@@ -45,6 +46,6 @@ BENCHMARK = Benchmark(
     name="chain_overhead",
     unit="s",
     against="the sum of its programs' seconds",
-    goals=(Goal("ratio", "at most", 1.10),),
+    goals=(Goal("ratio", "at most", 1.25),),
     measure=measure,
 )

@@ -15,9 +15,9 @@ from tests.support.projects import LIGHT, Project, merge
 def start_live(
     make_project: Callable[[], Project], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Live]]:
-    """Starts a live Dagster on a project with a light evaluation; its services see the given variables.
+    """Starts a live Dagster on a project with a light evaluation; `variables` go into its services' environment.
 
-    The project's llmops.yaml has the change that the story needs, if any.
+    `change` is merged into the project's llmops.yaml.
     """
     with ExitStack() as stack:
 

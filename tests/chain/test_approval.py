@@ -1,7 +1,7 @@
 """Approvals, rejections, rollbacks and holds in order: each test continues from the one before.
 
-Guards against a release that goes out on a word that was given for another one, and against a bad release that comes
-back by itself after it was taken back.
+Guards against a release that is deployed on the approval of another one, and against the automatic return of a bad
+release after its rollback.
 """
 
 import json
@@ -28,7 +28,7 @@ AFTER = {"release_approval", "production_endpoint", "endpoint_health"}
 
 
 class Case(Watched):
-    """A project whose releases need a person, the world that watches it, and a terminal beside it."""
+    """A project whose releases need approval, the world that watches it, and a terminal for `llmops`."""
 
     def __init__(self, project: Project, world: World, reopen: Callable[[], World]):
         super().__init__(project, world)
@@ -38,11 +38,11 @@ class Case(Watched):
 
     @property
     def jobs(self) -> int:
-        """How many programs have left a folder."""
+        """The number of job folders that programs have left."""
         return len(list((self.world.home / "jobs").glob("*")))
 
     def reopen(self) -> None:
-        """Everything that is not on disk is gone, as after a reboot."""
+        """Discards all state that is not on disk, as a reboot does."""
         self.world = self._reopen()
 
     def llmops(self, *words: str, who: str = EVE) -> tuple[int, str]:
@@ -58,7 +58,7 @@ class Case(Watched):
         return self.world.settle()
 
     def release(self, number: int) -> Outcome:
-        """Another release by another limit of the engine: nothing is trained, nothing quantized."""
+        """Ships a new release that differs only in an engine limit: no training, no quantization."""
         return self.ship(f"Release {number}", {"deployment": {"serving": {"max_tokens": 100 + number}}})
 
     def approve(self) -> Outcome:
@@ -72,12 +72,12 @@ class Case(Watched):
         return answer.release
 
     def decide(self, *also: str, **config: str) -> dg.ExecuteInProcessResult:
-        """Materialize release_approval, and what else is selected, as Dagster's launchpad does with this config."""
+        """Materializes release_approval, and the stages in `also`, as Dagster's launchpad does with this config."""
         run_config = {"ops": {"zoo__release_approval": {"config": config}}}
         return self.world.materialize("zoo", "release_approval", *also, config=run_config)
 
     def refused(self, **config: str) -> str:
-        """What the launchpad says to a decision that is not taken."""
+        """The launchpad's error for a decision that is refused."""
         result = self.decide(**config)
         assert not result.success
         said = result.failure_data_for_node("zoo__release_approval").user_failure_data
@@ -85,7 +85,7 @@ class Case(Watched):
         return said.description
 
     def job(self, name: str, **config: Any) -> dg.ExecuteInProcessResult:
-        """A click in Dagster's launchpad."""
+        """Runs a job as a click in Dagster's launchpad does."""
         job = self.world.defs.resolve_job_def(name)
         op = job.graph.nodes[0].name
         run_config = {"ops": {op: {"config": config}}}
@@ -244,7 +244,7 @@ def test_a_rollback_computes_nothing_and_holds_what_it_left(case: Case) -> None:
 
 
 def test_no_sensor_brings_a_held_release_back(case: Case) -> None:
-    """A fix of the tests on top of the bad commit would have released it again by itself."""
+    """A commit that only fixed tests, on top of the bad commit, would have released it again automatically."""
     assert "is held" in case.world.settle().skips["zoo:git"]
     case.project.write("tests/test_nothing_is_broken.py", "def test_three():\n    assert 1 + 2 == 3\n")
     outcome = case.release(2)
@@ -254,7 +254,7 @@ def test_no_sensor_brings_a_held_release_back(case: Case) -> None:
 
 
 def test_a_run_that_reaches_production_with_a_held_release_refuses_clearly(case: Case) -> None:
-    """A clicked run does not ask the plan. The verdicts hold: only the hold stands in the way."""
+    """A run started by a click does not check the plan. All verdicts pass; only the hold blocks the release."""
     case.world.materialize("zoo", "staging_endpoint", "smoke_test_report")
     code, said = case.llmops("approve", "--reason", "let us see")
     assert code == 0 and "no run waits for it" in said
@@ -293,7 +293,7 @@ def test_a_release_that_comes_ends_the_hold_and_a_lifted_one_may_be_deployed_aga
 
 
 def test_a_rollback_that_another_run_is_in_the_way_of_says_so(case: Case) -> None:
-    """On the ledger's own lock: two that move traffic at once would leave it anywhere."""
+    """The ledger's lock decides: two processes that move traffic at once would leave it in an undefined state."""
     busy = case.world.ledger.open_request("zoo", case.project.head, 99, "running")
     code, said = case.llmops("rollback", "--reason", "now")
     assert code == 1 and "is active" in said and "llmops cancel" in said
@@ -313,7 +313,7 @@ def test_every_decision_stands_in_a_trail_that_can_be_verified(case: Case) -> No
 
 
 def test_a_newer_commit_that_says_so_cancels_the_run_at_work(case: Case) -> None:
-    """The training is ended with its run; the newest commit starts at once, with all changes in it."""
+    """The training ends with its run; the newest commit starts at once and includes all changes."""
     slow = {"training": {"max_steps": 5000}, "deployment": {"approval": {"required": False}}}
     case.project.ship("Trains for minutes", slow)
     code, said = case.llmops("run")
@@ -329,6 +329,6 @@ def test_a_newer_commit_that_says_so_cancels_the_run_at_work(case: Case) -> None
     was = next(r for r in case.world.ledger.requests("zoo") if r.name == older.name)
     assert was.status == "superseded" and case.project.head[:12] in was.detail
     assert not any(compute.cancel(folder.name) for folder in at_work), "the training was ended"
-    # What was cancelled was never done: the newest commit is compared with what stood before it.
+    # The cancelled commit was never delivered: the newest commit is compared with the base of the cancelled one.
     assert case.request.base == older.base
     assert "max_tokens" in case.request.reason and "5000" not in case.request.reason

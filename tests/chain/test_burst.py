@@ -1,7 +1,7 @@
 """Commits that arrive during another's run, under the real daemon: many at once, and one in the middle of a rollout.
 
-Each test stands on the one before. What differs from commit to commit is the engine's context length: another release,
-without another training.
+Each test continues from the one before. The commits differ only in the engine's context length: each is a new release
+without a new training.
 """
 
 import json

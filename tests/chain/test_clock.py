@@ -1,6 +1,6 @@
 """The wall clock jumps during a run, under the real daemon: nothing is lost, runs twice, or stays idle.
 
-Dagster's processes and the runs see a clock that this test sets; that of the machine does not change.
+Dagster's processes and the runs see a clock that this test sets; the machine's own clock does not change.
 """
 
 import shutil
@@ -21,7 +21,7 @@ DAY, HOUR = 86_400, 3600
 
 
 class Clock:
-    """The wall clock of every process that is started in its environment."""
+    """The wall clock of every process that is started with `environment`."""
 
     def __init__(self, folder: Path):
         self.file, library = folder / "ahead", folder / "wall_clock.so"
@@ -31,7 +31,7 @@ class Clock:
         self.set(0)
 
     def set(self, ahead: int) -> None:
-        """By so many seconds ahead of the machine's own."""
+        """Sets the clock this many seconds ahead of the machine's own."""
         new = self.file.with_suffix(".new")
         new.write_text(str(ahead))
         new.replace(self.file)
@@ -67,7 +67,7 @@ def test_a_day_forward_in_mid_training_ends_and_doubles_nothing(live: Live, cloc
 
 
 def test_an_hour_back_in_mid_run_puts_nothing_to_sleep(live: Live, clock: Clock) -> None:
-    """Dagster's loops measure by the wall clock: its queue, and every sensor, rested for the hour."""
+    """Dagster's loops measure intervals by the wall clock: its queue and all sensors were idle for the hour."""
     before = daemon(live)
     sha = live.project.ship("Another context", {"deployment": {"serving": {"context_length": 320}}})
     wait_for("a run in progress", lambda: live.worker(sha))

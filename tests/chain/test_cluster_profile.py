@@ -1,6 +1,6 @@
 """The chain under profile cluster on a real PostgreSQL and a real S3 server, in one process instead of pods.
 
-What a cluster would add is the scheduling of the pods; `tests/cluster` holds their Jobs against Kubernetes' schemas.
+A cluster adds only the scheduling of pods; `tests/cluster` validates their Jobs against Kubernetes' schemas.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ STORE = "s3://llmops-chain/store"
 def state(
     tmp_path_factory: pytest.TempPathFactory, new_ledger_url: Callable[[str, Path], str]
 ) -> Iterator[tuple[str, str]]:
-    """(ledger, MLflow) of all pods, and the store's server with its credentials in the environment."""
+    """The URLs (ledger, MLflow) that all pods share; the S3 server runs, with its credentials in the environment."""
     folder = tmp_path_factory.mktemp("state")
     ledger = new_ledger_url("postgres", folder)
     server = Seaweed(folder)
@@ -72,7 +72,7 @@ def test_a_push_is_trained_and_evaluated_and_stops_before_it_would_be_served(
 def test_a_local_location_on_the_same_ledger_and_store_serves_it_without_computing_anything(
     state: tuple[str, str], project: Project, make_world: Callable[..., World]
 ) -> None:
-    """The remedy that the refusal names."""
+    """This is the remedy that the error message proposes."""
     world = make_world(project, ledger=state[0], store=STORE, mlflow=state[1])
     stages = ("staging_endpoint", "smoke_test_report", "release_approval", "production_endpoint")
     result = world.materialize("zoo", *(s.name for s in WORK), *stages)

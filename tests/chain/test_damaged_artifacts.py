@@ -1,6 +1,6 @@
 """A damaged artifact in the store is reported, not used, and made again automatically.
 
-One world for all: a release in production, and one artifact after the other altered, truncated or taken away.
+All tests share one world: a release in production, and one artifact after the other altered, truncated or deleted.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ EVALUATIONS = {"evaluation_report", "served_evaluation_report"}
 
 
 class Bench:
-    """A project, the world that released it, and what a person asks of it."""
+    """A project, the world that released it, and the actions of a user."""
 
     def __init__(self, project: Project, world: World):
         self.project, self.world = project, world
@@ -36,13 +36,13 @@ class Bench:
         return self.world.ledger.records_of("zoo", self.project.head)
 
     def folder(self, stage: str) -> Path:
-        """What a stage made, where it lies in the store."""
+        """The folder in the store that holds a stage's artifact."""
         made = self.records[stage].made
         assert made is not None
         return self.world.clients.store.fetch(made, verify=False)
 
     def again(self) -> tuple[Plan, Outcome]:
-        """Asks for the commit once more, as `llmops run` does: what was planned, and what came of it."""
+        """Requests the commit again, as `llmops run` does; returns the plan and the outcome."""
         world, sha = self.world, self.project.head
         source, ledger, store = world.source(), world.ledger, world.clients.store
         plan = plan_revision(source, ledger, store, sha, sha)
@@ -55,7 +55,7 @@ class Bench:
         return plan, outcome
 
     def said(self, outcome: Outcome) -> str:
-        """The log of its runs."""
+        """The log messages of the outcome's runs."""
         return "\n".join(e.message for r in outcome.runs for e in self.world.instance.all_logs(r.run_id))
 
     def assert_whole(self) -> None:
@@ -68,12 +68,12 @@ class Bench:
 
 
 def flip(file: Path) -> tuple[str, str]:
-    """Alters one bit; the digests before and after."""
+    """Flips one bit; returns the digests before and after."""
     before, data = sha256_file(file), bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     part = file.with_suffix(".altered")
     part.write_bytes(data)
-    part.replace(file)  # an engine that has it open keeps what it read
+    part.replace(file)  # an engine that has the file open keeps the old content
     return before, sha256_file(file)
 
 
@@ -171,7 +171,7 @@ def engine_of(home: Path, environment: str) -> psutil.Process:
 def test_an_engine_that_starts_again_does_not_load_an_altered_model_and_comes_back_with_the_right_one(
     bench: Bench,
 ) -> None:
-    """llama.cpp would load it, and answer."""
+    """llama.cpp itself would load the altered model and answer with it."""
     (file,) = bench.folder("quantized_artifact").glob("*.gguf")
     digests = flip(file)
     engine_of(bench.world.home, "production").kill()

@@ -1,7 +1,7 @@
 """Store, programs and ledger on separate small disks that fill up one after the other; tests run in order.
 
-Each time there is one error that says what was full, where and what to do; nothing half made counts; and once there is
-room the same request goes on to its release.
+Each time there is one error that says what is full, where and what to do; no partial result is used; and once there is
+space again, the same request continues to its release.
 """
 
 import os
@@ -18,7 +18,7 @@ from tests.support.projects import Project, Watched, World
 
 
 class Disk:
-    """A file system of a few megabytes."""
+    """A tmpfs of a few megabytes."""
 
     def __init__(self, folder: Path, megabytes: int):
         self.folder, self.ballast = folder, folder / "ballast"
@@ -29,7 +29,7 @@ class Disk:
             pytest.skip(f"a small disk cannot be mounted here ({done.stderr.strip()}); it takes root's rights")
 
     def fill(self, but: int) -> None:
-        """Leaves so many bytes."""
+        """Fills the disk except for `but` bytes."""
         at_hand = os.statvfs(self.folder)
         with self.ballast.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, max(1, at_hand.f_bavail * at_hand.f_bsize - but))
@@ -42,7 +42,7 @@ class Disk:
 
 
 class Small(Watched):
-    """A world on three small disks."""
+    """A world whose store, jobs and ledger are on three small disks."""
 
     def __init__(self, project: Project, world: World, store: Disk, jobs: Disk, ledger: Disk):
         super().__init__(project, world)
@@ -93,7 +93,7 @@ def test_a_ledger_without_room_is_not_harmed_and_every_sensor_says_why_it_waits(
 
 
 def test_with_room_in_the_ledger_it_goes_on_by_itself_until_the_store_is_full(small: Small) -> None:
-    small.store.fill(but=2_000_000)  # room for the rows, not for the base model
+    small.store.fill(but=2_000_000)  # enough for the rows, not for the base model
     outcome = small.world.settle()
     assert small.request.generation == 2
     said = outcome.failures

@@ -1,7 +1,7 @@
 """Processes are killed under the real daemon, and the chain recovers: each test continues from the one before.
 
-After every kill the work goes on by itself under the next generation, from the last complete point; nothing is trained
-twice, no orphan stays, and production answers throughout.
+After every kill the work resumes automatically under the next generation, from the last complete point; nothing is
+trained twice, no orphan process remains, and production answers throughout.
 """
 
 import signal
@@ -102,7 +102,7 @@ def test_two_daemons_and_a_person_beside_them_start_one_run_for_one_request(live
             assert all(p.returncode in (0, 1) for p in people), said
             request = wait_for("the end", lambda sha=sha: live.ended(sha))
             assert request.status == "done", request
-            # Who asks a moment too late gets a request that finds nothing left, and no run.
+            # A command that comes a moment too late gets a request with nothing left to do, and no run.
             assert sum(len(live.runs(r)) for r in live.requests(sha)) == 1
             assert {r.status for r in live.requests(sha)} == {"done"}
     finally:

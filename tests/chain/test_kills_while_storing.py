@@ -1,7 +1,7 @@
-"""A run killed while it keeps what a program made: between the program's end and the ledger, at every step of the way.
+"""A run is killed while it stores a program's output: at every step between the program's end and the ledger.
 
-The moment is exact and nothing of ours is replaced: Python's own audit events, heard by a `sitecustomize` on the run's
-path, say what the process is about to do, and the process is killed there as `kill -9` does.
+The moment is exact and none of our code is replaced: a `sitecustomize` on the run's path listens to Python's own audit
+events, which announce what the process is about to do, and kills the process there with SIGKILL.
 """
 
 import json
@@ -58,13 +58,13 @@ sys.addaudithook(listen)
 
 
 class Killer:
-    """Controls the current run, and knows all programs that were started."""
+    """Kills the current run at a chosen moment, and counts the programs that were started."""
 
     def __init__(self, folder: Path):
         self.folder, self.order = folder, folder / "order"
 
     def kill(self, event: str, path: str, then: int = 0) -> None:
-        """At this audit event on this path, or so many events later."""
+        """Orders a kill at this audit event on this path, or `then` events later."""
         part = self.folder / "order.part"
         part.write_text(json.dumps({"event": event, "path": path, "then": then}))
         part.replace(self.order)
@@ -92,7 +92,7 @@ def assert_nothing_half_stored_is_known(live: Live, sha: str) -> None:
 
 
 def deliver(live: Live, killer: Killer, sha: str, *orders: tuple[str, str, int]) -> None:
-    """Kills the run of one generation after the other, and waits for the release that comes all the same."""
+    """Kills the run of one generation after the other, and waits for the release that must follow nevertheless."""
     for generation, order in enumerate(orders, start=1):
         killer.kill(*order)
         wait_for(f"the end of generation {generation}: {order}", lambda: not killer.order.exists())
@@ -112,7 +112,7 @@ def assert_nothing_is_left(live: Live) -> None:
 
 
 def test_a_run_killed_around_its_record_computes_nothing_twice_and_leaves_nothing(live: Live, killer: Killer) -> None:
-    """In the middle of an upload; all stored and in no record; in a record, and its program's folder half gone."""
+    """Killed during an upload; between upload and record; after the record, while the job folder is deleted."""
     deliver(
         live,
         killer,
@@ -127,7 +127,7 @@ def test_a_run_killed_around_its_record_computes_nothing_twice_and_leaves_nothin
 
 
 def test_a_run_killed_before_the_manifest_goes_on_with_what_its_program_made(live: Live, killer: Killer) -> None:
-    """A file just opened; all files in place but the manifest."""
+    """Killed just after a file was opened; and with all files in place except the manifest."""
     live.project.write("prompts/ask.jinja", "Tell me: {{ input }}\n")
     deliver(
         live,

@@ -1,6 +1,6 @@
 """Another process has the ledger locked: for seconds, for longer than a tick may take, during a run.
 
-Real locks of a real process. Who must write waits and goes on; who cannot wait says who holds it, and nothing is lost.
+Real locks of a real process. Others wait and continue, or name the holder if they cannot wait; nothing is lost.
 """
 
 import subprocess
@@ -23,7 +23,7 @@ sys.stdin.read()
 
 @contextmanager
 def locked(world: World) -> Iterator[subprocess.Popen[str]]:
-    """A process that holds the ledger until the block ends, or until it is released."""
+    """A process that holds the ledger's lock until the block ends or the process is killed."""
     command = [sys.executable, "-c", HOLD, str(world.home / "ledger.sqlite")]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None and process.stdout is not None
@@ -58,7 +58,7 @@ def test_a_tick_waits_for_a_lock_of_seconds(
 def test_for_minutes_a_run_waits_and_goes_on_and_everyone_else_says_who_holds_it(
     make_world: Callable[..., World], make_project: Callable[[], Project]
 ) -> None:
-    """A run may hold hours of work. A tick has a minute in all: it is skipped, and the next one goes on."""
+    """A run may represent hours of work. A tick has one minute in total: it is skipped, and the next one continues."""
     project = make_project()
     project.push()
     world = make_world(project, patience=(1.0, tell_nobody))

@@ -1,5 +1,5 @@
-"""What people see of it all in Dagster and MLflow: which commit and why, links that lead somewhere, and nothing that is
-called out of date, failed or done when it is not. Each test stands on the one before.
+"""What Dagster's and MLflow's pages show: the commit and its reason, links that work, and no false "out of date",
+"failed" or "done". Each test continues from the one before.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ ENDS = {"staging_endpoint", "smoke_test_report", "release_approval", "production
 
 
 class Pages:
-    """A released project, its history in Dagster, and MLflow's own server beside it."""
+    """A released project, its history in Dagster, and a real MLflow server."""
 
     def __init__(self, make_world: Callable[..., World], project: Project):
         self.project = project
@@ -52,7 +52,7 @@ class Pages:
         return event.asset_materialization
 
     def not_fresh(self) -> dict[str, str]:
-        """Assets that Dagster calls out of date, each with why."""
+        """Assets that Dagster shows as out of date, each with the causes."""
         graph = self.world.defs.get_repository_def().asset_graph
         resolver = CachingStaleStatusResolver(self.world.instance, graph, LoadingContextForTest(self.world.instance))
         return {
@@ -62,7 +62,7 @@ class Pages:
         }
 
     def failed(self) -> set[str]:
-        """Assets that Dagster shows as failed: their last run failed, and nothing came since."""
+        """Assets that Dagster shows as failed: their last run failed, and no materialization followed."""
         found = set()
         for stage in CHAIN:
             entry = self.world.instance.get_asset_records([dg.AssetKey(["zoo", stage.name])])[0].asset_entry
@@ -75,7 +75,7 @@ class Pages:
         return found
 
     def judged(self, name: str) -> tuple[bool, bool]:
-        """Of a stage's check: (whether it is of what is shown now, whether it holds)."""
+        """A stage's check: (whether it targets the latest materialization, whether it passed)."""
         instance = self.world.instance
         [key] = [
             k for k in self.world.defs.get_repository_def().asset_graph.asset_check_keys if k.asset_key.path[-1] == name
@@ -87,7 +87,7 @@ class Pages:
         return current, evaluation.passed
 
     def get(self, url: str) -> int:
-        """The status of an address, as a browser gets it; MLflow's pages are looked up where their script would."""
+        """The HTTP status of a URL, as a browser sees it; for MLflow's pages, that of their script's API call."""
         address, _, route = url.partition("#")
         if route:
             path = route.split("?")[0].strip("/").split("/")
@@ -124,7 +124,7 @@ class Pages:
 @pytest.fixture(scope="module")
 def pages(make_world: Callable[..., World], make_project: Callable[[], Project]) -> Iterator[Pages]:
     made = Pages(make_world, make_project())
-    made.mlflow_answers()  # two that make MLflow's database at once get in each other's way
+    made.mlflow_answers()  # two processes that create MLflow's database at once conflict
     made.project.push()
     assert made.world.settle().failures == ""
     yield made
@@ -205,7 +205,7 @@ def test_a_commit_that_no_stage_reads_makes_nothing_out_of_date(pages: Pages) ->
 
 
 def test_a_commit_whose_own_tests_fail_is_rejected_and_says_why(pages: Pages) -> None:
-    """Its run does all that it selected, and nothing stood on the report: it was called done."""
+    """Its run completes all selected stages, and none of them depends on the report: the request was closed as done."""
     pages.project.write("tests/test_nothing_is_broken.py", "def test_it():\n    assert 2 + 2 == 5\n")
     outcome = pages.ship("Break a test")
     request = pages.world.ledger.requests("zoo")[-1]
@@ -220,7 +220,7 @@ def test_a_commit_whose_own_tests_fail_is_rejected_and_says_why(pages: Pages) ->
 
 
 def test_what_a_rejected_commit_left_red_is_whole_again_with_its_revert(pages: Pages) -> None:
-    """Production serves the reverted commit's release all the while, and yet its page stayed red until the next one."""
+    """Production served the restored commit's release throughout, yet its page stayed red until the next release."""
     pages.project.configure({"gates": [{"metric": "perplexity", "at_most": 1.0}]})
     pages.project.write("prompts/ask.jinja", "Another question: {{ input }}\n")
     assert "limit 1" in pages.ship("Too strict").failures

@@ -1,6 +1,6 @@
 """The services are killed, one by one and all at once: each test continues from the one before.
 
-What is killed comes back by itself; after a reboot `llmops up` is all that a person says. Work goes on from its last
+Killed services restart automatically; after a reboot `llmops up` is the only command needed. Work resumes from its last
 complete point, production serves the same release, and nothing runs twice.
 """
 
@@ -29,12 +29,12 @@ def live(start_live: Callable[..., Live]) -> Live:
 
 
 def pids(live: Live) -> dict[str, int]:
-    """The services that run now."""
+    """The process ids of the running services, by name."""
     return {name: p.pid for name, p in services.processes(live.settings).items() if p.state == "RUNNING"}
 
 
 def shows_the_project(live: Live) -> bool:
-    """Whether Dagster's page has the location, with its job."""
+    """Whether Dagster's webserver has loaded the location and its job."""
     location = "locationOrLoadError { ... on RepositoryLocation { repositories { jobs { name } } } }"
     workspace = "workspaceOrError { ... on Workspace { locationEntries { " + location + " } } }"
     question = json.dumps({"query": "{ " + workspace + " }"})
@@ -53,7 +53,7 @@ def running(live: Live, program: str) -> list[psutil.Process]:
 
 
 def cut_the_power(live: Live) -> None:
-    """Everything ends at once: stopped first, so that nothing sees another one die."""
+    """Kills all processes at once: each gets SIGSTOP first, so that none can react to another's death."""
     while left := live.processes():
         for process in left:
             process.send_signal(signal.SIGSTOP)
@@ -84,7 +84,7 @@ def test_killed_services_come_back_by_themselves_and_the_run_beneath_goes_on(liv
 
 
 def test_a_code_server_without_its_inner_process_is_started_anew(live: Live) -> None:
-    """Dagster's own lives on, and no sensor is evaluated any more."""
+    """Dagster's outer process survived, and no sensor was evaluated any more."""
     outer = psutil.Process(pids(live)["dagster-code"])
     inner = next(p for p in outer.children() if "grpc" in p.cmdline())
     inner.kill()

@@ -1,6 +1,6 @@
 """One project's life cycle in order: each test continues from the one before, as commits do.
 
-Guards the promise of the whole thing: a change becomes what it should, and only what it must is computed.
+Guards the project's main promise: each change has the right effect, and only the necessary stages are computed.
 """
 
 import re
@@ -26,7 +26,7 @@ EVALUATING = {"evaluation_report", "served_evaluation_report"}
 
 
 class Story(Watched):
-    """A project, the world that watches it, and what production served after each chapter."""
+    """A project, the world that watches it, and the releases that production served after each step."""
 
     def __init__(self, project: Project, world: World):
         super().__init__(project, world)
@@ -38,7 +38,7 @@ class Story(Watched):
         return self.world.settle()
 
     def ask(self, text: str = "cat number 3 says") -> tuple[str, str]:
-        """(answer, release that gave it) of production."""
+        """Asks production; returns (answer, release that gave it)."""
         url = self.world.clients.serving.base_url("zoo", "production")
         body = {"model": "zoo", "messages": [{"role": "user", "content": text}], "max_tokens": 8, "temperature": 0}
         answer = httpx.post(f"{url}/chat/completions", json=body, timeout=CEILING_S)
@@ -230,7 +230,7 @@ def test_other_test_rows_have_the_champion_measured_on_them_first(story: Story) 
 
 
 def test_a_person_who_asks_when_all_is_done_runs_nothing(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two people asked at once; the second one's run found nothing left, selected nothing, and Dagster ran it all."""
+    """Two users asked at once; the second run had nothing left and an empty selection, so Dagster ran all stages."""
     world, sha = story.world, story.project.head
     monkeypatch.setenv("DAGSTER_HOME", str(world.home / "dagster"))
     request = world.ledger.open_request("zoo", sha, 2, "asked for again", asked_by="person")

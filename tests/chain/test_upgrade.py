@@ -1,7 +1,7 @@
-"""A newer location on a home that an older one left, and an older one on what a newer one left.
+"""A newer code location on an older one's home, and an older code location on a newer one's home.
 
-A ledger of schema version 1, as its own code wrote it; a ledger that is newer than the code; records that this version
-of the code cannot read.
+Covers a ledger of schema version 1, written by the code of that version; a ledger newer than the code; and records that
+this version of the code cannot read.
 """
 
 import json
@@ -91,7 +91,7 @@ def test_a_newer_ledger_is_refused_in_words_by_everyone_and_left_as_it_is(world:
 
 
 def ask_for(world: World, sha: str, *stages: str) -> tuple[Plan, Outcome]:
-    """As `llmops run --only` does: planned, opened, run."""
+    """Plans, opens and runs a request, as `llmops run --only` does."""
     source, ledger = world.source(), world.ledger
     plan = plan_revision(source, ledger, world.clients.store, sha, sha)
     request = open_by_person(source, ledger, sha, plan, "asked for", partial=True)
@@ -101,7 +101,7 @@ def ask_for(world: World, sha: str, *stages: str) -> tuple[Plan, Outcome]:
 
 
 def test_records_that_this_version_cannot_read_are_named_and_made_again(world: World, project: Project) -> None:
-    """They made every tick raise, for ever."""
+    """They made every later tick raise, permanently."""
     sha, stages = project.head, ("ci_report", "dataset_version")
     world.source().git.fetch()
     assert ask_for(world, sha, *stages)[1].computed == set(stages)

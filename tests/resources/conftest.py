@@ -1,4 +1,4 @@
-"""Shared by the tests of clients: commands that other processes run."""
+"""Fixtures for the tests of resources: other Python processes."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def python() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
-    """Starts a Python process; whatever is left of them ends with the test."""
+    """Starts Python processes, and kills those that still run after the test."""
     started: list[subprocess.Popen[str]] = []
 
     def start(code: str, *args: str, env: dict[str, str] | None = None) -> "subprocess.Popen[str]":

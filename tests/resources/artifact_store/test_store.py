@@ -43,7 +43,7 @@ def files(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=["folder", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ArtifactStore]:
-    """A store on a folder, and one on the remote side of the code."""
+    """A store in a folder, and one in remote (in-memory) storage."""
     url = str(tmp_path / "store") if request.param == "folder" else f"memory://{tmp_path.name}"
     yield ArtifactStore(url, tmp_path / "cache")
     fsspec.filesystem("memory").store.clear()
@@ -56,7 +56,7 @@ def memory(tmp_path: Path) -> Iterator[ArtifactStore]:
 
 
 def stored(store: ArtifactStore, artifact: Artifact, name: str) -> tuple[Any, str]:
-    """The file system and the path where a file of an artifact lies."""
+    """The file system and path of an artifact's file."""
     fs, root = fsspec.core.url_to_fs(store.url)
     return fs, f"{root}/artifacts/{artifact.digest}/{name}"
 
@@ -94,7 +94,7 @@ def test_constructing_one_does_no_io(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-# -- what is refused ------------------------------------------------------------------------------------------------
+# -- rejected input -------------------------------------------------------------------------------------------------
 
 
 def test_an_empty_folder_is_no_artifact(store: ArtifactStore, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_an_empty_folder_is_no_artifact(store: ArtifactStore, tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "inner/state.pt", "MODEL.CKPT", "x.pkl"])
 def test_pickles_are_never_stored(store: ArtifactStore, files: Path, name: str) -> None:
-    """Loading one runs whatever code is in it."""
+    """Loading a pickle executes any code that it contains."""
     written(files, {name: b"\x80\x04"})
     with pytest.raises(StoreError, match="pickles are never stored; write safetensors or GGUF"):
         store.put(files)
@@ -113,7 +113,7 @@ def test_pickles_are_never_stored(store: ArtifactStore, files: Path, name: str) 
     assert not fs.exists(f"{root}/artifacts")
 
 
-# -- what is damaged ------------------------------------------------------------------------------------------------
+# -- damaged content ------------------------------------------------------------------------------------------------
 
 
 def test_without_its_manifest_an_artifact_does_not_exist(store: ArtifactStore, files: Path) -> None:
@@ -161,7 +161,7 @@ def test_an_unreadable_manifest_is_told(store: ArtifactStore, files: Path, body:
 
 
 def test_a_manifest_that_was_altered_to_fit_altered_files_is_told(store: ArtifactStore, files: Path) -> None:
-    """Its name is the digest of its file list, so it cannot be made to vouch for others."""
+    """The artifact's name is the digest of its file list, so an altered list does not match the name."""
     artifact = store.put(files)
     fs, path = stored(store, artifact, MANIFEST)
     value = json.loads(fs.cat_file(path))
@@ -184,7 +184,7 @@ def test_a_discarded_artifact_is_gone_and_can_be_put_again(store: ArtifactStore,
 
 
 def test_an_upload_that_was_cut_goes_on_where_it_stopped(memory: ArtifactStore, files: Path) -> None:
-    """Half an upload has no manifest; what is there already is not sent twice, and what was cut is sent again."""
+    """A partial upload has no manifest; complete files are not sent twice, and truncated files are sent again."""
     artifact = memory.put(files)
     fs, manifest = stored(memory, artifact, MANIFEST)
     _, whole = stored(memory, artifact, "tokenizer/vocab.json")
@@ -208,7 +208,7 @@ def test_a_download_that_was_cut_goes_on_where_it_stopped(memory: ArtifactStore,
 def test_a_damaged_copy_here_is_brought_again_and_not_held_against_the_store(
     memory: ArtifactStore, files: Path
 ) -> None:
-    """Of the same size, it was taken for the artifact for ever: each run dropped the good one and trained again."""
+    """A damaged copy of equal size was always taken for the artifact: each run dropped the good one and retrained."""
     artifact = memory.put(files)
     folder = memory.fetch(artifact.uri)
     (folder / "model.safetensors").write_bytes(b"WEIGHTS" * 100)
@@ -225,7 +225,7 @@ def test_a_copy_of_what_the_store_has_damaged_does_not_outlive_it(memory: Artifa
     assert read(memory.fetch(memory.put(files).uri)) == FILES
 
 
-# -- several at once ------------------------------------------------------------------------------------------------
+# -- concurrency ----------------------------------------------------------------------------------------------------
 
 PUT = (
     "import sys, pathlib\nfrom resources.artifact_store.store import ArtifactStore\n"
@@ -239,7 +239,7 @@ import itertools, os, signal, sys
 renames = itertools.count()
 sys.addaudithook(lambda event, _: event == "os.rename" and next(renames) == 10 and os.kill(os.getpid(), signal.SIGKILL))
 """
-"""In the middle: some files are in place."""
+"""Kills the process in the middle, when some files are in place."""
 
 
 def test_processes_that_put_the_same_artifact_at_once_leave_one_whole(files: Path, tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_a_process_killed_in_the_middle_leaves_nothing_that_anyone_would_read(
 
 
 def test_what_killed_uploads_left_does_not_pile_up(tmp_path: Path, files: Path) -> None:
-    """The next upload deletes it; an upload that may still be running stays."""
+    """The next upload deletes the leftovers, except those of an upload that may still be running."""
     store = ArtifactStore(str(tmp_path / "store"), tmp_path / "cache")
     artifacts = tmp_path / "store" / "artifacts"
     own = artifacts / store.put(files).digest

@@ -20,7 +20,7 @@ from tests.support.waiting import CEILING_S
 pytest.importorskip("s3fs")
 BUCKET = "llmops-tests"
 BIG = 20 * 2**20 + 17
-"""More than two parts, and not a whole number of them."""
+"""Bytes: more than two upload parts, and not a multiple of the part size."""
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
 
 @pytest.fixture
 def store(server: Seaweed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ArtifactStore:
-    """A store under a prefix of the test's own."""
+    """A store under a prefix for one test."""
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
@@ -49,7 +49,7 @@ def store(server: Seaweed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> A
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A small checkpoint with one file that goes up in parts."""
+    """A small checkpoint with one file that is large enough for a multipart upload."""
     folder = tmp_path / "checkpoint"
     (folder / "adapter").mkdir(parents=True)
     (folder / "config.json").write_text('{"hidden_size": 16}')
@@ -68,7 +68,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def elsewhere(store: ArtifactStore, tmp_path: Path) -> ArtifactStore:
-    """The same store, seen from a machine that has nothing of it yet."""
+    """The same store, as a machine with an empty cache sees it."""
     return ArtifactStore(store.url, tmp_path / f"cache-{time.monotonic_ns()}")
 
 
@@ -83,7 +83,7 @@ def test_what_was_put_comes_back_bit_for_bit_on_another_machine(
 
 
 def test_a_large_file_went_up_in_parts(store: ArtifactStore, folder: Path) -> None:
-    """An S3 ETag ends in the number of parts."""
+    """The ETag of a multipart upload ends with the number of parts."""
     artifact = store.put(folder)
     fs, _ = store._open()
     etag = fs.info(there(store, artifact.digest, "model.safetensors"))["ETag"].strip('"')
@@ -107,7 +107,7 @@ def test_without_its_manifest_an_artifact_does_not_exist(store: ArtifactStore, f
 def _put(url: str, cache: str, folder: str, answers: Any) -> None:
     try:
         answers.put(ArtifactStore(url, Path(cache)).put(Path(folder)).digest)
-    except BaseException as error:  # the parent asks for an answer, whatever it is
+    except BaseException as error:  # the parent waits for an answer in any case
         answers.put(repr(error))
 
 
@@ -135,8 +135,8 @@ def test_an_upload_that_was_cut_goes_on_where_it_stopped(
     tmp_path: Path,
     python: Callable[..., Any],
 ) -> None:
-    """SIGKILL as its last file is about to go up: no manifest, so nobody takes half for a whole; the next one sends the
-    rest.
+    """SIGKILL just before the last file: without a manifest no reader takes the partial artifact for a complete one,
+    and the next upload sends only the rest.
     """
     for number in range(12):
         (folder / f"shard-{number:02}.safetensors").write_bytes(os.urandom(BIG // 2))
@@ -167,7 +167,7 @@ def test_of_two_that_store_the_same_at_once_both_have_it(store: ArtifactStore, f
 
 
 def test_a_manifest_is_never_written_over(store: ArtifactStore, folder: Path) -> None:
-    """The condition stands in the write itself: between a look and a write another one may come."""
+    """The write itself is conditional: between a check and a write another process may write."""
     artifact = store.put(folder)
     fs, _ = store._open()
     manifest = there(store, artifact.digest, MANIFEST)
@@ -225,7 +225,7 @@ def test_a_damaged_copy_of_this_machine_is_fetched_again(store: ArtifactStore, f
 def test_a_wrong_secret_is_refused_by_name_and_nothing_is_taken_for_lost(
     store: ArtifactStore, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A refusal that counted as damage would drop the record, and a rotated key would retrain every model."""
+    """If denied access counted as damage, the record would be dropped, and a rotated key would retrain every model."""
     artifact = store.put(folder)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of-somebody-else")
     stranger = elsewhere(store, tmp_path)
@@ -252,7 +252,7 @@ def test_a_store_that_cannot_be_reached_is_no_damage_either(
 
 
 def test_a_bucket_that_is_not_there_is_no_lost_artifact(store: ArtifactStore, folder: Path, tmp_path: Path) -> None:
-    """A typing error in the settings would otherwise forget every record, and train everything again."""
+    """Otherwise a typo in the settings would drop every record and retrain every model."""
     artifact = store.put(folder)
     misspelt = ArtifactStore(store.url.replace(BUCKET, "llmops-tsets"), tmp_path / "c")
     with pytest.raises(StoreDenied, match="no bucket 'llmops-tsets'"):

@@ -1,6 +1,6 @@
 """Programs outlive the run that started them, run once per job, and see none of our secrets.
 
-The program is `ci` on a work tree of two files: its tests note that they began, and wait until they may go on.
+The program is `ci` on a work tree of two files: its test writes that it has started, and waits for a file.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ class Tree:
 
     @property
     def began(self) -> list[int]:
-        """Process ids of the tests that began."""
+        """Process ids of the tests that have started."""
         file = self.folder / "began"
         return [int(line) for line in file.read_text().split()] if file.exists() else []
 
@@ -97,7 +97,7 @@ def program_of(compute: LocalCompute, name: str = "ci-1") -> int:
 def test_only_the_work_under_the_given_keys_is_ended(
     compute: LocalCompute, tree: Tree, pool: ThreadPoolExecutor
 ) -> None:
-    """Cancelling one project once ended the programs of all others."""
+    """Cancelling one project once ended the programs of all other projects."""
     running = pool.submit(compute.run, tree.job(name="ci-0123456789ab"))
     wait_for("its tests", lambda: tree.began)
     assert compute.cancel_work(["f" * 64]) == []
@@ -120,7 +120,7 @@ def test_a_result_is_read_and_its_progress_told(compute: LocalCompute, tree: Tre
 
 
 def test_bad_input_is_told_apart_from_a_fault(compute: LocalCompute, tree: Tree) -> None:
-    """Trying again would not help: it ends the request instead of starting the next generation."""
+    """A retry would not help: bad input ends the request instead of starting the next generation."""
     with pytest.raises(BadInput, match="/nowhere: the work tree does not exist"):
         compute.run(tree.job(work_tree="/nowhere"))
     with pytest.raises(BadInput, match="is not a CiSpec: work_tree"):
@@ -142,7 +142,7 @@ def test_a_killed_program_names_the_signal(compute: LocalCompute, tree: Tree, po
         ProgramError, match=r"ci was killed by SIGKILL \(the kernel's out-of-memory killer uses it too\)"
     ):
         running.result(CEILING_S)
-    for pid in tree.began:  # ci itself had no chance to end its child
+    for pid in tree.began:  # the killed ci could not end its child
         os.kill(pid, signal.SIGKILL)
 
 
@@ -152,7 +152,7 @@ def test_a_program_that_fails_shows_the_end_of_its_log(compute: LocalCompute) ->
 
 
 def test_a_line_of_progress_that_a_kill_cut_short_does_not_stop_the_next_try(compute: LocalCompute, tree: Tree) -> None:
-    """The next one appends to the same file; the torn line in its middle failed every later run."""
+    """The next attempt appends to the same file; the truncated line in the middle made every later run fail."""
     tree.go()
     compute.folder("ci-1").mkdir(parents=True)
     message = {"__dagster_pipes_version": "0.1", "method": "report_custom_message"}
@@ -185,7 +185,7 @@ with open_dagster_pipes() as pipes:
 def test_a_program_of_somebody_else_reports_progress_and_metadata_by_dagster_pipes_also_to_who_adopts_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: Callable[..., Any]
 ) -> None:
-    """Its module is any that Python finds; it knows Dagster Pipes, and nothing of ours but the two arguments."""
+    """The program can be any importable module: it needs only Dagster Pipes and our two command-line arguments."""
     (tmp_path / "acme").mkdir()
     (tmp_path / "acme/__init__.py").touch()
     (tmp_path / "acme/tune.py").write_text(OWN_PROGRAM)
@@ -209,7 +209,7 @@ def test_a_program_of_somebody_else_reports_progress_and_metadata_by_dagster_pip
     }
 
 
-# -- once ------------------------------------------------------------------------------------------------------------
+# -- at most once ----------------------------------------------------------------------------------------------------
 
 
 def test_of_two_processes_that_submit_the_same_job_one_runs_it_and_the_other_adopts_it(
@@ -252,7 +252,7 @@ def test_a_program_that_ended_while_nobody_watched_is_not_run_again(
 
 
 def test_a_result_stays_until_it_is_cleaned_away(compute: LocalCompute, tree: Tree) -> None:
-    """Killed between program and commit, the next run finds the result instead of training again."""
+    """If a run is killed between program and commit, the next run finds the result instead of training again."""
     tree.go()
     first = compute.run(tree.job())
     again = compute.run(tree.job())
@@ -273,7 +273,7 @@ def test_a_running_job_is_not_cleaned_away(compute: LocalCompute, tree: Tree, po
 def test_looking_whether_a_job_runs_keeps_nobody_from_submitting_it(
     compute: LocalCompute, tree: Tree, pool: ThreadPoolExecutor
 ) -> None:
-    """A check holds the lock for a moment; a submitter took that for a running program, and waited in vain."""
+    """A check holds the lock for a moment; a submitter took it for a running program and waited for nothing."""
     lock = compute.folder("ci-1") / "alive"
     lock.parent.mkdir(parents=True)
     lock.touch()
@@ -295,7 +295,7 @@ def test_looking_whether_a_job_runs_keeps_nobody_from_submitting_it(
 
 
 def test_heavy_programs_run_one_at_a_time(compute: LocalCompute, tmp_path: Path, pool: ThreadPoolExecutor) -> None:
-    """Two trainings at once on one machine are two that run out of memory."""
+    """Two concurrent trainings on one machine both run out of memory."""
     code = """
 import os, pathlib, time
 HERE = pathlib.Path(__file__).parents[1]
@@ -320,7 +320,7 @@ def test_alone():
         assert done.read(CiResult).checks[0].passed
 
 
-# -- ending ---------------------------------------------------------------------------------------------------------
+# -- cancellation ---------------------------------------------------------------------------------------------------
 
 
 def test_a_cancelled_job_ends_with_everything_that_it_started(
@@ -349,7 +349,7 @@ def test_no_program_is_left_when_all_are_cancelled_also_those_whose_submitter_is
     assert compute.cancel_all() == []
 
 
-# -- what a program sees --------------------------------------------------------------------------------------------
+# -- environment ----------------------------------------------------------------------------------------------------
 
 
 def test_the_projects_own_code_sees_none_of_the_locations_secrets(

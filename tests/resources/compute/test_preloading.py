@@ -1,7 +1,7 @@
 """Preloaded programs have the guarantees of separate processes, and give the same results.
 
-The program is `evaluate` with a project's own metric, whose file notes that it was read and waits until it may go on;
-so it stands still before a model is loaded.
+The program is `evaluate` with a project's own metric. The metric's file writes that it was imported and then waits for
+a file, so the program pauses before it loads a model.
 """
 
 import json
@@ -52,7 +52,7 @@ def length(prediction, reference):
 
 
 class Evaluation:
-    """An evaluation that waits, and what its program said of itself."""
+    """An evaluation that waits, and what its program reported about itself."""
 
     def __init__(self, folder: Path, data: Path, base: Path):
         self.folder, self.data, self.base = folder, data, base
@@ -91,7 +91,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One for all tests of this file, so that libraries are imported once."""
+    """One home for all tests of this file, so that libraries are imported only once."""
     home = tmp_path_factory.mktemp("home")
     yield home
     LocalCompute(home).cancel_all()
@@ -126,8 +126,8 @@ def wait_gone(compute: LocalCompute, name: str) -> None:
 
 
 def servers(home: Path) -> list[psutil.Process]:
-    """Preloaded processes of a home, and their keepers."""
-    sockets = str(socket_folder(home / "preloaded"))  # in /tmp, if the home's own path is too long for one
+    """A home's fork servers and their keepers."""
+    sockets = str(socket_folder(home / "preloaded"))  # in /tmp, if the home's path is too long for a socket
     words = ((p, command_line(p)) for p in psutil.process_iter())
     return [p for p, w in words if SERVER in w and any(word.startswith(sockets) for word in w)]
 
@@ -137,7 +137,7 @@ def program_of(compute: LocalCompute, name: str = "evaluate-1") -> psutil.Proces
 
 
 def forked(process: psutil.Process) -> bool:
-    """Whether it is the child of a keeper."""
+    """Whether the process's parent is a keeper."""
     parent = process.parent()
     return parent is not None and SERVER in command_line(parent)
 
@@ -155,7 +155,7 @@ SUBMIT = (
 def test_training_and_evaluation_give_the_same_preloaded_or_not(
     compute: LocalCompute, evaluation: Evaluation, tmp_path: Path, base: Path, data: Path
 ) -> None:
-    """Byte for byte, seeds and threads included."""
+    """Results are equal byte for byte, with the same seeds and threads."""
     plain = LocalCompute(tmp_path / "plain", threads=1, poll_s=0.02)
     evaluation.go()
     spec = TrainSpec(
@@ -177,7 +177,7 @@ def test_training_and_evaluation_give_the_same_preloaded_or_not(
 
 
 def test_a_projects_own_tests_never_run_beside_preloaded_libraries(tmp_path: Path) -> None:
-    """And a request that ends with them loads none."""
+    """And a request that runs only these tests preloads nothing."""
     compute = LocalCompute(tmp_path / "home", threads=1, poll_s=0.02, preload=True)
     (tmp_path / "tree").mkdir()
     code = "import sys\n\ndef test_it():\n    assert 'torch' not in sys.modules\n"
@@ -236,7 +236,7 @@ def test_a_killed_server_loses_no_program(
     assert not done.adopted and done.read(EvaluateResult).rows == 4
 
 
-# -- once ------------------------------------------------------------------------------------------------------------
+# -- at most once ----------------------------------------------------------------------------------------------------
 
 
 def test_a_program_whose_submitter_was_killed_goes_on_and_is_adopted(
@@ -279,7 +279,7 @@ def test_of_two_processes_that_submit_the_same_job_one_runs_it_and_two_jobs_run_
     assert sorted(d.adopted for d in done[:2]) == [False, True] and not done[2].adopted
 
 
-# -- what a program sees --------------------------------------------------------------------------------------------
+# -- environment ----------------------------------------------------------------------------------------------------
 
 
 def test_neither_program_nor_server_sees_the_locations_secrets(
@@ -290,7 +290,7 @@ def test_neither_program_nor_server_sees_the_locations_secrets(
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
     monkeypatch.setenv("LLMOPS_HOME", "/s3cret")
-    monkeypatch.setenv("LC_CTYPE", "C.UTF-8")  # another environment: a server of its own
+    monkeypatch.setenv("LC_CTYPE", "C.UTF-8")  # another environment gets its own fork server
     running = pool.submit(compute.run, evaluation.job())
     wait_for("its start", lambda: evaluation.began)
     assert evaluation.began and "s3cret" not in json.dumps(evaluation.began)
@@ -301,7 +301,7 @@ def test_neither_program_nor_server_sees_the_locations_secrets(
     assert running.result(CEILING_S).read(EvaluateResult).rows == 4
 
 
-# -- where it cannot be had -----------------------------------------------------------------------------------------
+# -- fallback without a server --------------------------------------------------------------------------------------
 
 
 def test_without_a_server_the_program_runs_all_the_same_and_its_log_says_why(

@@ -34,12 +34,12 @@ ALL_WRITE = ("own request",)
 
 
 def _rival(url: str, who: int, barrier: Barrier, answers: Any) -> None:
-    """Does the same as its rivals at the same moment, round after round; answers what each round gave it."""
+    """Does the same as its rivals at the same moment, round after round; puts each round's result into the queue."""
     ledger = Ledger(url)
     rounds = [(action, n) for action in (*ALL_WRITE, *ONE_WINS, *ALL_ADOPT) for n in range(ROUNDS)]
     try:
         barrier.wait(CEILING_S)
-        ledger.requests("nobody's")  # opens it
+        ledger.requests("nobody's")  # the first use opens it
         answers.put([(action, n, _attempt(ledger, action, who, n, barrier)) for action, n in rounds])
     except Exception as error:
         barrier.abort()
@@ -93,7 +93,7 @@ def _attempt(ledger: Ledger, action: str, who: int, number: int, barrier: Barrie
 
 @dataclass
 class Race:
-    """What the rivals who were not turned away got, for each action and round, and the ledger they left."""
+    """The results of all rivals without a `Conflict`, for each action and round, and the resulting ledger."""
 
     answers: dict[tuple[str, int], list[str]]
     ledger: Ledger
@@ -104,7 +104,7 @@ class Race:
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
 def race(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Race]:
-    """Six processes that open a ledger which does not exist yet, and do everything at once."""
+    """Six processes that open a ledger which does not exist yet, and run all actions concurrently."""
     url = request.getfixturevalue("new_ledger_url")(request.param, tmp_path_factory.mktemp("race"))
     context = multiprocessing.get_context("spawn")
     barrier, queue = context.Barrier(PROCESSES), context.Queue()
@@ -135,13 +135,13 @@ def test_of_many_processes_that_ask_at_once_exactly_one_is_let_through(race: Rac
 
 @pytest.mark.parametrize("action", ALL_ADOPT)
 def test_of_many_processes_that_put_the_first_one_wins_and_all_others_get_what_it_put(race: Race, action: str) -> None:
-    """Two steps of one run on two revisions would deploy a mixture of both."""
+    """Otherwise two steps of one run could use two revisions, and deploy a mixture of both."""
     for answers in race.rounds(action):
         assert len(answers) == PROCESSES and len(set(answers)) == 1
 
 
 def test_the_chain_of_events_is_whole_whoever_wrote_at_once(race: Race) -> None:
-    """Two that both followed the same event would look like an altered one for ever."""
+    """Two events with the same predecessor would permanently look like an altered chain."""
     assert [len(rivals) for rivals in race.rounds("own request")] == [PROCESSES] * ROUNDS
     assert race.ledger.verify_audit() >= PROCESSES * ROUNDS
 
@@ -178,7 +178,7 @@ def test_a_noted_commit_does_not_keep_others_waiting(ledger: Ledger) -> None:
 
 
 def test_a_request_that_lost_leaves_nothing_behind(ledger: Ledger) -> None:
-    """Its row, its place and its audit event are one transaction."""
+    """The request's row, its active slot and its audit event are one transaction."""
     opened(ledger)
     events = ledger.verify_audit()
     with pytest.raises(Conflict):
@@ -208,7 +208,7 @@ def test_the_tries_are_counted_since_somebody_asked(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("jump", [86_400.0, -3600.0], ids=["a day forward", "an hour back"])
 def test_what_came_last_is_what_came_last_whatever_the_clock_says(ledger: Ledger, clock: Any, jump: float) -> None:
-    """After a jump back the newer of two would have the older time."""
+    """After a jump back, the newer of two entries has the older time."""
     request = opened(ledger)
     ledger.serve("zoo", "production", "first", A)
     identity, version = ledger.begin_rollout("zoo", A, begin("first", None, RolloutPolicy()))
@@ -254,7 +254,7 @@ def test_a_request_belongs_to_the_run_that_claimed_it(ledger: Ledger) -> None:
 
 
 def test_a_run_whose_request_has_its_outcome_may_still_end_its_work_but_no_other_run_may(ledger: Ledger) -> None:
-    """Health is asked after production was settled, which closed the request."""
+    """The health check runs after the production stage, which has closed the request."""
     request = opened(ledger)
     ledger.claim(request, "run-1")
     ledger.close(request, "released", "release abc")
@@ -411,7 +411,7 @@ def test_constructing_one_does_no_io(tmp_path: Path) -> None:
 
 
 def test_readers_do_not_wait_for_a_writer(tmp_path: Path) -> None:
-    """A sensor's tick and the command line read while a run commits; on SQLite a writer holds the only lock."""
+    """Sensor ticks and the command line read while a run commits; SQLite has a single lock, which the writer holds."""
     path = tmp_path / "ledger.sqlite"
     ledger = Ledger(f"sqlite:///{path}")
     opened(ledger)

@@ -137,7 +137,7 @@ def test_a_rollback_serves_the_one_and_holds_the_other_until_somebody_lifts_it(l
 
 
 def test_the_champion_came_when_another_release_left(ledger: Ledger, clock: Any) -> None:
-    """A second commit that brings the same release is no other champion; the same one after a rollback is."""
+    """A second commit with the same release is not a new champion; the same release after a rollback is."""
     assert ledger.champion_since("zoo") == (None, None)
     for release, revision in ((ONE, A), (ONE, B), (TWO, C)):
         ledger.serve("zoo", "production", release, revision)
@@ -167,7 +167,7 @@ def test_a_ledger_of_version_1_is_taken_over_with_all_that_it_holds(tmp_path: Pa
     assert ledger.verify_audit() == 6
     after = rows(path)
     assert after.pop("schema_version") == [(3,)] and before.pop("schema_version")
-    before["requests"] = [(*row, 1) for row in before["requests"]]  # its first try, as far as anybody knows
+    before["requests"] = [(*row, 1) for row in before["requests"]]  # version 1 did not count tries: assume the first
     assert after == before | {"approvals": [], "holds": []}
     ledger.decide(said())
     ledger.engine.dispose()
@@ -177,7 +177,7 @@ def test_a_ledger_of_version_1_is_taken_over_with_all_that_it_holds(tmp_path: Pa
 
 
 def as_version_1(url: str) -> None:
-    """What version 1 made: all of today's tables but two, without what came later."""
+    """Creates the schema of version 1: today's tables except two, without the later column."""
     engine = create_engine(url)
     with engine.begin() as c:
         old = [t for t in tables.metadata.sorted_tables if t.name not in ("approvals", "holds")]

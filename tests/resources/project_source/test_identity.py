@@ -1,4 +1,4 @@
-"""Authors of a change, and the user of this machine. An author who is missed could approve their own work."""
+"""Authors of a change, and the user of this machine. An author who is not detected could approve their own work."""
 
 from pathlib import Path
 
@@ -68,7 +68,7 @@ def test_without_a_champion_whoever_wrote_any_of_it_is_an_author(
 
 
 def test_an_older_commit_that_is_deployed_again_has_authors_too(project: Project, mirror: GitMirror) -> None:
-    """It brings no commit that the champion lacks; an empty list would let anybody approve."""
+    """It contains no commit that the champion lacks; an empty list of authors would let everyone approve."""
     first = project.head
     last = commit(project, "By Bob", BOB)
     mirror.fetch()

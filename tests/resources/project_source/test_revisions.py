@@ -30,7 +30,7 @@ def source_of(project: Project, home: Path, repository: str | None = None) -> Pr
 
 @pytest.fixture
 def source(project: Project, tmp_path: Path) -> ProjectRepository:
-    """A source that has seen the project's first commit."""
+    """A source that has fetched the project's first commit."""
     project.push()
     source = source_of(project, tmp_path / "home")
     source.git.fetch()
@@ -64,7 +64,7 @@ def test_the_head_is_that_of_the_last_fetch(project: Project, source: ProjectRep
 
 
 def test_a_commit_that_a_force_push_took_away_stays_readable(project: Project, source: ProjectRepository) -> None:
-    """Provenance outlives the branch: production may still serve it."""
+    """Provenance must outlive the branch: production may still serve that commit."""
     first = project.head
     project.write("README.md", "# Secret\n")
     lost = shipped(project, source, "To be taken back")
@@ -102,7 +102,7 @@ def test_a_repository_that_was_never_reached_is_no_empty_one(tmp_path: Path) -> 
 
 
 def test_a_machine_without_git_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It ended in a FileNotFoundError, which a sensor reports as a fault of ours."""
+    """The cause was a bare FileNotFoundError, which a sensor reports as a bug in our code."""
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SourceError, match="git: not found; install it"):
         GitMirror(str(tmp_path / "nowhere"), "main", tmp_path / "mirror.git").fetch()
@@ -130,7 +130,7 @@ def test_a_revision_is_found_by_prefix_branch_and_tag(project: Project, source: 
 def test_a_commit_that_the_mirror_does_not_hold_is_a_fault_of_the_source_not_of_the_configuration(
     source: ProjectRepository,
 ) -> None:
-    """It once read as "llmops.yaml is missing", which sent people looking in the wrong place."""
+    """The error was once "llmops.yaml is missing", which sent users to the wrong place."""
     for unknown in ("0" * 40, "not a commit"):
         with pytest.raises(SourceError, match="is no commit of"):
             source.at(unknown)
@@ -148,7 +148,7 @@ def test_a_path_below_a_file_is_no_file(project: Project, source: ProjectReposit
 def test_it_works_from_within_a_hook_of_another_repository(
     project: Project, source: ProjectRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Git tells its hooks by environment which repository is meant: `llmops run` in one would have changed that."""
+    """Git's hooks get their repository by environment variables: `llmops run` in a hook would have changed that one."""
     project.write("README.md", "# Another\n")
     sha = project.ship("Another")
     monkeypatch.setenv("GIT_DIR", str(project.folder / ".git"))
@@ -172,7 +172,7 @@ FETCH = (
 def test_processes_that_fetch_and_export_at_once_do_not_disturb_each_other(
     project: Project, tmp_path: Path, python: Callable[..., Any]
 ) -> None:
-    """Sensors, workers and command line share one mirror; Git's own locks would fail all but one of them."""
+    """Sensors, workers and the command line share one mirror; with Git's own locks all but one of them would fail."""
     project.push()
     args = (str(project.remote), str(tmp_path / "mirror.git"), project.head, str(tmp_path / "work" / "x"))
     processes = [python(FETCH, *args) for _ in range(4)]
@@ -279,7 +279,7 @@ def changed_values(source: ProjectRepository, before: str, after: str) -> list[s
 
 
 def test_values_hold_no_defaults(project: Project, source: ProjectRepository) -> None:
-    """So a field that is added with a default changes no key, and a default that is written out is no change."""
+    """So a new field with a default changes no key, and a default that is written out is no change."""
     sha = shipped(project, source, "Least", {"training": {"lora": None, "max_steps": None, "batch_size": None}})
     values = source.at(sha).values
     assert values["training"] == {} and values["quantization"] == {}
@@ -328,7 +328,7 @@ def test_what_the_project_ignores_in_ci_is_its_own_choice(project: Project, sour
     ],
 )
 def test_patterns_are_those_of_gitignore(patterns: list[str], ignored: list[str], read: list[str]) -> None:
-    """Only what is read is in the digest that decides whether the checks run again."""
+    """The digest that decides whether the checks run again contains only files that are not ignored."""
     for path in [*ignored, *read]:
         nothing = tree_digest({}, tuple(patterns), frozenset())
         assert (tree_digest({path: "blob"}, tuple(patterns), frozenset()) == nothing) == (path in ignored), path
@@ -377,7 +377,7 @@ def test_a_data_version_is_that_of_its_own_pointer(project: Project, source: Pro
 def test_data_of_a_tracked_folder_has_the_folders_version_and_its_pointer_is_no_code(
     project: Project, source: ProjectRepository
 ) -> None:
-    """`dvc add data`, as many teams do: a change of rows would have gone to the Git sensor as one of code."""
+    """Many teams run `dvc add data`: the Git sensor would have treated a change of rows as a change of code."""
     for path in ("data/train.jsonl.dvc", "data/test.jsonl.dvc", "data/.gitignore"):
         (project.folder / path).unlink()
     project.git("rm", "--quiet", "--cached", "-r", "data")
@@ -424,20 +424,20 @@ def test_a_pointer_that_a_merge_broke_is_told(project: Project, source: ProjectR
 
 
 def test_a_lock_that_a_person_broke_is_told(project: Project, source: ProjectRepository) -> None:
-    """It ended in an AttributeError, which names no file."""
+    """The error was an AttributeError that names no file."""
     (project.folder / "data/train.jsonl.dvc").unlink()
     project.write("dvc.lock", "stages: [data/train.jsonl]\n")
     (found,) = told(source, shipped(project, source, "Edited by hand"))
     assert found.startswith("dvc.lock: not as DVC writes it")
 
 
-# -- bytes ----------------------------------------------------------------------------------------------------------
+# -- data files -----------------------------------------------------------------------------------------------------
 
 
 def test_a_commit_pushed_before_its_data_names_what_is_missing_until_it_is_pushed(
     project: Project, source: ProjectRepository
 ) -> None:
-    """The user's own cache holds it, and says nothing about what the location can reach."""
+    """The user's own cache holds the data, which does not mean that the location can reach it."""
     write_rows(project.folder / "data/train.jsonl", rows(40))
     project.dvc_add("data/train.jsonl", push=False)
     at = source.at(shipped(project, source, "Git first"))
@@ -493,7 +493,7 @@ def test_a_relative_path_to_the_repository_is_made_whole(project: Project, tmp_p
 
 
 def as_dvc_2_left_it(project: Project, *paths: str) -> None:
-    """Pointers that name no hash, and their bytes where DVC 2 kept them: in REMOTE/ab, not in REMOTE/files/md5/ab."""
+    """Rewrites the project as DVC 2 does: pointers without `hash`, files in REMOTE/ab, not in REMOTE/files/md5/ab."""
     remote, cache = project.root / "dvc-remote", project.folder / ".dvc" / "cache"
     for path in paths:
         pointer = project.folder / f"{path}.dvc"
@@ -511,7 +511,7 @@ def as_dvc_2_left_it(project: Project, *paths: str) -> None:
 
 
 def test_data_of_dvc_2_is_found_and_pulled(project: Project, tmp_path: Path) -> None:
-    """It waited for ever as data that nobody had pushed."""
+    """Such a commit waited forever for data that was already pushed."""
     as_dvc_2_left_it(project, "data/train.jsonl", "data/test.jsonl", "models/base")
     sha = project.ship("As an older DVC left it")
     source = source_of(project, tmp_path / "home")

@@ -1,4 +1,4 @@
-"""Whether a run's worker still lives: a dead one that looks alive would block its project permanently."""
+"""Whether a run's worker is alive: a dead worker that looks alive would block its project permanently."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def test_a_dead_worker_is_gone(python: Callable[..., Any]) -> None:
 
 
 def test_a_worker_that_nobody_reaped_is_gone(python: Callable[..., Any]) -> None:
-    """The daemon is the parent of its workers: until it looks, a dead one is a zombie with a pid."""
+    """The daemon is the parent of its workers: until it reaps a dead one, that is a zombie with a pid."""
     process = python(SLEEPER)
     run = run_with(worker_tags(psutil.Process(process.pid)))
     process.kill()
@@ -57,7 +57,7 @@ def test_a_worker_that_nobody_reaped_is_gone(python: Callable[..., Any]) -> None
 
 
 def test_a_pid_that_is_somebody_elses_by_now_is_not_the_worker() -> None:
-    """After a reboot low pids come again: the run looked alive for ever, and terminating it ended a stranger."""
+    """After a reboot low pids are reused: the run looked alive forever, and its termination killed another process."""
     own = psutil.Process(os.getpid())
     boot, _, ticks = birth(own.pid).partition(":")
     tags = worker_tags(own) | {BIRTH_TAG: f"another-boot:{ticks}"}
@@ -69,11 +69,11 @@ def test_a_pid_that_is_somebody_elses_by_now_is_not_the_worker() -> None:
 def test_a_worker_is_the_same_one_after_the_clock_was_set(
     python: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Known by its creation time, every living worker looked dead from then on, and its run was started twice."""
+    """Workers were identified by creation time: after a clock change all looked dead, and their runs started twice."""
     process = python(SLEEPER)
     run = run_with(worker_tags(psutil.Process(process.pid)))
     before = psutil.Process(process.pid).create_time()
-    kernel = Path("/proc/stat").read_text()  # where the kernel tells when it booted, by the wall clock of now
+    kernel = Path("/proc/stat").read_text()  # holds the boot time by the current wall clock
     booted = int(next(line.split()[1] for line in kernel.splitlines() if line.startswith("btime")))
     (tmp_path / "stat").write_text(kernel.replace(f"btime {booted}", f"btime {booted + 86_400}"))
     (tmp_path / str(process.pid)).symlink_to(f"/proc/{process.pid}")
@@ -103,7 +103,7 @@ def test_the_launcher_tells_a_dead_worker_from_a_living_one_and_from_none(python
 def test_a_worker_runs_as_if_started_from_here_and_is_nobodys_child(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The fork server is as old as the daemon; what a worker sees is what its launcher sees now."""
+    """The fork server is as old as the daemon; a worker must see its launcher's current environment."""
     (tmp_path / "teller.py").write_text(TELLER)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -137,7 +137,7 @@ def test_a_worker_outlives_its_launcher(tmp_path: Path) -> None:
 
 
 def test_an_instance_can_be_told_to_use_it(tmp_path: Path) -> None:
-    """By name, as dagster.yaml does: a later daemon makes one of its own."""
+    """Configured by name, as in dagster.yaml: a later daemon creates its own launcher."""
     config = "run_launcher: {module: resources.run_launching.process_launcher, class: ProcessRunLauncher}\n"
     (tmp_path / "dagster.yaml").write_text(config)
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:

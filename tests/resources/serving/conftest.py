@@ -25,7 +25,7 @@ TEMPLATE = (
 
 @pytest.fixture(scope="session")
 def model_file(cache: Path) -> Path:
-    """A random model as GGUF, made by the project's own program."""
+    """A random model as GGUF, made by our quantization program."""
     folder = cache / "gguf"
 
     def make() -> None:
@@ -39,7 +39,7 @@ def model_file(cache: Path) -> Path:
 
 
 def make_release(name: str) -> Release:
-    """A release of its own digest; all of them serve the same weights."""
+    """A release with its own digest; all releases serve the same weights."""
     return Release(
         project="demo",
         artifact_digest=name,
@@ -52,7 +52,7 @@ def make_release(name: str) -> Release:
 
 
 def processes_of(home: Path) -> list[psutil.Process]:
-    """Every living process whose command line names the home: found without the code under test."""
+    """All living processes whose command line names the home; found without the code under test."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -84,7 +84,7 @@ def processes() -> Callable[[Path], list[psutil.Process]]:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
-    """A home of which no process is left when the test is over, however it ends."""
+    """A home whose processes are all ended after the test, whatever its result."""
     folder = tmp_path / "home"
     yield folder
     LocalServing(folder, ServingSettings()).down()

@@ -1,4 +1,4 @@
-"""What the probe accepts as a good answer: status 200 is not enough, since a stream may end in the middle."""
+"""Which answers the probe accepts: status 200 is not enough, since a stream may break off."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ def event(text: str | None = None, finish: str | None = None) -> str:
 
 @pytest.fixture
 def endpoint() -> Iterator[Callable[[int, str], str]]:
-    """An endpoint that answers every request with what it was given."""
+    """Starts an endpoint that answers every request with the given status and body."""
     servers: list[ThreadingHTTPServer] = []
 
     def start(status: int, body: str) -> str:
@@ -119,7 +119,7 @@ def test_no_answer_at_all_is_an_answer_of_status_0() -> None:
 
 
 def test_the_clients_of_serving_are_light_to_import() -> None:
-    """Every process of the code location imports them, also the ones that never serve."""
+    """Every process of the code location imports them, including those that never serve."""
     script = "import sys, resources.serving.local.serving, resources.serving.client\n"
     script += "print([m for m in sys.modules if '.' not in m])"
     modules = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout

@@ -1,4 +1,4 @@
-"""The gateway's configuration follows from the state alone."""
+"""The gateway's configuration is a pure function of the state."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def test_shares_in_tenths_of_a_percent_are_exact(shares: dict[str, float], expec
 
 
 def test_a_named_release_is_matched_before_the_weights_are_drawn() -> None:
-    """The first route that matches wins: behind the weights a candidate would be asked by chance only."""
+    """The first matching route wins: after the weighted route, a candidate would be reached only by chance."""
     state = State(replicas=(replica("a", 1), replica("b", 2)), weights={"demo/production": {"a": 1.0}})
     found = routes_of(state)
     assert [route["route"].get("cluster") for route in found[:2]] == ["demo/production/a", "demo/production/b"]
@@ -45,7 +45,7 @@ def test_a_named_release_is_matched_before_the_weights_are_drawn() -> None:
 
 
 def test_a_draining_release_keeps_its_cluster_and_loses_its_routes() -> None:
-    """Without the cluster the answers under way would be cut off."""
+    """Without the cluster, answers in progress would be cut off."""
     state = State(replicas=(replica("a", 1), replica("b", 2, draining=True)), weights={"demo/production": {"a": 1.0}})
     assert [cluster["name"] for cluster in clusters(state.replicas)] == ["demo/production/a", "demo/production/b"]
     assert "demo/production/b" not in str(routes_of(state))

@@ -1,7 +1,7 @@
-"""What dies comes back at once, once, and as it was.
+"""Processes that die are restarted at once, exactly once, and unchanged.
 
-A supervisor that is killed leaves its children behind; one that is started again next to them would run everything
-twice, on the same ports.
+A killed supervisor leaves its children behind; a new supervisor that ignores them would run everything twice, on the
+same ports.
 """
 
 import json
@@ -31,7 +31,7 @@ Find = Callable[[Path], list[psutil.Process]]
 
 @pytest.fixture
 def url(serving: LocalServing, model_file: Path, release: MakeRelease) -> str:
-    """A production that serves one release."""
+    """The URL of a production endpoint that serves one release."""
     serving.deploy("demo", "production", release("first"), model_file)
     serving.route("demo", "production", {release("first").digest: 1.0})
     return serving.base_url("demo", "production")
@@ -44,7 +44,7 @@ def supervisor_pid(home: Path) -> int:
 def test_a_killed_engine_answers_again_by_itself_and_runs_once(
     serving: LocalServing, url: str, home: Path, engines: Find
 ) -> None:
-    """The request that meets the dead engine is held by the gateway until it is back, instead of failing."""
+    """The gateway holds a request to the dead engine until the engine is back, instead of failing it."""
     (engine,) = engines(home)
     engine.kill()
     answer = ask(url, "demo", "Hello", max_tokens=4)
@@ -60,13 +60,13 @@ def test_a_killed_engine_answers_again_by_itself_and_runs_once(
 def test_an_answer_that_a_dying_engine_breaks_off_is_counted_as_broken(
     serving: LocalServing, url: str, home: Path, release: MakeRelease, engines: Find
 ) -> None:
-    """Its status was 200 long before it broke: error codes alone would show a healthy release."""
+    """Its status was 200 before it broke off: error codes alone would show a healthy release."""
     digest = release("first").digest
     answers: list[Answer] = []
     text = " ".join(["word"] * 50)
     request = threading.Thread(target=lambda: answers.extend(ask_many(url, "demo", [text] * 8, concurrency=8)))
     request.start()
-    while not serving.traffic("demo", "production", digest).requests:  # counted when it ends: one is through
+    while not serving.traffic("demo", "production", digest).requests:  # counted at the end of an answer
         assert request.is_alive()
     engines(home)[0].kill()
     request.join()
@@ -135,7 +135,7 @@ def test_another_port_in_the_settings_moves_the_gateway_and_no_engine(
 def test_a_state_that_cannot_be_read_is_not_taken_for_an_empty_one(
     serving: LocalServing, url: str, home: Path, engines: Find
 ) -> None:
-    """Taken for an empty state it would end every engine."""
+    """If it were taken for an empty state, every engine would be stopped."""
     state = home / "serving" / "state.json"
     whole = state.read_text()
     state.write_text(whole[:100])

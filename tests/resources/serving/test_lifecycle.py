@@ -44,7 +44,7 @@ def deploy_elsewhere(home: Path, port: int, model: Path, release: Release, **opt
 
 
 def test_endpoints_outlive_the_process_that_started_them(home: Path, model_file: Path, release: MakeRelease) -> None:
-    """Also when its whole session is killed, as happens to a run that is cancelled."""
+    """Even when its whole session is killed, as in a cancelled run."""
     port = free_port()
     starter = deploy_elsewhere(home, port, model_file, release("first"), start_new_session=True)
     assert starter.wait() == 0
@@ -90,7 +90,7 @@ def test_a_taken_port_is_named_with_its_holder_before_anything_is_changed(
 
 
 def test_two_homes_do_not_share_a_port(serving: LocalServing, home: Path, tmp_path: Path) -> None:
-    """Envoy would by itself let both listen, and each would get half of the requests."""
+    """By default Envoy lets both listen, and each would get half of the requests."""
     serving.ensure_running()
     port = int(serving.base_url("x", "y").split(":")[2].split("/")[0])
     with pytest.raises(ServingError, match=f"the gateway of another llmops home, {home}"):
@@ -170,7 +170,7 @@ def test_down_also_ends_what_a_killed_supervisor_left_behind(
 def test_a_home_with_a_long_and_odd_path_serves_too(
     tmp_path: Path, model_file: Path, release: MakeRelease, processes: Find
 ) -> None:
-    """A Unix socket's path may have 107 bytes, and '%', quotes and blanks mean something to supervisord."""
+    """A Unix socket's path is limited to 107 bytes, and '%', quotes and spaces are special to supervisord."""
     home = tmp_path / ("a long path, 100% 'odd' " + "x" * 90) / "home"
     serving = LocalServing(home, ServingSettings(port=free_port()))
     try:

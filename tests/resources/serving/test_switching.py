@@ -1,7 +1,6 @@
 """Traffic moves between releases behind one address, by weight, and no user notices.
 
-A deployment that breaks the answers under way, or an address that changes with the release, would make every rollout
-an incident of its own.
+If a deployment broke answers in progress, or the address changed with the release, every rollout would be an incident.
 """
 
 import threading
@@ -62,7 +61,7 @@ def test_traffic_is_shared_by_weight(serving: LocalServing, two: tuple[str, str]
 
 
 def test_a_new_weight_holds_for_the_very_next_request(serving: LocalServing, two: tuple[str, str]) -> None:
-    """`route` must not return while the gateway still works by the old routes: what is measured next would be wrong."""
+    """`route` must not return while the gateway still uses the old routes: the next measurement would be wrong."""
     url = f"{serving.base_url('demo', 'production')}/models"
     with httpx.Client(trust_env=False) as client:
         for target in two * 15:

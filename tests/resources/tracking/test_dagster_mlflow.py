@@ -1,4 +1,4 @@
-"""A project's own jobs use dagster-mlflow; what they log in a Dagster run must stand beside what we logged for it."""
+"""A project's own jobs may use dagster-mlflow: what they log must go into the MLflow run that we opened."""
 
 import uuid
 from pathlib import Path

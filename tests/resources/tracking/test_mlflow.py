@@ -1,4 +1,4 @@
-"""MLflow shows what the ledger knows: repeating a step repeats nothing there. On MLflow's own SQLite store."""
+"""MLflow mirrors the ledger, and a repeated step creates no duplicates. Uses MLflow's own SQLite store."""
 
 import subprocess
 import sys

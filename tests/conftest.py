@@ -1,5 +1,5 @@
-"""What all tests share: the tiny base model and one real Git + DVC project, each made once however many workers run;
-and worlds that watch copies of that project.
+"""Fixtures for all tests: the tiny base model and one real Git + DVC project, each made once for all workers; and
+worlds that watch copies of that project.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ pytest_plugins = ["tests.support.ledgers"]
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of this session. Under xdist each worker has a base folder of its own, in one that they all share."""
+    """A folder for this session. Under xdist it is in the common parent of the workers' base folders."""
     own = tmp_path_factory.getbasetemp()
     folder = (own.parent if own.name.startswith("popen-") else own) / "cache"
     folder.mkdir(exist_ok=True)
@@ -33,16 +33,16 @@ def base(cache: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def template_project(cache: Path, base: Path) -> Project:
-    """A project with its first commit, pushed by DVC but not by Git. To be copied, never changed."""
+    """A project with its first commit, pushed by DVC but not by Git. Copy it, never change it."""
     return Project(once(cache / "zoo", lambda: Project.create(cache / "zoo", "zoo", base)), "zoo")
 
 
 @pytest.fixture(scope="session")
 def computed(cache: Path, template_project: Project) -> Path:
-    """A home that has computed the template's first commit, also with the light evaluation, and released nothing.
+    """A home that has computed the template's first commit, also with the light evaluation, without a release.
 
-    For stories that begin with something in production and are not about how it came there: what they push first
-    finds its work done.
+    For tests that start with a release in production and do not test how it got there: the results of their first
+    push exist already.
     """
 
     def compute() -> None:
@@ -65,13 +65,13 @@ def computed(cache: Path, template_project: Project) -> Path:
 
 @pytest.fixture
 def project(template_project: Project, tmp_path: Path) -> Project:
-    """A project of the test's own."""
+    """A copy of the template project for one test."""
     return template_project.copy_to(tmp_path / "zoo")
 
 
 @pytest.fixture(scope="module")
 def make_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., World]]:
-    """Makes worlds, and ends every process of theirs."""
+    """Makes worlds, and ends all their processes afterwards."""
     made: list[World] = []
 
     def make(*projects: Project, **settings: Any) -> World:
@@ -86,7 +86,7 @@ def make_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..
 
 @pytest.fixture(scope="module")
 def make_project(template_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Project]:
-    """Makes copies of the template project, each with remotes of its own."""
+    """Makes copies of the template project, each with its own remotes."""
 
     def make() -> Project:
         root: Path = tmp_path_factory.mktemp("project") / "zoo"
@@ -97,6 +97,6 @@ def make_project(template_project: Project, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def watched(make_project: Callable[[], Project], make_world: Callable[..., World]) -> Watched:
-    """A project that was not pushed yet, and a world that watches it."""
+    """A project that has not been pushed yet, and a world that watches it."""
     project = make_project()
     return Watched(project, make_world(project))

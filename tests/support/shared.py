@@ -1,4 +1,4 @@
-"""What is made once in a session, however many processes of tests run: the first makes it, the others wait for it."""
+"""Folders that are made once per session: the first test process makes one, the others wait for it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,7 @@ from llmops_assets.machine.locks import alone
 
 
 def once(folder: Path, make: Callable[[], object]) -> Path:
-    """The folder, filled by `make` if nobody has. To be read or copied, never changed."""
+    """The folder, which `make` fills if no process has done so. Read or copy it, never change it."""
     complete = folder.with_name(f"{folder.name}.complete")
     with alone(folder.with_name(f"{folder.name}.lock")):
         if not complete.exists():

@@ -1,7 +1,7 @@
-"""A random Llama of about 2 million parameters with SmolLM2's tokenizer, made once under a given folder.
+"""A random Llama with about 2 million parameters and SmolLM2's tokenizer, made once in a given folder.
 
-Only for tests: it knows nothing, but everything that handles a real model handles it alike. The GGUF converter knows
-tokenizers by their hash and refuses a freshly trained one, so the tokenizer is SmolLM2's, obtained and corrected by the
+Only for tests: its answers are noise, but all code handles it like a real model. The GGUF converter recognizes
+tokenizers by their hash and rejects a newly trained one, so the tokenizer is SmolLM2's, downloaded and corrected by the
 example's own script.
 """
 
@@ -24,7 +24,7 @@ def _script() -> ModuleType:
 
 
 def make_tiny_model(target: Path, cache: Path = CACHE, hidden: int = 32, layers: int = 2, seed: int = 0) -> Path:
-    """Writes the model to `target` unless it is there already, and returns `target`."""
+    """Writes the model to `target` unless it exists already, and returns `target`."""
     if (target / "model.safetensors").exists():
         return target
     import torch

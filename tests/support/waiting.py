@@ -1,4 +1,4 @@
-"""Waiting for what other processes do: always for a condition, with one ceiling that a busy machine does not reach."""
+"""Waiting for other processes: always for a condition, with one timeout that even a busy machine does not reach."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -7,14 +7,14 @@ from llmops_assets.machine import processes
 
 T = TypeVar("T")
 CEILING_S = 600.0
-"""Nothing takes so long: who waits in vain fails here. A machine that is ten times slower than usual stays below it."""
+"""Longer than any wait takes: a machine ten times slower than usual still stays below it. Beyond it the test fails."""
 
 
 def wait_for(what: str, look: Callable[[], T | None]) -> T:
-    """What `look` yields, as soon as it yields something true.
+    """Polls `look` until it returns a true value, and returns that value.
 
     Raises:
-        AssertionError: it did not; says what was waited for.
+        AssertionError: no true value within `CEILING_S`; the message names `what`.
     """
     found: list[T] = []
 

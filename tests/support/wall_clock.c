@@ -1,5 +1,5 @@
-/* A wall clock that a file sets, for processes that are started with this preloaded: WALL_CLOCK_AHEAD names a file that
-   says by how many seconds it is ahead. Only the wall clock: time that is measured stays as it is. */
+/* A wall clock that a file controls, for processes started with this library in LD_PRELOAD. WALL_CLOCK_AHEAD names the
+   file, which holds the offset in seconds. Only the wall clock changes, the monotonic clock does not. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdlib.h>

@@ -1,8 +1,8 @@
 """python -m tests.program_versions
 
-Notes the version of each work stage beside a digest of all code that decides its result, in program_versions.json.
-`tests/domain/test_program_versions.py` compares: a key holds the version, not the code, so an edit that changes results
-under an old version would adopt stale ones. Comments, docstrings and formatting are not part of a digest.
+Records the version of each work stage, and a digest of all code that affects its result, in program_versions.json.
+`tests/domain/test_program_versions.py` compares them: a key contains the version, not the code, so an edit that changes
+results under an old version would reuse stale ones. A digest excludes comments, docstrings and formatting.
 """
 
 import ast
@@ -82,18 +82,18 @@ DECIDES: dict[str, Decides] = {
 
 
 def code_digest(code: str) -> str:
-    """Digest of what code does: as parsed, without docstrings, and without imports, whose targets are sources too."""
+    """Digest of the parsed code, without docstrings and imports: the imported modules are sources themselves."""
     tree = ast.parse(code)
     tree.body = [s for s in tree.body if not isinstance(s, ast.Import | ast.ImportFrom)]
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [s for s in node.body if not _is_text(s)]
-    text = ast.dump(tree).replace(", type_params=[]", "")  # which only Python 3.12 writes
+    text = ast.dump(tree).replace(", type_params=[]", "")  # a field that only Python 3.12 has
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _is_text(statement: ast.stmt) -> bool:
-    """A docstring, also one below an assignment."""
+    """Whether a node is a docstring, including one below an assignment."""
     return (
         isinstance(statement, ast.Expr)
         and isinstance(statement.value, ast.Constant)
@@ -115,7 +115,7 @@ def _part(module: str, name: str) -> str:
 
 
 def _imports(module: str) -> dict[str, set[str]]:
-    """Modules of programs that a module imports, also inside functions → the names taken from them.
+    """Modules of programs that a module imports, also inside functions → the imported names.
 
     A module that imports a table of the catalog may load any of its parts.
     """
@@ -131,7 +131,7 @@ def _imports(module: str) -> dict[str, set[str]]:
 
 
 def sources(decides: Decides) -> dict[str, str]:
-    """Source → digest, of all that decides a stage's result."""
+    """Source → digest, for all code that affects a stage's result."""
     found = {name: code_digest(_part(*name.split(":"))) for name in decides.functions}
     found |= {name: code_digest(_code(name)) for name in decides.modules}
     left = [PROGRAMS + decides.program] if decides.program else []
@@ -149,7 +149,7 @@ def sources(decides: Decides) -> dict[str, str]:
 
 
 def current() -> dict[str, Any]:
-    """Stage → its version and sources, as they are now."""
+    """Stage → its current version and sources."""
     return {s.name: {"version": s.version, "sources": sources(DECIDES[s.name])} for s in WORK}
 
 

@@ -1,4 +1,4 @@
-"""The code location loads in a fresh interpreter, with nothing around it, and costs next to nothing."""
+"""The code location loads fast in a fresh interpreter, without environment, services or heavy imports."""
 
 import json
 import os
@@ -52,7 +52,7 @@ print(json.dumps({
 
 
 def load(folder: Path, **environment: str) -> dict[str, Any]:
-    """What a fresh interpreter finds, started in an empty folder with this environment and no other."""
+    """Loads the location in a fresh interpreter, in an empty folder, with only this environment."""
     done = subprocess.run(
         [sys.executable, "-c", LOAD],
         cwd=folder,
@@ -72,7 +72,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """A location that watches two projects, neither of which can be reached."""
+    """A location that watches two unreachable projects."""
     folder = tmp_path_factory.mktemp("two")
     (folder / "settings.yaml").write_text(
         "projects:\n"
@@ -84,7 +84,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]
 
 
 def test_it_loads_without_any_environment(tmp_path: Path) -> None:
-    """No HOME, no LLMOPS_HOME, no DAGSTER_HOME: as a container or a service manager may start it."""
+    """No HOME, LLMOPS_HOME or DAGSTER_HOME: a container or a service manager may start it like this."""
     assert load(tmp_path, XDG_DATA_HOME=str(tmp_path / "nothing"))["stages"] == []
     assert list(tmp_path.iterdir()) == []
 
@@ -122,7 +122,7 @@ def test_two_projects_have_two_chains_and_six_sensors_that_run(two: tuple[Path, 
      ("projects: [{name: zoo, repository: x, owners: [nobody]}]\n", "owners")],
 )  # fmt: skip
 def test_broken_settings_give_an_empty_location_that_says_why(tmp_path: Path, text: str | None, told: str) -> None:
-    """A location that does not load takes its page, and the message, with it."""
+    """A location that fails to load has no page to show the message."""
     file = tmp_path / "settings.yaml"
     if text is not None:
         file.write_text(text)
@@ -164,7 +164,7 @@ def test_every_stage_depends_in_dagster_on_what_it_stands_on_in_the_chain(specs:
 
 
 def test_all_stages_of_a_project_share_one_pool(definitions: dg.Definitions) -> None:
-    """So that clicked runs wait for their turn, too."""
+    """So that manual runs wait for their turn, too."""
     pools = {op.pool for a in definitions.assets or () if isinstance(a, dg.AssetsDefinition) and (op := a.op)}
     assert pools == {"big_farm"}
 

@@ -73,7 +73,7 @@ def test_a_base_model_that_is_a_pickle_is_refused_with_the_remedy(watched: Watch
 
 
 def test_a_base_model_with_a_pickle_beside_its_safetensors_is_refused_and_not_tried_again(watched: Watched) -> None:
-    """`training_args.bin` passed the check of the base model, and failed in the store four generations long."""
+    """`training_args.bin` passed the check of the base model; the store then refused it in each of four generations."""
     said = _replace_base(watched, lambda f: (f / "training_args.bin").write_bytes(b"cos\nsystem\n") and None)
     assert "training_args.bin is a pickle" in said and "delete it" in said and "models/base" in said
     assert [r.status for r in watched.world.ledger.requests("zoo")] == ["failed"]

@@ -1,4 +1,4 @@
-"""The benchmarks' harness: a figure is shown only if it was measured, and the results file has one shape."""
+"""The benchmark harness: it reports only measured figures, and the results file has one schema."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def test_a_figure_is_shown_with_its_baseline_ratio_and_goal(tmp_path: Path) -> N
      yielding("none", float("inf"), 2.0), failing("none", Unmeasured("no room")), failing("none", OSError("gone"))],
 )  # fmt: skip
 def test_what_was_not_measured_is_no_figure(none: Benchmark, tmp_path: Path) -> None:
-    """A baseline of zero gives a ratio without end, a benchmark that died a value of nothing; neither is a result."""
+    """A zero baseline gives an infinite ratio, and a crashed benchmark has no value; neither is a result."""
     said: list[str] = []
     with Place(parent=tmp_path) as place:
         figures, failed = run_all([none, yielding("fast", 3.0, 2.0)], place, said.append)
@@ -66,7 +66,7 @@ def test_a_goal_may_bound_the_value_the_ratio_or_both() -> None:
 
 
 def test_value_and_baseline_are_taken_in_turn() -> None:
-    """Else a machine that grows busy in between makes one side look slow."""
+    """Otherwise load that begins between the two measurements makes one side look slow."""
     order: list[str] = []
 
     def taken(side: str, seconds: list[float]) -> float:
@@ -105,7 +105,7 @@ def test_the_command_measures_what_is_named_and_nothing_else(tmp_path: Path) -> 
 
 
 def test_a_benchmark_that_cannot_run_makes_the_exit_code_1(tmp_path: Path) -> None:
-    """Without Git on the path there is no project to plan."""
+    """Without Git on the path, the benchmark cannot make the project that it plans."""
     done = _command("noop_plan", "--quick", "--output", str(tmp_path / "results.json"), PATH=str(tmp_path))
     assert done.returncode == 1
     assert "noop_plan" in done.stdout and "not measured" in done.stdout

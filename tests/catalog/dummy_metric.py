@@ -7,7 +7,7 @@ from llmops_assets.programs.evaluation.metrics.base import TextMetric, mean_of_r
 
 
 class AnswerLength(TextMetric):
-    """Characters of an answer."""
+    """The number of characters in an answer."""
 
     def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
         return mean_of_rows({"answer_length": [float(len(p)) for p in predictions]})

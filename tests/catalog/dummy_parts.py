@@ -39,7 +39,7 @@ class DummyEngine(LlamaCpp):
 
 
 class DummyCompute(LocalCompute):
-    """Notes each program that it ran."""
+    """Records each program that it ran."""
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "DummyCompute":

@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 
 
 class Location:
-    """A home whose Python has the dummy package installed, asked through `llmops` only."""
+    """A home whose Python environment has the dummy package; tests use it only through `llmops`."""
 
     def __init__(self, root: Path, project: Project):
         site = root / "site-packages"
@@ -50,7 +50,7 @@ class Location:
 
     @contextmanager
     def broken(self) -> Iterator[None]:
-        """The package cannot be imported for as long as the block lasts."""
+        """Makes the package fail to import inside the block."""
         file = Path(self.env["PYTHONPATH"]) / "dummy_parts.py"
         whole = file.read_text()
         file.write_text("this is no Python\n")

@@ -1,4 +1,4 @@
-"""`llmops` as a person and a script use it: exit codes 0, 1 and 2, one clear error, JSON where it was asked for."""
+"""`llmops` for people and scripts: exit codes 0, 1 and 2, one clear error, JSON on request."""
 
 import json
 import os

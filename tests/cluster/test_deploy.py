@@ -36,7 +36,7 @@ def read(name: str) -> Any:
 
 
 def problems(folder: Path, text: str) -> list[str]:
-    """What Dagster has against an instance's configuration: its schema, and that of every class that it names."""
+    """Errors in an instance's configuration, by Dagster's schema and that of every class that it names."""
     (folder / "dagster.yaml").write_text(text)
     dagster_instance_config(str(folder))
     ref = InstanceRef.from_dir(str(folder))
@@ -62,7 +62,7 @@ def test_dagster_takes_the_instance(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize(("right", "wrong"), [("job_namespace:", "job_namespce:"), ("    bucket:", "    buckt:")])
 def test_a_misspelt_key_of_the_instance_is_noticed(tmp_path: Path, right: str, wrong: str) -> None:
-    """So that the test before this one can fail."""
+    """Shows that the previous test can fail."""
     text = (DEPLOY / "dagster.yaml").read_text()
     assert right in text
     assert wrong.strip(" :") in "".join(problems(tmp_path, text.replace(right, wrong, 1)))
@@ -76,7 +76,7 @@ def test_a_key_that_dagster_does_not_know_is_noticed(tmp_path: Path) -> None:
 def test_dagster_keeps_its_runs_on_a_real_postgresql(
     tmp_path: Path, postgres: str, new_ledger_url: Callable[[str, Path], str]
 ) -> None:
-    """The storage that deploy/ names; here the server listens on a socket only, so its URL is given as a whole."""
+    """The storage that deploy/ configures; this server listens only on a socket, so the test sets the complete URL."""
     pytest.importorskip("dagster_postgres")
     url = new_ledger_url("postgres", tmp_path).replace("postgresql+psycopg2", "postgresql")
     (tmp_path / "dagster.yaml").write_text(yaml.safe_dump({"storage": {"postgres": {"postgres_url": url}}}))
@@ -115,7 +115,7 @@ def test_the_location_is_started_as_its_image_starts_it() -> None:
 
 
 def test_pools_are_as_the_local_profile_has_them() -> None:
-    """One run at a time per project: otherwise two clicked runs deploy at once."""
+    """One run at a time per project: otherwise two manual runs deploy at once."""
     local = yaml.safe_load((DEPLOY.parent / "resources" / "local_services" / "dagster.yaml").read_text())["concurrency"]
     assert read("dagster.yaml")["concurrency"] == local
     assert read("values.yaml")["concurrency"] == {"enabled": True, "pools": {"defaultLimit": 1, "granularity": "run"}}

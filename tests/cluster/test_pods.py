@@ -1,6 +1,6 @@
 """Profile cluster gives each stage the pod in its settings.
 
-The Jobs are those that unmodified dagster-k8s makes of the real location, held strictly against Kubernetes' own
+Unmodified dagster-k8s makes the Jobs from the real location; they are validated strictly against Kubernetes' own
 schemas. There is no cluster: nothing is scheduled.
 """
 
@@ -47,7 +47,7 @@ LIGHT = sorted({s.name for s in CHAIN} - HEAVY)
 
 
 class Cluster:
-    """Takes Jobs as Kubernetes' batch API does, and keeps them."""
+    """Accepts Jobs as Kubernetes' batch API does, and stores them."""
 
     def __init__(self) -> None:
         self.jobs: list[dict[str, Any]] = []
@@ -60,7 +60,7 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a cluster that nobody calls."""
+    """A kubeconfig for a cluster that is never called."""
     file = tmp_path_factory.mktemp("kube") / "config"
     none = {"cluster": "none", "user": "none"}
     value = {
@@ -75,7 +75,7 @@ def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def instance(kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstance]:
-    """With the run launcher of deploy/dagster.yaml."""
+    """An instance with the run launcher of deploy/dagster.yaml."""
     launcher = yaml.safe_load((ROOT / "deploy" / "dagster.yaml").read_text())["run_launcher"]
     launcher["config"] |= {"load_incluster_config": False, "kubeconfig_file": str(kubeconfig)}
     folder = str(tmp_path_factory.mktemp("dagster"))
@@ -85,7 +85,7 @@ def instance(kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture(scope="module")
 def settings() -> Settings:
-    """Those that deploy/ ships."""
+    """The settings in deploy/."""
     return validate_yaml(Settings, SETTINGS.read_text(), SETTINGS.name)
 
 
@@ -94,7 +94,7 @@ IMAGE = "registry.example.com/llmops-assets:0.1.0"
 
 @pytest.fixture
 def jobs_of(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> Callable[[Settings], dict[str, Any]]:
-    """Makes the Jobs of all steps as the location's executor creates them: stage → Job."""
+    """The Jobs of all steps, created as the location's executor does: stage → Job."""
     monkeypatch.setenv("LLMOPS_LEDGER_URL", "postgresql+psycopg2://nobody@127.0.0.1:9/none")
 
     def make(settings: Settings) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def jobs_of(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> Ca
 
 
 def code_of(job: str) -> JobPythonOrigin:
-    """Where pods find the code: in the image of the location."""
+    """The code location, in its image, from which pods load the code."""
     code = ModuleCodePointer("llmops_assets.definitions", "defs")
     return JobPythonOrigin(job, RepositoryPythonOrigin(sys.executable, code, container_image=IMAGE))
 
@@ -139,7 +139,7 @@ def container_of(job: dict[str, Any]) -> dict[str, Any]:
     return container
 
 
-# -- what Kubernetes is given ---------------------------------------------------------------------------------------
+# -- Jobs for Kubernetes --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -151,7 +151,7 @@ def test_every_job_is_one_that_kubernetes_takes(jobs_of: Any, settings: Settings
 
 
 def test_a_misspelt_field_is_noticed(jobs_of: Any, settings: Settings) -> None:
-    """Otherwise the test before this one proves nothing: Kubernetes itself drops unknown fields without a word."""
+    """Otherwise the previous test proves nothing: Kubernetes itself silently drops unknown fields."""
     job = jobs_of(settings)["fine_tuned_checkpoint"]
     pod_of(job)["nodeSelecter"] = pod_of(job).pop("nodeSelector")
     with pytest.raises(kubernetes_validate.ValidationError, match="nodeSelecter"):
@@ -244,7 +244,7 @@ kubernetes:
 def test_the_pod_of_the_run_itself_is_light_and_has_what_its_steps_have(
     settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It only starts pods and waits; a GPU in it would idle as long as the run takes."""
+    """It only starts pods and waits; a GPU in it would be idle for the whole run."""
     monkeypatch.setenv("LLMOPS_LEDGER_URL", "postgresql://127.0.0.1:9/x")
     job = build_definitions(settings).resolve_job_def(job_name(settings.projects[0]))
     run = instance.create_run_for_job(job, job_code_origin=code_of(job.name))
@@ -272,7 +272,7 @@ def test_each_heavy_stage_of_the_chain_has_its_place_in_the_settings() -> None:
 
 
 def test_the_location_loads_under_the_profile_in_a_fresh_interpreter() -> None:
-    """No cluster, database, bucket or MLflow is there: loading opens no connection."""
+    """There is no cluster, database, bucket or MLflow: loading opens no connection."""
     code = (
         "import sys\nfrom llmops_assets.definitions import defs\n"
         "assert defs.executor.name == 'k8s_job', defs.executor\n"
@@ -311,7 +311,7 @@ def test_in_process_all_steps_share_the_pod_of_the_run(settings: Settings, monke
 
 
 def test_nothing_is_served_from_a_pod_that_ends(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would be noted as production, and be gone a moment later."""
+    """It would be recorded as production, and end with its pod a moment later."""
     monkeypatch.setenv("LLMOPS_LEDGER_URL", "postgresql://127.0.0.1:9/x")
     serving = build_clients(settings).serving
     assert serving.endpoints() == [] and serving.deployed("my-model", "production") == ()

@@ -112,7 +112,7 @@ def test_a_mistake_is_told_with_its_line(text: str, problem: str) -> None:
 
 
 def test_what_pods_cannot_share_is_refused() -> None:
-    """Each pod would have a ledger of its own, and every one of them would train."""
+    """Each pod would have its own ledger, and each would train."""
     found = told("profile: cluster\nledger: sqlite:////var/lib/llmops/ledger.sqlite\nstore: /var/lib/llmops/store\n")
     assert [p.split(":")[2].strip() for p in found] == ["ledger", "store", "mlflow"]
     assert all("pods share no disk" in p for p in found)
@@ -128,7 +128,7 @@ def test_pods_are_not_for_the_local_profile() -> None:
     assert "set profile: cluster" in told("kubernetes: {default: {cpu: 1}}\n")[0]
 
 
-# -- what is left out -----------------------------------------------------------------------------------------------
+# -- defaults -------------------------------------------------------------------------------------------------------
 
 
 def test_what_is_not_asked_for_is_left_to_the_cluster() -> None:
@@ -141,7 +141,7 @@ def test_numbers_are_written_as_kubernetes_reads_them() -> None:
 
 
 def test_a_named_stage_inherits_nothing_from_the_default() -> None:
-    """The selector of a CPU node and that of a GPU node together match no node at all."""
+    """The merged selectors of a CPU node and a GPU node match no node."""
     text = "kubernetes:\n  default: {node_selector: {pool: cpu}}\n  stages: {quantized_artifact: {memory: 8Gi}}\n"
     settings = validate_yaml(Settings, CLUSTER + text, "settings.yaml").kubernetes
     assert "pod_spec_config" not in step_config(settings, "quantized_artifact")

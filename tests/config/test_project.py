@@ -219,7 +219,7 @@ def test_a_file_that_holds_itself_is_refused_and_does_not_hang() -> None:
 
 @given(st.text(max_size=60) | st.text("abc:-[]{}&*!|>'\"#%@ \n\t123.", max_size=60))
 def test_whatever_the_file_holds_only_a_config_error_comes_of_it(text: str) -> None:
-    """Anything else would end a sensor's tick with a stack trace instead of a reason."""
+    """Any other exception would end a sensor's tick with a stack trace instead of a reason."""
     with pytest.raises(ConfigError):
         parse_config(text)
 

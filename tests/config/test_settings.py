@@ -35,7 +35,7 @@ def told(file: Path, text: str) -> list[str]:
 def test_relative_paths_are_relative_to_the_file_not_to_whoever_reads_it(
     settings_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Daemon, workers and command line stand in different folders: each would have had a ledger of its own."""
+    """Daemon, workers and command line have different working directories: each would have had its own ledger."""
     settings_file.write_text(TWO)
     monkeypatch.chdir("/")
     settings = load_settings()
@@ -100,7 +100,7 @@ def test_without_settings_there_is_a_hint_and_with_those_of_the_demo_there_is_th
 def test_without_a_home_of_its_own_all_state_is_in_the_users_data_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where it has always been on Linux: another place would look like a new, empty installation."""
+    """The default on Linux must not change: another folder would look like a new, empty installation."""
     monkeypatch.delenv("LLMOPS_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
@@ -137,7 +137,7 @@ def test_a_project_is_found_by_name_or_by_being_the_only_one() -> None:
     ],
 )  # fmt: skip
 def test_a_commit_is_linked_where_its_page_is_known(repository: str, web: str | None, page: str | None) -> None:
-    """A link that leads nowhere is worse than none; and a password in the address is in no link."""
+    """A broken link is worse than none, and no link contains a password from the repository's URL."""
     assert ProjectSource(name="zoo", repository=repository, web=web).commit_page("abc") == page
 
 

@@ -10,7 +10,7 @@ from resources.serving.interface import RELEASE_HEADER, Serving
 
 
 class Clock:
-    """Time that only passes in `sleep`."""
+    """A clock that advances only in `sleep`."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -25,7 +25,7 @@ class Clock:
 
 
 class MemoryServing(Serving):
-    """A serving in memory: the deployed releases, their traffic, and the answers of the endpoint.
+    """An in-memory serving: the deployed releases, their traffic, and the endpoint's answers.
 
     Attributes:
         routed: all shares of traffic that were set, in order.

@@ -81,7 +81,7 @@ def ledger(tmp_path: Path) -> Ledger:
     return Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
 
 
-# -- what it asks ---------------------------------------------------------------------------------------------------
+# -- probes ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_conversation_is_asked_its_last_question_as_in_the_evaluation(
@@ -117,7 +117,7 @@ def test_an_answer_may_be_as_long_as_it_was_evaluated_or_as_the_endpoint_itself_
     assert {body.get("max_tokens") for body in serving.asked} == {asked}
 
 
-# -- how traffic moves ----------------------------------------------------------------------------------------------
+# -- traffic --------------------------------------------------------------------------------------------------------
 
 
 def test_traffic_moves_step_by_step_and_what_is_left_behind_ends(ledger: Ledger, serving: MemoryServing) -> None:
@@ -161,7 +161,7 @@ def test_answers_that_another_release_gave_are_no_evidence(ledger: Ledger, servi
     assert state.status == "returned" and "at 50%: no response completed" in state.reasons
 
 
-# -- how long it watches --------------------------------------------------------------------------------------------
+# -- hold times -----------------------------------------------------------------------------------------------------
 
 
 def test_a_release_is_watched_for_the_whole_hold_although_it_has_answered_enough(
@@ -193,7 +193,7 @@ def test_after_three_holds_or_a_minute_without_enough_answers_it_stops(
     assert serving.shares == {"old": 1.0}
 
 
-# -- what was cut off -----------------------------------------------------------------------------------------------
+# -- interruptions --------------------------------------------------------------------------------------------------
 
 
 def test_the_champion_has_all_traffic_again_and_the_candidate_no_engine(ledger: Ledger) -> None:

@@ -36,7 +36,7 @@ def test_what_is_generated_is_committed_as_it_would_be_generated_now(name: str) 
     "schema", [project_schema(), settings_schema(), smoke_tests_schema()], ids=lambda s: s["title"]
 )
 def test_a_schema_is_valid_and_describes_every_key(schema: dict[str, Any]) -> None:
-    """An editor shows a key's description while one writes it: one without says nothing."""
+    """Editors show a key's description while the user types; a key without one has no help."""
     jsonschema.Draft202012Validator.check_schema(schema)
     assert schema["$schema"].startswith("https://json-schema.org/") and schema["$id"] and schema["title"]
     definitions = {"": schema, **schema.get("$defs", {})}

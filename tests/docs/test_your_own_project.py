@@ -1,7 +1,7 @@
-"""docs/your-own-project.md, followed to the letter: each of its shell blocks is run as it stands, in one shell.
+"""docs/your-own-project.md works as written: each of its shell blocks runs unchanged, in one shell.
 
-Two things are in place before, as the page asks: the tools on the path, and a base model at ~/models/base (a tiny one).
-Only the gateway's port is another, for something else may listen on the page's.
+The page's two prerequisites are met: the tools are on the path, and ~/models/base holds a base model (a tiny one).
+Only the gateway's port differs, because another process may listen on the page's.
 """
 
 import json
@@ -26,7 +26,7 @@ def shell_blocks(text: str) -> list[str]:
 
 @pytest.fixture
 def newcomer(tmp_path: Path, base: Path) -> dict[str, str]:
-    """The environment of someone who has this project set up and nothing else."""
+    """The environment of a user who has set up this project and nothing else."""
     shutil.copytree(base, tmp_path / "models" / "base")
     home = tmp_path / ".local/share/llmops"
     home.mkdir(parents=True)
@@ -65,7 +65,7 @@ def test_the_page_leads_from_an_empty_folder_to_an_answer(newcomer: dict[str, st
 
 
 def test_every_command_on_the_page_exists() -> None:
-    """Also those that are told in prose or start servers, which are not run here."""
+    """Includes commands in prose and commands that start servers, which these tests do not run."""
     from typer.main import get_command
 
     from llmops_assets.cli.app import app
@@ -94,6 +94,6 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 
 def _anchors(text: str) -> set[str]:
-    """As GitHub makes them from headings."""
+    """The anchors that GitHub generates from headings."""
     titles = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}

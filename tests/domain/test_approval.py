@@ -46,7 +46,7 @@ def why(*decisions: Decision, **more: Any) -> str:
     return "; ".join(found.reasons)
 
 
-# -- what counts ----------------------------------------------------------------------------------------------------
+# -- valid approvals ------------------------------------------------------------------------------------------------
 
 
 def test_without_a_decision_a_release_waits_and_there_is_nothing_to_explain() -> None:
@@ -83,7 +83,7 @@ def test_how_long_ago_it_expired_is_said() -> None:
 
 
 def test_a_word_from_the_future_does_not_count() -> None:
-    """A clock that was set back would have kept an old approval alive for ever."""
+    """After a clock was set back, an old approval would never have expired."""
     assert isinstance(weighed(said(at=NOW + CLOCK_SKEW_S)), Approved)
     assert "check the machines' clocks" in why(said(at=NOW + CLOCK_SKEW_S + 1))
 
@@ -98,7 +98,7 @@ def test_a_worthless_word_does_not_hide_one_that_counts() -> None:
     assert isinstance(weighed(said(), said("rejected", reports=())), Approved), "that was about something else"
 
 
-# -- who may --------------------------------------------------------------------------------------------------------
+# -- approvers ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_all_reasons_are_given_at_once() -> None:
     assert len(refusals("approved", "ada@example.com", Rules(approvers=("eve@example.com",)), [ADA])) == 2
 
 
-# -- whatever was said ----------------------------------------------------------------------------------------------
+# -- properties -----------------------------------------------------------------------------------------------------
 
 people = st.sampled_from(["eve@example.com", "bob@example.com", "ada@example.com", "ada", ""])
 asks = st.sampled_from([ASK, *(ASK.model_copy(update={k: v}) for k, v in OTHERS.items())])

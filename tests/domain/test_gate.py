@@ -77,7 +77,7 @@ def test_no_report_fails_even_without_gates() -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("rule", [{"at_most": 40}, {"at_least": 5}, {"no_worse_than": "champion"}])
 def test_what_is_no_number_fails_whatever_the_bound(rule: dict[str, Any], value: float) -> None:
-    """`nan <= 40` is false, but `-inf <= 40` is true: a diverged training must not pass by its infinity."""
+    """`nan <= 40` is false, but `-inf <= 40` is true: a diverged training must not pass by an infinite metric."""
     assert not verdict(Gate(metric="perplexity", **rule), report(value), champion=champion()).passed
 
 
@@ -128,7 +128,7 @@ def test_a_champion_without_a_readable_report_fails() -> None:
 
 
 def test_a_release_that_has_served_before_is_judged_by_absolute_gates_only() -> None:
-    """So that a change that only looked good can be reverted in an incident."""
+    """Otherwise a change with good metrics that fails in production could not be reverted in an incident."""
     gates = [NOT_WORSE, Gate(metric="perplexity", at_most=20)]
     served = Judged(report=report(15), champion=champion(1), has_served=True)
     found = judge("it", gates, "checkpoint", served)
@@ -172,13 +172,13 @@ def test_a_verdict_that_an_older_version_stored_is_read_as_it_was_meant() -> Non
 
 
 def test_a_release_that_has_served_is_still_compared_with_its_own_checkpoint() -> None:
-    """Only the comparison with the champion is left out."""
+    """Only the comparison with the champion is omitted."""
     gate = Gate(metric="perplexity", of="served", no_worse_than="unquantized")
     found = verdict(gate, report(11), unquantized=report(10), champion=champion(1), has_served=True)
     assert found.failures == ("perplexity 11, unquantized 10, margin 0",) and found.skipped == ()
 
 
-# -- what a person may write ----------------------------------------------------------------------------------------
+# -- configuration --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_a_verdict_passes_exactly_if_it_has_no_failure_and_every_gate_leaves_a_t
 def test_a_better_metric_never_turns_a_pass_into_a_failure(
     value: float, gain: float, reference: float, better: bool, margin: Any, bound: float
 ) -> None:
-    """With bounds that point the metric's way, as they are meant."""
+    """For bounds in the metric's own direction, as intended."""
     gates = [
         Gate(metric="perplexity", **({"at_least": bound} if better else {"at_most": bound})),
         Gate(metric="perplexity", no_worse_than="champion", margin=margin),

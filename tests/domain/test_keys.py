@@ -1,4 +1,4 @@
-"""Keys recognise equal work: one that changes for nothing trains again, one that stays adopts stale results."""
+"""Keys identify equal work: one that changes needlessly trains again, one that fails to change reuses stale results."""
 
 from typing import Any
 
@@ -63,7 +63,7 @@ def test_an_unset_salt_is_no_salt() -> None:
 
 
 def test_a_key_stays_the_same_from_release_to_release_of_this_code() -> None:
-    """Frozen: if this changes, every project trains again on the day of the upgrade."""
+    """A frozen value: if it changes, every project trains again after the upgrade."""
     key = stage_key("train", 1, {"rate": 0.0002, "name": "ü"}, {"dataset_version.train": "abc"})
     assert key == "8e4d0497e429782a2fde6824990a0883ffc07764b21e8cc163872fc16334af29"
 
@@ -75,7 +75,7 @@ def test_what_is_no_json_has_no_digest(value: float) -> None:
 
 
 def test_a_value_left_out_gives_the_key_of_before_it_existed() -> None:
-    """A field that is added to the schema must not recompute every project that does not use it."""
+    """A new field in the schema must not cause recomputation in projects that do not use it."""
     stage = STAGES["evaluation_report"]
     outputs = {"fine_tuned_checkpoint": "c", "dataset_version.test": "t"}
     assert stage.key(VALUES, outputs) == stage.key({**VALUES, "added.later": 1}, outputs)
@@ -110,7 +110,7 @@ def test_stages_stand_on_earlier_stages_only() -> None:
 
 
 def test_every_record_that_a_stage_reads_is_an_output_that_an_earlier_stage_has() -> None:
-    """A misspelt name would leave the stage in "decide later" for ever."""
+    """A misspelt name would leave the stage in "decide later" permanently."""
     records = Memory().deliver(VALUES).records
     outputs = {name for record in records.values() for name in named_outputs(record)}
     assert {r for stage in CHAIN for r in stage.records} <= outputs
@@ -121,7 +121,7 @@ def test_every_value_that_a_stage_reads_is_one_that_a_revision_has() -> None:
 
 
 def test_no_work_stands_on_an_event() -> None:
-    """Work is found by key; an event's key holds its run and can never be found again."""
+    """Work is found by key; an event's key contains its run, so it never matches again."""
     events = {s.name for s in CHAIN if s.kind == "event"}
     assert not [s.name for s in WORK if events & set(s.upstream)]
     assert {s.name for s in WORK} >= HEAVY

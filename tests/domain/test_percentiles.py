@@ -9,7 +9,7 @@ from llmops_assets.domain.percentiles import percentile
 
 @pytest.mark.parametrize("hundredths", [1, 7, 29, 50, 57, 58, 90, 95, 99, 100])
 def test_a_percentile_is_the_least_value_that_reaches_the_share(hundredths: int) -> None:
-    """By brute force in whole numbers: 0.07 * 100 is 7.000000000000001 and int(0.29 * 100) is 28."""
+    """Compared with brute force in integers: 0.07 * 100 is 7.000000000000001 and int(0.29 * 100) is 28."""
     for count in range(1, 201):
         values = [float(v) for v in range(count)]
         reference = next(v for rank, v in enumerate(values, start=1) if rank * 100 >= hundredths * count)
@@ -24,5 +24,5 @@ def test_a_percentile_is_one_of_the_values(values: list[float], share: float) ->
 
 
 def test_half_a_percent_counts() -> None:
-    """p99.5 was once p99."""
+    """p99.5 was once computed as p99."""
     assert percentile([float(v) for v in range(1000)], 0.995) == 994.0

@@ -1,4 +1,4 @@
-"""What a change does: a plan that runs too much wastes GPU hours, one that reuses too much ships a stale model."""
+"""The plan for a change: one that runs too much wastes GPU hours, one that reuses too much ships a stale model."""
 
 from typing import Any
 
@@ -130,7 +130,7 @@ def test_a_reverted_commit_finds_everything_again_and_only_moves_traffic() -> No
 
 
 def test_data_that_differs_in_its_file_but_not_in_its_rows_stops_at_the_dataset() -> None:
-    """Equal outputs cut the work off early: a reformatted file is no reason to train."""
+    """Equal outputs stop the recomputation: a reformatted file is no reason to train."""
     memory = Memory()
     serving = memory.release(VALUES)
     head = changed(VALUES, data={**NEW_TRAIN, "note": "reformatted"})
@@ -243,7 +243,7 @@ def test_a_value_that_no_stage_reads_changes_no_key(values: dict[str, Any], name
     assert {s.stage: s.key for s in memory.plan({**head, f"unrelated.{name}": 1}).stages} == keys
 
 
-# -- words ----------------------------------------------------------------------------------------------------------
+# -- messages -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_a_value_that_no_stage_reads_changes_no_key(values: dict[str, Any], name
     ],
 )
 def test_a_change_is_told_in_words(before: Any, after: Any, text: str) -> None:
-    """Filling an empty mapping once read "t removed, t.scheme set to f16"."""
+    """A key added to an empty mapping was once reported as "t removed, t.scheme set to f16"."""
     assert describe("t", before, after) == text
 
 
@@ -280,7 +280,7 @@ def test_changes_come_in_the_order_of_the_chain() -> None:
 
 
 def test_a_held_release_is_not_deployed_by_a_plan_and_the_reason_stands_there() -> None:
-    """Without this a lint fix on top of a bad release would bring it back after it was rolled back."""
+    """Otherwise a lint fix on top of a bad release would deploy it again after its rollback."""
     memory = Memory()
     release = memory.release(VALUES)
     plan = memory.plan(changed(VALUES, tree={"digest": "tree-2"}), VALUES, "another", {release: "it is held by ada"})

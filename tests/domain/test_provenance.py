@@ -66,7 +66,7 @@ def test_what_is_missing_is_none_and_never_guessed() -> None:
 
 
 def test_an_approval_of_another_release_is_not_this_ones() -> None:
-    """A rebuild makes another release of the same commit: what was said of the first says nothing of it."""
+    """A rebuild makes another release of the same commit: an approval of the first does not apply to it."""
     records, release = delivered()
     records["release_approval"] = approval("0" * 64)
     assert trace("zoo", "r", VALUES, records, {}, release)["approval"] is None
@@ -96,7 +96,7 @@ def test_a_record_survives_its_json(record: Any) -> None:
 
 
 def test_a_record_with_an_unknown_field_is_refused() -> None:
-    """It was written by another version of the code: what it means is not known here."""
+    """Another version of the code wrote it: the field's meaning is unknown to this one."""
     record = delivered()[0]["quantized_artifact"].model_dump(mode="json") | {"from_the_future": 1}
     with pytest.raises(ValueError, match="from_the_future"):
         parse_record(json.dumps(record))

@@ -1,4 +1,4 @@
-"""Each change gets one run to its end: it is not lost, run twice, or run without need."""
+"""Each change gets one complete run: it is not lost, run twice, or run needlessly."""
 
 from typing import Any, Literal, get_args
 
@@ -46,7 +46,7 @@ def head(*found: Change, revision: str = B, files: tuple[str, ...] = ()) -> Head
     return Head(revision=revision, found=found, files=files)
 
 
-# -- what a new head is compared with ---------------------------------------------------------------------------------
+# -- the base of a comparison -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("end", ["failed", "cancelled", "superseded"])
@@ -132,7 +132,7 @@ def test_a_newer_commit_waits_for_the_run_at_work(status: Status) -> None:
 
 
 def test_commits_that_waited_are_coalesced_into_the_newest() -> None:
-    """B was pushed while A ran and never started; C comes with the difference to A, so B's change is in it."""
+    """B was pushed while A ran, and never started; C is compared with A, so it includes B's change."""
     found = next_request([request(A, "released")], head(CODE, revision=C), "git")
     assert isinstance(found, Start) and (found.revision, found.base) == (C, A)
 
@@ -218,7 +218,7 @@ def test_a_held_release_is_named_on_every_tick_that_starts_nothing() -> None:
 
 
 def test_after_a_rollback_the_planned_commit_is_not_started_again() -> None:
-    """Its row stands at the planned commit: at the earlier release's, the head would look new and start at once."""
+    """Its row names the planned commit: with the earlier release's, the head would look new and start at once."""
     back = request(A, "done", 2, asked_by=ROLLBACK, detail="production went back")
     found = next_request([request(A), back], Head(revision=A), "git")
     assert isinstance(found, Skip) and "production went back" in found.reason
@@ -226,7 +226,7 @@ def test_after_a_rollback_the_planned_commit_is_not_started_again() -> None:
 
 
 def test_neither_a_noted_commit_nor_a_rollback_makes_a_release_old() -> None:
-    """A release that waits would be refused as outdated for a README, after a person had approved it."""
+    """Otherwise a README change would make a waiting release outdated, and refused after a person had approved it."""
     rows = [request(A, "waiting"), request(B, "skipped"), request(B, "done", 2, asked_by=ROLLBACK)]
     assert newest_planned(rows) == rows[0] and newest_planned([]) is None
     assert newest_planned([*rows, request(C)]) == request(C)
@@ -269,7 +269,7 @@ def test_a_commit_that_needs_no_run_ends_none(seen: Head) -> None:
 
 
 def test_only_a_commit_that_is_new_ends_a_run() -> None:
-    """A person who runs an older revision on purpose would see it cancelled by the head that came long before."""
+    """Otherwise a head that is not new would cancel a run that a person started for an older revision on purpose."""
     assert isinstance(next_request([request(B), request(A, "running")], newer(CODE), "git"), Skip)
 
 
@@ -298,7 +298,7 @@ def test_commits_that_a_newer_one_takes_along_are_named_while_it_waits_and_when_
         assert all(c[:12] in said for c in along)
 
 
-# -- carrying on ----------------------------------------------------------------------------------------------------
+# -- retries --------------------------------------------------------------------------------------------------------
 
 
 def test_a_run_at_work_is_left_alone_however_old_it_is() -> None:
@@ -306,7 +306,7 @@ def test_a_run_at_work_is_left_alone_however_old_it_is() -> None:
 
 
 def test_a_request_is_given_time_to_be_launched_and_then_started_again() -> None:
-    """A run is created some seconds after the tick that asked for it: too eager, and there would be two."""
+    """Dagster creates a run some seconds after the tick that requested it: an early retry would make two."""
     queued = request(status="queued")
     assert isinstance(carry_on(queued, "missing", True, LAUNCH_GRACE_S - 1), Leave)
     again = Again(generation=2, reason="generation 1 was never launched")
@@ -327,7 +327,7 @@ def test_it_does_not_go_on_for_ever(run: Any) -> None:
 
 
 def test_who_asks_again_gets_as_many_tries_as_at_first() -> None:
-    """Counted by generation, the first run of a retry that died was the last one."""
+    """When tries were counted by generation, a retry ended after its first crashed run."""
     retried = request(status="running", generation=MAX_TRIES + 1, tries=1)
     assert isinstance(carry_on(retried, "failed", True), Again)
 

@@ -15,7 +15,7 @@ def test_by_default_it_goes_to_the_release_before_the_present_one() -> None:
 
 
 def test_twice_goes_further_back_instead_of_to_and_fro() -> None:
-    """After C → B the release before the present one is C again, which is held."""
+    """After C → B, the release before the current one is C again, which is held."""
     assert rollback_target([A, B, C, B], [C]) == A
 
 

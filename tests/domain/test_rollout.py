@@ -91,7 +91,7 @@ def test_what_is_allowed_is_promoted_at_the_bound_itself() -> None:
 
 
 def test_a_candidate_that_only_breaks_is_returned_even_if_no_rule_asks() -> None:
-    """With latency as the only rule, twenty broken connections would be twenty quick answers."""
+    """With latency as the only rule, twenty broken connections would count as twenty fast answers."""
     quick = policy(analysis=(Analysis(metric="p95_latency", at_most=5.0),))
     assert rolled(quick, [BROKEN] * 50).reasons == ("at 10%: no response completed",)
     assert rolled(policy(analysis=()), [BROKEN] * 50).status == "returned"
@@ -178,7 +178,7 @@ def test_it_ends_after_as_many_holds_as_it_has_steps(policy: RolloutPolicy, repl
     assert state.status == "promoted"
 
 
-# -- what a person may write ----------------------------------------------------------------------------------------
+# -- configuration --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -228,11 +228,11 @@ def test_a_step_takes_a_real_share_of_traffic(weight: Any) -> None:
         RolloutStep(weight=weight)
 
 
-# -- the way back ---------------------------------------------------------------------------------------------------
+# -- rollbacks ------------------------------------------------------------------------------------------------------
 
 
 def test_a_rollback_asks_first_and_then_moves_everything_at_once() -> None:
-    """Users of a bad release are not helped by an engine that cannot answer either."""
+    """A rollback to an engine that cannot answer does not help users of a bad release."""
     back = rollback_policy(policy(min_samples=4))
     state = begin_rollback("old", "bad")
     assert (state.weight, state.status) == (0.0, "running")

@@ -16,7 +16,7 @@ def test_a_pickle_is_refused_also_beside_safetensors_and_is_to_be_deleted(suffix
 
 
 def test_pickles_below_and_in_capitals_are_found_and_all_are_named() -> None:
-    """The store takes a folder with all that is below it."""
+    """The store uploads a folder with all its subfolders."""
     names = ["checkpoint-9/optimizer.pt", "model.safetensors", "OLD.BIN", "bin/readme.txt"]
     assert pickles(names) == ["OLD.BIN", "checkpoint-9/optimizer.pt"]
     assert (problem_of_weights(names) or "").startswith("OLD.BIN, checkpoint-9/optimizer.pt are pickles")

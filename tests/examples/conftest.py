@@ -1,4 +1,4 @@
-"""Puts the example's folder on the path: its scripts are not part of a package."""
+"""Adds the example's folder to the path: its scripts are not part of a package."""
 
 import sys
 from pathlib import Path

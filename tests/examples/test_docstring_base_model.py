@@ -16,7 +16,7 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_token_ids_are_those_of_llama_cpp_also_after_saving_again(tokenizer_folder: Path, tmp_path: Path) -> None:
-    """transformers rebuilds the pre-tokenizer of some classes and then loses the splitting of digits when it saves."""
+    """transformers rebuilds the pre-tokenizer of some classes, and then saves it without the splitting of digits."""
     from transformers import AutoTokenizer
 
     first = AutoTokenizer.from_pretrained(tokenizer_folder)
@@ -54,7 +54,7 @@ def test_a_wheel_with_another_hash_is_refused_and_leaves_nothing_behind(tmp_path
 
 
 def test_the_model_is_bfloat16_and_answers_as_the_gguf_of_the_wheel_does(tmp_path: Path) -> None:
-    """Widening must not change what the weights say: both predict the same next token."""
+    """The conversion to bfloat16 must not change predictions: both give the same next token."""
     import zipfile
 
     import torch

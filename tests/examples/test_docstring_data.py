@@ -1,4 +1,4 @@
-"""The rows of the docstring example: the same on every run, and no answer of the test is in the training rows."""
+"""The rows of the docstring example: the same on every run, and training rows contain no answer of the test rows."""
 
 import json
 import subprocess
@@ -28,7 +28,7 @@ def more(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_same_python_gives_the_same_bytes(example: Path, data: Path, tmp_path: Path) -> None:
-    """In a process of its own: the order of sets differs between processes."""
+    """In a separate process: the order of sets differs between processes."""
     rows = ["--train-rows", "1000", "--test-rows", "200"]
     subprocess.run([sys.executable, example / "make_data.py", tmp_path, *rows], check=True)
     for file in data.iterdir():
@@ -42,7 +42,7 @@ def test_fewer_training_rows_leave_the_test_rows_as_they_are(data: Path, tmp_pat
 
 
 def test_test_and_training_rows_share_no_code_and_no_function(more: Path) -> None:
-    """A function that stands in two modules would put its summary into both files, and flatter the model."""
+    """A function in two modules would put its summary into both files, and inflate the model's metrics."""
     train, test = read(more / "train.jsonl"), read(more / "test.jsonl")
     assert (len(train), len(test)) == (1300, 200)
     for mark in (

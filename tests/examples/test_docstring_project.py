@@ -1,4 +1,4 @@
-"""The repository that the example becomes: real Git and DVC, readable by the platform, edited as people edit."""
+"""The repository that the example creates: real Git and DVC, readable by the platform, with typical edits."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ def run(folder: Path, *command: str) -> str:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with a base model of a few bytes; the tests read it, edits happen to copies."""
+    """A project with a base model of a few bytes; tests only read it, and edit copies."""
     root = tmp_path_factory.mktemp("project")
     base = root / "tiny"
     base.mkdir()
@@ -34,7 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def work(made: Path, tmp_path: Path) -> Path:
-    """A clone of one's own, pushed to a remote of its own; the DVC remote is shared, it is content-addressed."""
+    """A separate clone with its own Git remote; the DVC remote is shared, because it is content-addressed."""
     shutil.copytree(made / "work", tmp_path / "work", symlinks=True)
     shutil.copytree(made / "git", tmp_path / "git")
     run(tmp_path / "work", "git", "remote", "set-url", "origin", str(tmp_path / "git"))
@@ -76,7 +76,7 @@ def test_a_colleague_gets_everything_by_clone_and_pull(work: Path, tmp_path: Pat
 
 
 def test_its_own_checks_pass(made: Path) -> None:
-    """The platform runs these before it trains; a red example would never come to life."""
+    """The platform runs these before it trains; an example with failing checks would never train."""
     run(made / "work", sys.executable, "-m", "ruff", "check", "--no-cache", ".")
     run(made / "work", sys.executable, "-m", "pytest", "-p", "no:cacheprovider")
 
@@ -148,6 +148,6 @@ def test_a_folder_with_something_in_it_is_left_alone(made: Path, tmp_path: Path)
 
 
 def test_a_git_hook_around_us_does_not_redirect_our_commands(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hook sets GIT_DIR for its children; tests in a pre-commit hook then committed to the outer repository."""
+    """A hook sets GIT_DIR for its child processes: tests in a pre-commit hook committed to the outer repository."""
     monkeypatch.setenv("GIT_DIR", "/nowhere")
     assert builder.change_readme(work)

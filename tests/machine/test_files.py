@@ -1,4 +1,4 @@
-"""Files that are replaced atomically are never seen half written, with concurrent writers and after failures."""
+"""Files are replaced atomically: no reader sees a partial file, with concurrent writers or after failures."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +9,7 @@ from llmops_assets.machine.files import files_below, replacing, write_atomically
 
 
 def test_threads_that_write_the_same_file_at_once_leave_one_of_their_texts_whole(tmp_path: Path) -> None:
-    """They share a pid: by that name one wrote into what the other had just moved into place, or found nothing."""
+    """Threads share a pid: with temporary names by pid, one wrote into another's finished file, or found none."""
     file = tmp_path / "state.json"
     texts = [str(n) * 50_000 for n in range(8)]
     with ThreadPoolExecutor(8) as pool:
@@ -28,7 +28,7 @@ def test_a_write_that_fails_leaves_the_file_as_it_was_and_nothing_beside_it(tmp_
 
 
 def test_a_files_mode_stays_and_any_text_arrives_as_utf_8(tmp_path: Path) -> None:
-    """The settings may name addresses that only their owner is to read."""
+    """The settings may contain addresses that only their owner may read."""
     file = tmp_path / "settings.yaml"
     write_atomically(file, "a: 1")
     file.chmod(0o600)

@@ -1,6 +1,6 @@
 """Commands forked from a preloaded process behave as `python -m` does, and outlive that process.
 
-The preloaded module is one of two lines; what is forked from it prints, waits or ends on command.
+The preloaded module has two lines; the forked commands print, wait or exit on request.
 """
 
 import json
@@ -134,7 +134,7 @@ def test_a_killed_command_is_told_by_its_signal(place: Place) -> None:
 
 
 def test_a_command_looks_like_itself_in_the_list_of_processes(place: Place) -> None:
-    """Else nobody at a terminal could tell a training from the process that it was forked from."""
+    """Otherwise `ps` would not distinguish a training from the process that it was forked from."""
     forked, connection = place.start("wait")
     wait_for("its start", lambda: (place.folder / "work/began").exists())
     assert command_line(psutil.Process(forked.pid))[1:] == ["-m", "command", "wait"]
@@ -186,7 +186,7 @@ def test_code_that_has_changed_since_it_was_loaded_is_never_run(place: Place, ch
     newer = HEAVY.replace("VALUE = 1", "VALUE = 22")
     if change == "edited":
         heavy.write_text(newer)
-    elif change == "replaced":  # by one of the same time, as installers do
+    elif change == "replaced":  # by a file with the same mtime, as installers do
         other, seen = place.modules / "other", heavy.stat()
         other.write_text(newer)
         os.utime(other, ns=(seen.st_atime_ns, seen.st_mtime_ns))
@@ -208,7 +208,7 @@ def test_two_at_once_share_one_server(place: Place) -> None:
 
 
 def test_another_environment_has_a_server_of_its_own(place: Place) -> None:
-    """Libraries read it while they are loaded: OMP_NUM_THREADS, for one."""
+    """Libraries read the environment at import, for example OMP_NUM_THREADS."""
     place.told()
     place.environment["OMP_NUM_THREADS"] = "1"
     assert place.told()["environment"]["OMP_NUM_THREADS"] == "1"
@@ -222,7 +222,7 @@ def test_a_module_that_cannot_be_preloaded_is_named_with_its_fault(place: Place)
 
 
 def test_a_module_that_starts_threads_is_refused(place: Place) -> None:
-    """A lock that one of them holds at the moment of a fork would never be released in it."""
+    """A lock that another thread holds during the fork is never released in the child."""
     threads = "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True, name='busy').start()\n"
     (place.modules / "heavy.py").write_text(threads)
     with pytest.raises(NotForked, match="heavy starts threads"):

@@ -1,4 +1,4 @@
-"""A tiny model, a few rows, and what the programs made of them, once per session. They run as they do in service."""
+"""A tiny model, a few rows, and the programs' results, made once per session. Programs run as in production."""
 
 import json
 import multiprocessing
@@ -53,7 +53,7 @@ FORKS.set_forkserver_preload(["llmops_assets.programs.runtime.preloaded"])
 
 
 def become(words: list[str], log: Path) -> None:
-    """Makes this fork what `python -m MODULE ...` would be."""
+    """Makes this fork behave as `python -m MODULE ...`."""
     os.environ.update(ENVIRONMENT)
     with log.open("wb") as file:
         for standard in (1, 2):
@@ -63,7 +63,7 @@ def become(words: list[str], log: Path) -> None:
 
 
 def run_program(program: str, spec: dict[str, Any], output: Path) -> Ended:
-    """Runs a program in a process of its own; the libraries are imported once for all of them."""
+    """Runs a program in its own process; the libraries are imported once for all of them."""
     log = output.with_name(f"{output.name}.log")
     process = FORKS.Process(target=become, args=(command(program, spec, output)[2:], log))
     process.start()
@@ -87,13 +87,13 @@ def tiny() -> Path:
 
 
 def run_once(program: str, spec: dict[str, Any], output: Path) -> Ended:
-    """What a program made of a spec, for all tests of the session."""
+    """A program's result for a spec, shared by all tests of the session."""
     return Ended(0, once(output, lambda: run_program(program, spec, output).result), "")
 
 
 @pytest.fixture(scope="session")
 def programs(cache: Path) -> Path:
-    """Where data and results of the session lie."""
+    """The folder for the session's data and results."""
     folder = cache / "programs"
     folder.mkdir(exist_ok=True)
     return folder
@@ -110,7 +110,7 @@ def data(programs: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def training(tiny: Path, data: Path) -> dict[str, Any]:
-    """A training of 24 steps, of which a test may change fields."""
+    """The spec of a training of 24 steps; a test may change fields."""
     return {
         "base": str(tiny), "data": str(data), "prompt": PROMPT, "method": "lora", "lora": {"r": 4, "alpha": 8},
         "learning_rate": 4e-3, "batch_size": 4, "max_steps": 24, "checkpoint_every_s": 60.0,

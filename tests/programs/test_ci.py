@@ -76,7 +76,7 @@ def test_tests_that_hang_fail_in_time(tmp_path: Path) -> None:
 
 
 def test_stopping_the_program_stops_the_projects_tests(tmp_path: Path) -> None:
-    """A cancelled run must not leave somebody's endless test behind on the machine."""
+    """A cancelled run must not leave a project's endless test running."""
     pipe = tmp_path / "pid"
     os.mkfifo(pipe)
     project(

@@ -39,7 +39,7 @@ def test_every_metric_is_measured_once_in_the_order_asked(evaluated: Ended, eval
 def test_the_perplexity_is_that_of_the_validation_loss(
     evaluation: dict[str, Any], trained: Ended, data: Path, tmp_path: Path
 ) -> None:
-    """Two programs, one way to count tokens: the loss of training and the perplexity of evaluation must not drift."""
+    """Both programs count tokens the same way: training's loss and evaluation's perplexity must not diverge."""
     write_jsonl(tmp_path / "test.jsonl", [json.loads(x) for x in (data / "validation.jsonl").read_text().splitlines()])
     spec = {**evaluation, "data": str(tmp_path), "metrics": [{"name": "perplexity"}], "max_new_tokens": 1}
     perplexity = run_program("evaluate", spec, tmp_path / "out").result["metrics"][0]["value"]
@@ -64,7 +64,7 @@ def test_the_report_stands_alone_escapes_and_compares(evaluated: Ended) -> None:
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])
 def test_no_page_is_too_narrow_for_the_report(tmp_path: Path, width: int) -> None:
-    """In a real browser: the comparison with the champion was beyond the edge of a telephone's screen."""
+    """In a real browser: the comparison with the champion was off the screen on a phone."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("no Chromium here to lay the report out")
@@ -95,7 +95,7 @@ def test_no_page_is_too_narrow_for_the_report(tmp_path: Path, width: int) -> Non
 
 
 def test_the_report_needs_no_width_and_no_light(evaluated: Ended) -> None:
-    """What the browser shows above, as far as the page itself tells: for machines without one."""
+    """The same layout, checked in the HTML only, for machines without a browser."""
     html = (evaluated.artifact / "report.html").read_text()
     cells = re.findall(r"<td([^>]*)>", html)
     assert cells and all("data-label" in attributes for attributes in cells if attributes)
@@ -105,7 +105,7 @@ def test_the_report_needs_no_width_and_no_light(evaluated: Ended) -> None:
 
 
 def test_a_row_that_does_not_fit_into_the_context_is_refused() -> None:
-    """Cut off silently it would be measured wrongly."""
+    """A silently truncated row would give wrong metrics."""
     with pytest.raises(BadInput, match="600 tokens, the model's context is 512") as refused:
         refuse_too_long([512, 600], 512)
     assert refused.value.where == "test.jsonl, row 2"
@@ -160,7 +160,7 @@ def test_a_metric_may_import_what_lies_beside_it_and_stands_beside_ours(tmp_path
 
 
 def test_a_figure_that_is_not_finite_is_no_evidence() -> None:
-    """A gate that finds no figure refuses; a figure that cannot be compared might slip through."""
+    """A gate fails on a missing figure; one that cannot be compared might pass."""
     metrics, rows = score([MetricSpec(name="perplexity")], ["a"], ["b"], [(math.nan, 3)])
     assert metrics == () and rows == [{}]
 

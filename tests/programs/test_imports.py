@@ -1,4 +1,4 @@
-"""A program imports only what its work needs: each heavy library costs every start of it seconds."""
+"""A program imports only what its work needs: each heavy library adds seconds to every start."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ def imported(words: list[str]) -> set[str]:
     "program", ["ci", "dataset", "train", "evaluate", "quantize", "served_evaluate", "serve", "runtime.specs"]
 )
 def test_reading_a_program_imports_nothing_heavy(program: str) -> None:
-    """So bad input is reported at once, and a new top-level import does not slow down every start."""
+    """Bad input is reported at once, and a new top-level import does not slow down every start."""
     assert imported(["-c", f"import llmops_assets.programs.{program}"]) & set(HEAVY) == set()
 
 

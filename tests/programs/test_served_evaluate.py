@@ -59,7 +59,7 @@ def test_the_report_sets_the_unquantized_model_beside(served: Ended) -> None:
 def test_another_template_than_that_of_training_is_a_mismatch_with_its_place(
     served_spec: dict[str, Any], tmp_path: Path
 ) -> None:
-    """The failure that parity is for: the engine serves a prompt that the model was never trained on."""
+    """The failure that the parity check detects: the engine serves a prompt that the model was never trained on."""
     wrong = compose_chat_template("Please: {{ input }}", served_spec["model_chat_template"])
     spec = {**served_spec, "chat_template": wrong, "metrics": [{"name": "rougeL"}], "speed_requests": 0, "max_rows": 3}
     result = run_program("served_evaluate", spec, tmp_path).result

@@ -28,7 +28,7 @@ def _train_until_a_checkpoint_is_complete(words: list[str], log: Path) -> None:
 
 
 def kill_after_a_checkpoint(spec: dict[str, Any], output: Path) -> None:
-    """The training dies (-9) right after a checkpoint is complete, however busy the machine is."""
+    """Kills the training (-9) right after a checkpoint is complete, however busy the machine is."""
     words = command("train", spec, output)[2:]
     process = FORKS.Process(target=_train_until_a_checkpoint_is_complete, args=(words, output / "killed.log"))
     process.start()
@@ -55,14 +55,14 @@ def test_a_lora_training_leaves_an_adapter_and_a_tokenizer_in_safe_files(trained
 
 
 def test_the_adapter_does_not_say_where_it_was_made(trained: Ended, tiny: Path) -> None:
-    """Its digest is the checkpoint's identity: a path in it would make equal trainings differ."""
+    """The adapter's digest identifies the checkpoint: a path in it would make equal trainings differ."""
     assert str(tiny) not in (trained.artifact / "adapter_config.json").read_text()
 
 
 def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
     training: dict[str, Any], trained: Ended, tmp_path: Path
 ) -> None:
-    """Trainer leaves half-written checkpoints when it is killed (transformers#35782)."""
+    """A killed Trainer leaves partial checkpoints (transformers#35782)."""
     spec = {**training, "checkpoint_every_s": 0.2}
     kill_after_a_checkpoint(spec, tmp_path)
     complete = max(int(p.parent.name.split("-")[1]) for p in tmp_path.glob("resume/checkpoint-*/COMPLETE.json"))

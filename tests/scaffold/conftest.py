@@ -1,4 +1,4 @@
-"""What the tests of `llmops init` share: a terminal with a home of its own, and a base model of no weight."""
+"""Fixtures for the tests of `llmops init`: a terminal with its own home, and a base model without real weights."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Llmops = Callable[..., Result]
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """LLMOPS_HOME; Git is told who commits, and reads no configuration of the machine's."""
+    """LLMOPS_HOME; Git has a committer, and does not read the machine's configuration."""
     monkeypatch.setenv("LLMOPS_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("LLMOPS_SETTINGS", raising=False)
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
@@ -36,7 +36,7 @@ def llmops(home: Path) -> Llmops:
 
 @pytest.fixture
 def light_base(tmp_path: Path) -> Path:
-    """As `save_pretrained` writes it, but for the weights; and what else hub folders hold."""
+    """A model as `save_pretrained` writes it, except the weights, with the other files of hub folders."""
     folder = tmp_path / "a model"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"]}))

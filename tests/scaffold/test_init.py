@@ -1,4 +1,4 @@
-"""`llmops init` makes a folder a project that is in order, whatever was in it, and changes nothing that was."""
+"""`llmops init` makes any folder a valid project, and does not change its existing files."""
 
 import json
 import shutil
@@ -60,7 +60,7 @@ def test_the_commands_that_it_names_next_commit_all_of_it_and_push_the_data(
     assert git(folder, "symbolic-ref", "--short", "HEAD") == "main"
     assert not [p for p in git(folder, "ls-files").splitlines() if p.endswith((".jsonl", ".safetensors"))]
     pushed = [p for p in Path(f"{folder}-dvc-remote").rglob("*") if p.is_file()]
-    assert len(pushed) >= 5  # two files of rows, a model's three
+    assert len(pushed) >= 5  # two files of rows and three of the model
 
 
 def test_without_a_base_model_it_says_how_to_put_one_there_and_then_goes_on(
@@ -92,7 +92,7 @@ def test_files_that_are_there_are_left_as_they_are_and_named(llmops: Llmops, tmp
 
 
 def test_beside_a_persons_own_rows_no_rows_are_made(llmops: Llmops, tmp_path: Path) -> None:
-    """Test rows of another task would be measured, and a first release judged by them."""
+    """Otherwise test rows of another task would be evaluated, and gates would judge the first release by them."""
     folder = tmp_path / "zoo"
     (folder / "data").mkdir(parents=True)
     (folder / "data/train.jsonl").write_text('{"input": "cat", "output": "miaow"}\n')
@@ -128,7 +128,7 @@ def test_a_repository_with_commits_and_uncommitted_work_keeps_both(
 def test_a_pickle_beside_the_safetensors_of_a_base_model_is_not_copied_and_init_says_so(
     llmops: Llmops, tmp_path: Path, light_base: Path
 ) -> None:
-    """Copied, it was only refused by the store, after training data was made, and four times over."""
+    """When it was copied, only the store refused it: after training data was made, and four times."""
     (light_base / "training_args.bin").write_bytes(b"cos\nsystem\n")
     done = llmops("init", tmp_path / "zoo", "--base", light_base)
     assert done.exit_code == 0 and "without training_args.bin: pickles are never loaded" in done.stdout
@@ -150,7 +150,7 @@ def test_a_pickle_that_was_put_into_the_base_model_is_told_by_a_check_of_the_fol
 def test_data_in_a_folder_that_dvc_tracks_need_not_be_pulled_to_be_in_order(
     llmops: Llmops, tmp_path: Path, light_base: Path
 ) -> None:
-    """A colleague's fresh clone after `dvc add data`: each file was said to be neither there nor tracked."""
+    """In a fresh clone after `dvc add data`, each file was reported as "neither exists nor is tracked"."""
     folder = tmp_path / "zoo"
     llmops("init", folder, "--base", light_base)
     for path in ("train", "test"):
@@ -183,7 +183,7 @@ def test_a_second_time_changes_nothing(llmops: Llmops, tmp_path: Path, light_bas
 
 
 def test_one_that_was_cut_off_is_carried_on(llmops: Llmops, tmp_path: Path, light_base: Path) -> None:
-    """llmops.yaml is written last of the files: without it the others are made again, where they lack."""
+    """llmops.yaml is written last: while it is missing, `init` makes the other missing files again."""
     folder = tmp_path / "zoo"
     llmops("init", folder, "--base", light_base)
     for name in ("llmops.yaml", "data/test.jsonl", "data/test.jsonl.dvc", "models/base.dvc"):

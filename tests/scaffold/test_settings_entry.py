@@ -1,4 +1,4 @@
-"""`llmops init --register` adds one line to the settings and leaves every other byte of them alone."""
+"""`llmops init --register` adds one line to the settings and changes no other byte."""
 
 from pathlib import Path
 

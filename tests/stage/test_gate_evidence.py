@@ -1,6 +1,6 @@
-"""A gate cannot be walked round: a stage that acts judges the evidence itself, by whatever way it was launched.
+"""A gate cannot be bypassed: a stage with effects judges the evidence itself, however it was launched.
 
-Guards against the failure of blocking checks, which hold only inside a run that selects them (dagster#26854).
+Guards against a gap of blocking checks: they block only inside a run that selects them (dagster#26854).
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from tests.support.projects import Project, World
 
 @pytest.fixture(scope="module")
 def rejected(make_project: Callable[[], Project], make_world: Callable[..., World]) -> World:
-    """A world whose only revision was trained, measured, and turned down."""
+    """A world whose only revision was trained, evaluated and rejected by its gates."""
     project = make_project()
     project.ship(
         "Gates that nothing passes",

@@ -57,7 +57,7 @@ def test_a_row_is_cut_to_the_length_asked(tokenizer: Any) -> None:
 
 
 def test_a_template_that_rewrites_earlier_answers_still_learns_the_last(tokenizer: Any) -> None:
-    """Qwen3's drops the thoughts of earlier turns, so these are not what the model once said."""
+    """Qwen3's template drops the reasoning of earlier turns, so these differ from the model's original answers."""
     forgetful = (
         "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] if loop.last or m['role'] != 'assistant' else '...' }}"
         "<|im_end|>{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"

@@ -1,6 +1,6 @@
 """The prompt: transformers, llama.cpp and `render_prompt` give the model the same text, byte for byte.
 
-The composed chat template is what is served; the reference is the model's own template around the rendered prompt.
+Engines serve the composed chat template; the reference is the model's own template around the rendered prompt.
 """
 
 from pathlib import Path
@@ -123,7 +123,7 @@ def test_llama_cpp_renders_what_transformers_renders(prompt: str, model: str, gg
     ],
 )
 def test_what_engines_would_render_differently_is_refused(prompt: str, problem: str) -> None:
-    """llama.cpp counts bytes, trims ASCII, cannot read raw blocks: an umlaut would change the served prompt."""
+    """llama.cpp counts bytes, trims ASCII and cannot parse raw blocks: an umlaut would change the served prompt."""
     with pytest.raises(PromptError) as refused:
         check_prompt(prompt)
     assert problem in str(refused.value)

@@ -22,7 +22,7 @@ def test_a_model_without_architecture_is_refused() -> None:
 
 
 def test_what_is_said_is_what_the_converter_does() -> None:
-    """Its modules use names that the newest published gguf library does not have yet, and fail when imported."""
+    """Some converter modules use names that the newest published gguf does not have yet, and fail at import."""
     conversion = importlib.import_module("conversion")
     wrong = []
     for module in sorted(set(conversion.TEXT_MODEL_MAP.values())):
@@ -39,7 +39,7 @@ def test_what_is_said_is_what_the_converter_does() -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A llama.cpp checkout with the files that are read."""
+    """A llama.cpp checkout with only the files that `convertible` reads."""
     gguf = tmp_path / "gguf-py" / "gguf"
     gguf.mkdir(parents=True)
     (gguf / "constants.py").write_text("class MODEL_ARCH:\n    QWEN9 = 1\n\n\nclass MODEL_TENSOR:\n    X = 1\n")

@@ -13,10 +13,10 @@ from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.approvals import evaluate_current_approval
 from llmops_assets.delivery.planning import plan_revision
-from llmops_assets.delivery.request_runs import refused_in, run_request, skips_in_words, state_of_run
+from llmops_assets.delivery.request_runs import explains_skips, refused_in, run_request, state_of_run
 from llmops_assets.domain.chain import AFTER_APPROVAL
 from llmops_assets.domain.keys import short
-from llmops_assets.domain.requests import Again, Close, Leave, Request, RunState, after_waiting, carry_on
+from llmops_assets.domain.requests import Again, Close, Leave, Request, RunState, after_waiting, recover
 from resources.assembly import RESOURCE_KEYS, Clients
 from resources.ledger import Conflict, Ledger
 from resources.project_source.errors import SourceError
@@ -38,12 +38,12 @@ class MissingRunTimer:
         return self._clock() - self._since[request.name] if self._since else 0.0
 
 
-def build_carry_on_sensor(project: ProjectSource, job: Any, settings: Settings) -> dg.SensorDefinition:
+def build_recovery_sensor(project: ProjectSource, job: Any, settings: Settings) -> dg.SensorDefinition:
     """Resumes approved releases and requests whose run ended without an outcome; keeps the endpoints up."""
     missing = MissingRunTimer()
 
     @dg.sensor(
-        name=f"{project.group}_carry_on",
+        name=f"{project.group}_recovery",
         job=job,
         minimum_interval_seconds=settings.poll,
         default_status=dg.DefaultSensorStatus.RUNNING,
@@ -51,7 +51,7 @@ def build_carry_on_sensor(project: ProjectSource, job: Any, settings: Settings) 
         "reboot.",
         required_resource_keys=set(RESOURCE_KEYS),
     )
-    @skips_in_words
+    @explains_skips
     def _sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         clients = Clients.of(context.resources)
         ledger, source = clients.ledger, clients.sources(project)
@@ -66,7 +66,7 @@ def build_carry_on_sensor(project: ProjectSource, job: Any, settings: Settings) 
         request = active[-1]
         run = state_of_run(context.instance, request)
         refused = refused_in(context.instance, request) if run == "succeeded" else ()
-        decision = carry_on(request, run, request == requests[-1], missing.seconds(request, run), refused)
+        decision = recover(request, run, request == requests[-1], missing.seconds(request, run), refused)
         if isinstance(decision, Leave):
             return dg.SkipReason(decision.reason)
         if isinstance(decision, Close):

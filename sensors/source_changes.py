@@ -8,7 +8,7 @@ from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.asset_events import MaterializationHistory, seen_events
 from llmops_assets.delivery.planning import plan_revision
-from llmops_assets.delivery.request_runs import end_work, run_request, skips_in_words
+from llmops_assets.delivery.request_runs import end_work, explains_skips, run_request
 from llmops_assets.domain.config_diff import Change, changes
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.requests import (
@@ -27,7 +27,7 @@ from resources.assembly import RESOURCE_KEYS, Clients
 from resources.ledger import Conflict, Ledger
 from resources.project_source.errors import SourceError
 from resources.project_source.revisions import ProjectRepository
-from sensors.request_recovery import build_carry_on_sensor
+from sensors.request_recovery import build_recovery_sensor
 
 Owner = Literal["git", "dvc"]
 
@@ -85,7 +85,7 @@ def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, ow
         "A tick without a run says why.",
         required_resource_keys=set(RESOURCE_KEYS),
     )
-    @skips_in_words
+    @explains_skips
     def _sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         clients = Clients.of(context.resources)
         ledger, source = clients.ledger, clients.sources(project)
@@ -142,7 +142,7 @@ def build_sensors(project: ProjectSource, job: Any, settings: Settings) -> list[
     return [
         build_source_sensor(project, job, settings, "git"),
         build_source_sensor(project, job, settings, "dvc"),
-        build_carry_on_sensor(project, job, settings),
+        build_recovery_sensor(project, job, settings),
     ]
 
 

@@ -112,7 +112,7 @@ def test_two_projects_have_two_chains_and_six_sensors_that_run(two: tuple[Path, 
     assert len(found["stages"]) == 24
     assert set(found["stages"]) == {f"{p}/{s.name}" for p in ("zoo", "big-farm") for s in CHAIN}
     assert found["sources"] == ["big-farm/data", "big-farm/repository", "zoo/data", "zoo/repository"]
-    assert found["sensors"] == {f"{p}_{s}": "RUNNING" for p in ("zoo", "big_farm") for s in ("git", "dvc", "carry_on")}
+    assert found["sensors"] == {f"{p}_{s}": "RUNNING" for p in ("zoo", "big_farm") for s in ("git", "dvc", "recovery")}
     assert found["jobs"] == [f"{p}_{job}" for p in ("big_farm", "zoo") for job in ("deliver", "rollback")]
 
 
@@ -169,7 +169,7 @@ def test_all_stages_of_a_project_share_one_pool(definitions: dg.Definitions) -> 
     assert pools == {"big_farm"}
 
 
-def test_what_is_judged_has_a_check_that_shows_the_verdict(definitions: dg.Definitions) -> None:
+def test_every_judged_stage_has_a_check_that_shows_the_verdict(definitions: dg.Definitions) -> None:
     keys = definitions.get_repository_def().asset_graph.asset_check_keys
     checked = {k.asset_key.path[-1] for k in keys}
     assert checked >= {"ci_report", "dataset_version", "evaluation_report", "served_evaluation_report"}

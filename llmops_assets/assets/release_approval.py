@@ -12,7 +12,7 @@ import dagster as dg
 from pydantic import Field
 
 from llmops_assets.config.settings import ProjectSource, Settings
-from llmops_assets.delivery.approvals import Refused, ask_now, call_for, decide, evaluate_current_approval, subject
+from llmops_assets.delivery.approvals import Refused, call_for, current_ask, decide, evaluate_current_approval, subject
 from llmops_assets.delivery.run_tags import run_tags
 from llmops_assets.domain.approval import Waiting
 from llmops_assets.domain.gate import Verdict
@@ -97,7 +97,7 @@ def make_approval(run: StageExecution) -> ReleaseApproval:
     if isinstance(run.config, ApprovalConfig) and run.config.decision is not None:
         _decide(run, run.config, run.config.decision)
     release = release_now(run)
-    ask = ask_now(run.source, run.ledger, run.revision)
+    ask = current_ask(run.source, run.ledger, run.revision)
     if ask is None:
         raise dg.Failure(f"the reports on release {short(release.digest)} do not exist yet", allow_retries=False)
     serves = ask.replaces == ask.release

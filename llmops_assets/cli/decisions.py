@@ -73,10 +73,10 @@ def approve(
                 f"the daemon continues; `llmops status {name}` shows the progress, `--wait` works without a daemon"
             )
         else:
-            from llmops_assets.cli.execution import execute, go_on
+            from llmops_assets.cli.execution import execute, resume_approved
 
             try:
-                request = go_on(here.ledger, done.request, done.decision)
+                request = resume_approved(here.ledger, done.request, done.decision)
             except Conflict as error:
                 raise CommandRefused(f"approved, but not released by this command: {error}") from error
             execute(here.clients, here.source, request, AFTER_APPROVAL, out.print)

@@ -121,7 +121,7 @@ def cancel(clients: Clients, project: ProjectSource, request: Request) -> str:
     return f"{short(request.revision)} is cancelled" + (f"; stopped {ended}" if ended else "")
 
 
-def go_on(ledger: Ledger, request: Request, decision: Decision) -> Request:
+def resume_approved(ledger: Ledger, request: Request, decision: Decision) -> Request:
     """Opens the next generation of an approved request, for execution in this process.
 
     Raises:
@@ -161,5 +161,11 @@ def _failure(result: dg.JobExecutionResult) -> str:
 
 
 __all__ = [
-    "cancel", "execute", "go_on", "open_by_person", "reconstruct_job", "roll_back", "start_detached",
+    "cancel",
+    "execute",
+    "open_by_person",
+    "reconstruct_job",
+    "resume_approved",
+    "roll_back",
+    "start_detached",
 ]  # fmt: skip

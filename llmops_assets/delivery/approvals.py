@@ -34,7 +34,7 @@ class Decided(Frozen):
     """The request that waited for the decision."""
 
 
-def ask_now(source: ProjectRepository, ledger: Ledger, revision: str) -> Ask | None:
+def current_ask(source: ProjectRepository, ledger: Ledger, revision: str) -> Ask | None:
     """The current ask for a revision's release; None while it has no release or reports."""
     project, values = source.project.name, source.at(revision).values
     records = ledger.resolve(values).records
@@ -64,7 +64,7 @@ def rules_of(source: ProjectRepository, revision: str) -> Rules:
 
 def evaluate_current_approval(source: ProjectRepository, ledger: Ledger, revision: str) -> Approved | Waiting:
     """Whether the revision's release is currently approved."""
-    ask = ask_now(source, ledger, revision)
+    ask = current_ask(source, ledger, revision)
     if ask is None:
         return Waiting(reasons=(f"the reports on {short(revision)} do not exist",))
     decisions = ledger.decisions(ask.project, ask.release)
@@ -115,7 +115,7 @@ def decide(
     if not reason.strip():
         raise Refused("a decision needs a reason, which is kept in the ledger")
     revision, request = subject(source, ledger)
-    ask = ask_now(source, ledger, revision)
+    ask = current_ask(source, ledger, revision)
     if ask is None:
         raise Refused(f"the reports on {short(revision)} do not exist, so there is nothing to decide on")
     if release is not None and len(release) < 6:

@@ -22,7 +22,7 @@ from resources.project_source.revisions import ProjectRepository
 Tick = Callable[[dg.SensorEvaluationContext], dg.SensorResult | dg.RunRequest | dg.SkipReason]
 
 
-def skips_in_words(tick: Tick) -> Tick:
+def explains_skips(tick: Tick) -> Tick:
     """Turns an unavailable ledger or a full disk into a skip with the reason; the next tick tries again."""
 
     @functools.wraps(tick)

@@ -149,12 +149,12 @@ def _next_request(every: Sequence[Request], head: Head, owner: Literal["git", "d
     if head.problem:
         return Skip(reason=f"{sha}: {head.problem}")
     if active := [r for r in requests if r.active]:
-        at_work = active[-1]
+        running = active[-1]
         unseen = all(r.revision != head.revision for r in requests)
-        if head.cancels and unseen and not at_work.rollback and needs_a_run(head.found or ()):
+        if head.cancels and unseen and not running.rollback and needs_a_run(head.found or ()):
             detail = f"{sha} is newer and sets on_newer: cancel"
-            return Supersede(request=at_work, by=head.revision, detail=detail)
-        waits = f"{sha} waits for {short(at_work.revision)}, which is {at_work.status}"
+            return Supersede(request=running, by=head.revision, detail=detail)
+        waits = f"{sha} waits for {short(running.revision)}, which is {running.status}"
         return Skip(reason=waits + _along(head.passed_over))
     generation = another_generation(every, head.revision)
     if head.found is None:
@@ -243,7 +243,7 @@ def ended_well(refused: Sequence[str]) -> Close:
     return Close(status="done", detail="all selected stages completed")
 
 
-def carry_on(
+def recover(
     request: Request, run: RunState, is_newest: bool, missing_s: float = 0.0, refused: Sequence[str] = ()
 ) -> Leave | Close | Again:
     """Decides what happens to an active request, from the state of its run and its failed checks.

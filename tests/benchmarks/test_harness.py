@@ -47,7 +47,7 @@ def test_a_figure_is_shown_with_its_baseline_ratio_and_goal(tmp_path: Path) -> N
     [yielding("none", 3.0, 0.0), yielding("none", 0.0, 2.0), yielding("none", 3.0, float("nan")),
      yielding("none", float("inf"), 2.0), failing("none", Unmeasured("no room")), failing("none", OSError("gone"))],
 )  # fmt: skip
-def test_what_was_not_measured_is_no_figure(none: Benchmark, tmp_path: Path) -> None:
+def test_a_missing_measurement_is_not_a_figure(none: Benchmark, tmp_path: Path) -> None:
     """A zero baseline gives an infinite ratio, and a crashed benchmark has no value; neither is a result."""
     said: list[str] = []
     with Place(parent=tmp_path) as place:
@@ -88,7 +88,7 @@ def test_a_place_vanishes_with_all_that_was_begun_in_it() -> None:
     assert ended == ["daemon", "endpoint"] and not folder.exists()
 
 
-def test_every_benchmark_has_a_module_a_goal_and_a_baseline_in_words() -> None:
+def test_every_benchmark_has_a_module_a_goal_and_a_baseline_in_plain_text() -> None:
     for name in NAMES:
         found = load(name)
         assert found.goals and found.against and found.unit, name

@@ -113,7 +113,7 @@ def test_editors_and_messages_list_the_parts_of_other_packages(location: Locatio
     assert "(known: llama.cpp, dummy-engine); did you mean 'dummy-engine'?" in said
 
 
-def test_a_package_whose_parts_cannot_be_imported_is_named_and_stops_only_who_needs_it(location: Location) -> None:
+def test_a_package_whose_parts_cannot_be_imported_is_named_and_stops_only_its_users(location: Location) -> None:
     location.project.configure(
         {"deployment": {"engine": "llama.cpp"}, "evaluation": {"metrics": ["rougeL"]}, "gates": []}
     )

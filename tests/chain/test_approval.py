@@ -17,7 +17,7 @@ import dagster as dg
 import pytest
 
 from llmops_assets.config.settings import dump_settings
-from llmops_assets.delivery.approvals import ask_now
+from llmops_assets.delivery.approvals import current_ask
 from llmops_assets.domain.approval import Decision
 from resources.serving.client import ask
 from tests.support.projects import LIGHT, Outcome, Project, Watched, World
@@ -114,7 +114,7 @@ def test_a_release_that_needs_a_person_waits_without_a_fault_and_production_is_s
     assert (case.request.status, case.request.active) == ("waiting", False)
     assert case.world.ledger.serving("zoo", "production") is None
     assert "waiting for approval: llmops approve zoo" in outcome.skips["zoo:git"]
-    assert "waiting for approval" in outcome.skips["zoo:carry_on"]
+    assert "waiting for approval" in outcome.skips["zoo:recovery"]
 
 
 def test_it_waits_through_a_restart_of_everything(case: Case) -> None:
@@ -137,7 +137,7 @@ def test_it_waits_through_a_restart_of_everything(case: Case) -> None:
         (("unhold", "--reason", "why not"), EVE, 1, "held: none"),
     ],
 )
-def test_a_word_that_does_not_count_is_refused_and_changes_nothing(
+def test_an_invalid_decision_is_refused_and_changes_nothing(
     case: Case, words: tuple[str, ...], who: str, code: int, expected: str
 ) -> None:
     found, said = case.llmops(*words, who=who)
@@ -146,14 +146,14 @@ def test_a_word_that_does_not_count_is_refused_and_changes_nothing(
     assert case.world.settle().runs == []
 
 
-def test_a_newer_commit_goes_on_and_takes_the_place_of_the_one_that_waits(case: Case) -> None:
+def test_a_newer_commit_runs_and_replaces_the_one_that_waits(case: Case) -> None:
     older = case.request
     outcome = case.release(1)
     assert outcome.failures == "" and case.request.revision != older.revision
     assert [r.status for r in case.world.ledger.requests("zoo")] == ["superseded", "waiting"]
 
 
-def test_once_approved_a_sensor_carries_on_and_nothing_is_computed_again(case: Case) -> None:
+def test_once_approved_a_sensor_resumes_it_and_nothing_is_computed_again(case: Case) -> None:
     jobs = case.jobs
     outcome = case.approve()
     assert outcome.failures == "" and outcome.materialized == AFTER
@@ -168,14 +168,14 @@ def test_once_approved_a_sensor_carries_on_and_nothing_is_computed_again(case: C
     case.releases.append(case.production)
 
 
-def test_an_approval_that_expired_is_worthless_and_the_check_says_so(case: Case) -> None:
+def test_an_approval_that_expired_is_invalid_and_the_check_says_so(case: Case) -> None:
     case.release(2)
     ledger, source = case.world.ledger, case.world.source()
-    found = ask_now(source, ledger, case.request.revision)
+    found = current_ask(source, ledger, case.request.revision)
     assert found is not None
     given = {"ask": found, "revision": case.request.revision, "choice": "approved", "by": EVE, "reason": "long ago"}
     ledger.decide(Decision(**given, at=time.time() - 8 * 86400))
-    assert "waiting" in case.skip("carry_on") and case.production == case.releases[-1]
+    assert "waiting" in case.skip("recovery") and case.production == case.releases[-1]
     result = case.world.materialize("zoo", "release_approval")
     assert result.success and not result.get_asset_materialization_events()
     (check,) = result.get_asset_check_evaluations()
@@ -264,10 +264,10 @@ def test_a_run_that_reaches_production_with_a_held_release_refuses_clearly(case:
     assert case.production == case.releases[-2]
 
 
-def test_an_approval_against_a_champion_that_is_gone_is_worthless(case: Case) -> None:
+def test_an_approval_against_a_champion_that_is_gone_is_invalid(case: Case) -> None:
     case.release(3)
     waits = case.request
-    ask = ask_now(case.world.source(), case.world.ledger, waits.revision)
+    ask = current_ask(case.world.source(), case.world.ledger, waits.revision)
     assert ask is not None and ask.replaces == case.releases[-2]
     stale = {"ask": ask.model_copy(update={"replaces": case.releases[-1]}), "revision": waits.revision}
     case.world.ledger.decide(Decision(**stale, choice="approved", by=EVE, reason="before the rollback", at=time.time()))
@@ -292,7 +292,7 @@ def test_a_release_that_comes_ends_the_hold_and_a_lifted_one_may_be_deployed_aga
     assert outcome.materialized == AFTER and case.production == case.releases[-1] == case.answered()
 
 
-def test_a_rollback_that_another_run_is_in_the_way_of_says_so(case: Case) -> None:
+def test_a_rollback_blocked_by_another_run_says_so(case: Case) -> None:
     """The ledger's lock decides: two processes that move traffic at once would leave it in an undefined state."""
     busy = case.world.ledger.open_request("zoo", case.project.head, 99, "running")
     code, said = case.llmops("rollback", "--reason", "now")
@@ -312,7 +312,7 @@ def test_every_decision_stands_in_a_trail_that_can_be_verified(case: Case) -> No
     assert len(told["reports"]) == 2 and told["replaces"] == case.releases[1]
 
 
-def test_a_newer_commit_that_says_so_cancels_the_run_at_work(case: Case) -> None:
+def test_a_newer_commit_that_says_so_cancels_the_active_run(case: Case) -> None:
     """The training ends with its run; the newest commit starts at once and includes all changes."""
     slow = {"training": {"max_steps": 5000}, "deployment": {"approval": {"required": False}}}
     case.project.ship("Trains for minutes", slow)
@@ -320,7 +320,7 @@ def test_a_newer_commit_that_says_so_cancels_the_run_at_work(case: Case) -> None
     assert code == 0, said
     older, compute = case.request, case.world.clients.compute
     jobs = case.world.home / "jobs"
-    at_work = wait_for("a training", lambda: [p.parent for p in jobs.glob("train-*/pid")])
+    running = wait_for("a training", lambda: [p.parent for p in jobs.glob("train-*/pid")])
     case.project.ship("Quick again", {"training": {"max_steps": 4}, "deployment": {"serving": {"max_tokens": 102}}})
     assert "waits for" in (case.world.tick("zoo_git")[0] or ""), "to wait is the default"
     case.project.ship("Now", {"on_newer": "cancel"})
@@ -328,7 +328,7 @@ def test_a_newer_commit_that_says_so_cancels_the_run_at_work(case: Case) -> None
     assert outcome.failures == "" and case.request.status == "released"
     was = next(r for r in case.world.ledger.requests("zoo") if r.name == older.name)
     assert was.status == "superseded" and case.project.head[:12] in was.detail
-    assert not any(compute.cancel(folder.name) for folder in at_work), "the training was ended"
+    assert not any(compute.cancel(folder.name) for folder in running), "the training was ended"
     # The cancelled commit was never delivered: the newest commit is compared with the base of the cancelled one.
     assert case.request.base == older.base
     assert "max_tokens" in case.request.reason and "5000" not in case.request.reason

@@ -48,7 +48,7 @@ def assert_production_serves_only(live: Live, request: Request) -> None:
     assert live.ask().release == state.release
 
 
-def test_of_a_burst_of_commits_the_newest_is_run_and_every_other_one_is_named(live: Live) -> None:
+def test_the_newest_of_a_burst_of_commits_runs_and_every_other_is_named(live: Live) -> None:
     first = live.project.push()
     wait_for("a run in progress", lambda: live.worker(first))
     burst = []

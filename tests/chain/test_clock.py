@@ -66,7 +66,7 @@ def test_a_day_forward_in_mid_training_ends_and_doubles_nothing(live: Live, cloc
     assert events[-1]["at"] - events[0]["at"] > DAY, "the running processes saw the clock jump"
 
 
-def test_an_hour_back_in_mid_run_puts_nothing_to_sleep(live: Live, clock: Clock) -> None:
+def test_an_hour_back_in_mid_run_stops_nothing(live: Live, clock: Clock) -> None:
     """Dagster's loops measure intervals by the wall clock: its queue and all sensors were idle for the hour."""
     before = daemon(live)
     sha = live.project.ship("Another context", {"deployment": {"serving": {"context_length": 320}}})

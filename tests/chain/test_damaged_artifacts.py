@@ -51,7 +51,7 @@ class Bench:
             request = open_by_person(source, ledger, sha, plan, "asked once more")
             asked = run_request(source, request, plan.to_materialize)
             outcome.runs.append(world.execute("zoo", asked))
-            world.tick("zoo_carry_on")
+            world.tick("zoo_recovery")
         return plan, outcome
 
     def said(self, outcome: Outcome) -> str:
@@ -137,7 +137,7 @@ def test_a_damaged_copy_of_the_base_model_is_replaced_and_nothing_is_trained_for
     bench.assert_whole()
 
 
-def test_what_was_altered_after_the_run_was_planned_is_not_read_and_the_request_goes_on(bench: Bench) -> None:
+def test_what_was_altered_after_the_run_was_planned_is_not_read_and_the_request_continues(bench: Bench) -> None:
     bench.project.write("prompts/ask.jinja", "Tell me: {{ input }}\n")
     file = bench.folder("dataset_version") / "test.jsonl"
     digests: list[str] = []

@@ -85,14 +85,14 @@ def test_a_ledger_without_room_is_not_harmed_and_every_sensor_says_why_it_waits(
     outcome = small.world.settle(on_run=lambda request: small.ledger.fill(but=0))
     assert outcome.failures.startswith("no space left for the ledger: the disk of"), outcome.failures
     assert str(small.ledger.folder) in outcome.failures and "free of 2 MiB" in outcome.failures
-    assert "no space left for the ledger" in outcome.skips["zoo:carry_on"], outcome.skips
+    assert "no space left for the ledger" in outcome.skips["zoo:recovery"], outcome.skips
     assert len(outcome.runs) == 1
     small.ledger.free()
     small.assert_nothing_half_made_counts()
     assert small.world.ledger.records_of("zoo", small.project.head) == {}
 
 
-def test_with_room_in_the_ledger_it_goes_on_by_itself_until_the_store_is_full(small: Small) -> None:
+def test_with_room_in_the_ledger_it_continues_without_help_until_the_store_is_full(small: Small) -> None:
     small.store.fill(but=2_000_000)  # enough for the rows, not for the base model
     outcome = small.world.settle()
     assert small.request.generation == 2
@@ -105,7 +105,7 @@ def test_with_room_in_the_ledger_it_goes_on_by_itself_until_the_store_is_full(sm
     assert set(small.world.ledger.records_of("zoo", small.project.head)) == {"ci_report", "dataset_version"}
 
 
-def test_a_program_without_room_fails_in_words_and_counts_nothing(small: Small) -> None:
+def test_a_program_without_room_fails_with_a_clear_message_and_uses_up_no_retry(small: Small) -> None:
     small.store.free()
     small.jobs.fill(but=300_000)
     code, said = small.retry()
@@ -117,7 +117,7 @@ def test_a_program_without_room_fails_in_words_and_counts_nothing(small: Small) 
     assert set(small.world.ledger.records_of("zoo", small.project.head)) == {"ci_report", "dataset_version"}
 
 
-def test_with_room_again_the_same_request_is_released_and_goes_on_from_what_is_complete(small: Small) -> None:
+def test_with_room_again_the_same_request_is_released_and_resumes_from_complete_results(small: Small) -> None:
     small.jobs.free()
     code, said = small.retry()
     assert code == 0, said

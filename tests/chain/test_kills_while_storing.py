@@ -126,7 +126,7 @@ def test_a_run_killed_around_its_record_computes_nothing_twice_and_leaves_nothin
     assert_nothing_is_left(live)
 
 
-def test_a_run_killed_before_the_manifest_goes_on_with_what_its_program_made(live: Live, killer: Killer) -> None:
+def test_a_run_killed_before_the_manifest_resumes_with_the_output_of_its_program(live: Live, killer: Killer) -> None:
     """Killed just after a file was opened; and with all files in place except the manifest."""
     live.project.write("prompts/ask.jinja", "Tell me: {{ input }}\n")
     deliver(

@@ -55,7 +55,7 @@ def test_a_tick_waits_for_a_lock_of_seconds(
     assert skip is None and len(requests) == 1
 
 
-def test_for_minutes_a_run_waits_and_goes_on_and_everyone_else_says_who_holds_it(
+def test_for_minutes_a_run_waits_and_resumes_and_every_other_process_names_the_holder(
     make_world: Callable[..., World], make_project: Callable[[], Project]
 ) -> None:
     """A run may represent hours of work. A tick has one minute in total: it is skipped, and the next one continues."""

@@ -132,14 +132,14 @@ def pages(make_world: Callable[..., World], make_project: Callable[[], Project])
     made.server.wait()
 
 
-def test_a_run_tells_its_commit_and_why_it_is(pages: Pages) -> None:
+def test_a_run_shows_its_commit_and_its_reason(pages: Pages) -> None:
     tags = pages.world.instance.get_runs()[-1].tags
     assert tags["llmops/commit"] == f"{pages.project.head[:12]} First commit"
     assert tags["llmops/why"] == "first run of this project"
     assert tags["llmops/revision"] == pages.project.head
 
 
-def test_every_materialization_tells_its_commit_and_who_made_it(pages: Pages) -> None:
+def test_every_materialization_shows_its_commit_and_author(pages: Pages) -> None:
     for name in (*STAGES, "repository", "data"):
         told = {k: v.value for k, v in pages.shown(name).metadata.items()}
         assert (told["commit"], told["subject"]) == (pages.project.head, "First commit"), name
@@ -160,7 +160,7 @@ def test_every_link_leads_somewhere(pages: Pages) -> None:
     assert {name: pages.get(url) for name, url in links.items()} == dict.fromkeys(links, 200)
 
 
-def test_mlflow_tells_what_a_run_trained_and_how_good_it_is(pages: Pages) -> None:
+def test_mlflow_shows_what_a_run_trained_and_its_metrics(pages: Pages) -> None:
     pages.mlflow_answers()
     experiment = pages.api("experiments/get-by-name?experiment_name=zoo")["experiment"]
     assert {"key": "mlflow.experimentKind", "value": "custom_model_development"} in experiment["tags"]
@@ -175,7 +175,7 @@ def test_mlflow_tells_what_a_run_trained_and_how_good_it_is(pages: Pages) -> Non
     assert pages.api("registered-models/get?name=zoo")["registered_model"]["description"]
 
 
-def test_a_check_says_its_reasons_also_when_it_holds(pages: Pages) -> None:
+def test_a_check_shows_its_reasons_also_when_it_passes(pages: Pages) -> None:
     events = pages.world.instance.all_logs(
         pages.world.instance.get_runs()[-1].run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION
     )
@@ -219,7 +219,7 @@ def test_a_commit_whose_own_tests_fail_is_rejected_and_says_why(pages: Pages) ->
     assert pages.world.ledger.requests("zoo")[-1].status == "done"
 
 
-def test_what_a_rejected_commit_left_red_is_whole_again_with_its_revert(pages: Pages) -> None:
+def test_what_a_rejected_commit_left_red_is_green_again_after_its_revert(pages: Pages) -> None:
     """Production served the restored commit's release throughout, yet its page stayed red until the next release."""
     pages.project.configure({"gates": [{"metric": "perplexity", "at_most": 1.0}]})
     pages.project.write("prompts/ask.jinja", "Another question: {{ input }}\n")

@@ -69,7 +69,7 @@ def assert_one_engine_per_release(live: Live) -> None:
     assert len([p for p in live.processes() if p.name() == "envoy"]) == 1
 
 
-def test_killed_services_come_back_by_themselves_and_the_run_beneath_goes_on(live: Live) -> None:
+def test_killed_services_come_back_by_themselves_and_the_run_in_progress_continues(live: Live) -> None:
     sha = live.project.push()
     wait_for("training", lambda: live.training(at_least=5))
     before = pids(live)
@@ -83,7 +83,7 @@ def test_killed_services_come_back_by_themselves_and_the_run_beneath_goes_on(liv
     assert live.ask().ok
 
 
-def test_a_code_server_without_its_inner_process_is_started_anew(live: Live) -> None:
+def test_a_code_server_without_its_inner_process_is_restarted(live: Live) -> None:
     """Dagster's outer process survived, and no sensor was evaluated any more."""
     outer = psutil.Process(pids(live)["dagster-code"])
     inner = next(p for p in outer.children() if "grpc" in p.cmdline())
@@ -96,7 +96,7 @@ def test_a_code_server_without_its_inner_process_is_started_anew(live: Live) -> 
     assert shows_the_project(live)
 
 
-def test_after_a_reboot_in_mid_training_llmops_up_is_all_that_is_said(live: Live) -> None:
+def test_after_a_reboot_in_mid_training_llmops_up_is_all_that_is_reported(live: Live) -> None:
     before = live.ledger.serving("zoo", "production")
     assert before is not None
     sha = live.project.ship("Another rate", {"training": {"learning_rate": 0.0005}})
@@ -175,7 +175,7 @@ def test_llmops_up_beside_what_runs_starts_nothing_twice(live: Live) -> None:
     assert len(pids(live)) == 4
 
 
-def test_llmops_down_ends_everything_at_once_and_llmops_up_goes_on_with_it(live: Live) -> None:
+def test_llmops_down_ends_everything_at_once_and_llmops_up_resumes_it(live: Live) -> None:
     sha = live.project.ship("A third rate", {"training": {"learning_rate": 0.0007}})
     wait_for("training", lambda: live.training(at_least=30))
     live.llmops("down")

@@ -56,7 +56,7 @@ def test_before_the_first_push_every_sensor_says_why_it_waits(story: Story) -> N
     for kind, expected in {
         "git": "branch 'main' does not exist",
         "dvc": "branch 'main' does not exist",
-        "carry_on": "no active request",
+        "recovery": "no active request",
     }.items():
         skip, requests = story.world.tick(f"zoo_{kind}")
         assert requests == []
@@ -229,7 +229,7 @@ def test_other_test_rows_have_the_champion_measured_on_them_first(story: Story) 
         assert re.search(r"perplexity [\d.,]+, champion [\d.,]+, margin 50%", verdict.reasons[0]), verdict.reasons
 
 
-def test_a_person_who_asks_when_all_is_done_runs_nothing(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_requested_when_all_is_done_runs_nothing(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two users asked at once; the second run had nothing left and an empty selection, so Dagster ran all stages."""
     world, sha = story.world, story.project.head
     monkeypatch.setenv("DAGSTER_HOME", str(world.home / "dagster"))

@@ -22,7 +22,7 @@ from resources.ledger import schema as tables
 from tests.support.projects import Outcome, Project, World
 
 V1 = Path(__file__).parents[1] / "resources" / "ledger" / "ledger_v1.sql"
-SENSORS = ("zoo_git", "zoo_dvc", "zoo_carry_on")
+SENSORS = ("zoo_git", "zoo_dvc", "zoo_recovery")
 
 
 def rows(path: Path) -> dict[str, list[tuple[Any, ...]]]:
@@ -49,7 +49,7 @@ def world(make_world: Callable[..., World], project: Project) -> World:
     return make_world(project)
 
 
-def test_an_older_ledger_is_taken_over_once_whoever_opens_it_and_the_way_back_is_kept(world: World) -> None:
+def test_an_older_ledger_is_taken_over_once_by_any_process_and_a_backup_is_kept(world: World) -> None:
     ledger = world.home / "ledger.sqlite"
     with closing(sqlite3.connect(ledger)) as c:
         c.executescript(V1.read_text())
@@ -73,7 +73,7 @@ def test_an_older_ledger_is_taken_over_once_whoever_opens_it_and_the_way_back_is
     assert list(world.home.glob("*.part")) == []
 
 
-def test_a_newer_ledger_is_refused_in_words_by_everyone_and_left_as_it_is(world: World) -> None:
+def test_a_newer_ledger_is_refused_with_a_clear_message_by_every_command_and_not_changed(world: World) -> None:
     ledger = world.home / "ledger.sqlite"
     assert world.llmops("status")[0] == 0
     newer = tables.SCHEMA_VERSION + 1
@@ -96,7 +96,7 @@ def ask_for(world: World, sha: str, *stages: str) -> tuple[Plan, Outcome]:
     plan = plan_revision(source, ledger, world.clients.store, sha, sha)
     request = open_by_person(source, ledger, sha, plan, "asked for", partial=True)
     outcome = Outcome.of(world.execute("zoo", run_request(source, request, stages)))
-    world.tick("zoo_carry_on")
+    world.tick("zoo_recovery")
     return plan, outcome
 
 

@@ -57,7 +57,7 @@ def test_help_says_what_each_command_does(llmops: Terminal) -> None:
         assert command in out
 
 
-def test_check_tells_a_good_revision_from_a_bad_folder(llmops: Terminal) -> None:
+def test_check_accepts_a_good_revision_and_refuses_a_bad_folder(llmops: Terminal) -> None:
     assert llmops("check")[0] == 0
     code, _, err = llmops("check", "--path", str(llmops.project.root))
     assert code == 2 and "llmops.yaml: no such file" in err
@@ -102,7 +102,9 @@ def test_a_wrong_project_stage_or_revision_is_one_clear_error(
         ("reject", "--reason", "bad"), ("rollback", "--reason", "bad"), ("unhold", "--reason", "fixed"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_answered_yet_is_a_no_and_not_a_fault(llmops: Terminal, words: tuple[str, ...]) -> None:
+def test_what_cannot_be_answered_yet_is_answered_with_exit_code_1_and_not_as_a_fault(
+    llmops: Terminal, words: tuple[str, ...]
+) -> None:
     code, _, err = llmops(*words)
     assert code == 1
     assert err.strip()
@@ -133,7 +135,7 @@ def test_a_taken_port_is_named_and_nothing_is_started(llmops: Terminal) -> None:
     assert not (llmops.home / "services" / "supervisord.pid").exists()
 
 
-def test_one_stage_runs_without_a_daemon_and_status_and_trace_tell_of_it(llmops: Terminal) -> None:
+def test_one_stage_runs_without_a_daemon_and_is_shown_by_status_and_trace(llmops: Terminal) -> None:
     code, out, err = llmops("run", "--only", "ci_report", "--wait")
     assert code == 0, err
     assert "ci_report: passes: passed: configuration: llmops.yaml" in err
@@ -171,7 +173,7 @@ def test_a_run_prints_progress_and_reasons_and_neither_bookkeeping_nor_a_traceba
         assert noise not in out + err, noise
 
 
-def test_a_rebuild_makes_a_result_anew_for_good(llmops: Terminal) -> None:
+def test_a_rebuild_makes_a_result_once_and_for_all(llmops: Terminal) -> None:
     before = {s["stage"]: s for s in json.loads(llmops("plan", "--json")[1])["stages"]}
     assert before["ci_report"]["action"] == "reuse"
     code, _, err = llmops("run", "--rebuild", "ci_report", "--reason", "flaky", "--only", "ci_report", "--wait")

@@ -174,7 +174,7 @@ def test_training_gets_the_gpu_the_node_and_the_time_that_the_settings_ask_for(
     assert job["spec"]["backoffLimit"] == 0, "the ledger's next generation tries again, not Kubernetes"
 
 
-def test_what_stays_light_asks_for_no_gpu_and_no_gpu_node(jobs_of: Any, settings: Settings) -> None:
+def test_light_stages_request_no_gpu_and_no_gpu_node(jobs_of: Any, settings: Settings) -> None:
     jobs = jobs_of(settings)
     for stage in (*LIGHT, "quantized_artifact"):
         assert "gpu" not in json.dumps([container_of(jobs[stage])["resources"], pod_of(jobs[stage])["volumes"]])

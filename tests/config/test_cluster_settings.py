@@ -106,7 +106,7 @@ def test_a_variable_that_is_not_set_is_named(tmp_path: Path, monkeypatch: pytest
         ),
     ],
 )
-def test_a_mistake_is_told_with_its_line(text: str, problem: str) -> None:
+def test_a_mistake_is_reported_with_its_line(text: str, problem: str) -> None:
     found = told(CLUSTER + text)
     assert len(found) == 1 and found[0].removeprefix("settings.yaml").startswith(problem), found
 

@@ -38,7 +38,7 @@ def test_the_least_configuration_is_enough() -> None:
     assert config.gates == () and config.training_prompt is None
 
 
-def test_a_whole_configuration_is_read() -> None:
+def test_a_full_configuration_is_read() -> None:
     config = parse_config(
         GOOD
         + """
@@ -182,7 +182,7 @@ BASE = GOOD.replace("  base: {path: models/base}", "  base: {BASE}")
                      id="what only looks like a date"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_told_once_with_its_line_and_remedy(text: str, told: list[str]) -> None:
+def test_a_mistake_is_reported_once_with_its_line_and_remedy(text: str, told: list[str]) -> None:
     assert problems(text) == told
 
 
@@ -196,12 +196,12 @@ def test_a_mistake_is_told_once_with_its_line_and_remedy(text: str, told: list[s
         ("data[1", "'data[1' cannot match any file"),
     ],
 )
-def test_a_pattern_of_ci_ignore_that_is_none_is_told_with_its_line(pattern: str, told: str) -> None:
+def test_a_pattern_of_ci_ignore_that_is_none_is_reported_with_its_line(pattern: str, told: str) -> None:
     (problem,) = problems(GOOD + f'ci:\n  ignore:\n    - docs/**\n    - "{pattern}"\n')
     assert problem.startswith("llmops.yaml:10: ci.ignore.1: ") and told in problem
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     text = GOOD.replace("zoo", "Zoo") + "gatess: []\ntraining: {epochs: -1}\n"
     assert [p.split(": ")[1] for p in problems(text)] == ["name", "training.epochs", "gatess"]
 
@@ -272,7 +272,7 @@ def test_smoke_tests_are_a_list_or_a_mapping_with_tests() -> None:
         ("", "smoke.yaml: it is empty"),
     ],
 )  # fmt: skip
-def test_a_mistake_in_smoke_tests_is_told_with_its_line(text: str, told: str) -> None:
+def test_a_mistake_in_smoke_tests_is_reported_with_its_line(text: str, told: str) -> None:
     with pytest.raises(ConfigError) as error:
         parse_smoke_tests(text, "smoke.yaml")
     assert len(error.value.problems) == 1 and error.value.problems[0].startswith(told)

@@ -32,7 +32,7 @@ def told(file: Path, text: str) -> list[str]:
     return [p.removeprefix(str(file)) for p in error.value.problems]
 
 
-def test_relative_paths_are_relative_to_the_file_not_to_whoever_reads_it(
+def test_relative_paths_are_relative_to_the_file_not_to_the_reading_process(
     settings_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Daemon, workers and command line have different working directories: each would have had its own ledger."""
@@ -67,7 +67,7 @@ def test_everything_else_follows_from_home(settings_file: Path, tmp_path: Path) 
         ("{", ":1: not valid YAML"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_told_with_its_line(settings_file: Path, text: str, problem: str) -> None:
+def test_a_mistake_is_reported_with_its_line(settings_file: Path, text: str, problem: str) -> None:
     found = told(settings_file, text)
     assert len(found) == 1 and found[0].startswith(problem)
 
@@ -77,7 +77,7 @@ def test_a_file_that_is_not_there_is_not_an_empty_one(settings_file: Path) -> No
         load_settings()
 
 
-def test_a_file_that_is_no_text_is_told(settings_file: Path) -> None:
+def test_a_file_that_is_no_text_is_reported(settings_file: Path) -> None:
     settings_file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="cannot be read"):
         load_settings()

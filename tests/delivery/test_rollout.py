@@ -137,7 +137,7 @@ def test_the_first_release_of_a_project_has_no_traffic_until_it_is_promoted(ledg
     assert serving.routed == [{}, {NEW: 1.0}]
 
 
-def test_a_way_back_is_asked_by_header_before_any_traffic_moves(ledger: Ledger, serving: MemoryServing) -> None:
+def test_a_rollback_target_is_probed_by_header_before_any_traffic_moves(ledger: Ledger, serving: MemoryServing) -> None:
     policy = rollback_policy(canary((0.1, 60), min_samples=100))
     assert rollout(ledger, serving, policy=policy).run(begin_rollback(NEW, "old")).status == "promoted"
     assert serving.routed == [{"old": 1.0}, {NEW: 1.0}]
@@ -221,7 +221,7 @@ def test_a_rollout_that_came_to_its_end_is_left_alone(ledger: Ledger) -> None:
     assert given_back(ledger, serving) is None and serving.shares == {"new": 1.0}
 
 
-def test_a_rollout_that_was_cut_goes_on_where_it_stopped(ledger: Ledger, serving: MemoryServing) -> None:
+def test_a_rollout_that_was_cut_resumes_where_it_stopped(ledger: Ledger, serving: MemoryServing) -> None:
     policy = canary((0.1, 60), (0.5, 0))
     state = begin(NEW, "old", policy)
     identity, version = ledger.begin_rollout("zoo", "a" * 40, state)

@@ -27,7 +27,7 @@ def found_by(schema: dict[str, Any], value: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("name", list(documents()))
-def test_what_is_generated_is_committed_as_it_would_be_generated_now(name: str) -> None:
+def test_generated_files_are_committed_up_to_date(name: str) -> None:
     committed = (REPOSITORY / "docs" / name).read_text()
     assert committed == documents()[name], "run `python -m llmops_assets.config.reference_docs` and commit docs/"
 
@@ -101,7 +101,7 @@ def test_a_mistake_is_marked_by_the_editor_as_it_is_refused_by_the_parser(change
     ],
     ids=str,
 )
-def test_what_people_may_write_is_right_to_the_editor_too(change: dict[str, Any]) -> None:
+def test_input_that_the_parser_accepts_is_valid_in_the_editor_too(change: dict[str, Any]) -> None:
     parse_config(yaml.safe_dump(LEAST | change))
     assert found_by(project_schema(), LEAST | change) == []
 

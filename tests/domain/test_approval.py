@@ -53,12 +53,12 @@ def test_without_a_decision_a_release_waits_and_there_is_nothing_to_explain() ->
     assert weighed() == Waiting()
 
 
-def test_an_approval_of_exactly_this_counts() -> None:
+def test_an_approval_of_exactly_this_ask_is_valid() -> None:
     assert weighed(said()) == Approved(decision=said())
 
 
 @pytest.mark.parametrize("field", sorted(Ask.model_fields))
-def test_an_approval_is_worthless_once_anything_that_it_was_bound_to_changed(field: str) -> None:
+def test_an_approval_is_invalid_once_anything_that_it_was_bound_to_changed(field: str) -> None:
     assert "approved by eve@example.com, not valid:" in why(said(**{field: OTHERS[field]}))
 
 
@@ -77,23 +77,23 @@ def test_an_approval_expires(age: float, counts: bool) -> None:
     assert isinstance(weighed(said(at=NOW - age)), Approved) == counts
 
 
-def test_how_long_ago_it_expired_is_said() -> None:
+def test_how_long_ago_it_expired_is_reported() -> None:
     assert "it expired 2 d ago" in why(said(at=NOW - 9 * DAY))
     assert "it expired 30 min ago" in why(said(at=NOW - 7 * DAY - 1800))
 
 
-def test_a_word_from_the_future_does_not_count() -> None:
+def test_a_decision_dated_in_the_future_is_invalid() -> None:
     """After a clock was set back, an old approval would never have expired."""
     assert isinstance(weighed(said(at=NOW + CLOCK_SKEW_S)), Approved)
     assert "check the machines' clocks" in why(said(at=NOW + CLOCK_SKEW_S + 1))
 
 
-def test_the_newest_word_counts_and_a_rejection_takes_back_what_was_approved_before() -> None:
+def test_the_newest_decision_is_valid_and_a_rejection_revokes_earlier_approvals() -> None:
     assert why(said(), said("rejected")) == "rejected by eve@example.com: because"
     assert isinstance(weighed(said("rejected"), said()), Approved)
 
 
-def test_a_worthless_word_does_not_hide_one_that_counts() -> None:
+def test_an_invalid_decision_does_not_hide_a_valid_one() -> None:
     assert isinstance(weighed(said(), said(by="ada@example.com")), Approved)
     assert isinstance(weighed(said(), said("rejected", reports=())), Approved), "that was about something else"
 
@@ -130,7 +130,7 @@ def test_where_approvers_are_named_nobody_else_decides(choice: Choice) -> None:
     assert "is not in deployment.approval.approvers" in "; ".join(refusals(choice, "mallory@example.com", rules, [ADA]))
 
 
-def test_an_approver_who_was_taken_off_the_list_has_no_word_any_more() -> None:
+def test_a_decision_of_a_removed_approver_is_invalid() -> None:
     assert "is not in deployment.approval.approvers" in why(said(), rules=Rules(approvers=("bob@example.com",)))
 
 
@@ -161,7 +161,7 @@ rules = st.builds(
 
 
 @given(decisions, rules)
-def test_only_a_valid_word_on_this_very_ask_that_nobody_took_back_counts(history: list[Decision], rules: Rules) -> None:
+def test_only_a_valid_unrevoked_decision_on_exactly_this_ask_approves(history: list[Decision], rules: Rules) -> None:
     found = evaluate_approvals(ASK, history, rules, [ADA], NOW)
     here = [d for d in history if d.ask == ASK]
     last_no = max((n for n, d in enumerate(here) if d.choice == "rejected"), default=-1)

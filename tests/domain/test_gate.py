@@ -42,7 +42,7 @@ def test_a_bound_itself_still_passes(rule: dict[str, Any], value: float, passes:
     assert verdict(Gate(metric="perplexity", **rule), report(value)).passed is passes
 
 
-def test_all_failures_are_told_not_only_the_first() -> None:
+def test_all_failures_are_reported_not_only_the_first() -> None:
     gates = [
         Gate(metric="perplexity", at_most=1, at_least=20),
         Gate(metric="bleu", at_least=0.1),
@@ -76,7 +76,7 @@ def test_no_report_fails_even_without_gates() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("rule", [{"at_most": 40}, {"at_least": 5}, {"no_worse_than": "champion"}])
-def test_what_is_no_number_fails_whatever_the_bound(rule: dict[str, Any], value: float) -> None:
+def test_a_figure_that_is_not_a_number_fails_any_bound(rule: dict[str, Any], value: float) -> None:
     """`nan <= 40` is false, but `-inf <= 40` is true: a diverged training must not pass by an infinite metric."""
     assert not verdict(Gate(metric="perplexity", **rule), report(value), champion=champion()).passed
 
@@ -201,7 +201,7 @@ def test_a_gate_that_could_never_refuse_or_never_pass_is_refused_itself(gate: di
         Gate(metric="perplexity", **gate)
 
 
-def test_a_gate_says_itself_in_words() -> None:
+def test_a_gate_says_itself_in_plain_text() -> None:
     gate = Gate(metric="bleu", of="served", at_least=0.1, no_worse_than="unquantized", margin="2%")
     assert str(gate) == "bleu of served: at least 0.1 and no worse than unquantized (margin 2%)"
 

@@ -69,7 +69,7 @@ def test_a_key_stays_the_same_from_release_to_release_of_this_code() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_what_is_no_json_has_no_digest(value: float) -> None:
+def test_a_value_that_is_not_json_has_no_digest(value: float) -> None:
     with pytest.raises(ValueError):
         digest({"rate": value})
 

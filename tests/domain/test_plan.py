@@ -261,7 +261,7 @@ def test_a_value_that_no_stage_reads_changes_no_key(values: dict[str, Any], name
         ({}, {"nested": {}}, "t changed"),
     ],
 )
-def test_a_change_is_told_in_words(before: Any, after: Any, text: str) -> None:
+def test_a_change_is_described(before: Any, after: Any, text: str) -> None:
     """A key added to an empty mapping was once reported as "t removed, t.scheme set to f16"."""
     assert describe("t", before, after) == text
 

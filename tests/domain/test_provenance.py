@@ -58,7 +58,7 @@ def test_a_trace_holds_everything_behind_a_release() -> None:
     assert found["approval"] == {"decision": "approved", "by": "ada", "reason": "looks good", "replaces": None}
 
 
-def test_what_is_missing_is_none_and_never_guessed() -> None:
+def test_a_missing_part_is_none_and_never_guessed() -> None:
     found = trace("zoo", "r", VALUES, {}, {}, None)
     parts = ("data", "checkpoint", "evaluation", "registered_model", "quantized_artifact", "release", "approval")
     assert [found[p] for p in parts] == [None] * len(parts)

@@ -24,10 +24,10 @@ from llmops_assets.domain.requests import (
     Status,
     Supersede,
     after_waiting,
-    carry_on,
     newest_planned,
     next_request,
     planned,
+    recover,
     settled,
 )
 
@@ -69,8 +69,8 @@ def test_a_run_of_some_stages_does_not_pass_for_the_commits_own() -> None:
     assert planned([some]) == [] and settled([some]) is None and newest_planned([some]) is None
     started = next_request([some], Head(revision=A), "git")
     assert started == Start(revision=A, generation=2, reason="first run of this project")
-    at_work = request(A, "running", asked_by=PARTIAL)
-    assert isinstance(next_request([at_work], Head(revision=B), "git"), Skip)
+    running = request(A, "running", asked_by=PARTIAL)
+    assert isinstance(next_request([running], Head(revision=B), "git"), Skip)
 
 
 # -- the next request -----------------------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ def test_a_start_says_what_changed_and_against_what() -> None:
 
 
 @pytest.mark.parametrize("status", ["queued", "running"])
-def test_a_newer_commit_waits_for_the_run_at_work(status: Status) -> None:
+def test_a_newer_commit_waits_for_the_active_run(status: Status) -> None:
     found = next_request([request(A, status)], head(CODE), "git")
     assert found == Skip(reason=f"{B[:12]} waits for {A[:12]}, which is {status}")
 
@@ -205,7 +205,7 @@ def test_a_newer_commit_does_not_wait_for_what_waits_for_a_person() -> None:
     assert isinstance(next_request([request(A, "waiting")], head(CODE), "git"), Start)
 
 
-def test_what_waits_says_so_on_every_tick() -> None:
+def test_a_waiting_request_is_named_on_every_tick() -> None:
     waiting = request(A, "waiting", detail="waiting for approval: llmops approve")
     found = next_request([waiting], Head(revision=A), "git")
     assert isinstance(found, Skip) and "llmops approve" in found.reason
@@ -236,14 +236,14 @@ ASK = Ask(project="zoo", release="r", reports=(), replaces=None)
 YES = Approved(decision=Decision(ask=ASK, revision=A, choice="approved", by="eve", reason="fine", at=1.0))
 
 
-def test_what_was_approved_goes_on_and_what_was_not_is_left() -> None:
+def test_what_was_approved_resumes_and_nothing_else_does() -> None:
     rows = [request(A, "waiting"), request(B, "skipped"), request(A, "done", 2, asked_by=ROLLBACK)]
     assert after_waiting(rows, rows[0], YES) == Again(generation=3, reason="approved by eve: fine")
     assert isinstance(after_waiting(rows, rows[0], Waiting()), Leave)
 
 
 @pytest.mark.parametrize("found", [YES, Waiting()])
-def test_what_waits_gives_way_to_a_newer_plan(found: Approved | Waiting) -> None:
+def test_a_waiting_request_is_superseded_by_a_newer_plan(found: Approved | Waiting) -> None:
     rows = [request(A, "waiting"), request(B, "rejected")]
     decision = after_waiting(rows, rows[0], found)
     assert isinstance(decision, Close) and decision.status == "superseded" and B[:12] in decision.detail
@@ -257,10 +257,10 @@ def newer(*found: Change, revision: str = B) -> Head:
 
 
 @pytest.mark.parametrize("status", ["queued", "running"])
-def test_a_newer_commit_that_says_cancel_ends_the_run_at_work(status: Status) -> None:
-    at_work = request(A, status)
-    found = next_request([at_work], newer(CODE), "git")
-    assert isinstance(found, Supersede) and (found.request, found.by) == (at_work, B) and B[:12] in found.detail
+def test_a_newer_commit_that_says_cancel_ends_the_active_run(status: Status) -> None:
+    running = request(A, status)
+    found = next_request([running], newer(CODE), "git")
+    assert isinstance(found, Supersede) and (found.request, found.by) == (running, B) and B[:12] in found.detail
 
 
 @pytest.mark.parametrize("seen", [newer(), newer(POLICY)])
@@ -279,8 +279,8 @@ def test_a_broken_newer_commit_ends_nothing() -> None:
 
 
 def test_a_rollback_is_never_cancelled_by_a_commit() -> None:
-    at_work = request(A, "running", 2, asked_by=ROLLBACK)
-    assert isinstance(next_request([request(A), at_work], newer(CODE), "git"), Skip)
+    running = request(A, "running", 2, asked_by=ROLLBACK)
+    assert isinstance(next_request([request(A), running], newer(CODE), "git"), Skip)
 
 
 # -- commits that get no run of their own ----------------------------------------------------------------------------
@@ -301,58 +301,58 @@ def test_commits_that_a_newer_one_takes_along_are_named_while_it_waits_and_when_
 # -- retries --------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_at_work_is_left_alone_however_old_it_is() -> None:
-    assert isinstance(carry_on(request(status="running"), "active", True, 1e6), Leave)
+def test_an_active_run_is_left_alone_however_old_it_is() -> None:
+    assert isinstance(recover(request(status="running"), "active", True, 1e6), Leave)
 
 
 def test_a_request_is_given_time_to_be_launched_and_then_started_again() -> None:
     """Dagster creates a run some seconds after the tick that requested it: an early retry would make two."""
     queued = request(status="queued")
-    assert isinstance(carry_on(queued, "missing", True, LAUNCH_GRACE_S - 1), Leave)
+    assert isinstance(recover(queued, "missing", True, LAUNCH_GRACE_S - 1), Leave)
     again = Again(generation=2, reason="generation 1 was never launched")
-    assert carry_on(queued, "missing", True, LAUNCH_GRACE_S) == again
+    assert recover(queued, "missing", True, LAUNCH_GRACE_S) == again
 
 
-def test_a_run_that_died_goes_on_under_the_next_generation() -> None:
-    assert carry_on(request(status="running", generation=2), "failed", True) == Again(
+def test_a_run_that_died_resumes_under_the_next_generation() -> None:
+    assert recover(request(status="running", generation=2), "failed", True) == Again(
         generation=3, reason="generation 2 ended without an outcome"
     )
 
 
 @pytest.mark.parametrize("run", ["failed", "missing"])
-def test_it_does_not_go_on_for_ever(run: Any) -> None:
+def test_it_is_not_retried_forever(run: Any) -> None:
     last = request(status="running", generation=MAX_TRIES, tries=MAX_TRIES)
-    found = carry_on(last, run, True, LAUNCH_GRACE_S)
+    found = recover(last, run, True, LAUNCH_GRACE_S)
     assert isinstance(found, Close) and found.status == "failed" and "llmops retry" in found.detail
 
 
-def test_who_asks_again_gets_as_many_tries_as_at_first() -> None:
+def test_a_new_request_gets_as_many_tries_as_the_first() -> None:
     """When tries were counted by generation, a retry ended after its first crashed run."""
     retried = request(status="running", generation=MAX_TRIES + 1, tries=1)
-    assert isinstance(carry_on(retried, "failed", True), Again)
+    assert isinstance(recover(retried, "failed", True), Again)
 
 
 @pytest.mark.parametrize("run", ["failed", "cancelled", "missing", "succeeded"])
 def test_a_rollback_that_was_cut_off_is_not_repeated_by_itself(run: Any) -> None:
-    at_work = request(status="running", generation=2, asked_by=ROLLBACK)
-    found = carry_on(at_work, run, True, LAUNCH_GRACE_S)
+    running = request(status="running", generation=2, asked_by=ROLLBACK)
+    found = recover(running, run, True, LAUNCH_GRACE_S)
     assert isinstance(found, Close) and found.status == "failed" and "llmops rollback" in found.detail
-    assert isinstance(carry_on(at_work, "missing", True, 1.0), Leave)
+    assert isinstance(recover(running, "missing", True, 1.0), Leave)
 
 
 def test_a_cancelled_run_stays_cancelled() -> None:
-    found = carry_on(request(status="running"), "cancelled", True)
+    found = recover(request(status="running"), "cancelled", True)
     assert isinstance(found, Close) and found.status == "cancelled"
 
 
 def test_a_run_that_succeeded_without_deploying_is_done() -> None:
-    found = carry_on(request(status="running"), "succeeded", False)
+    found = recover(request(status="running"), "succeeded", False)
     assert isinstance(found, Close) and found.status == "done"
 
 
 @pytest.mark.parametrize("run", ["failed", "missing"])
 def test_a_dead_run_gives_way_to_a_newer_commit(run: Any) -> None:
-    found = carry_on(request(status="running"), run, False, LAUNCH_GRACE_S)
+    found = recover(request(status="running"), run, False, LAUNCH_GRACE_S)
     assert isinstance(found, Close) and found.status == "superseded"
 
 
@@ -361,5 +361,5 @@ def test_a_dead_run_gives_way_to_a_newer_commit(run: Any) -> None:
     st.floats(0, 1e5),
 )  # fmt: skip
 def test_the_number_of_tries_is_bounded(tries: int, run: Any, newest: bool, missing: float) -> None:
-    found = carry_on(request(status="running", generation=tries + 3, tries=tries), run, newest, missing)
+    found = recover(request(status="running", generation=tries + 3, tries=tries), run, newest, missing)
     assert not isinstance(found, Again) or tries < MAX_TRIES

@@ -31,7 +31,7 @@ def test_twice_goes_further_back_instead_of_to_and_fro() -> None:
         ([A, B, C, B], [C], C[:12], "is held; run `llmops unhold` first"),
     ],
 )
-def test_what_cannot_be_gone_back_to_is_said(served: list[str], held: list[str], named: str, expected: str) -> None:
+def test_what_cannot_be_gone_back_to_is_reported(served: list[str], held: list[str], named: str, expected: str) -> None:
     with pytest.raises(NoTarget) as told:
         rollback_target(served, held, named)
     assert expected in str(told.value)

@@ -85,7 +85,7 @@ def test_answers_cut_short_return_it_and_name_the_setting() -> None:
     assert "cut_rate 0.1, limit 0.05" in state.reasons[0] and "max_tokens" in state.reasons[0]
 
 
-def test_what_is_allowed_is_promoted_at_the_bound_itself() -> None:
+def test_a_figure_equal_to_its_bound_is_promoted() -> None:
     assert rolled(policy(), [GOOD] * 99 + [BROKEN]).status == "running"
     assert rolled(policy(), [GOOD] * 95 + [EMPTY] * 5).status == "running"
 
@@ -97,7 +97,7 @@ def test_a_candidate_that_only_breaks_is_returned_even_if_no_rule_asks() -> None
     assert rolled(policy(analysis=()), [BROKEN] * 50).status == "returned"
 
 
-def test_all_reasons_are_told() -> None:
+def test_all_reasons_are_reported() -> None:
     state = rolled(policy(), [BROKEN, EMPTY])
     assert len(state.reasons) == 3
 
@@ -121,7 +121,7 @@ def test_an_ended_rollout_does_not_move_again() -> None:
     assert advance(ended, policy(), [GOOD] * 20) is ended
 
 
-def test_a_rollout_that_was_stored_goes_on_where_it_stood() -> None:
+def test_a_rollout_that_was_stored_resumes_where_it_stopped() -> None:
     state = rolled(policy(), [GOOD] * 20)
     again = RolloutState.model_validate_json(state.model_dump_json())
     assert again == state and again.weight == 0.5

@@ -8,7 +8,7 @@ import pytest
 from llmops_assets.machine.files import files_below, replacing, write_atomically
 
 
-def test_threads_that_write_the_same_file_at_once_leave_one_of_their_texts_whole(tmp_path: Path) -> None:
+def test_threads_that_write_the_same_file_at_once_leave_one_of_their_texts_complete(tmp_path: Path) -> None:
     """Threads share a pid: with temporary names by pid, one wrote into another's finished file, or found none."""
     file = tmp_path / "state.json"
     texts = [str(n) * 50_000 for n in range(8)]

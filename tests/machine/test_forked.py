@@ -124,7 +124,7 @@ def test_the_exit_code_is_the_commands(place: Place, arguments: tuple[str, ...],
     assert ("RuntimeError: no luck" in output) == (arguments == ("fail",))
 
 
-def test_a_killed_command_is_told_by_its_signal(place: Place) -> None:
+def test_a_killed_command_is_reported_with_its_signal(place: Place) -> None:
     forked, connection = place.start("wait")
     wait_for("its start", lambda: (place.folder / "work/began").exists())
     os.killpg(forked.pid, signal.SIGKILL)
@@ -143,7 +143,7 @@ def test_a_command_looks_like_itself_in_the_list_of_processes(place: Place) -> N
         wait_for("its end", lambda: forked.poll() == 0)
 
 
-def test_of_a_client_that_is_gone_before_it_knows_the_command_nothing_begins(place: Place) -> None:
+def test_a_command_whose_client_is_gone_never_starts(place: Place) -> None:
     forked, connection = place.start("wait", begin=False)
     connection.close()
     wait_for("its end", lambda: not psutil.pid_exists(forked.pid))

@@ -54,7 +54,7 @@ def test_a_test_file_that_cannot_be_imported_fails(tmp_path: Path) -> None:
     assert not seen["passed"] and "1 errors" in seen["summary"] and "nowhere_to_be_found" in seen["detail"]
 
 
-def test_a_project_without_tests_passes_with_a_word_about_it(tmp_path: Path) -> None:
+def test_a_project_without_tests_passes_and_the_report_says_so(tmp_path: Path) -> None:
     project(tmp_path, metrics="X = 1\n")
     seen = checks(tmp_path, ruff=False)["tests"]
     assert seen["passed"] and seen["severity"] == "warn" and "no tests" in seen["summary"]

@@ -86,7 +86,7 @@ def test_an_empty_test_set_is_refused(tmp_path: Path) -> None:
     assert error["where"] == "data/test.jsonl" and "no rows" in error["message"]
 
 
-def test_a_file_that_was_never_pushed_is_said(tmp_path: Path) -> None:
+def test_a_file_that_was_never_pushed_is_reported(tmp_path: Path) -> None:
     error = make(tmp_path, some_rows(0, 2), some_rows(2, 4), test=str(tmp_path / "absent.jsonl")).error
     assert error["where"] == "data/test.jsonl" and "DVC" in error["message"]
 

@@ -130,7 +130,7 @@ def test_a_faulty_metric_ends_the_program_with_its_place(
         ("def metric(p, r):\n    raise SystemExit(0)\n", "raised SystemExit on row 1"),
     ],
 )
-def test_what_a_metric_does_wrong_is_said_with_the_row(tmp_path: Path, code: str, message: str) -> None:
+def test_what_a_metric_does_wrong_is_reported_with_the_row(tmp_path: Path, code: str, message: str) -> None:
     with pytest.raises(BadInput) as refused:
         score([custom(tmp_path, code)], ["a", "b"], ["a", "b"], [])
     assert refused.value.where == "metrics.py:metric" and message in refused.value.message

@@ -36,13 +36,13 @@ def test_an_architecture_that_the_converter_lacks_is_refused_at_once(
 
 
 @pytest.mark.parametrize("content", [b"", b"GGUF", b"GGUF\x03\x00\x00\x00" + b"\xff" * 40, b"PK\x03\x04 not a model"])
-def test_a_file_that_is_no_gguf_is_said(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_gguf_is_reported(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "model.gguf"
     file.write_bytes(content)
     with pytest.raises(BadInput, match="not a GGUF file"):
         read_header(file)
 
 
-def test_a_missing_gguf_is_said(tmp_path: Path) -> None:
+def test_a_missing_gguf_is_reported(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="cannot be read"):
         read_header(tmp_path / "absent.gguf")

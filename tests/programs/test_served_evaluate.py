@@ -67,7 +67,9 @@ def test_another_template_than_that_of_training_is_a_mismatch_with_its_place(
     assert result["load"] == []
 
 
-def test_a_row_that_the_endpoint_would_refuse_is_said_beforehand(served_spec: dict[str, Any], tmp_path: Path) -> None:
+def test_a_row_that_the_endpoint_would_refuse_is_reported_beforehand(
+    served_spec: dict[str, Any], tmp_path: Path
+) -> None:
     spec = {**served_spec, "serving": {"context_length": 32}, "metrics": []}
     error = run_program("served_evaluate", spec, tmp_path).error
     assert error["where"] == "test.jsonl, row 1" and "deployment.serving.context_length is 32" in error["message"]
@@ -126,7 +128,7 @@ def test_an_endpoint_speaks_openai_under_its_name_and_stops_when_told(
         ({"sha256": "0" * 64}, "was altered (sha256 " + "0" * 64 + " was released, "),
     ],
 )
-def test_a_wrong_setting_or_another_model_than_was_released_is_said_in_one_line(
+def test_a_wrong_setting_or_another_model_than_was_released_is_reported_in_one_line(
     serve_spec: dict[str, Any], tmp_path: Path, change: dict[str, Any], told: str
 ) -> None:
     program = command("serve", serve_spec | change, tmp_path)
@@ -135,7 +137,7 @@ def test_a_wrong_setting_or_another_model_than_was_released_is_said_in_one_line(
     assert done.stderr.startswith("serve: ") and len(done.stderr.splitlines()) == 1
 
 
-def test_a_taken_port_is_said_in_one_line(serve_spec: dict[str, Any], tmp_path: Path) -> None:
+def test_a_taken_port_is_reported_in_one_line(serve_spec: dict[str, Any], tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", serve_spec["port"]))
         other.listen()
@@ -144,7 +146,7 @@ def test_a_taken_port_is_said_in_one_line(serve_spec: dict[str, Any], tmp_path: 
     assert done.stderr.strip() == f"serve: 127.0.0.1:{serve_spec['port']}: the port is not free: Address already in use"
 
 
-def test_a_chat_template_that_llama_cpp_cannot_read_is_said(serve_spec: dict[str, Any], tmp_path: Path) -> None:
+def test_a_chat_template_that_llama_cpp_cannot_read_is_reported(serve_spec: dict[str, Any], tmp_path: Path) -> None:
     spec = {**serve_spec, "chat_template": "{% nonsense %}"}
     done = subprocess.run(command("serve", spec, tmp_path), env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 2 and "llama.cpp cannot serve it" in done.stderr.splitlines()[-1]

@@ -59,7 +59,7 @@ def test_the_adapter_does_not_say_where_it_was_made(trained: Ended, tiny: Path) 
     assert str(tiny) not in (trained.artifact / "adapter_config.json").read_text()
 
 
-def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
+def test_a_killed_training_resumes_and_ends_with_the_same_weights(
     training: dict[str, Any], trained: Ended, tmp_path: Path
 ) -> None:
     """A killed Trainer leaves partial checkpoints (transformers#35782)."""
@@ -103,7 +103,7 @@ def test_without_training_the_base_model_is_the_checkpoint(training: dict[str, A
     assert not list(done.artifact.glob("*.safetensors"))
 
 
-def test_a_missing_base_model_is_said_with_the_remedy(training: dict[str, Any], tmp_path: Path) -> None:
+def test_a_missing_base_model_is_reported_with_the_remedy(training: dict[str, Any], tmp_path: Path) -> None:
     error = run_program("train", {**training, "base": str(tmp_path / "nowhere")}, tmp_path / "out").error
     assert "does not exist" in error["message"] and "dvc" in error["message"].lower()
     assert error["where"].endswith("nowhere")
@@ -143,6 +143,6 @@ def test_code_that_comes_with_a_model_is_never_run(
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_broken_spec_is_said(tmp_path: Path) -> None:
+def test_a_broken_spec_is_reported(tmp_path: Path) -> None:
     error = run_program("train", {"base": "x", "surprise": 1}, tmp_path).error
     assert "surprise" in error["message"] and "data" in error["message"]

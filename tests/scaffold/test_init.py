@@ -63,7 +63,7 @@ def test_the_commands_that_it_names_next_commit_all_of_it_and_push_the_data(
     assert len(pushed) >= 5  # two files of rows and three of the model
 
 
-def test_without_a_base_model_it_says_how_to_put_one_there_and_then_goes_on(
+def test_without_a_base_model_it_says_how_to_put_one_there_and_then_runs(
     llmops: Llmops, tmp_path: Path, light_base: Path
 ) -> None:
     folder = tmp_path / "zoo"
@@ -136,7 +136,7 @@ def test_a_pickle_beside_the_safetensors_of_a_base_model_is_not_copied_and_init_
     assert (light_base / "training_args.bin").exists() and llmops("check", "--path", tmp_path / "zoo").exit_code == 0
 
 
-def test_a_pickle_that_was_put_into_the_base_model_is_told_by_a_check_of_the_folder(
+def test_a_pickle_that_was_put_into_the_base_model_is_reported_by_a_check_of_the_folder(
     llmops: Llmops, tmp_path: Path, light_base: Path
 ) -> None:
     folder = tmp_path / "zoo"
@@ -162,7 +162,7 @@ def test_data_in_a_folder_that_dvc_tracks_need_not_be_pulled_to_be_in_order(
     assert checked.exit_code == 0, checked.output
 
 
-def test_a_pointer_that_a_merge_broke_is_told_beside_everything_else(llmops: Llmops, tmp_path: Path) -> None:
+def test_a_pointer_that_a_merge_broke_is_reported_beside_everything_else(llmops: Llmops, tmp_path: Path) -> None:
     folder = tmp_path / "zoo"
     llmops("init", folder)
     (folder / "data/train.jsonl").unlink()
@@ -182,7 +182,7 @@ def test_a_second_time_changes_nothing(llmops: Llmops, tmp_path: Path, light_bas
     assert contents(folder) == before
 
 
-def test_one_that_was_cut_off_is_carried_on(llmops: Llmops, tmp_path: Path, light_base: Path) -> None:
+def test_an_interrupted_init_is_resumed(llmops: Llmops, tmp_path: Path, light_base: Path) -> None:
     """llmops.yaml is written last: while it is missing, `init` makes the other missing files again."""
     folder = tmp_path / "zoo"
     llmops("init", folder, "--base", light_base)

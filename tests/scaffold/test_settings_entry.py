@@ -61,7 +61,7 @@ def test_a_project_that_is_listed_is_not_listed_twice(file: Path) -> None:
         register("zoo", "/b/zoo", "main")
 
 
-def test_settings_that_are_wrong_are_told_and_stay_as_they_are(file: Path) -> None:
+def test_settings_that_are_wrong_are_reported_and_not_changed(file: Path) -> None:
     file.parent.mkdir()
     file.write_text("projets: []\n")
     with pytest.raises(ConfigError, match="projets: unknown key"):

@@ -10,7 +10,7 @@ def test_an_unknown_key_is_named_with_its_line_and_the_likely_one(watched: Watch
     assert watched.world.ledger.requests("zoo") == []
 
 
-def test_a_wrong_type_is_named_and_the_mended_commit_goes_on(watched: Watched) -> None:
+def test_a_wrong_type_is_named_and_the_corrected_commit_runs(watched: Watched) -> None:
     watched.project.ship("A word for a number", {"training": {"learning_rate": "fast"}})
     assert "training.learning_rate" in watched.skip() and "'fast'" in watched.skip()
     watched.project.ship("Fixed", {"training": {"learning_rate": 0.001}})
@@ -18,7 +18,7 @@ def test_a_wrong_type_is_named_and_the_mended_commit_goes_on(watched: Watched) -
     assert [r.tags["llmops/revision"] for r in requests] == [watched.project.head]
 
 
-def test_git_pushed_before_dvc_waits_with_a_reason_and_then_goes_on(watched: Watched) -> None:
+def test_git_pushed_before_dvc_waits_with_a_reason_and_then_runs(watched: Watched) -> None:
     write_rows(watched.project.folder / "data/train.jsonl", rows(30))
     watched.project.dvc_add("data/train.jsonl", push=False)
     watched.project.ship("Data that is not there yet")
@@ -63,7 +63,7 @@ def test_a_force_push_is_followed_and_loses_nothing(watched: Watched) -> None:
     assert requests[0].tags["llmops/revision"] == second
 
 
-def test_a_deleted_branch_is_a_reason_and_not_an_empty_project(watched: Watched) -> None:
+def test_a_deleted_branch_is_a_skip_reason_and_not_an_empty_project(watched: Watched) -> None:
     watched.project.push()
     watched.world.tick("zoo_git")
     watched.project.git("push", "--quiet", "origin", "HEAD:refs/heads/other")
@@ -72,7 +72,7 @@ def test_a_deleted_branch_is_a_reason_and_not_an_empty_project(watched: Watched)
     assert len(watched.world.ledger.requests("zoo")) == 1
 
 
-def test_an_unreachable_remote_is_a_reason_and_the_change_is_found_later(watched: Watched) -> None:
+def test_an_unreachable_remote_is_a_skip_reason_and_the_change_is_found_later(watched: Watched) -> None:
     away = watched.project.remote.with_name("away.git")
     watched.project.push()
     watched.project.remote.rename(away)

@@ -300,7 +300,7 @@ class World:
         for _ in range(rounds):
             asked = False
             for project in self.settings.projects:
-                for kind in ("git", "dvc", "carry_on"):
+                for kind in ("git", "dvc", "recovery"):
                     skip, requests = self.tick(f"{project.group}_{kind}")
                     if skip:
                         outcome.skips[f"{project.name}:{kind}"] = skip

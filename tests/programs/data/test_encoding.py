@@ -71,7 +71,7 @@ def test_a_template_that_opens_an_answer_otherwise_is_refused(tokenizer: Any) ->
         Encoder(tokenizer, PROMPT, odd).row(ROW)
 
 
-def test_a_conversation_that_the_template_refuses_is_said(tokenizer: Any) -> None:
+def test_a_conversation_that_the_template_refuses_is_reported(tokenizer: Any) -> None:
     strict = "{{ raise_exception('no system turn, please') }}"
     with pytest.raises(BadInput, match="no system turn, please"):
         Encoder(tokenizer, PROMPT, strict).row(TALK)

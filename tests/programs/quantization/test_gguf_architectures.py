@@ -69,5 +69,5 @@ def test_an_old_checkout_of_one_file_is_read_too(checkout: Path) -> None:
     assert convertible({"architectures": ["OlderForCausalLM"]}, str(checkout)) is None
 
 
-def test_a_folder_that_is_no_checkout_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_checkout_is_reported(tmp_path: Path) -> None:
     assert "not a llama.cpp checkout" in (convertible({"architectures": ["LlamaForCausalLM"]}, str(tmp_path)) or "")

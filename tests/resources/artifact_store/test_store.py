@@ -61,7 +61,7 @@ def stored(store: ArtifactStore, artifact: Artifact, name: str) -> tuple[Any, st
     return fs, f"{root}/artifacts/{artifact.digest}/{name}"
 
 
-def test_what_was_put_is_fetched_again_to_the_byte(store: ArtifactStore, files: Path) -> None:
+def test_a_fetched_artifact_equals_the_stored_one_byte_for_byte(store: ArtifactStore, files: Path) -> None:
     artifact = store.put(files)
     assert read(store.fetch(artifact.uri)) == FILES
     assert store.manifest(artifact.uri) == artifact
@@ -152,7 +152,7 @@ def test_all_damaged_files_are_named_at_once(store: ArtifactStore, files: Path) 
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"3", b'{"files": [{"path": "x"}]}', b"\xff"])
-def test_an_unreadable_manifest_is_told(store: ArtifactStore, files: Path, body: bytes) -> None:
+def test_an_unreadable_manifest_is_reported(store: ArtifactStore, files: Path, body: bytes) -> None:
     artifact = store.put(files)
     fs, path = stored(store, artifact, MANIFEST)
     fs.pipe_file(path, body)
@@ -160,7 +160,7 @@ def test_an_unreadable_manifest_is_told(store: ArtifactStore, files: Path, body:
         store.fetch(artifact.uri)
 
 
-def test_a_manifest_that_was_altered_to_fit_altered_files_is_told(store: ArtifactStore, files: Path) -> None:
+def test_a_manifest_that_was_altered_to_fit_altered_files_is_reported(store: ArtifactStore, files: Path) -> None:
     """The artifact's name is the digest of its file list, so an altered list does not match the name."""
     artifact = store.put(files)
     fs, path = stored(store, artifact, MANIFEST)
@@ -183,7 +183,7 @@ def test_a_discarded_artifact_is_gone_and_can_be_put_again(store: ArtifactStore,
 # -- object storage -------------------------------------------------------------------------------------------------
 
 
-def test_an_upload_that_was_cut_goes_on_where_it_stopped(memory: ArtifactStore, files: Path) -> None:
+def test_an_upload_that_was_cut_resumes_where_it_stopped(memory: ArtifactStore, files: Path) -> None:
     """A partial upload has no manifest; complete files are not sent twice, and truncated files are sent again."""
     artifact = memory.put(files)
     fs, manifest = stored(memory, artifact, MANIFEST)
@@ -196,7 +196,7 @@ def test_an_upload_that_was_cut_goes_on_where_it_stopped(memory: ArtifactStore, 
     assert fs.modified(whole) == before and fs.cat_file(cut) == FILES["model.safetensors"]
 
 
-def test_a_download_that_was_cut_goes_on_where_it_stopped(memory: ArtifactStore, files: Path) -> None:
+def test_a_download_that_was_cut_resumes_where_it_stopped(memory: ArtifactStore, files: Path) -> None:
     artifact = memory.put(files)
     folder = memory.fetch(artifact.uri)
     kept = (folder / "tokenizer/vocab.json").stat().st_mtime_ns
@@ -242,7 +242,7 @@ sys.addaudithook(lambda event, _: event == "os.rename" and next(renames) == 10 a
 """Kills the process in the middle, when some files are in place."""
 
 
-def test_processes_that_put_the_same_artifact_at_once_leave_one_whole(files: Path, tmp_path: Path) -> None:
+def test_processes_that_put_the_same_artifact_at_once_leave_one_complete_copy(files: Path, tmp_path: Path) -> None:
     store = ArtifactStore(str(tmp_path / "store"), tmp_path / "cache")
     command = [sys.executable, "-c", PUT, store.url, str(tmp_path / "cache"), str(files)]
     processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(5)]

@@ -129,7 +129,7 @@ ArtifactStore(sys.argv[1], Path(sys.argv[2])).put(Path(sys.argv[3]))
 """
 
 
-def test_an_upload_that_was_cut_goes_on_where_it_stopped(
+def test_an_upload_that_was_cut_resumes_where_it_stopped(
     store: ArtifactStore,
     folder: Path,
     tmp_path: Path,
@@ -150,7 +150,9 @@ def test_an_upload_that_was_cut_goes_on_where_it_stopped(
     assert content(elsewhere(store, tmp_path).fetch(artifact.uri)) == content(folder)
 
 
-def test_of_two_that_store_the_same_at_once_both_have_it(store: ArtifactStore, folder: Path, tmp_path: Path) -> None:
+def test_two_processes_that_store_the_same_at_once_both_have_it(
+    store: ArtifactStore, folder: Path, tmp_path: Path
+) -> None:
     context = multiprocessing.get_context("spawn")
     answers = context.Queue()
     rivals = [

@@ -109,7 +109,7 @@ def test_only_the_work_under_the_given_keys_is_ended(
 # -- how programs end -----------------------------------------------------------------------------------------------
 
 
-def test_a_result_is_read_and_its_progress_told(compute: LocalCompute, tree: Tree) -> None:
+def test_a_result_is_read_and_its_progress_reported(compute: LocalCompute, tree: Tree) -> None:
     tree.go()
     lines: list[dict[str, Any]] = []
     done = compute.run(tree.job(), lines.append)
@@ -119,7 +119,7 @@ def test_a_result_is_read_and_its_progress_told(compute: LocalCompute, tree: Tre
     assert done.artifact == compute.folder("ci-1") / "artifact"
 
 
-def test_bad_input_is_told_apart_from_a_fault(compute: LocalCompute, tree: Tree) -> None:
+def test_bad_input_is_distinguished_from_a_fault(compute: LocalCompute, tree: Tree) -> None:
     """A retry would not help: bad input ends the request instead of starting the next generation."""
     with pytest.raises(BadInput, match="/nowhere: the work tree does not exist"):
         compute.run(tree.job(work_tree="/nowhere"))
@@ -127,7 +127,7 @@ def test_bad_input_is_told_apart_from_a_fault(compute: LocalCompute, tree: Tree)
         compute.run(Job(name="ci-2", program="ci", spec={}))
 
 
-def test_after_bad_input_was_mended_the_old_complaint_is_not_repeated(compute: LocalCompute, tree: Tree) -> None:
+def test_after_bad_input_was_corrected_the_old_error_is_not_repeated(compute: LocalCompute, tree: Tree) -> None:
     tree.go()
     with pytest.raises(BadInput):
         compute.run(tree.job(work_tree="/nowhere"))
@@ -182,7 +182,7 @@ with open_dagster_pipes() as pipes:
 """
 
 
-def test_a_program_of_somebody_else_reports_progress_and_metadata_by_dagster_pipes_also_to_who_adopts_it(
+def test_a_foreign_program_reports_progress_and_metadata_by_dagster_pipes_also_after_adoption(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: Callable[..., Any]
 ) -> None:
     """The program can be any importable module: it needs only Dagster Pipes and our two command-line arguments."""
@@ -212,7 +212,7 @@ def test_a_program_of_somebody_else_reports_progress_and_metadata_by_dagster_pip
 # -- at most once ----------------------------------------------------------------------------------------------------
 
 
-def test_of_two_processes_that_submit_the_same_job_one_runs_it_and_the_other_adopts_it(
+def test_when_two_processes_submit_the_same_job_one_runs_it_and_the_other_adopts_it(
     compute: LocalCompute, tree: Tree, python: Callable[..., Any]
 ) -> None:
     home, job = str(compute.jobs.parent), tree.job().model_dump_json()
@@ -225,7 +225,7 @@ def test_of_two_processes_that_submit_the_same_job_one_runs_it_and_the_other_ado
     assert len({json.dumps(d.result) for d in done}) == 1
 
 
-def test_a_program_whose_submitter_was_killed_goes_on_and_is_adopted(
+def test_a_program_whose_submitter_was_killed_keeps_running_and_is_adopted(
     compute: LocalCompute, tree: Tree, python: Callable[..., Any], pool: ThreadPoolExecutor
 ) -> None:
     submitter = python(SUBMIT, str(compute.jobs.parent), tree.job().model_dump_json())
@@ -270,7 +270,7 @@ def test_a_running_job_is_not_cleaned_away(compute: LocalCompute, tree: Tree, po
     assert running.result(CEILING_S).read(CiResult).checks[0].passed
 
 
-def test_looking_whether_a_job_runs_keeps_nobody_from_submitting_it(
+def test_polling_a_job_does_not_block_its_submission(
     compute: LocalCompute, tree: Tree, pool: ThreadPoolExecutor
 ) -> None:
     """A check holds the lock for a moment; a submitter took it for a running program and waited for nothing."""

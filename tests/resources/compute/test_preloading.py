@@ -190,7 +190,7 @@ def test_a_projects_own_tests_never_run_beside_preloaded_libraries(tmp_path: Pat
 # -- how programs end -----------------------------------------------------------------------------------------------
 
 
-def test_bad_input_is_told_apart_from_a_fault(compute: LocalCompute, evaluation: Evaluation) -> None:
+def test_bad_input_is_distinguished_from_a_fault(compute: LocalCompute, evaluation: Evaluation) -> None:
     with pytest.raises(BadInput, match="/nowhere"):
         compute.run(evaluation.job(base="/nowhere", metrics=()))
     with pytest.raises(BadInput, match="is not a EvaluateSpec"):
@@ -239,7 +239,7 @@ def test_a_killed_server_loses_no_program(
 # -- at most once ----------------------------------------------------------------------------------------------------
 
 
-def test_a_program_whose_submitter_was_killed_goes_on_and_is_adopted(
+def test_a_program_whose_submitter_was_killed_keeps_running_and_is_adopted(
     compute: LocalCompute,
     evaluation: Evaluation,
     python: Callable[..., "subprocess.Popen[str]"],
@@ -258,7 +258,7 @@ def test_a_program_whose_submitter_was_killed_goes_on_and_is_adopted(
     assert not program.is_running(), "the lock is the program's alone: what is adopted is over when it is"
 
 
-def test_of_two_processes_that_submit_the_same_job_one_runs_it_and_two_jobs_run_beside_each_other(
+def test_when_two_processes_submit_the_same_job_one_runs_it_and_two_jobs_run_beside_each_other(
     compute: LocalCompute,
     evaluation: Evaluation,
     data: Path,

@@ -125,7 +125,7 @@ def race(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.mark.parametrize("action", ONE_WINS)
-def test_of_many_processes_that_ask_at_once_exactly_one_is_let_through(race: Race, action: str) -> None:
+def test_exactly_one_of_many_concurrent_requests_is_opened(race: Race, action: str) -> None:
     assert [len(winners) for winners in race.rounds(action)] == [1] * ROUNDS
     for number in range(ROUNDS):
         requests = race.ledger.requests(f"{action} {number}")
@@ -134,13 +134,13 @@ def test_of_many_processes_that_ask_at_once_exactly_one_is_let_through(race: Rac
 
 
 @pytest.mark.parametrize("action", ALL_ADOPT)
-def test_of_many_processes_that_put_the_first_one_wins_and_all_others_get_what_it_put(race: Race, action: str) -> None:
+def test_the_first_of_many_concurrent_commits_wins_and_the_others_adopt_it(race: Race, action: str) -> None:
     """Otherwise two steps of one run could use two revisions, and deploy a mixture of both."""
     for answers in race.rounds(action):
         assert len(answers) == PROCESSES and len(set(answers)) == 1
 
 
-def test_the_chain_of_events_is_whole_whoever_wrote_at_once(race: Race) -> None:
+def test_the_chain_of_events_is_complete_after_concurrent_writes(race: Race) -> None:
     """Two events with the same predecessor would permanently look like an altered chain."""
     assert [len(rivals) for rivals in race.rounds("own request")] == [PROCESSES] * ROUNDS
     assert race.ledger.verify_audit() >= PROCESSES * ROUNDS
@@ -264,7 +264,7 @@ def test_a_run_whose_request_has_its_outcome_may_still_end_its_work_but_no_other
         ledger.claim(request, "run-2")
 
 
-def test_a_cancelled_run_may_not_go_on(ledger: Ledger) -> None:
+def test_a_cancelled_run_may_not_continue(ledger: Ledger) -> None:
     request = opened(ledger)
     ledger.claim(request, "run-1")
     ledger.close(request, "cancelled", "by ada")

@@ -43,7 +43,7 @@ def hold(release: str = TWO) -> Hold:
 # -- waiting --------------------------------------------------------------------------------------------------------
 
 
-def test_what_waits_holds_nobody_up_and_gives_way_to_what_starts(ledger: Ledger) -> None:
+def test_a_waiting_request_blocks_nothing_and_is_superseded_by_a_start(ledger: Ledger) -> None:
     waiting(ledger)
     ledger.open_request("zoo", B, 1, "README only", status="skipped")
     assert statuses(ledger) == ["waiting", "skipped"], "a noted commit brings no release of its own"
@@ -58,7 +58,7 @@ def test_a_rollback_leaves_what_waits_alone(ledger: Ledger) -> None:
     assert statuses(ledger) == ["waiting", "queued"]
 
 
-def test_an_approved_request_goes_on_in_its_next_generation_once(ledger: Ledger) -> None:
+def test_an_approved_request_resumes_in_its_next_generation_once(ledger: Ledger) -> None:
     request = waiting(ledger)
     again = ledger.next_generation(request, 2, "approved by eve@example.com: because")
     assert [(r.status, r.detail) for r in ledger.requests("zoo")] == [
@@ -73,7 +73,7 @@ def test_an_approved_request_goes_on_in_its_next_generation_once(ledger: Ledger)
     assert third.reason == "prompt changed (approved by bob: fine)", "reasons do not pile up"
 
 
-def test_what_was_approved_waits_for_the_run_at_work(ledger: Ledger) -> None:
+def test_what_was_approved_waits_for_the_active_run(ledger: Ledger) -> None:
     request = waiting(ledger)
     ledger.open_request("zoo", A, 2, "rollback", asked_by=ROLLBACK)
     with pytest.raises(Conflict):

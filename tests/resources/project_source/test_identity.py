@@ -59,7 +59,7 @@ def test_a_branch_that_was_merged_brings_its_authors_along(project: Project, mir
 
 
 @pytest.mark.parametrize("since", [None, "0" * 40, "not a commit"])
-def test_without_a_champion_whoever_wrote_any_of_it_is_an_author(
+def test_without_a_champion_every_committer_of_the_branch_is_an_author(
     project: Project, mirror: GitMirror, since: str | None
 ) -> None:
     last = commit(project, "By Bob", BOB)
@@ -76,9 +76,7 @@ def test_an_older_commit_that_is_deployed_again_has_authors_too(project: Project
     assert mirror.authors(last, last) == [BOB]
 
 
-def test_who_sits_here_is_what_they_say_and_nobody_if_nobody_says(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_local_identity_is_the_configured_one_or_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     config = tmp_path / "gitconfig"
     config.write_text("[user]\n    email = ada@example.com\n")
     monkeypatch.chdir(tmp_path)

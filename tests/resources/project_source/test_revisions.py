@@ -101,7 +101,7 @@ def test_a_repository_that_was_never_reached_is_no_empty_one(tmp_path: Path) -> 
         mirror.fetch()
 
 
-def test_a_machine_without_git_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_git_gets_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The cause was a bare FileNotFoundError, which a sensor reports as a bug in our code."""
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SourceError, match="git: not found; install it"):
@@ -216,23 +216,23 @@ def test_both_sensors_may_ask_for_the_same_tree_at_once(project: Project, source
 # -- configuration and prompts --------------------------------------------------------------------------------------
 
 
-def test_a_missing_configuration_is_told(project: Project, source: ProjectRepository) -> None:
+def test_a_missing_configuration_is_reported(project: Project, source: ProjectRepository) -> None:
     (project.folder / "llmops.yaml").unlink()
     sha = shipped(project, source, "Removed by mistake")
     assert told(source, sha) == [f"llmops.yaml: missing at the root of {sha[:12]}; `llmops check` says what it needs"]
 
 
-def test_a_configuration_that_is_no_text_is_told(project: Project, source: ProjectRepository) -> None:
+def test_a_configuration_that_is_no_text_is_reported(project: Project, source: ProjectRepository) -> None:
     (project.folder / "llmops.yaml").write_bytes(b"name: z\xff\n")
     assert told(source, shipped(project, source, "Broken")) == ["llmops.yaml: it is not UTF-8 text (byte 7)"]
 
 
-def test_a_name_that_differs_from_the_settings_is_told(project: Project, source: ProjectRepository) -> None:
+def test_a_name_that_differs_from_the_settings_is_reported(project: Project, source: ProjectRepository) -> None:
     sha = shipped(project, source, "Renamed", {"name": "farm"})
     assert told(source, sha) == ["llmops.yaml: name: it is 'farm', but the settings say 'zoo'"]
 
 
-def test_everything_that_the_configuration_names_must_be_there_and_all_that_is_not_is_told(
+def test_everything_that_the_configuration_names_must_be_there_and_all_that_is_not_is_reported(
     project: Project, source: ProjectRepository
 ) -> None:
     sha = shipped(
@@ -253,19 +253,21 @@ def test_everything_that_the_configuration_names_must_be_there_and_all_that_is_n
     ]
 
 
-def test_an_undefined_variable_in_a_prompt_is_told_with_its_file(project: Project, source: ProjectRepository) -> None:
+def test_an_undefined_variable_in_a_prompt_is_reported_with_its_file(
+    project: Project, source: ProjectRepository
+) -> None:
     project.write("prompts/ask.jinja", "Q: {{ question }}\n")
     (found,) = told(source, shipped(project, source, "A typo"))
     assert found.startswith("prompts/ask.jinja: undefined variable 'question'")
     assert found.endswith("(named by prompt in llmops.yaml)")
 
 
-def test_a_prompt_that_is_no_text_is_told(project: Project, source: ProjectRepository) -> None:
+def test_a_prompt_that_is_no_text_is_reported(project: Project, source: ProjectRepository) -> None:
     (project.folder / "prompts/ask.jinja").write_bytes(b"\xff {{ input }}")
     assert told(source, shipped(project, source, "Binary"))[0] == "prompts/ask.jinja: it is not UTF-8 text (byte 0)"
 
 
-def test_a_mistake_in_the_smoke_tests_is_told_with_its_line(project: Project, source: ProjectRepository) -> None:
+def test_a_mistake_in_the_smoke_tests_is_reported_with_its_line(project: Project, source: ProjectRepository) -> None:
     project.write("smoke.yaml", "- {name: a, input: b}\n- {name: c, inptu: d}\n")
     sha = shipped(project, source, "A typo", {"deployment": {"smoke_tests": "smoke.yaml"}})
     assert told(source, sha) == ["smoke.yaml:2: 1.inptu: unknown key; did you mean 'input'?"]
@@ -417,13 +419,13 @@ def test_data_may_lie_in_git_itself(project: Project, source: ProjectRepository)
     assert (source.pull(at, ["rows.jsonl"]) / "rows.jsonl").is_file()
 
 
-def test_a_pointer_that_a_merge_broke_is_told(project: Project, source: ProjectRepository) -> None:
+def test_a_pointer_that_a_merge_broke_is_reported(project: Project, source: ProjectRepository) -> None:
     project.write("data/train.jsonl.dvc", "<<<<<<< HEAD\nouts: [\n=======\n")
     (found,) = told(source, shipped(project, source, "Merged"))
     assert found.startswith("data/train.jsonl.dvc: not valid YAML; was a merge left unfinished?")
 
 
-def test_a_lock_that_a_person_broke_is_told(project: Project, source: ProjectRepository) -> None:
+def test_a_lock_that_a_person_broke_is_reported(project: Project, source: ProjectRepository) -> None:
     """The error was an AttributeError that names no file."""
     (project.folder / "data/train.jsonl.dvc").unlink()
     project.write("dvc.lock", "stages: [data/train.jsonl]\n")
@@ -475,7 +477,7 @@ def test_a_remote_url_may_hold_a_percent_sign(project: Project, source: ProjectR
     assert source.missing_data(source.at(shipped(project, source, "Two remotes"))) == []
 
 
-def test_a_project_without_dvc_is_told_to_begin_with_it(project: Project, source: ProjectRepository) -> None:
+def test_a_project_without_dvc_gets_the_command_that_adds_it(project: Project, source: ProjectRepository) -> None:
     project.git("rm", "--quiet", "-r", "--cached", ".dvc")
     project.write(".gitignore", "/.dvc\n")
     at = source.at(shipped(project, source, "No DVC"))
@@ -483,7 +485,7 @@ def test_a_project_without_dvc_is_told_to_begin_with_it(project: Project, source
         source.missing_data(at)
 
 
-def test_a_relative_path_to_the_repository_is_made_whole(project: Project, tmp_path: Path) -> None:
+def test_a_relative_path_to_the_repository_is_made_absolute(project: Project, tmp_path: Path) -> None:
     project.push()
     relative = os.path.relpath(project.remote)
     found = source_of(project, tmp_path / "home", relative)

@@ -45,7 +45,7 @@ def endpoint() -> Iterator[Callable[[int, str], str]]:
         server.server_close()
 
 
-def test_a_whole_stream_is_a_good_answer(endpoint: Callable[[int, str], str]) -> None:
+def test_a_complete_stream_is_a_good_answer(endpoint: Callable[[int, str], str]) -> None:
     url = endpoint(200, event("Hel") + event("lo") + event(finish="stop") + "data: [DONE]\n\n")
     answer = ask(url, "demo", "Hi")
     assert (answer.ok, answer.broken, answer.text, answer.tokens, answer.release) == (True, False, "Hello", 2, "abc")
@@ -93,7 +93,7 @@ def test_a_plain_answer_needs_a_finish_reason_too(endpoint: Callable[[int, str],
     assert ask(endpoint(200, body(None)), "demo", "Hi", stream=False).broken
 
 
-def test_an_empty_answer_is_said_to_be_empty(endpoint: Callable[[int, str], str]) -> None:
+def test_an_empty_answer_is_reported_as_empty(endpoint: Callable[[int, str], str]) -> None:
     url = endpoint(200, event(" \n") + event(finish="stop") + "data: [DONE]\n\n")
     assert ask(url, "demo", "Hi").sample(1).empty
 
@@ -107,7 +107,7 @@ def test_an_answer_that_ends_at_a_limit_is_cut_if_it_is_shorter_than_was_wanted(
     assert answer.sample(3).cut and not answer.sample(2).cut
 
 
-def test_a_refusal_is_told_with_its_words_and_is_no_broken_stream(endpoint: Callable[[int, str], str]) -> None:
+def test_a_refusal_is_reported_with_its_words_and_is_no_broken_stream(endpoint: Callable[[int, str], str]) -> None:
     answers = ask_many(endpoint(500, "the reason"), "demo", ["a", "b", "c"], concurrency=2)
     assert [(a.ok, a.broken, a.status, a.error) for a in answers] == [(False, False, 500, "the reason")] * 3
 

@@ -137,7 +137,9 @@ def test_a_release_with_traffic_is_not_retired(serving: LocalServing, two: tuple
     assert ask(serving.base_url("demo", "production"), "demo", "Hello", max_tokens=4).ok
 
 
-def test_traffic_goes_only_to_what_is_deployed_and_in_whole_shares(serving: LocalServing, two: tuple[str, str]) -> None:
+def test_traffic_goes_only_to_what_is_deployed_and_in_shares_that_sum_to_one(
+    serving: LocalServing, two: tuple[str, str]
+) -> None:
     first, second = two
     for weights, complaint in (
         ({"0" * 64: 1.0}, "deploy it first"),
@@ -149,7 +151,7 @@ def test_traffic_goes_only_to_what_is_deployed_and_in_whole_shares(serving: Loca
     assert serving.weights("demo", "production") == {first: 1.0}
 
 
-def test_a_request_that_nobody_serves_is_told_why(serving: LocalServing, two: tuple[str, str]) -> None:
+def test_a_request_that_nobody_serves_gets_the_reason(serving: LocalServing, two: tuple[str, str]) -> None:
     base = serving.base_url("demo", "production")
     with httpx.Client(trust_env=False) as client:
         for path in ("elsewhere/v1/models", "demo/production/health", "demo/production/v1/../../../health", ""):

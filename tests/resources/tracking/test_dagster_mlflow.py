@@ -9,7 +9,7 @@ from dagster_mlflow import mlflow_tracking
 from resources.tracking.mlflow import Tracking
 
 
-def test_dagster_mlflow_goes_on_in_the_mlflow_run_that_the_stage_opened(tmp_path: Path) -> None:
+def test_dagster_mlflow_continues_in_the_mlflow_run_that_the_stage_opened(tmp_path: Path) -> None:
     uri, dagster_run = f"sqlite:///{tmp_path}/mlflow.sqlite", str(uuid.uuid4())
     tracking = Tracking(uri)
     ours = tracking.start(

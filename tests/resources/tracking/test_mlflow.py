@@ -37,7 +37,7 @@ def test_constructing_one_does_no_io(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_training_that_is_resumed_goes_on_in_the_run_that_it_began(tracking: Tracking) -> None:
+def test_a_training_that_is_resumed_continues_in_the_run_that_it_began(tracking: Tracking) -> None:
     first = start(tracking)
     tracking.log(first, {"loss": 2.0}, 1)
     tracking.finish(first, "KILLED")
@@ -91,7 +91,7 @@ def test_a_server_is_its_own_page_and_its_password_is_in_no_link(uri: str, page:
     assert MlflowServer(uri).ui == page
 
 
-def test_processes_that_meet_over_a_new_database_all_find_it_whole(tmp_path: Path) -> None:
+def test_processes_that_meet_over_a_new_database_all_find_it_complete(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/new/mlflow.db"
     code = f"from resources.tracking.mlflow import Tracking as T; T({uri!r}).client.search_experiments()"
     at_once = [

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from llmops_assets.domain.chain import WORK
+from llmops_assets.machine.forked import ForkServers
+from resources.compute.preloading import PRELOADED
 from tests.support.projects import LIGHT, Outcome, Project, Watched, World
 from tests.support.shared import once
 from tests.support.tiny_model import make_tiny_model
@@ -23,6 +25,17 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = (own.parent if own.name.startswith("popen-") else own) / "cache"
     folder.mkdir(exist_ok=True)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_preloading(cache: Path) -> Iterator[None]:
+    """One fork server for the programs of all worlds; each test process ends it at its own end."""
+    folder = cache / "preloaded"
+    folder.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(World, "preloaded", folder)
+        yield
+    ForkServers(folder, PRELOADED).end()
 
 
 @pytest.fixture(scope="session")

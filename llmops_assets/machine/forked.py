@@ -63,12 +63,16 @@ class ForkServers:
     """The servers of one folder: one for each environment of commands.
 
     Args:
-        folder: for their sockets and logs; the servers end when it is removed.
+        folder: for their sockets and logs; the servers end when it is removed. A link shares another folder's servers.
         preload: the module that they import before they fork.
     """
 
     def __init__(self, folder: Path, preload: str):
-        self._folder, self._preload = folder, preload
+        self._named, self._preload = folder, preload
+
+    @property
+    def _folder(self) -> Path:
+        return self._named.resolve()
 
     def connect(self, environment: Mapping[str, str]) -> socket.socket:
         """A connection for one command to a server with current code, which is started if needed.

@@ -16,6 +16,7 @@ import json
 import os
 import runpy
 import select
+import signal
 import socket
 import sys
 import sysconfig
@@ -41,6 +42,8 @@ def main() -> None:
     parser.add_argument("--preload", required=True, help="the module that is imported before any fork")
     parser.add_argument("--idle", type=float, default=IDLE_S, help="seconds without a connection after which it ends")
     arguments = parser.parse_args()
+    # Some shells let background commands ignore SIGTERM, and a fork inherits that: no command could be cancelled.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     changed = _watch_code(arguments.preload)
     listener = _listen(arguments.socket)
     sys.path.pop(0)  # the server's working directory; each command adds its own

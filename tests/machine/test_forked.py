@@ -133,6 +133,20 @@ def test_a_killed_command_is_reported_with_its_signal(place: Place) -> None:
     assert forked.returncode == -signal.SIGKILL
 
 
+def test_a_command_can_be_terminated_although_its_client_ignores_that_signal(place: Place) -> None:
+    """A shell may start background jobs so: the server and its commands inherited it, and a cancel took 10 seconds."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        forked, connection = place.start("wait")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    wait_for("its start", lambda: (place.folder / "work/began").exists())
+    os.kill(forked.pid, signal.SIGTERM)
+    with connection:
+        wait_for("its end", lambda: forked.poll() is not None)
+    assert forked.returncode == -signal.SIGTERM
+
+
 def test_a_command_looks_like_itself_in_the_list_of_processes(place: Place) -> None:
     """Otherwise `ps` would not distinguish a training from the process that it was forked from."""
     forked, connection = place.start("wait")

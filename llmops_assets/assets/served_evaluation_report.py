@@ -49,6 +49,7 @@ def evaluate_served(
         chat_template=release.chat_template,
         model_chat_template=artifact.chat_template,
         serving=release.serving,
+        sampling=release.sampling,
         prompt=at.values["prompt"],
         speed_requests=16 if speed else 0,
         title=title,

@@ -26,6 +26,7 @@ from llmops_assets.config.yaml_validation import validate_yaml
 from llmops_assets.domain.gate import Gate
 from llmops_assets.domain.models import Strict
 from llmops_assets.domain.rollout import Duration, RolloutPolicy, Share
+from llmops_assets.domain.sampling import Sampling
 
 CONFIG_FILE = "llmops.yaml"
 
@@ -177,7 +178,8 @@ class ServingOptions(Strict):
     max_tokens: int | None = Field(
         default=None,
         ge=1,
-        description="Maximum tokens of an answer if the client sets none; None: until it ends or the context is full.",
+        description="Maximum tokens of an answer if the client sets none; None: until it ends or the context is full. "
+        "The served evaluation ignores it, unlike sampling.max_tokens.",
     )
 
 
@@ -202,9 +204,21 @@ class Deployment(Strict):
         default="llama.cpp", description="The server behind the endpoint."
     )
     serving: ServingOptions = Field(default=ServingOptions(), description="Options of the engine.")
+    sampling: Sampling = Field(
+        default=Sampling(), description="How answers are sampled if the client says nothing: greedy by default."
+    )
     smoke_tests: ProjectPath | None = Field(default=None, description="File with a list of {name, input, expect}.")
     approval: Approval = Field(default=Approval(), description="Who must approve a release before production.")
     rollout: RolloutPolicy = Field(default=RolloutPolicy(), description="How traffic moves to a new release.")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "Deployment":
+        limits = (self.sampling.max_tokens, self.serving.max_tokens)
+        if None not in limits and limits[0] != limits[1]:
+            raise ValueError(
+                f"sampling.max_tokens is {limits[0]} and serving.max_tokens {limits[1]}; keep sampling.max_tokens only"
+            )
+        return self
 
 
 class Ci(Strict):

@@ -171,7 +171,7 @@ def _give_up(ledger: Ledger, found: tuple[int, int, str, RolloutState], why: str
 
 def canary_tokens(config: ProjectConfig) -> int:
     """Token limit of probe answers: the evaluated length, capped so that a canary does not wait for long answers."""
-    return min(config.evaluation.max_new_tokens, CANARY_TOKENS)
+    return min(config.evaluation.max_new_tokens, config.deployment.sampling.max_tokens or CANARY_TOKENS, CANARY_TOKENS)
 
 
 def questions(at: ProjectRevision, data: Path | None) -> list[str]:

@@ -28,7 +28,7 @@ class Users:
             openai.OpenAIError: the request failed.
         """
         answer = self._client.chat.completions.create(
-            model=self._model, messages=[{"role": "user", "content": CODE}], temperature=0, max_tokens=max_tokens
+            model=self._model, messages=[{"role": "user", "content": CODE}], max_tokens=max_tokens
         )
         return answer.choices[0].message.content or ""
 

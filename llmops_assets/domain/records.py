@@ -249,12 +249,18 @@ class Release(Frozen):
     chat_template: str = Field(description="The model's template with the project's prompt composed in.")
     engine: str
     serving: dict[str, Any] = Field(default_factory=dict, description="Engine settings, without defaults.")
+    sampling: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Sampling defaults, complete. Empty in releases of earlier versions: the engine's own.",
+    )
 
     @property
     def digest(self) -> str:
         from llmops_assets.domain.keys import digest
 
-        return digest(self.model_dump(exclude={"artifact_uri"}))
+        # Releases without sampling keep the digest under which they were approved and served.
+        absent = set() if self.sampling else {"sampling"}
+        return digest(self.model_dump(exclude={"artifact_uri", *absent}))
 
 
 class Event(Record):

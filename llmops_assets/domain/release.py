@@ -5,6 +5,7 @@ from typing import Any
 
 from llmops_assets.domain.prompt import compose_chat_template
 from llmops_assets.domain.records import QuantizedArtifact, Record, Release
+from llmops_assets.domain.sampling import Sampling
 
 
 def release_of(project: str, values: Mapping[str, Any], artifact: QuantizedArtifact) -> Release:
@@ -18,6 +19,8 @@ def release_of(project: str, values: Mapping[str, Any], artifact: QuantizedArtif
         chat_template=compose_chat_template(values["prompt"], artifact.chat_template),
         engine=engine["engine"],
         serving=engine["serving"],
+        # With the defaults spelled out: a release says how it answers, whatever later versions default to.
+        sampling=Sampling(**engine.get("sampling", {})).model_dump(mode="json", exclude_none=True),
     )
 
 

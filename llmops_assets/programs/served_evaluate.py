@@ -41,8 +41,9 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
     encoder = Encoder(load_tokenizer(Path(spec.tokenizer)), spec.prompt, spec.model_chat_template)
     server: ServingEngine = ENGINES[spec.engine].load()()
     backend: QuantizationBackend = QUANTIZATION_BACKENDS[spec.backend].load()()
+    longest = min(spec.max_new_tokens, spec.sampling.get("max_tokens") or spec.max_new_tokens)
     refuse_too_long(
-        [len(encoder.prompt_ids(row)) + spec.max_new_tokens for row in rows],
+        [len(encoder.prompt_ids(row)) + longest for row in rows],
         server.context_per_request(Path(spec.model), spec.serving),
         "with its answer; deployment.serving.context_length",
     )
@@ -53,16 +54,18 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
         chat_template=spec.chat_template,
         port=0,
         serving=spec.serving,
+        # Asked as users ask, without sampling parameters. A fixed seed makes the measurement repeatable.
+        sampling={"seed": 0, **spec.sampling},
     )
     with running_engine(serve, job.output) as engine:
         parity = compare_tokens(engine, encoder, rows[:PARITY_ROWS])
         job.progress("parity", f"{len(parity)} mismatches in {min(len(rows), PARITY_ROWS)} rows")
-        predictions = ask_all(engine, rows, spec, job)
+        predictions = ask_all(engine, rows, longest, spec, job)
         load = []
         for clients in spec.clients if spec.speed_requests else ():
             load.append(
                 put_under_load(
-                    lambda n: engine.stream(messages_of(rows[n % len(rows)])[:-1], spec.max_new_tokens),
+                    lambda n: engine.stream(messages_of(rows[n % len(rows)])[:-1], longest),
                     clients,
                     max(spec.speed_requests, clients),
                 )
@@ -91,7 +94,9 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
         {"unquantized": spec.unquantized, "champion": spec.champion},
         {
             "Size": f"{size / 1e6:,.1f} MB",
-            "Length of an answer": f"at most {spec.max_new_tokens} tokens",
+            "Length of an answer": f"at most {longest} tokens",
+            "Sampling": ", ".join(f"{name} {value}" for name, value in spec.sampling.items() if value not in ([], None))
+            or "greedy",
             "Token parity with training": f"{compared - len(parity)} of {compared} rows"
             + (f"; {detail}" if detail else ""),
         },
@@ -134,13 +139,15 @@ def compare_tokens(engine: EngineClient, encoder: Encoder, rows: Sequence[Row]) 
     return mismatches
 
 
-def ask_all(engine: EngineClient, rows: list[Row], spec: ServedEvaluateSpec, job: ProgramRun) -> list[str]:
-    """The engine's greedy answers, requested as concurrently as it serves."""
+def ask_all(
+    engine: EngineClient, rows: list[Row], longest: int, spec: ServedEvaluateSpec, job: ProgramRun
+) -> list[str]:
+    """The engine's answers with the release's sampling, requested as concurrently as it serves."""
     began = time.monotonic()
     answers: list[str] = []
     tokens = 0
     with ThreadPoolExecutor(min(CLIENTS, int(spec.serving.get("parallel") or CLIENTS))) as pool:
-        for text, _, n in pool.map(lambda row: engine.answer(messages_of(row)[:-1], spec.max_new_tokens), rows):
+        for text, _, n in pool.map(lambda row: engine.answer(messages_of(row)[:-1], longest), rows):
             answers.append(text)
             tokens += n
             elapsed = time.monotonic() - began

@@ -15,11 +15,16 @@ from llmops_assets.config.smoke_tests import parse_smoke_tests
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.prompt import PromptError, check_prompt
+from llmops_assets.domain.sampling import Sampling
 from resources.project_source.dvc import DvcData
 from resources.project_source.dvc_files import Output
 from resources.project_source.git_mirror import GitMirror, tree_digest
 
 BARE_PROMPT = "{{ input }}"
+
+
+def _without_defaults(options: Sampling) -> dict[str, Any]:
+    return options.model_dump(mode="json", exclude_defaults=True)
 
 
 class ProjectRevision:
@@ -146,6 +151,7 @@ class ProjectRepository:
         values["engine"] = {
             "engine": deployment.engine,
             "serving": deployment.serving.model_dump(mode="json", exclude_defaults=True),
+            **({"sampling": sampling} if (sampling := _without_defaults(deployment.sampling)) else {}),
             **catalog.versions(catalog.ENGINES[deployment.engine]),
         }
         smoke: list[dict[str, Any]] = []

@@ -99,7 +99,8 @@ def _ask(
 ) -> Answer:
     import httpx
 
-    body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": text}], "temperature": 0}
+    # No sampling parameters: the answer that a user gets, with the release's own.
+    body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": text}]}
     body |= {"max_tokens": max_tokens} if max_tokens else {}
     body |= {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
     began = time.monotonic()

@@ -245,6 +245,14 @@ def test_whatever_stands_under_known_keys_each_problem_is_one_line_and_names_the
         assert all(re.match(r"llmops\.yaml(:\d+)?: ", p) for p in error.problems)
 
 
+def test_two_different_lengths_of_an_answer_are_refused() -> None:
+    """serving.max_tokens is the older key for the same limit, which the served evaluation does not use."""
+    both = GOOD + "deployment: {sampling: {max_tokens: 64}, serving: {max_tokens: 64}}\n"
+    assert parse_config(both).deployment.sampling.max_tokens == 64
+    (problem,) = problems(both.replace("serving: {max_tokens: 64}", "serving: {max_tokens: 32}"))
+    assert "sampling.max_tokens is 64 and serving.max_tokens 32; keep sampling.max_tokens only" in problem
+
+
 def test_the_schema_can_be_written_for_editors() -> None:
     schema = ProjectConfig.model_json_schema()
     assert {"name", "model", "data"} == set(schema["required"])

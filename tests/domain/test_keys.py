@@ -1,5 +1,6 @@
 """Keys identify equal work: one that changes needlessly trains again, one that fails to change reuses stale results."""
 
+import json
 from typing import Any
 
 import pytest
@@ -153,3 +154,15 @@ def test_a_release_is_known_by_what_it_serves_not_by_where_it_lies() -> None:
     digests = {Release(**{**fields, **o}, artifact_uri="/here", serving={"parallel": 4}).digest for o in others}
     digests.add(Release(**fields, artifact_uri="/here", serving={"parallel": 8}).digest)
     assert len(digests | {here.digest}) == 6
+
+
+def test_a_release_of_a_version_without_sampling_keeps_the_digest_under_which_it_was_approved_and_served() -> None:
+    """With another digest, a rollback to it would start a second engine and record a release that nobody approved."""
+    body = {
+        "project": "zoo", "artifact_digest": "a", "file": "m.gguf", "chat_template": "t", "engine": "llama.cpp",
+        "serving": {"parallel": 4},
+    }  # fmt: skip
+    old = Release.model_validate_json(json.dumps({**body, "artifact_uri": "/here"}))
+    assert old.digest == digest(body)
+    greedy = old.model_copy(update={"sampling": {"temperature": 0.0}})
+    assert len({old.digest, greedy.digest, greedy.model_copy(update={"sampling": {"temperature": 0.8}}).digest}) == 3

@@ -4,6 +4,8 @@ import json
 import signal
 import socket
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,11 @@ import psutil
 import pytest
 
 from llmops_assets.domain.prompt import compose_chat_template
+from llmops_assets.domain.release import release_from_records
 from llmops_assets.machine.processes import is_alive
 from tests.programs.conftest import ENVIRONMENT, PROMPT, Ended, command, run_program
 from tests.support.ports import free_port
+from tests.support.records import VALUES, Memory
 from tests.support.waiting import CEILING_S, wait_for
 
 
@@ -118,9 +122,64 @@ def test_an_endpoint_speaks_openai_under_its_name_and_stops_when_told(
         assert program.wait() == 0
 
 
+def texts(url: str, number: int = 8, **parameters: Any) -> list[str]:
+    """Answers to equal requests, one after another."""
+    body = {"messages": [{"role": "user", "content": "def add_104(x):\n    return x + 104"}], **parameters}
+    answers = [httpx.post(f"{url}/v1/chat/completions", json=body, timeout=CEILING_S).json() for _ in range(number)]
+    return [answer["choices"][0]["message"]["content"].strip() for answer in answers]
+
+
+@contextmanager
+def endpoint(spec: dict[str, Any], folder: Path) -> Iterator[str]:
+    """The address of an engine that serves a spec, until the end of the block."""
+    program = subprocess.Popen(command("serve", spec, folder), env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert program.stdout is not None
+        assert program.stdout.readline().startswith("serving ")
+        yield f"http://127.0.0.1:{spec['port']}"
+    finally:
+        program.kill()
+        program.wait()
+
+
+def test_a_user_who_sets_nothing_gets_the_evaluated_answer_every_time(
+    serve_spec: dict[str, Any], served: Ended, tmp_path: Path
+) -> None:
+    """The evaluation asked at temperature 0 and users got the engine's default: five texts for eight equal requests."""
+    release = release_from_records("zoo", VALUES, Memory().deliver(VALUES).records)
+    assert release is not None
+    row = json.loads((served.artifact / "predictions.jsonl").read_text().splitlines()[0])
+    assert row["input"].startswith("def add_104"), "the question that the users ask"
+    spec = serve_spec | {"sampling": release.sampling, "serving": {"parallel": 2, "context_length": 256}}
+    with endpoint(spec, tmp_path) as url:
+        assert texts(url, max_tokens=6) == [row["prediction"]] * 8
+        assert len(set(texts(url, max_tokens=6, temperature=1.5))) > 1, "a client's own temperature still counts"
+
+
+def test_sampling_is_what_the_release_says(serve_spec: dict[str, Any], tmp_path: Path) -> None:
+    """Each default has its effect on requests that set nothing."""
+    hot = {"temperature": 1.5, "seed": 7, "max_tokens": 5}
+    spec = serve_spec | {"sampling": hot, "serving": {"parallel": 2, "context_length": 256}}
+    with endpoint(spec, tmp_path / "seeded") as url:
+        (seeded,) = set(texts(url))
+        assert len(set(texts(url, seed=-1))) > 1, "a client that asks for a new seed each time"
+    with endpoint(spec | {"sampling": {**hot, "top_k": 1}}, tmp_path / "narrow") as url:
+        (greedy,) = set(texts(url))
+        assert greedy != seeded
+        assert set(texts(url, temperature=0, top_k=0)) == {greedy}
+    end = seeded[len(seeded) // 2 :][:3]
+    with endpoint(spec | {"sampling": {**hot, "stop": [end]}}, tmp_path / "stopped") as url:
+        assert set(texts(url, 2)) == {seeded[: seeded.index(end)].strip()}
+    with endpoint(spec | {"sampling": {"repetition_penalty": 10.0, "max_tokens": 24}}, tmp_path / "penalty") as url:
+        (varied,) = set(texts(url, 2))
+        assert set(texts(url, 1, repeat_penalty=1.0)) != {varied}
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
+        ({"sampling": {"temperature": -1}}, "sampling.temperature: Input should be greater than or equal to 0"),
+        ({"sampling": {"beams": 4}}, "sampling.beams: Extra inputs are not permitted"),
         ({"serving": {"parallel": "many"}}, "serving.parallel: it is 'many', and must be a whole number of 1 or more"),
         ({"serving": {"threads": 0}}, "serving.threads: it is 0, and must be"),
         ({"serving": {"max_tokens": [1]}}, "serving.max_tokens: it is [1], and must be"),

@@ -30,7 +30,7 @@ class EngineClient(Protocol):
         """The text's token ids; special tokens are parsed as such."""
 
     def answer(self, messages: list[dict[str, str]], max_tokens: int) -> tuple[str, int, int]:
-        """The greedy answer, and the numbers of tokens of the prompt and of the answer."""
+        """The answer with the engine's sampling defaults, and the numbers of tokens of the prompt and of the answer."""
 
     def stream(self, messages: list[dict[str, str]], max_tokens: int) -> Streamed:
         """One streamed answer with its times; an incomplete one is reported, not raised."""
@@ -53,7 +53,7 @@ class ServingEngine(Protocol):
 
     def serve(self, spec: ServeSpec) -> Server:
         """Serves a release in this process, OpenAI-compatible; returns once it listens. /health returns 200 when it is
-        ready.
+        ready. `spec.sampling` applies to each request, except for what the client sets itself.
 
         Raises:
             BadInput: the model cannot be read, or a setting is invalid.

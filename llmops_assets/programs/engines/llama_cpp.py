@@ -4,6 +4,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from llmops_assets.domain.sampling import Sampling
 from llmops_assets.programs.engines.llama_cpp_client import LlamaCppClient
 from llmops_assets.programs.quantization.gguf_header import read_header
 from llmops_assets.programs.runtime.errors import BadInput
@@ -11,6 +14,8 @@ from llmops_assets.programs.runtime.specs import ServeSpec
 
 PARALLEL = 8
 CONTEXT = 2048  # tokens per request, unless the release sets another number or the model has fewer
+ALL_SAMPLING = (1 << 12) - 1
+"""All flags of llama.cpp's common_params_sampling_config: no value in the model's file replaces one of a release."""
 
 
 class LlamaCpp:
@@ -31,6 +36,7 @@ class LlamaCpp:
         parallel = _count(spec.serving, "parallel") or PARALLEL
         threads = _count(spec.serving, "threads") or int(os.environ.get("OMP_NUM_THREADS") or 0)
         max_tokens = _count(spec.serving, "max_tokens")
+        sampling = _sampling(spec.sampling)
         from xllamacpp import CommonParams, Server
 
         params = CommonParams()
@@ -47,6 +53,8 @@ class LlamaCpp:
         params.verbosity = 1
         if max_tokens:
             params.n_predict = max_tokens
+        if sampling:
+            _apply(sampling, params)
         if threads:
             params.cpuparams.n_threads = threads
             params.cpuparams_batch.n_threads = threads
@@ -64,6 +72,32 @@ class LlamaCpp:
         header = read_header(model)
         trained = int(header.get(f"{header.get('general.architecture')}.context_length") or CONTEXT)
         return _count(serving, "context_length") or min(CONTEXT, trained)
+
+
+def _sampling(values: dict[str, Any]) -> Sampling | None:
+    """The sampling defaults; None if there are none.
+
+    Raises:
+        BadInput: a value is invalid.
+    """
+    try:
+        return Sampling(**values) if values else None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BadInput(first["msg"], f"sampling.{'.'.join(map(str, first['loc']))}") from error
+
+
+def _apply(sampling: Sampling, params: Any) -> None:
+    """Sets llama.cpp's defaults for requests."""
+    own = params.sampling
+    own.temp, own.top_p, own.top_k, own.min_p = sampling.temperature, sampling.top_p, sampling.top_k, sampling.min_p
+    own.penalty_repeat = sampling.repetition_penalty
+    if sampling.seed is not None:
+        own.seed = sampling.seed
+    own.user_sampling_config = ALL_SAMPLING
+    params.antiprompt = list(sampling.stop)
+    if sampling.max_tokens:
+        params.n_predict = sampling.max_tokens
 
 
 def _count(serving: dict[str, Any], name: str) -> int:

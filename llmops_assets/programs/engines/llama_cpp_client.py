@@ -13,7 +13,6 @@ from llmops_assets.programs.engines.chat_stream import ChatStream
 from llmops_assets.programs.engines.interface import Streamed
 
 ANSWER_S = 600.0
-GREEDY = {"temperature": 0.0, "top_k": 1, "repeat_penalty": 1.0, "seed": 0}
 
 
 class LlamaCppClient:
@@ -44,15 +43,15 @@ class LlamaCppClient:
         return [int(t) for t in self._post("/tokenize", body)["tokens"]]
 
     def answer(self, messages: list[dict[str, str]], max_tokens: int) -> tuple[str, int, int]:
-        """The greedy answer, and the numbers of tokens of the prompt and of the answer."""
-        body = self._post("/v1/chat/completions", {"messages": messages, "max_tokens": max_tokens, **GREEDY})
+        """The answer with the engine's sampling defaults, and the numbers of tokens of the prompt and of the answer."""
+        body = self._post("/v1/chat/completions", {"messages": messages, "max_tokens": max_tokens})
         usage = body["usage"]
         text = body["choices"][0]["message"].get("content") or ""
         return text.strip(), int(usage["prompt_tokens"]), int(usage["completion_tokens"])
 
     def stream(self, messages: list[dict[str, str]], max_tokens: int) -> Streamed:
         """One streamed answer with its times; an incomplete one is reported, not raised."""
-        body = {"messages": messages, "max_tokens": max_tokens, "stream": True, "cache_prompt": False, **GREEDY}
+        body = {"messages": messages, "max_tokens": max_tokens, "stream": True, "cache_prompt": False}
         body["stream_options"] = {"include_usage": True}
         began = time.monotonic()
         stream = ChatStream(began)

@@ -140,6 +140,7 @@ class ServedEvaluateSpec(Frozen):
     tokenizer: str = Field(description="Folder with the tokenizer that training used.")
     chat_template: str = Field(description="With the prompt composed in.")
     serving: dict[str, Any] = Field(default_factory=dict, description="Engine settings of the release.")
+    sampling: dict[str, Any] = Field(default_factory=dict, description="Sampling defaults of the release.")
     data: str
     prompt: str
     model_chat_template: str = Field(description="The model's own template, before composition: the reference.")
@@ -175,3 +176,8 @@ class ServeSpec(Frozen):
     host: str = "127.0.0.1"
     port: int
     serving: dict[str, Any] = Field(default_factory=dict, description="parallel, context_length, threads")
+    sampling: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Sampling defaults (`domain.sampling`) that the engine applies if a client says nothing; empty: "
+        "the engine's own, as releases of earlier versions are served.",
+    )

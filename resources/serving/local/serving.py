@@ -191,5 +191,6 @@ class LocalServing(Serving):
             chat_template=release.chat_template,
             port=ports.free_port("127.0.0.1", first, self._machine.taken_ports(state)),
             serving=release.serving,
+            sampling=release.sampling,
         )
         return Replica(project=project, environment=environment, release=release.digest, spec=spec)

@@ -14,6 +14,7 @@ from dvc.repo import Repo
 
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.domain.chain import CHAIN
 from llmops_assets.domain.config_diff import changes, only_data
 from resources.project_source.dvc import DataNotPushed
 from resources.project_source.errors import SourceError
@@ -288,8 +289,16 @@ def test_values_hold_no_defaults(project: Project, source: ProjectRepository) ->
     assert values["engine"] == {"engine": "llama.cpp", "serving": {"parallel": 4, "context_length": 256}}
     assert set(values["tree"]) == {"digest"} and set(values["data"]) == {"train", "test"}
     written = shipped(project, source, "Written out", {"training": {"epochs": 1, "method": "lora", "lora": {"r": 16}},
-                                                       "quantization": {"scheme": "q8_0"}})  # fmt: skip
+                                                       "quantization": {"scheme": "q8_0"},
+                                                       "deployment": {"sampling": {"temperature": 0}}})  # fmt: skip
     assert changed_values(source, sha, written) == ["tree"], "of which only ci_report knows"
+
+
+def test_sampling_is_measured_on_the_engine_and_trains_nothing(project: Project, source: ProjectRepository) -> None:
+    before = project.head
+    after = shipped(project, source, "Warmer", {"deployment": {"sampling": {"temperature": 0.7, "stop": ["END"]}}})
+    assert changed_values(source, before, after) == ["engine", "tree"]
+    assert [s.name for s in CHAIN if "engine" in s.values] == ["served_evaluation_report"]
 
 
 def test_documents_change_nothing(project: Project, source: ProjectRepository) -> None:

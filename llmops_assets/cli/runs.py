@@ -43,18 +43,31 @@ def plan(
     with answers():
         here = CommandContext(project)
         found = here.plan(here.revision(revision), against)
+        canary = _canary(here, found)
         if as_json:
             emit(
                 {
                     "project": found.project,
                     "revision": found.revision,
                     "stages": [s.model_dump(include={"stage", "action", "reasons", "key"}) for s in found.stages],
+                    "canary": canary,
                 }
             )
             return
         show_plan(found)
+        if canary:
+            out.print(f"canary: {canary}")
         if hint := prompt_retrains(here.source.at(found.revision).values, found):
             out.print(f"hint: {hint}")
+
+
+def _canary(here: CommandContext, found: Plan) -> str | None:
+    """How well the rollout's rules tell releases apart; None if nothing will be rolled out."""
+    if found["production_endpoint"].action == "reuse":
+        return None
+    from llmops_assets.domain.canary_power import in_words
+
+    return in_words(here.source.at(found.revision).config.deployment.rollout)
 
 
 def show_plan(found: Plan) -> None:

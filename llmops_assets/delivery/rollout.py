@@ -6,29 +6,28 @@ acting on the next, so that an interrupted rollout resumes.
 
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from llmops_assets.config.project import ProjectConfig
+from llmops_assets.delivery.canary import StepEvidence
+from llmops_assets.domain.canary import judge, probes_suffice
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import AnyRecord, RegisteredModel, Release
-from llmops_assets.domain.rollout import ProbeResult, RolloutPolicy, RolloutState, advance
+from llmops_assets.domain.rollout import Judgement, RolloutPolicy, RolloutState, advance
 from llmops_assets.programs.data.rows import load_split, question
 from resources.ledger import Conflict, Ledger
 from resources.model_registry.interface import CHAMPION, ModelRegistry
 from resources.project_source.revisions import ProjectRevision
-from resources.serving.client import ask_many
 from resources.serving.interface import Serving
 
-PROBES = 8
-"""Concurrent probe requests during a hold; equal to the engine's default number of slots."""
 CANARY_TOKENS = 64
 """Longest probe answer, in tokens."""
 HELD_OUT_ROWS = 64
 """Test rows used as probes."""
-HOLDS, LONGEST_AT_LEAST_S = 3, 60.0
-"""A step may take this many holds to get enough answers, and at least this long for short holds."""
+PAUSE_S, PROGRESS_S = 0.5, 10.0
+"""Pause between two rounds of probes during a hold, and between two lines that say what a long step waits for."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +78,7 @@ class Rollout:
                 if state.weight
                 else f"probing {release}, which has no production traffic yet"
             )
-            samples = self._watch(inputs, hold)
-            state = advance(state, self.policy, samples)
+            state = advance(state, self._watch(inputs, hold, state))
             version = self.ledger.save_rollout(identity, version, state)
         self._shift(state)
         if state.status == "returned":
@@ -103,30 +101,38 @@ class Rollout:
             weights = {state.replaces: 1 - share, **({state.release: share} if share else {})}
         self.serving.route(self.project, "production", weights)
 
-    def _watch(self, inputs: "itertools.cycle[str]", hold: float) -> list[ProbeResult]:
-        """Probes the candidate through the gateway, next to user traffic, for the hold and until answers suffice.
-
-        It gives up after three holds, or after a minute if that is longer: too few answers never promote.
-        """
-        url = self.serving.base_url(self.project, "production")
-        headers = self.serving.candidate_headers(self.release.digest)
-        began = self.clock()
-        longest = max(HOLDS * hold, LONGEST_AT_LEAST_S)
+    def _watch(self, inputs: Iterator[str], hold: float, state: RolloutState) -> Judgement:
+        """Observes the candidate beside the champion for the hold, and longer until every rule is decided."""
         # Most clients set no length. If the endpoint's own limit is shorter, probes set none either.
         own = self.release.serving.get("max_tokens")
-        tokens = None if own and own < self.answer_tokens else self.answer_tokens
-        samples: list[ProbeResult] = []
+        step = StepEvidence(
+            serving=self.serving,
+            project=self.project,
+            release=self.release.digest,
+            champion=state.replaces if state.weight else None,  # at weight 0, a rollback: the champion is to blame
+            weight=state.weight if state.replaces else 0.0,
+            compares=any(rule.no_worse_than for rule in self.policy.analysis),
+            wanted_tokens=self.answer_tokens,
+            asked_tokens=None if own and own < self.answer_tokens else self.answer_tokens,
+            users=self.serving.watch_users(self.project, "production"),
+        )
+        began = self.clock()
+        said = hold
+        step.probe(inputs)
         while True:
-            batch = list(itertools.islice(inputs, PROBES))
-            answers = ask_many(url, self.project, batch, concurrency=PROBES, headers=headers, max_tokens=tokens)
-            for answer in answers:
-                sample = answer.sample(self.answer_tokens)
-                wrong = answer.release != self.release.digest
-                samples.append(sample.model_copy(update={"ok": False}) if wrong else sample)
-            waited = self.clock() - began
-            if waited >= longest or (waited >= hold and len(samples) >= self.policy.min_samples):
-                return samples
-            self.sleep(min(0.5, max(0.0, hold - waited)))
+            seen, waited = step.so_far(), self.clock() - began
+            judgement = judge(self.policy, seen, waited, hold)
+            if judgement.status != "waiting":
+                return judgement
+            if waited - said > PROGRESS_S:
+                said = waited
+                self.say(f"not decided after {waited:.0f} s, so the step goes on: {'; '.join(judgement.open)}")
+            if waited < hold:
+                self.sleep(min(PAUSE_S, hold - waited))
+            elif probes_suffice(self.policy, seen):
+                self.sleep(PAUSE_S)  # users' traffic decides
+                continue
+            step.probe(inputs)
 
 
 def retire_others(serving: Serving, project: str, environment: str, keep: Sequence[str], drain: float) -> None:

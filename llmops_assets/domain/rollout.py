@@ -1,18 +1,18 @@
-"""A weighted rollout as a pure state machine: state and measurements in, the next state out.
+"""A weighted rollout as a pure state machine: state and judgement in, the next state out; and its policy.
 
-`llmops_assets.delivery.rollout` moves the traffic, waits, measures, and stores every state before acting on the
-next, so that an interrupted rollout resumes where it stopped.
+`llmops_assets.domain.canary` judges a step. `llmops_assets.delivery.rollout` moves the traffic, waits, measures, and
+stores every state before acting on the next, so that an interrupted rollout resumes where it stopped.
 """
 
 import re
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from llmops_assets.domain.models import Frozen, Strict, number_or_text
-from llmops_assets.domain.percentiles import percentile
 
+HOLDS, LONGEST_AT_LEAST_S = 3, 120.0
+"""A step may take this many holds to be decided, and at least this long for short holds."""
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -40,6 +40,7 @@ _DURATION_TEXT = r" *\d+(\.\d+)? *(ms|s|m|h|d) *"
 _SHARE_TEXT = r" *(100(\.0+)?|\d{1,2}(\.\d+)?) *% *"
 _A_DURATION = number_or_text("seconds", _DURATION_TEXT, "5s", "7d", minimum=0)
 _A_SHARE = number_or_text("share", _SHARE_TEXT, "10%", minimum=0, maximum=1)
+_A_MARGIN = number_or_text("share", _SHARE_TEXT, "2%", minimum=0)
 _A_BOUND = number_or_text("share or seconds", f"({_SHARE_TEXT}|{_DURATION_TEXT})", "1%", "5s", minimum=0)
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0), WithJsonSchema(_A_DURATION)]
 Share = Annotated[float, BeforeValidator(parse_share), Field(ge=0, le=1), WithJsonSchema(_A_SHARE)]
@@ -51,23 +52,41 @@ def _parse_bound(value: object) -> object:
     return value
 
 
-RATES = ("error_rate", "empty_rate", "cut_rate")
+LATENCIES = {"p50_latency": 0.5, "p90_latency": 0.9, "p95_latency": 0.95, "p99_latency": 0.99}
+"""Metric → the share of answers that must be faster than its limit."""
 
 
 class RolloutStep(Strict):
     weight: Share = Field(gt=0, description="Share of production's traffic, for example 10%.")
-    hold: Duration = Field(default=5.0, description="How long to observe the candidate at this weight, for example 5s.")
+    hold: Duration = Field(
+        default=5.0, description="How long to observe the candidate at this weight at least, for example 5s."
+    )
 
 
 class Analysis(Strict):
-    """One condition on the measurements of a hold."""
+    """One condition on a step: at least one of at_most and no_worse_than."""
 
-    metric: Literal["error_rate", "empty_rate", "cut_rate", "p95_latency"] = Field(
-        description="Share of failed answers, of empty answers, of answers that a limit of the endpoint truncated "
-        "before evaluation.max_new_tokens (64 if that is less), or the 95th percentile of latency."
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": [name]} for name in ("at_most", "no_worse_than")]}
     )
-    at_most: Annotated[float, BeforeValidator(_parse_bound), Field(ge=0), WithJsonSchema(_A_BOUND)] = Field(
-        description="Upper bound: a share (1%) for rates, a duration (5s) for latency."
+
+    metric: Literal[
+        "error_rate", "empty_rate", "cut_rate", "p50_latency", "p90_latency", "p95_latency", "p99_latency"
+    ] = Field(
+        description="Share of failed answers (of the users, as the gateway sees them, and of the probes), of empty "
+        "answers, of answers that a limit of the endpoint truncated before evaluation.max_new_tokens (64 if that is "
+        "less), or a percentile of latency. What is empty or truncated is known of probes only."
+    )
+    at_most: Annotated[float, BeforeValidator(_parse_bound), Field(ge=0), WithJsonSchema(_A_BOUND)] | None = Field(
+        default=None, description="Upper bound: a share (1%) for rates, a duration (5s) for latency."
+    )
+    no_worse_than: Literal["champion"] | None = Field(
+        default=None, description="Compare with what the champion does at the same time, on traffic and probes."
+    )
+    margin: Annotated[float, BeforeValidator(parse_share), Field(ge=0), WithJsonSchema(_A_MARGIN)] = Field(
+        default=0.0,
+        description="Tolerance of no_worse_than, above 0: percentage points for rates, a percentage of the "
+        "champion's value for latency.",
     )
 
     @model_validator(mode="before")
@@ -75,17 +94,25 @@ class Analysis(Strict):
     def _right_unit(cls, value: Any) -> Any:
         """Rejects `error_rate at_most 5s`, which would mean 500% and could never fail."""
         if isinstance(value, dict) and isinstance(bound := value.get("at_most"), str):
-            share = bound.strip().endswith("%")
-            if value.get("metric") == "p95_latency" and share:
-                raise ValueError(f"p95_latency is a duration, such as 5s, not {bound!r}")
-            if value.get("metric") in RATES and not share:
-                raise ValueError(f"{value['metric']} is a share, such as 1%, not {bound!r}")
+            share, metric = bound.strip().endswith("%"), value.get("metric")
+            if metric in LATENCIES and share:
+                raise ValueError(f"{metric} is a duration, such as 5s, not {bound!r}")
+            if metric not in LATENCIES and not share:
+                raise ValueError(f"{metric} is a share, such as 1%, not {bound!r}")
         return value
 
     @model_validator(mode="after")
-    def _can_fail(self) -> "Analysis":
-        if self.metric != "p95_latency" and self.at_most > 1:
+    def _can_be_decided(self) -> "Analysis":
+        if self.at_most is None and self.no_worse_than is None:
+            raise ValueError("a rule needs at_most or no_worse_than")
+        if self.metric not in LATENCIES and (self.at_most or 0) > 1:
             raise ValueError(f"{self.metric} is a share between 0 and 1, such as 1%, not {self.at_most:g}")
+        if self.no_worse_than and not self.margin:
+            raise ValueError("no_worse_than needs a margin above 0, such as 2%: without one no sample can decide it")
+        if self.margin and not self.no_worse_than:
+            raise ValueError("margin belongs to no_worse_than: champion")
+        if self.metric not in LATENCIES and self.margin > 1:
+            raise ValueError(f"margin of {self.metric} is a share between 0 and 1, such as 2%, not {self.margin:g}")
         return self
 
 
@@ -99,7 +126,7 @@ class RolloutPolicy(Strict):
     )
     analysis: tuple[Analysis, ...] = Field(
         default=(
-            Analysis(metric="error_rate", at_most=0.01),
+            Analysis(metric="error_rate", at_most=0.05),
             Analysis(metric="empty_rate", at_most=0.05),
             Analysis(metric="cut_rate", at_most=0.05),
         ),
@@ -108,6 +135,19 @@ class RolloutPolicy(Strict):
     min_samples: int = Field(
         default=20, ge=1, description="Answers required at each step; with fewer the candidate is not promoted."
     )
+    confidence: Share = Field(
+        default=0.95,
+        ge=0.5,
+        le=0.999,
+        description="Confidence with which each rule must be decided: at 95%, 59 good answers show a rate of at most "
+        "5%, and 299 one of at most 1%.",
+    )
+    decide_within: Duration | None = Field(
+        default=None,
+        gt=0,
+        description="How long a step may last until each rule is decided; absent: three holds, at least 2m. A "
+        "candidate that is then undecided is returned.",
+    )
 
     @model_validator(mode="after")
     def _grows(self) -> "RolloutPolicy":
@@ -115,6 +155,12 @@ class RolloutPolicy(Strict):
         if weights != sorted(weights):
             raise ValueError(f"the weights of steps must not decrease ({', '.join(f'{w:.0%}' for w in weights)})")
         return self
+
+    def longest(self, hold: float) -> float:
+        """Seconds that a step with this hold may last."""
+        if self.decide_within is not None:
+            return max(hold, self.decide_within)
+        return max(HOLDS * hold, LONGEST_AT_LEAST_S)
 
 
 CUT_HINT = (
@@ -132,6 +178,18 @@ class ProbeResult(Frozen):
         default=False, description="A limit of the endpoint truncated the answer before the requested tokens."
     )
     latency_s: float = Field(ge=0)
+
+
+class Judgement(Frozen):
+    """What the evidence of a step says so far."""
+
+    status: Literal["passed", "failed", "waiting", "undecided"] = Field(
+        description="waiting: observe longer. undecided: not decided in the time that a step may take."
+    )
+    failures: tuple[str, ...] = Field(default=(), description="What is failed, or undecided at the end.")
+    reasons: tuple[str, ...] = Field(default=(), description="What is passed, and on which evidence.")
+    open: tuple[str, ...] = Field(default=(), description="What is not decided yet.")
+    answers: int = Field(default=0, description="The candidate's answers to users and probes.")
 
 
 class RolloutState(Frozen):
@@ -166,53 +224,34 @@ def begin_rollback(release: str, replaces: str) -> RolloutState:
 
 
 def rollback_policy(policy: RolloutPolicy) -> RolloutPolicy:
-    """The policy of a rollback: no holds, and only answering counts: slow or truncated is better than wrong."""
+    """The policy of a rollback: no holds, and only answering counts: slow or truncated is better than wrong.
+
+    Eight good answers are enough, so that it takes seconds: they show a rate below a third. With an error among them,
+    the release is asked again.
+    """
+    asked = tuple(a for a in policy.analysis if a.metric in ("error_rate", "empty_rate"))
     return RolloutPolicy(
         strategy="all_at_once",
         steps=(RolloutStep(weight=1.0, hold=0.0),),
-        analysis=tuple(a for a in policy.analysis if a.metric in ("error_rate", "empty_rate")),
+        analysis=tuple(Analysis(metric=m, at_most=1 / 3) for m in dict.fromkeys(a.metric for a in asked)),
         min_samples=min(policy.min_samples, 8),
+        decide_within=LONGEST_AT_LEAST_S / 2,
     )
 
 
-def analyse(policy: RolloutPolicy, samples: Sequence[ProbeResult]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Failed and passed conditions, as text. Too few samples is a failure: missing evidence never promotes."""
-    bad: list[str] = []
-    good: list[str] = []
-    total = len(samples)
-    text = f"{total} answers, minimum {policy.min_samples}"
-    (good if total >= policy.min_samples else bad).append(text)
-    if not total:
-        return tuple(bad), tuple(good)
-    if not any(s.ok for s in samples):
-        bad.append("no response completed")
-    seen = {
-        "error_rate": sum(not s.ok for s in samples) / total,
-        "empty_rate": sum(s.ok and s.empty for s in samples) / total,
-        "cut_rate": sum(s.ok and s.cut for s in samples) / total,
-        "p95_latency": percentile([s.latency_s for s in samples], 0.95),
-    }
-    for rule in policy.analysis:
-        value = seen[rule.metric]
-        unit = "s" if rule.metric == "p95_latency" else ""
-        text = f"{rule.metric} {value:.3g}{unit}, limit {rule.at_most:g}{unit}"
-        hint = f" ({CUT_HINT})" if rule.metric == "cut_rate" and value > rule.at_most else ""
-        (good if value <= rule.at_most else bad).append(text + hint)
-    return tuple(bad), tuple(good)
+def advance(state: RolloutState, judgement: Judgement) -> RolloutState:
+    """The state after a step: the next weight, promoted, or returned to the champion with all reasons.
 
-
-def advance(state: RolloutState, policy: RolloutPolicy, samples: Sequence[ProbeResult]) -> RolloutState:
-    """The state after a hold: the next weight, promoted, or returned to the champion with all reasons."""
-    if state.status != "running":
+    Only a step that passed leads on. The shell asks for a judgement as long as it is waiting.
+    """
+    if state.status != "running" or judgement.status == "waiting":
         return state
-    failures, reasons = analyse(policy, samples)
     at = f"at {state.weight:.0%}"
-    requests = state.requests + len(samples)
-    if failures:
-        return state.model_copy(
-            update={"status": "returned", "reasons": tuple(f"{at}: {f}" for f in failures), "requests": requests}
-        )
-    seen = (*state.reasons, *(f"{at}: {r}" for r in reasons))
+    requests = state.requests + judgement.answers
+    if judgement.status != "passed":
+        failed = tuple(f"{at}: {f}" for f in judgement.failures)
+        return state.model_copy(update={"status": "returned", "reasons": failed, "requests": requests})
+    seen = (*state.reasons, *(f"{at}: {r}" for r in judgement.reasons))
     if state.step + 1 < len(state.weights):
         return state.model_copy(update={"step": state.step + 1, "reasons": seen, "requests": requests})
     return state.model_copy(update={"status": "promoted", "reasons": seen, "requests": requests})

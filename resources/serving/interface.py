@@ -1,11 +1,12 @@
 """The interface of serving, with its data types and errors. Implementations belong in the other modules."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
 from pydantic import Field
 
+from llmops_assets.domain.canary import UserRequest
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.records import Release
 
@@ -33,6 +34,21 @@ class Traffic(Frozen):
     errors: int = Field(description="Status 5xx.")
     broken: int = Field(description="Requests that the engine dropped, during the answer or before it (then a 503).")
     active: int = Field(description="Requests in progress now.")
+
+
+class UserTraffic(Protocol):
+    """The requests of an environment's users since this was made, as the gateway recorded them. Not those that named
+    a release: probes, smoke tests."""
+
+    def by_release(self) -> Mapping[str, Sequence[UserRequest]]:
+        """Release → its requests that have ended; if there are very many, the newest."""
+
+
+class NoUserTraffic(UserTraffic):
+    """For servings that record no requests."""
+
+    def by_release(self) -> Mapping[str, Sequence[UserRequest]]:
+        return {}
 
 
 class Serving(Protocol):
@@ -88,6 +104,9 @@ class Serving(Protocol):
 
     def traffic(self, project: str, environment: str, release_digest: str) -> Traffic:
         """The gateway's counters for this release."""
+
+    def watch_users(self, project: str, environment: str) -> UserTraffic:
+        """Begins to record what the environment's users get from now on."""
 
     def stopped(self) -> bool:
         """Whether serving was stopped on purpose, without a deployment since."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from llmops_assets.domain.records import Release
-from resources.serving.interface import Endpoint, Serving, ServingError, Traffic
+from resources.serving.interface import Endpoint, NoUserTraffic, Serving, ServingError, Traffic, UserTraffic
 
 REFUSAL = (
     "profile cluster cannot serve yet: an engine would end with the pod of its step. The release is evaluated and "
@@ -54,6 +54,9 @@ class NoServing(Serving):
 
     def traffic(self, project: str, environment: str, release_digest: str) -> Traffic:
         return Traffic(requests=0, errors=0, broken=0, active=0)
+
+    def watch_users(self, project: str, environment: str) -> UserTraffic:
+        return NoUserTraffic()
 
     def stopped(self) -> bool:
         return True

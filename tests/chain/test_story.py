@@ -197,7 +197,7 @@ def test_a_release_that_passes_its_evaluation_but_cuts_answers_short_loses_its_t
     outcome = story.ship("Answer in two tokens")
     assert {"served_evaluation_report", "staging_endpoint", "smoke_test_report"} <= outcome.computed
     assert story.request.status == "rejected"
-    assert "production_endpoint" in story.request.detail and "cut_rate 1" in story.request.detail
+    assert "production_endpoint" in story.request.detail and "cut_rate 1, limit 0.05" in story.request.detail
     assert "max_tokens" in story.request.detail, "it names the setting"
     serving, champion = story.world.clients.serving, story.releases[-1]
     assert story.production == champion

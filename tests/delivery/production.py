@@ -2,11 +2,12 @@
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from resources.serving.interface import RELEASE_HEADER, Serving
+from llmops_assets.domain.canary import UserRequest
+from resources.serving.interface import RELEASE_HEADER, Serving, UserTraffic
 
 
 class Clock:
@@ -24,6 +25,16 @@ class Clock:
             self.now += seconds
 
 
+class Seen(UserTraffic):
+    """Traffic that has already happened."""
+
+    def __init__(self, users: Mapping[str, Sequence[UserRequest]]) -> None:
+        self._users = users
+
+    def by_release(self) -> Mapping[str, Sequence[UserRequest]]:
+        return self._users
+
+
 class MemoryServing(Serving):
     """An in-memory serving: the deployed releases, their traffic, and the endpoint's answers.
 
@@ -33,6 +44,7 @@ class MemoryServing(Serving):
         answer: text of every answer.
         answers_for: release that the answers name; None: the requested one.
         takes_s: duration of each answer on the clock.
+        users: what users get from each release while a step is observed.
     """
 
     def __init__(self, *deployed: str, weights: Mapping[str, float], url: str = "", clock: Clock | None = None):
@@ -42,6 +54,7 @@ class MemoryServing(Serving):
         self.answer = "yes"
         self.answers_for: str | None = None
         self.takes_s = 0.0
+        self.users: dict[str, list[UserRequest]] = {}
 
     def deployed(self, project: str, environment: str) -> tuple[str, ...]:
         return tuple(self.engines)
@@ -60,6 +73,9 @@ class MemoryServing(Serving):
 
     def candidate_headers(self, release_digest: str) -> dict[str, str]:
         return {RELEASE_HEADER: release_digest}
+
+    def watch_users(self, project: str, environment: str) -> UserTraffic:
+        return Seen(self.users)
 
     def questions(self) -> list[str]:
         """The last message of each request."""

@@ -8,6 +8,7 @@ import http.client
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +18,7 @@ from llmops_assets.domain.keys import digest, short
 from llmops_assets.machine.files import write_atomically
 from llmops_assets.machine.supervisor import Program, UnixConnection
 from resources.serving.interface import ServingError
+from resources.serving.local.access_log import ROTATE_AT
 from resources.serving.local.envoy_config import bootstrap, cluster_name, clusters, routes
 from resources.serving.local.state import Replica, State
 
@@ -26,11 +28,12 @@ class Gateway:
 
     name = "gateway"
 
-    def __init__(self, folder: Path, admin: Path, settings: ServingSettings) -> None:
+    def __init__(self, folder: Path, admin: Path, settings: ServingSettings, access_log: Path) -> None:
         self._folder = folder
+        self.access_log = access_log
         self._admin = admin
         self._watched = folder / "watched"
-        self._bootstrap = bootstrap(settings, admin, self._watched)
+        self._bootstrap = bootstrap(settings, admin, self._watched, access_log)
         # The file name depends on the content, so that a running Envoy's command line shows its configuration.
         self.configuration = folder / f"bootstrap-{short(digest(self._bootstrap))}.json"
 
@@ -48,6 +51,8 @@ class Gateway:
                 "2",
                 "--log-level",
                 "warning",
+                "--file-flush-interval-msec",
+                "200",  # of the access log, by which rollouts are judged; the default is 10 s
             ),
         )
 
@@ -60,6 +65,13 @@ class Gateway:
         write_atomically(self.configuration, json.dumps(self._bootstrap))
         self._write("cds", clusters(state.replicas))
         self._write("rds", [routes(state)])
+
+    def rotate_log(self) -> None:
+        """Renames the access log when it has grown large; Envoy continues with a new one."""
+        with suppress(OSError, http.client.HTTPException):  # tried again with the next change or tick
+            if self.access_log.stat().st_size > ROTATE_AT:
+                self.access_log.rename(self.access_log.with_name(f"{self.access_log.name}.1"))
+                self._post("/reopen_logs")
 
     def ready(self) -> bool:
         try:
@@ -136,9 +148,15 @@ class Gateway:
         return resources
 
     def _get(self, path: str) -> str:
+        return self._ask("GET", path)
+
+    def _post(self, path: str) -> str:
+        return self._ask("POST", path)
+
+    def _ask(self, method: str, path: str) -> str:
         connection = UnixConnection(self._admin, timeout=5.0)
         try:
-            connection.request("GET", path)
+            connection.request(method, path)
             return connection.getresponse().read().decode()
         finally:
             connection.close()

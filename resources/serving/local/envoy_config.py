@@ -10,6 +10,7 @@ from typing import Any
 
 from llmops_assets.config.settings import ServingSettings
 from resources.serving.interface import RELEASE_HEADER
+from resources.serving.local.access_log import FORMAT, NAMED, USERS
 from resources.serving.local.state import Replica, State
 
 TOTAL_WEIGHT = 1000
@@ -70,6 +71,7 @@ def routes(state: State) -> dict[str, Any]:
             named = {"name": RELEASE_HEADER, "string_match": {"exact": replica.release}}
             found.append(
                 {
+                    "name": NAMED,
                     "match": match | {"headers": [named]},
                     "route": {"cluster": cluster_name(replica)} | _forwarding(),
                     "response_headers_to_add": _answered_by(replica),
@@ -85,7 +87,9 @@ def routes(state: State) -> dict[str, Any]:
             if weights.get(r.release)
         ]
         if shares:
-            found.append({"match": match, "route": {"weighted_clusters": {"clusters": shares}} | _forwarding()})
+            found.append(
+                {"name": USERS, "match": match, "route": {"weighted_clusters": {"clusters": shares}} | _forwarding()}
+            )
         else:
             found.append(_answer(match, 503, f"/{key} serves no release yet: none has been promoted."))
     known = ", ".join(f"/{key}/v1/" for key in keys) or "none yet"
@@ -108,8 +112,8 @@ def integer_weights(weights: Mapping[str, float]) -> dict[str, int]:
     return rounded
 
 
-def bootstrap(settings: ServingSettings, admin: Path, watched: Path) -> dict[str, Any]:
-    """Envoy's start configuration: the listener, and the paths of the watched files."""
+def bootstrap(settings: ServingSettings, admin: Path, watched: Path, access_log: Path) -> dict[str, Any]:
+    """Envoy's start configuration: the listener, and the paths of the watched files and of the access log."""
 
     def file(name: str) -> dict[str, Any]:
         source = {"path": str(watched / name), "watched_directory": {"path": str(watched)}}
@@ -126,6 +130,16 @@ def bootstrap(settings: ServingSettings, admin: Path, watched: Path) -> dict[str
         "normalize_path": True,
         "merge_slashes": True,
         "path_with_escaped_slashes_action": "REJECT_REQUEST",
+        "access_log": [
+            {
+                "name": "envoy.access_loggers.file",
+                "typed_config": {
+                    "@type": f"{_TYPE}extensions.access_loggers.file.v3.FileAccessLog",
+                    "path": str(access_log),
+                    "log_format": {"json_format": dict(FORMAT)},
+                },
+            }
+        ],
         "local_reply_config": {"body_format": {"json_format": {"error": error}}},
         "http_filters": [
             {

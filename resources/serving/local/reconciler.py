@@ -40,7 +40,7 @@ class Reconciler:
         self._settings = settings
         self._engine = engine
         self.supervisor = Supervisor(files.folder, files.sockets / "supervisor.sock")
-        self.gateway = Gateway(files.gateway, files.sockets / "envoy.sock", settings)
+        self.gateway = Gateway(files.gateway, files.sockets / "envoy.sock", settings, files.log("access"))
 
     @as_serving_errors()
     def to(self, state: State) -> tuple[str, ...]:
@@ -81,7 +81,8 @@ class Reconciler:
         names = {replica.name for replica in state.replicas}
         for gone in before - names:
             shutil.rmtree(self._files.replicas / gone, ignore_errors=True)
-        self._files.drop_old_logs({self.gateway.name, "supervisord", *names})
+        self.gateway.rotate_log()
+        self._files.drop_old_logs({self.gateway.name, self.gateway.access_log.stem, "supervisord", *names})
         return tuple(name for name in started if name not in names - before)
 
     def await_healthy(self, name: str, timeout_s: float, on_wait: Callable[[str], None]) -> None:

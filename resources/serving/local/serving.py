@@ -16,7 +16,8 @@ from llmops_assets.config.settings import ServingSettings
 from llmops_assets.domain.records import Release
 from llmops_assets.machine import ports
 from llmops_assets.programs.runtime.specs import ServeSpec
-from resources.serving.interface import RELEASE_HEADER, Endpoint, Serving, ServingError, Traffic
+from resources.serving.interface import RELEASE_HEADER, Endpoint, Serving, ServingError, Traffic, UserTraffic
+from resources.serving.local.access_log import AccessLogReader
 from resources.serving.local.envoy_config import integer_weights
 from resources.serving.local.reconciler import ENGINE, Reconciler, as_serving_errors, healthy
 from resources.serving.local.state import Replica, State, StateFiles, endpoint_key
@@ -161,6 +162,9 @@ class LocalServing(Serving):
             broken=count.get("upstream_cx_destroy_remote_with_active_rq", 0),
             active=count.get("upstream_rq_active", 0) + count.get("upstream_rq_pending_active", 0),
         )
+
+    def watch_users(self, project: str, environment: str) -> UserTraffic:
+        return AccessLogReader(self._machine.gateway.access_log, endpoint_key(project, environment))
 
     def stopped(self) -> bool:
         return self._files.read().stopped

@@ -15,7 +15,7 @@ from sqlalchemy import delete, update
 from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.records import CiReport, Release
 from llmops_assets.domain.requests import Request
-from llmops_assets.domain.rollout import ProbeResult, RolloutPolicy, advance, begin
+from llmops_assets.domain.rollout import Judgement, RolloutPolicy, advance, begin
 from resources.ledger import Conflict, Ledger, LedgerError
 from resources.ledger import schema as tables
 from tests.support.records import VALUES, Memory, made_by
@@ -368,10 +368,9 @@ def test_an_environment_serves_what_came_last_and_remembers_what_it_served(ledge
 
 
 def test_a_rollout_that_was_moved_by_somebody_else_is_not_moved_again(ledger: Ledger) -> None:
-    policy = RolloutPolicy(min_samples=1)
-    state = begin("new", "old", policy)
+    state = begin("new", "old", RolloutPolicy())
     identity, version = ledger.begin_rollout("zoo", A, state)
-    moved = advance(state, policy, [ProbeResult(ok=True, latency_s=0.1)])
+    moved = advance(state, Judgement(status="passed", answers=59))
     assert ledger.save_rollout(identity, version, moved) == version + 1
     with pytest.raises(Conflict, match="changed by another run"):
         ledger.save_rollout(identity, version, moved)

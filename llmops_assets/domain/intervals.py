@@ -11,6 +11,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 
+SMALLEST = 1e-12
+"""Limits below this need more answers than anyone will ever see; dividing by them overflows."""
+
+
 class Bounds(NamedTuple):
     lower: float
     upper: float
@@ -89,10 +93,10 @@ def falls_short_by_chance(events: int, total: int, share: float) -> float:
 
 def fewest_for_rate(limit: float, confidence: float) -> int:
     """The fewest answers, all good, that show a rate to be at most `limit`."""
-    return math.ceil(math.log(1 - confidence) / math.log1p(-limit)) if 0 < limit < 1 else 1
+    return math.ceil(math.log(1 - confidence) / math.log1p(-max(limit, SMALLEST))) if 0 < limit < 1 else 1
 
 
 def fewest_for_excess(margin: float, confidence: float) -> int:
     """The fewest answers on each side, all good, that show a rate to exceed another one by at most `margin`."""
     z = _normal_quantile(confidence)
-    return math.ceil(z * z * (1 - margin) / margin) if 0 < margin < 1 else 1
+    return math.ceil(z * z * (1 - margin) / max(margin, SMALLEST)) if 0 < margin < 1 else 1

@@ -3,6 +3,7 @@
 Guards the project's main promise: each change has the right effect, and only the necessary stages are computed.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterator
 
@@ -12,7 +13,7 @@ from dagster import AssetKey, RunsFilter
 
 from llmops_assets.cli.execution import execute
 from llmops_assets.delivery.run_tags import REQUEST_TAG
-from llmops_assets.domain.records import Checkpoint, EvaluationReport, RegisteredModel
+from llmops_assets.domain.records import Checkpoint, EvaluationReport, RegisteredModel, ServedEvaluationReport
 from tests.support.projects import Outcome, Project, Watched, World, rows, write_rows
 from tests.support.waiting import CEILING_S
 
@@ -73,6 +74,17 @@ def test_a_first_push_becomes_a_model_in_production(story: Story) -> None:
     _, release = story.ask()
     assert release == story.production
     story.releases.append(story.production)
+
+
+def test_users_who_set_nothing_get_the_answer_that_was_evaluated(story: Story) -> None:
+    """Eight equal requests got five texts, none of them the evaluated one: clients got the engine's temperature."""
+    report = story.world.ledger.records_of("zoo", story.project.head)["served_evaluation_report"]
+    assert isinstance(report, ServedEvaluationReport)
+    row = json.loads((story.world.clients.store.fetch(report.uri) / "predictions.jsonl").read_text().splitlines()[0])
+    url = story.world.clients.serving.base_url("zoo", "production")
+    body = {"model": "zoo", "messages": [{"role": "user", "content": row["input"]}], "max_tokens": 8}
+    answers = [httpx.post(f"{url}/chat/completions", json=body, timeout=CEILING_S).json() for _ in range(8)]
+    assert {a["choices"][0]["message"]["content"].strip() for a in answers} == {row["prediction"]}
 
 
 def test_its_lineage_names_commit_data_and_checkpoint(story: Story) -> None:

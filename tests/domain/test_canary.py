@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmops_assets.domain.canary import (
@@ -268,6 +268,7 @@ rules = st.builds(
 )
 
 
+@settings(deadline=None)  # the first example imports scipy
 @given(
     rules,
     st.lists(probes, max_size=40) | st.just([GOOD] * 200),
@@ -297,6 +298,7 @@ def test_a_pass_rests_on_enough_answers_of_one_source_for_each_rule(
     assert bool(found.failures) == (found.status in ("failed", "undecided"))
 
 
+@settings(deadline=None)
 @given(st.lists(probes, max_size=80))
 def test_more_probes_are_needed_until_they_would_pass_alone(asked: list[ProbeResult]) -> None:
     assert probes_suffice(ERRORS, evidence(asked)) == (judged(ERRORS, evidence(asked)).status == "passed")

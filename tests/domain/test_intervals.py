@@ -4,7 +4,7 @@ import math
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmops_assets.domain.intervals import (
@@ -24,6 +24,7 @@ def test_no_error_in_twenty_answers_is_no_proof_of_one_percent() -> None:
     assert rate_bounds(0, 0, 0.95) == (0.0, 1.0)
 
 
+@settings(deadline=None)  # the first example imports scipy
 @given(st.integers(1, 60), st.floats(0.01, 0.99))
 def test_a_bound_of_a_rate_is_wrong_in_at_most_five_cases_of_a_hundred(total: int, rate: float) -> None:
     def chance(events: int) -> float:

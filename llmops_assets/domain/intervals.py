@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-
 SMALLEST = 1e-12
 """Limits below this need more answers than anyone will ever see; dividing by them overflows."""
 

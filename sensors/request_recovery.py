@@ -13,7 +13,13 @@ from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.approvals import evaluate_current_approval
 from llmops_assets.delivery.planning import plan_revision
-from llmops_assets.delivery.request_runs import explains_skips, refused_in, run_request, state_of_run
+from llmops_assets.delivery.request_runs import (
+    OutcomeTags,
+    explains_skips,
+    refused_in,
+    run_request,
+    state_of_run,
+)
 from llmops_assets.domain.chain import AFTER_APPROVAL
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.requests import Again, Close, Leave, Request, RunState, after_waiting, recover
@@ -40,7 +46,7 @@ class MissingRunTimer:
 
 def build_recovery_sensor(project: ProjectSource, job: Any, settings: Settings) -> dg.SensorDefinition:
     """Resumes approved releases and requests whose run ended without an outcome; keeps the endpoints up."""
-    missing = MissingRunTimer()
+    missing, outcome_tags = MissingRunTimer(), OutcomeTags()
 
     @dg.sensor(
         name=f"{project.group}_recovery",
@@ -57,6 +63,7 @@ def build_recovery_sensor(project: ProjectSource, job: Any, settings: Settings) 
         ledger, source = clients.ledger, clients.sources(project)
         _keep_serving(context, clients.serving)
         requests = ledger.requests(project.name)
+        outcome_tags.update(context.instance, requests)
         active = [r for r in requests if r.active]
         waiting = [r for r in requests if r.status == "waiting"]
         if not active and waiting:

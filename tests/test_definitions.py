@@ -9,10 +9,12 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import yaml
+from dagster._core.snap.snap_to_yaml import default_values_yaml_from_type_snap
 
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.definitions import STAGE_BUILDERS, build_definitions
-from llmops_assets.domain.chain import CHAIN, STAGES
+from llmops_assets.domain.chain import CHAIN, CHECKS, STAGES
 
 REPOSITORY = Path(__file__).parents[1]
 HEAVY = (
@@ -177,11 +179,23 @@ def test_every_judged_stage_has_a_check_that_shows_the_verdict(definitions: dg.D
 
 def test_each_check_says_whose_verdict_it_is_and_who_acts_on_it(definitions: dg.Definitions) -> None:
     graph = definitions.get_repository_def().asset_graph
-    said = {k.asset_key.path[-1]: graph.get(k).description or "" for k in graph.asset_check_keys}
+    said = {
+        k.asset_key.path[-1]: graph.get(k).description or "" for k in graph.asset_check_keys if k.name != "evidence"
+    }
+    assert set(said) == set(CHECKS)
     for name, text in said.items():
         judges = [s.name for s in CHAIN if name in s.requires]
         assert text.startswith("The verdict, with all its reasons."), name
         assert all(judge in text for judge in judges) and ("No stage depends on it" in text) is not bool(judges), name
+
+
+def test_the_check_of_the_evidence_says_what_a_stage_requires(definitions: dg.Definitions) -> None:
+    graph = definitions.get_repository_def().asset_graph
+    found = {
+        k.asset_key.path[-1]: graph.get(k).description or "" for k in graph.asset_check_keys if k.name == "evidence"
+    }
+    assert set(found) == {s.name for s in CHAIN if s.requires}
+    assert all(up in found[s.name] for s in CHAIN if s.requires for up in s.requires)
 
 
 def test_jobs_and_sensors_say_what_they_are_for(definitions: dg.Definitions) -> None:
@@ -211,3 +225,14 @@ def test_whatever_may_be_said_in_the_launchpad_is_described(definitions: dg.Defi
 def test_a_resource_is_replaced_by_its_name_and_no_other(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="no such client: legder"):
         build_definitions(Settings(home=tmp_path), legder=None)
+
+
+def test_the_launchpad_of_an_approval_offers_the_decision() -> None:
+    """README names it, but the launchpad showed only revision, release, reason and by: it hides a default of null."""
+    settings = Settings(projects=(ProjectSource(name="zoo", repository="/nowhere"),))
+    snapshot = build_definitions(settings).resolve_job_def("zoo_deliver").get_job_snapshot()
+    schema = snapshot.config_schema_snapshot
+    root = schema.get_config_snap(snapshot.mode_def_snaps[0].root_config_key or "")
+    shown = yaml.safe_load(default_values_yaml_from_type_snap(schema, root))
+    config = shown["ops"]["zoo__release_approval"]["config"]
+    assert config == {"revision": "", "decision": "none", "release": "", "reason": "", "by": ""}

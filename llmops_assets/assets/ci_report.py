@@ -51,5 +51,5 @@ def build(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
         make,
         describe,
         kinds={"python", "pytest"},
-        checks={"passes": verdict},
+        judge=verdict,
     )

@@ -79,5 +79,5 @@ def build(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
         make,
         describe,
         kinds={"dvc"},
-        checks={"fit_for_training": verdict},
+        judge=verdict,
     )

@@ -39,5 +39,5 @@ def build(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
         make,
         describe_checks,
         kinds={"openai"},
-        checks={"healthy": verdict},
+        judge=verdict,
     )

@@ -6,11 +6,10 @@ Before a comparison, the champion is evaluated on the same rows with the same me
 import dagster as dg
 
 from llmops_assets.assets.evaluation_shared import (
-    champion_figures,
     common_spec,
     describe,
     identity,
-    log_report,
+    log_evaluation,
     measure_champion,
 )
 from llmops_assets.config.settings import ProjectSource, Settings
@@ -32,7 +31,7 @@ from llmops_assets.stage.gate_evidence import ChampionNow, verdict_on
 
 
 def evaluate(
-    run: StageExecution, checkpoint: Checkpoint, prompt: str, key: str, title: str, champion: dict[str, float]
+    run: StageExecution, checkpoint: Checkpoint, prompt: str, key: str, revision: str, title: str
 ) -> EvaluationReport:
     data = run.record(DatasetVersion, "dataset_version")
     spec = EvaluateSpec(
@@ -41,13 +40,12 @@ def evaluate(
         checkpoint=str(run.fetch(checkpoint)),
         prompt=prompt,
         title=title,
-        champion=champion,
         **common_spec(run, data),
     )
     done = run.program("evaluate", spec, key=key)
     result = done.read(EvaluateResult)
     artifact = run.store.put(done.artifact)
-    log_report(run, "evaluation_report", key, checkpoint, done, result.metrics)
+    log_evaluation(run, "evaluation_report", key, revision, checkpoint, done, result.metrics)
     return EvaluationReport(
         **{**run.header, "key": key},
         metrics=result.metrics,
@@ -63,15 +61,13 @@ def make(run: StageExecution) -> EvaluationReport:
     measure_champion(run, "evaluation_report", _champion)
     checkpoint = run.record(Checkpoint, "fine_tuned_checkpoint")
     title = f"{run.project.name} at {short(run.revision)}: {run.source.git.message(run.revision)}"
-    return evaluate(
-        run, checkpoint, run.at.values["prompt"], run.key, title, champion_figures(run, "evaluation_report")
-    )
+    return evaluate(run, checkpoint, run.at.values["prompt"], run.key, run.revision, title)
 
 
 def _champion(run: StageExecution, champion: ChampionNow, key: str, title: str) -> EvaluationReport | None:
     if champion.checkpoint is None:
         return None
-    return evaluate(run, champion.checkpoint, champion.at.values["prompt"], key, title, {})
+    return evaluate(run, champion.checkpoint, champion.at.values["prompt"], key, champion.revision, title)
 
 
 def after(run: StageExecution, record: EvaluationReport) -> None:
@@ -92,7 +88,7 @@ def build(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
         make,
         describe,
         kinds={"huggingface"},
-        checks={"gates": verdict},
+        judge=verdict,
         require=verdict_on,
         after=after,
     )

@@ -1,4 +1,4 @@
-"""Shared by both evaluation reports: the spec, the comparison with the champion, and the report's metadata."""
+"""Shared by both evaluation reports: the spec, the champion's evaluation, the MLflow run, and the report's metadata."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,20 +7,19 @@ import dagster as dg
 
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.records import Checkpoint, DatasetVersion, Measured, Metric
+from llmops_assets.programs.evaluation.report import PAGE
 from llmops_assets.programs.runtime.specs import MetricSpec
 from llmops_assets.stage.execution import StageExecution
 from llmops_assets.stage.gate_evidence import ChampionNow, champion_now, compares_with_champion
 from llmops_assets.stage.metadata import figure_of
+from llmops_assets.stage.mlflow_inputs import origin_of, used_rows
 from resources.compute.interface import Finished
+from resources.tracking.mlflow import OUTCOME_TAG
 
+REPORT = "report"
+"""The folder of an evaluation's MLflow run that has its page."""
 MeasureChampion = Callable[[StageExecution, ChampionNow, str, str], Measured | None]
 """(run, champion, key, title) → the champion's report on this revision's rows; None if it has nothing to evaluate."""
-
-
-def champion_figures(run: StageExecution, stage: str) -> dict[str, float]:
-    champion = champion_now(run)
-    report = champion.report(run, stage) if champion else None
-    return {m.name: m.value for m in report.metrics} if report else {}
 
 
 def common_spec(run: StageExecution, data: DatasetVersion) -> dict[str, Any]:
@@ -53,18 +52,44 @@ def measure_champion(run: StageExecution, stage: str, measure: MeasureChampion) 
         run.commit(record)
 
 
-def log_report(
-    run: StageExecution, stage: str, key: str, checkpoint: Checkpoint, done: Finished, metrics: tuple[Metric, ...]
+def log_evaluation(
+    run: StageExecution,
+    stage: str,
+    key: str,
+    revision: str,
+    checkpoint: Checkpoint,
+    done: Finished,
+    metrics: tuple[Metric, ...],
 ) -> None:
+    """Logs an evaluation as an MLflow run of its own, nested under the run of the training.
+
+    One checkpoint is evaluated with many prompts and settings, for commits that are released and commits that are not.
+    """
     of = "served" if stage == "served_evaluation_report" else "evaluation"
-    figures = {f"{of}/{m.name}": m.value for m in metrics}
-    report = done.artifact / "report.html"
-    run.tracking.log_report(checkpoint.mlflow_run_id, report, report_name(stage, run.revision, key), figures)
-
-
-def report_name(stage: str, revision: str, key: str) -> str:
-    """A report's folder in an MLflow run's artifacts; one run may have several reports, for several prompts."""
-    return f"{stage}-{short(revision)}-{key[:6]}"
+    tracking, data = run.tracking, run.record(DatasetVersion, "dataset_version")
+    settings = run.at.config.evaluation
+    mlflow_run = tracking.start(
+        run.project.name,
+        key,
+        name=f"{short(revision)} {of}",
+        revision=revision,
+        dagster_run_id=run.run_id,
+        params={
+            "max_rows": settings.max_rows,
+            "max_new_tokens": settings.max_new_tokens,
+            "checkpoint": checkpoint.digest,
+        },
+        artifacts=run.store.url,
+        note=run.note,
+        parent=checkpoint.mlflow_run_id,
+        origin=origin_of(run, revision),
+        datasets=[used_rows(run, data, "test", "evaluation")],
+    )
+    if OUTCOME_TAG not in tracking.tags(mlflow_run):
+        tracking.tag(mlflow_run, {OUTCOME_TAG: "evaluated"})
+    tracking.log(mlflow_run, {f"{of}/{m.name}": m.value for m in metrics}, 0)
+    tracking.log_report(mlflow_run, done.artifact / PAGE, REPORT)
+    tracking.finish(mlflow_run)
 
 
 def metric_specs(run: StageExecution) -> tuple[MetricSpec, ...]:
@@ -80,13 +105,15 @@ def metric_specs(run: StageExecution) -> tuple[MetricSpec, ...]:
 
 
 def describe(run: StageExecution, record: Measured) -> Mapping[str, Any]:
-    checkpoint = run.resolved.records.get("fine_tuned_checkpoint")
-    mlflow_run = checkpoint.mlflow_run_id if isinstance(checkpoint, Checkpoint) else ""
-    name = report_name(record.stage, record.made_by.revision, record.key)
-    url = run.tracking.report_url(run.project.name, mlflow_run, name)
+    mlflow_run = run.tracking.find(run.project.name, record.key)
+    links = {
+        "report": run.tracking.report_url(run.project.name, mlflow_run, REPORT),
+        "mlflow_run": run.tracking.run_url(run.project.name, mlflow_run),
+    }
     return {
         **{m.name: figure_of(m.value) for m in record.metrics},
         "rows": record.rows,
-        "report": dg.MetadataValue.url(url) if url else dg.MetadataValue.path(f"{record.uri}/report.html"),
+        "report": dg.MetadataValue.path(f"{record.uri}/{PAGE}"),
+        **{name: dg.MetadataValue.url(url) for name, url in links.items() if url},
         "uri": dg.MetadataValue.path(record.uri),
     }

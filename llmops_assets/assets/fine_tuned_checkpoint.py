@@ -20,6 +20,7 @@ from llmops_assets.stage.base_model import base_model
 from llmops_assets.stage.execution import StageExecution
 from llmops_assets.stage.gate_evidence import verdict_on
 from llmops_assets.stage.metadata import figure_of
+from llmops_assets.stage.mlflow_inputs import origin_of, used_rows
 from resources.compute.interface import ProgramError
 
 
@@ -53,6 +54,8 @@ def make(run: StageExecution) -> Checkpoint:
             params=params,
             artifacts=run.store.url,
             note=run.note,
+            origin=origin_of(run, run.revision),
+            datasets=[used_rows(run, data, "train", "training"), used_rows(run, data, "validation", "validation")],
         )
 
         def progress(line: dict[str, Any]) -> None:

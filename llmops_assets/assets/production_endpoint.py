@@ -21,6 +21,7 @@ from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.stage.asset import stage_asset
 from llmops_assets.stage.execution import DeployConfig, StageExecution
 from llmops_assets.stage.gate_evidence import release_now, verdict_on
+from llmops_assets.stage.mlflow_mirror import mirror_outcome
 from resources.ledger import Conflict
 
 
@@ -107,10 +108,8 @@ def describe(run: StageExecution, record: ProductionEndpoint) -> Mapping[str, An
 
 
 def after(run: StageExecution, record: ProductionEndpoint) -> None:
-    if run.request is not None:
-        run.ledger.close(
-            run.request, "released", f"release {short(record.release)}: {record.outcome.replace('_', ' ')}"
-        )
+    run.conclude("released", f"release {short(record.release)}: {record.outcome.replace('_', ' ')}")
+    mirror_outcome(run, "released")
 
 
 def build(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:

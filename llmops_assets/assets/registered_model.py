@@ -16,7 +16,7 @@ from llmops_assets.stage.base_model import base_of
 from llmops_assets.stage.execution import StageExecution
 from llmops_assets.stage.gate_evidence import verdict_on
 from resources.model_registry.interface import CHECKPOINT_TAG
-from resources.model_registry.mlflow import write_mlflow_model
+from resources.model_registry.mlflow import how_to_load, write_mlflow_model
 
 
 def make(run: StageExecution) -> RegisteredModel:
@@ -36,12 +36,13 @@ def make(run: StageExecution) -> RegisteredModel:
         )
         artifact = run.store.put(folder)
     name = run.project.name
+    remote = () if run.store.is_local else (checkpoint.base_uri, checkpoint.uri)
     version = run.registry.register(
         name,
         artifact.uri,
         checkpoint.mlflow_run_id,
         {CHECKPOINT_TAG: checkpoint.digest, "llmops.commit": run.revision},
-        run.note,
+        f"{run.note}\n\n{how_to_load(name, base, weights, remote)}",
     )
     return RegisteredModel(
         **run.header,

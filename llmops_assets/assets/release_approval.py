@@ -14,7 +14,7 @@ from pydantic import Field
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.delivery.approvals import Refused, call_for, current_ask, decide, evaluate_current_approval, subject
 from llmops_assets.delivery.run_tags import run_tags
-from llmops_assets.domain.approval import Waiting
+from llmops_assets.domain.approval import Choice, Waiting
 from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import ReleaseApproval
@@ -33,17 +33,25 @@ BY = Field(
 
 
 class LaunchpadDecision(Enum):
-    approve = "approved"
-    reject = "rejected"
+    none = "none"
+    approve = "approve"
+    reject = "reject"
+
+
+CHOICES: Mapping[LaunchpadDecision, Choice] = {
+    LaunchpadDecision.approve: "approved",
+    LaunchpadDecision.reject: "rejected",
+}
 
 
 class ApprovalConfig(StageConfig):
     """Launchpad config of release_approval: a decision on the waiting release."""
 
-    decision: LaunchpadDecision | None = Field(
-        default=None,
+    # Not optional: the launchpad shows only fields with a default other than null.
+    decision: LaunchpadDecision = Field(
+        default=LaunchpadDecision.none,
         description="Decision on the waiting release. approve: it proceeds to production. reject: its request is "
-        "closed and it is not released. Omitted: this run decides nothing; earlier decisions apply.",
+        "closed and it is not released. none: this run decides nothing; earlier decisions apply.",
     )
     release: str = Field(
         default="",
@@ -55,7 +63,7 @@ class ApprovalConfig(StageConfig):
 
     def default_revision(self, source: ProjectRepository, ledger: Ledger) -> str:
         """A decision applies to the waiting release, which need not be the head of the branch."""
-        if self.decision is None:
+        if self.decision is LaunchpadDecision.none:
             return ""
         try:
             return subject(source, ledger)[0]
@@ -63,7 +71,7 @@ class ApprovalConfig(StageConfig):
             raise dg.Failure(f"decision refused: {error}", allow_retries=False) from None
 
 
-def _decide(run: StageExecution, config: ApprovalConfig, choice: LaunchpadDecision) -> None:
+def _decide(run: StageExecution, config: ApprovalConfig, choice: Choice) -> None:
     """Records a decision, like `llmops approve` and `llmops reject`.
 
     Raises:
@@ -78,14 +86,14 @@ def _decide(run: StageExecution, config: ApprovalConfig, choice: LaunchpadDecisi
         waits, _ = subject(run.source, run.ledger)
         if waits != run.revision:
             raise Refused(f"{short(waits)} waits for approval, not {short(run.revision)}; leave `revision` empty")
-        done = decide(run.source, run.ledger, choice.value, by, config.reason, config.release)
+        done = decide(run.source, run.ledger, choice, by, config.reason, config.release)
     except (Refused, Conflict) as error:
         raise dg.Failure(f"decision refused: {error}", allow_retries=False) from None
     said = f"{done.decision.choice} by {done.decision.by}: {done.decision.reason}"
     run.context.instance.add_run_tags(run.run_id, run_tags(run.source, run.revision, said))
     run.log.info(f"release {short(done.decision.ask.release)} is {said}")
-    if choice is LaunchpadDecision.reject:
-        raise AwaitingApproval(said)
+    if choice == "rejected":
+        raise AwaitingApproval(said, "rejected")
 
 
 def make_approval(run: StageExecution) -> ReleaseApproval:
@@ -94,8 +102,8 @@ def make_approval(run: StageExecution) -> ReleaseApproval:
     Raises:
         AwaitingApproval: approval is required, and there is no valid one now.
     """
-    if isinstance(run.config, ApprovalConfig) and run.config.decision is not None:
-        _decide(run, run.config, run.config.decision)
+    if isinstance(run.config, ApprovalConfig) and (choice := CHOICES.get(run.config.decision)):
+        _decide(run, run.config, choice)
     release = release_now(run)
     ask = current_ask(run.source, run.ledger, run.revision)
     if ask is None:
@@ -142,8 +150,8 @@ def build(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
         make_approval,
         describe_approval,
         kinds={"policy"},
-        checks={"decided": verdict_approval},
+        judge=verdict_approval,
         require=verdict_on,
-        waits="decided",
+        waits=True,
         config_type=ApprovalConfig,
     )

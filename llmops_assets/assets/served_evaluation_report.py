@@ -6,14 +6,13 @@ from typing import Any
 import dagster as dg
 
 from llmops_assets.assets import evaluation_shared
-from llmops_assets.assets.evaluation_shared import champion_figures, common_spec, identity, log_report, measure_champion
+from llmops_assets.assets.evaluation_shared import common_spec, identity, log_evaluation, measure_champion
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import short, stage_key
 from llmops_assets.domain.records import (
     Checkpoint,
     DatasetVersion,
-    EvaluationReport,
     QuantizedArtifact,
     ServedEvaluationReport,
     ServedSpeed,
@@ -35,12 +34,10 @@ def evaluate_served(
     at: ProjectRevision,
     key: str,
     title: str,
-    champion: dict[str, float],
     speed: bool,
 ) -> tuple[ServedEvaluationReport, Finished]:
     data = run.record(DatasetVersion, "dataset_version")
     release = release_of(run.project.name, at.values, artifact)
-    unquantized = run.resolved.records.get("evaluation_report")
     spec = ServedEvaluateSpec(
         model=str(run.fetch(artifact) / artifact.file),
         backend=artifact.backend,
@@ -53,14 +50,12 @@ def evaluate_served(
         prompt=at.values["prompt"],
         speed_requests=16 if speed else 0,
         title=title,
-        champion=champion,
-        unquantized={m.name: m.value for m in unquantized.metrics} if isinstance(unquantized, EvaluationReport) else {},
         **common_spec(run, data),
     )
     done = run.program("served_evaluate", spec, key=key)
     result = done.read(ServedEvaluateResult)
     stored = run.store.put(done.artifact)
-    log_report(run, "served_evaluation_report", key, checkpoint, done, result.metrics)
+    log_evaluation(run, "served_evaluation_report", key, at.revision, checkpoint, done, result.metrics)
     report = ServedEvaluationReport(
         **{**run.header, "key": key},
         uri=stored.uri,
@@ -81,7 +76,7 @@ def _champion(run: StageExecution, champion: ChampionNow, key: str, title: str) 
     if champion.artifact is None or champion.checkpoint is None:
         return None
     at = champion.at
-    report, _ = evaluate_served(run, champion.artifact, champion.checkpoint, at, key, title, {}, speed=False)
+    report, _ = evaluate_served(run, champion.artifact, champion.checkpoint, at, key, title, speed=False)
     return report
 
 
@@ -89,9 +84,8 @@ def make(run: StageExecution) -> ServedEvaluationReport:
     measure_champion(run, "served_evaluation_report", _champion)
     artifact = run.record(QuantizedArtifact, "quantized_artifact")
     title = f"{run.project.name} at {short(run.revision)}: {run.source.git.message(run.revision)}"
-    figures = champion_figures(run, "served_evaluation_report")
     checkpoint = run.record(Checkpoint, "fine_tuned_checkpoint")
-    report, done = evaluate_served(run, artifact, checkpoint, run.at, run.key, title, figures, speed=True)
+    report, done = evaluate_served(run, artifact, checkpoint, run.at, run.key, title, speed=True)
     load = done.read(ServedEvaluateResult).load
     run.ledger.commit(
         ServedSpeed(**{**run.header, "key": _speed_key(run, run.key)}, hardware=hardware_class(), load=load)
@@ -135,6 +129,6 @@ def build(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
         describe,
         kinds={"llamacpp"},
         require=verdict_on,
-        checks={"gates": verdict},
+        judge=verdict,
         after=after,
     )

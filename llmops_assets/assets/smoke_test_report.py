@@ -54,5 +54,5 @@ def build(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
         make,
         describe_checks,
         kinds={"openai"},
-        checks={"answers": verdict},
+        judge=verdict,
     )

@@ -16,7 +16,7 @@ from llmops_assets.definitions import build_definitions, job_name
 from llmops_assets.delivery.asset_events import MaterializationHistory, seen_events
 from llmops_assets.delivery.console_logger import CONSOLE
 from llmops_assets.delivery.planning import plan_revision
-from llmops_assets.delivery.request_runs import end_work, refused_in, request_tags
+from llmops_assets.delivery.request_runs import end_work, refused_in, request_tags, tag_outcome
 from llmops_assets.delivery.run_tags import PROJECT_TAG
 from llmops_assets.domain.approval import Decision
 from llmops_assets.domain.keys import short
@@ -50,7 +50,7 @@ def execute(
     only: Sequence[str] | None,
     say: Callable[[str], None],
 ) -> bool:
-    """Runs a request in this process; returns whether it succeeded. The outcome is in the ledger."""
+    """Runs a request in this process; returns whether it succeeded and was not rejected. The ledger has its outcome."""
     project = source.project
     settings, ledger = clients.settings, clients.ledger
     home = dagster_home(settings)
@@ -83,8 +83,12 @@ def execute(
         elif now.active and request.asked_by == PARTIAL:
             # Nothing retries a request for single stages; left open, it would block others.
             ledger.close(now, "failed", _failure(result) or "a requested stage failed; see its log")
-        say(f"run {result.run_id} {'succeeded' if result.success else 'failed'}")
-        return result.success
+        now = next(r for r in ledger.requests(project.name) if r.name == request.name)
+        tag_outcome(instance, now)
+        succeeded = result.success and now.status != "rejected"
+        outcome = "failed" if not result.success else "rejected" if not succeeded else "succeeded"
+        say(f"run {result.run_id} {outcome}")
+        return succeeded
 
 
 def reconstruct_job(settings_json: str, project: str, job: str | None = None) -> dg.JobDefinition:

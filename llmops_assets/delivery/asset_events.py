@@ -8,10 +8,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from llmops_assets.delivery.materializations import READ, VERSION, record_metadata, record_tags, reused_from
 from llmops_assets.delivery.run_tags import about_commit
-from llmops_assets.domain.chain import CHAIN, STAGES
+from llmops_assets.delivery.verdict_checks import check_fields
+from llmops_assets.domain.chain import CHAIN, STAGES, check_names
 from llmops_assets.domain.keys import digest
 from llmops_assets.domain.plan import Plan
 from llmops_assets.domain.records import Event, Record
@@ -41,27 +43,6 @@ class MaterializationHistory:
         of_it = told.asset_materialization if told else None
         return {k: v for k, v in of_it.metadata.items() if k != "commit_page"} if of_it else {}
 
-    def verdicts(self, stage: str, key: str) -> list[dg.AssetCheckEvaluation]:
-        """The record's check evaluations in its newest run: Dagster expects them for every materialization."""
-        asset = dg.AssetKey([self.project, stage])
-        run_id = next((told.run_id for told in self._told(stage, key) if told.run_id), None)
-        if run_id is None:
-            return []
-        entries = self.instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
-        said = [e.dagster_event.event_specific_data for e in entries if e.dagster_event]
-        return [
-            dg.AssetCheckEvaluation(
-                asset_key=asset,
-                check_name=one.check_name,
-                passed=one.passed,
-                metadata=one.metadata,
-                severity=one.severity,
-                description=one.description,
-            )
-            for one in said
-            if isinstance(one, dg.AssetCheckEvaluation) and one.asset_key == asset
-        ]
-
     def _told(self, stage: str, key: str) -> Iterator[dg.EventLogRecord]:
         """The materializations of one record, newest first."""
         for told in self.instance.fetch_materializations(dg.AssetKey([self.project, stage]), limit=200).records:
@@ -69,14 +50,19 @@ class MaterializationHistory:
             if materialization and (materialization.tags or {}).get(VERSION) == key:
                 yield told
 
-    def failed_since(self, stage: str) -> bool:
-        """Whether the stage's last run failed, so that Dagster shows the asset as failed."""
-        records = self.instance.get_asset_records([dg.AssetKey([self.project, stage])])
+    def looks_bad(self, stage: str) -> bool:
+        """Whether Dagster shows the asset as failed or refused: its run failed, or a check failed or did not run."""
+        asset = dg.AssetKey([self.project, stage])
+        records = self.instance.get_asset_records([asset])
         entry = records[0].asset_entry if records else None
+        last = entry.last_materialization_record if entry else None
+        checks = [dg.AssetCheckKey(asset, name) for name in check_names(STAGES[stage])]
+        found = self.instance.event_log_storage.get_latest_asset_check_execution_by_key(checks)
+        if any(check.status != AssetCheckExecutionRecordStatus.SUCCEEDED for check in found.values()):
+            return True
         run = self.instance.get_run_record_by_id(entry.last_run_id) if entry and entry.last_run_id else None
-        if entry is None or run is None or run.dagster_run.status != dg.DagsterRunStatus.FAILURE:
+        if run is None or run.dagster_run.status != dg.DagsterRunStatus.FAILURE:
             return False
-        last = entry.last_materialization_record
         return last is None or (last.run_id != run.dagster_run.run_id and last.timestamp < (run.end_time or 0.0))
 
 
@@ -101,13 +87,27 @@ def seen_events(
             continue
         if stage.kind == "work":
             ledger.record_use(plan.project, plan.revision, record, reused=True)
-        elif not history.failed_since(stage.name):
-            continue
         now[stage.name] = record.key
         event = _reused_event(source, plan, record, history, now)
         shown = history.tags(stage.name)
-        if stage.kind == "event" or any(shown.get(tag) != value for tag, value in _provenance(event).items()):
-            events += [event, *history.verdicts(stage.name, record.key)]
+        differs = any(shown.get(tag) != value for tag, value in _provenance(event).items())
+        if (differs and stage.kind == "work") or history.looks_bad(stage.name):
+            events += [event, *_check_events(source, ledger, plan, record)]
+    return events
+
+
+def _check_events(
+    source: ProjectRepository, ledger: Ledger, plan: Plan, record: Record
+) -> list[dg.AssetCheckEvaluation]:
+    """The newest verdicts on a record in the ledger. Dagster expects its checks for every materialization."""
+    events = []
+    for name in check_names(STAGES[record.stage]):
+        ids = dict.fromkeys((record.key, record.outputs.get("", record.key)))
+        found = [f for i in ids if (f := ledger.newest_verdict(plan.project, f"{record.stage}:{name}", i))]
+        for judged_by, verdict in found[:1]:
+            fields = check_fields(source, plan.revision, verdict, judged_by)
+            key = dg.AssetKey([plan.project, record.stage])
+            events.append(dg.AssetCheckEvaluation(asset_key=key, check_name=name, **fields))
     return events
 
 

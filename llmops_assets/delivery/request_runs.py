@@ -10,7 +10,7 @@ from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.cancellation import end_runs
 from llmops_assets.delivery.console_logger import CONSOLE
 from llmops_assets.delivery.rollout import abandon
-from llmops_assets.delivery.run_tags import REQUEST_TAG, run_tags
+from llmops_assets.delivery.run_tags import OUTCOME_TAG, REQUEST_TAG, run_tags
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.requests import Request, RunState
 from llmops_assets.machine.disk_space import full, is_full, place_of
@@ -19,6 +19,8 @@ from resources.ledger import LedgerError
 from resources.project_source.errors import SourceError
 from resources.project_source.revisions import ProjectRepository
 
+NEWEST = 5
+"""Requests whose outcome a tick looks at: a project has one active request at a time, and ticks are seconds apart."""
 Tick = Callable[[dg.SensorEvaluationContext], dg.SensorResult | dg.RunRequest | dg.SkipReason]
 
 
@@ -85,6 +87,27 @@ def refused_in(instance: dg.DagsterInstance, request: Request) -> list[str]:
     return list(dict.fromkeys(said))
 
 
+def tag_outcome(instance: dg.DagsterInstance, request: Request) -> None:
+    """Tags a closed request's runs with its outcome in the ledger. A re-executed run has an outcome of its own."""
+    for run in runs_of(instance, request):
+        if not request.active and run.parent_run_id is None and run.tags.get(OUTCOME_TAG) != request.status:
+            instance.add_run_tags(run.run_id, {OUTCOME_TAG: request.status})
+
+
+class OutcomeTags:
+    """Keeps the runs of a project's newest requests tagged with their outcome, whoever closed the request."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def update(self, instance: dg.DagsterInstance, requests: Sequence[Request]) -> None:
+        recent = [r for r in requests if r.status != "skipped"][-NEWEST:]
+        for request in recent:
+            if not request.active and self._known.get(request.name) != request.status:
+                tag_outcome(instance, request)
+        self._known = {r.name: r.status for r in recent}
+
+
 def end_work(instance: dg.DagsterInstance, clients: Clients, project: ProjectSource, request: Request, why: str) -> str:
     """Stops a closed request's run and programs and removes its share of traffic; returns what was stopped."""
     ledger, source = clients.ledger, clients.sources(project)
@@ -94,4 +117,6 @@ def end_work(instance: dg.DagsterInstance, clients: Clients, project: ProjectSou
         keys = []  # an unreadable revision has no programs
     ended = end_runs(instance, runs_of(instance, request), clients.compute, keys)
     left = abandon(ledger, clients.serving, project.name, why, clients.settings.serving.drain)
+    for now in (r for r in ledger.requests(project.name) if r.name == request.name):
+        tag_outcome(instance, now)
     return ", ".join([*ended, *([f"the rollout of {short(left)}"] if left else [])])

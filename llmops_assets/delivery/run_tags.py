@@ -12,6 +12,8 @@ REQUEST_TAG = "llmops/request"
 PROJECT_TAG = "llmops/project"
 COMMIT_TAG = "llmops/commit"
 WHY_TAG = "llmops/why"
+OUTCOME_TAG = "llmops/outcome"
+"""What became of a run's request, as the ledger has it: released, rejected, waiting, … A rejection is no failure."""
 
 
 def about_commit(source: ProjectRepository, revision: str) -> dict[str, Any]:

@@ -79,7 +79,7 @@ CHAIN: tuple[Stage, ...] = (
     ),
     Stage(
         "evaluation_report",
-        1,
+        2,
         values=("prompt", "evaluation"),
         records=("fine_tuned_checkpoint", "dataset_version.test"),
         program="evaluate",
@@ -106,7 +106,7 @@ CHAIN: tuple[Stage, ...] = (
     ),
     Stage(
         "served_evaluation_report",
-        1,
+        2,
         values=("prompt", "evaluation", "engine"),
         records=("quantized_artifact", "dataset_version.test"),
         program="served_evaluate",
@@ -151,9 +151,27 @@ CHAIN: tuple[Stage, ...] = (
     ),
 )
 
+EVIDENCE_CHECK = "evidence"
+"""The asset check of every stage that requires verdicts: what it required, as evaluated when it acted or refused."""
 STAGES: Mapping[str, Stage] = {stage.name: stage for stage in CHAIN}
 WORK: tuple[Stage, ...] = tuple(s for s in CHAIN if s.kind == "work")
 HEAVY: frozenset[str] = frozenset(s.name for s in CHAIN if s.heavy)
+CHECKS: Mapping[str, str] = {
+    "ci_report": "passes",
+    "dataset_version": "fit_for_training",
+    "evaluation_report": "gates",
+    "served_evaluation_report": "gates",
+    "smoke_test_report": "answers",
+    "release_approval": "decided",
+    "endpoint_health": "healthy",
+}
+"""Stage → the asset check that shows the verdict on its result."""
+
+
+def check_names(stage: Stage) -> tuple[str, ...]:
+    """The names of a stage's asset checks: the verdict on its result, and on the evidence that it requires."""
+    own = (CHECKS[stage.name],) if stage.name in CHECKS else ()
+    return own + ((EVIDENCE_CHECK,) if stage.requires else ())
 
 
 def judges_of(name: str) -> tuple[str, ...]:

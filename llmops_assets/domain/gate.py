@@ -5,7 +5,7 @@ rejections.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, WithJsonSchema, model_validator
@@ -88,6 +88,16 @@ class Gate(Strict):
         return f"{self.metric} of {self.of}: {' and '.join(parts)}"
 
 
+class Compared(Frozen):
+    """A figure of the evaluated report, and those that it was compared with; None if there is none to compare with."""
+
+    metric: str
+    value: float | None = Field(description="None if it is not finite; JSON has no such number.")
+    higher_is_better: bool
+    champion: float | None = None
+    unquantized: float | None = None
+
+
 class Verdict(Frozen):
     """The outcome of evaluating one report at one moment, with every reason for and against."""
 
@@ -100,6 +110,8 @@ class Verdict(Frozen):
         default=(),
         description="Conditions that did not apply, and why. Older verdicts have them in reasons.",
     )
+    figures: tuple[Compared, ...] = Field(default=(), description="The report's figures beside the champion's.")
+    check: str = Field(default="", description="The asset check that shows it: 'stage:check'. Empty: none does.")
 
     @property
     def passed(self) -> bool:
@@ -114,6 +126,32 @@ class Verdict(Frozen):
         signs = {"❌": self.failures, "✅": self.reasons, "➖": self.skipped}
         lines = [f"- {sign} {text}" for sign, texts in signs.items() for text in texts]
         return "\n".join(lines) or "- no gate applies"
+
+
+def combined(subject: str, report: str | None, verdicts: Mapping[str, Verdict]) -> Verdict:
+    """One verdict with all reasons of several. Where more than one has a reason, each is named by its stage.
+
+    Args:
+        report: identifies what the verdicts are combined for.
+        verdicts: stage → its verdict. A text that a later stage repeats is given once.
+    """
+
+    def texts(kind: str) -> tuple[str, ...]:
+        found: dict[str, str] = {}
+        for stage, verdict in verdicts.items():
+            for text in getattr(verdict, kind):
+                found.setdefault(text, stage)
+        named = len(set(found.values())) > 1
+        return tuple(f"{stage}: {text}" if named else text for text, stage in found.items())
+
+    return Verdict(
+        subject=subject,
+        report=report,
+        champion=next((v.champion for v in verdicts.values() if v.champion), None),
+        failures=texts("failures"),
+        reasons=texts("reasons"),
+        skipped=texts("skipped"),
+    )
 
 
 class GateResult(Frozen):
@@ -167,7 +205,33 @@ def judge(subject: str, gates: Sequence[Gate], of: Of, evidence: Judged) -> Verd
         failures=texts("failed"),
         reasons=texts("passed"),
         skipped=texts("skipped"),
+        figures=_figures(evidence.report, champion.report if champion else None, evidence.unquantized),
     )
+
+
+def _figures(report: Measured, champion: Measured | None, unquantized: Measured | None) -> tuple[Compared, ...]:
+    def finite(value: float | None) -> float | None:
+        return value if value is not None and math.isfinite(value) else None
+
+    def beside(other: Measured | None, metric: str) -> float | None:
+        comparable = other is not None and other.key != report.key and alike(report, other)
+        return finite(other.value(metric)) if other is not None and comparable else None
+
+    return tuple(
+        Compared(
+            metric=m.name,
+            value=finite(m.value),
+            higher_is_better=m.higher_is_better,
+            champion=beside(champion, m.name),
+            unquantized=beside(unquantized, m.name),
+        )
+        for m in report.metrics
+    )
+
+
+def alike(report: Measured, other: Measured) -> bool:
+    """Whether two reports measure the same rows with the same metrics, so that their figures can be compared."""
+    return (other.test_digest, other.metrics_digest) == (report.test_digest, report.metrics_digest)
 
 
 def _results(gate: Gate, evidence: Judged, report: Measured) -> list[GateResult]:
@@ -217,7 +281,7 @@ def _reference(gate: Gate, evidence: Judged, report: Measured) -> float | NoRefe
         if other is None:
             champion = short(evidence.champion.release)
             return NoReference(outcome="failed", why=f"the champion {champion} has no readable report on these rows")
-    if (other.test_digest, other.metrics_digest) != (report.test_digest, report.metrics_digest):
+    if not alike(report, other):
         return NoReference(outcome="failed", why="its report is on other rows or other metrics")
     value = other.value(gate.metric)
     if value is None or not math.isfinite(value):

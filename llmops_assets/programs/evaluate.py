@@ -67,7 +67,6 @@ def evaluate_checkpoint(spec: EvaluateSpec, job: ProgramRun) -> EvaluateResult:
         f"The checkpoint ({spec.method}) before quantization",
         metrics,
         samples(rows, predictions, row_scores),
-        {"champion": spec.champion},
         {
             "Speed of evaluation": f"{tokens_per_s:,.0f} tokens/s, not that of the served model",
             "Length of an answer": f"at most {spec.max_new_tokens} tokens",

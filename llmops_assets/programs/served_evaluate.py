@@ -91,7 +91,6 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
         "The quantized model behind the engine that serves it",
         metrics,
         samples(rows, predictions, row_scores),
-        {"unquantized": spec.unquantized, "champion": spec.champion},
         {
             "Size": f"{size / 1e6:,.1f} MB",
             "Length of an answer": f"at most {longest} tokens",

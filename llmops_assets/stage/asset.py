@@ -13,18 +13,19 @@ import dagster as dg
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.delivery.materializations import record_metadata, record_tags
 from llmops_assets.delivery.run_tags import about_commit
-from llmops_assets.domain.chain import HEAVY, STAGES, judges_of
+from llmops_assets.domain.chain import CHECKS, EVIDENCE_CHECK, HEAVY, STAGES, Stage, check_names, judges_of
 from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import AnyRecord, Record
-from llmops_assets.stage.execution import AwaitingApproval, StageConfig, StageExecution
-from llmops_assets.stage.outcomes import faults, outcomes
+from llmops_assets.stage.execution import AwaitingApproval, Rejected, StageConfig, StageExecution
+from llmops_assets.stage.mlflow_mirror import mirror_outcome
+from llmops_assets.stage.outcomes import end_request, faults, outcomes
+from llmops_assets.stage.verdicts import Require, check_result, judge_required, note, show_judged
 from resources.assembly import RESOURCE_KEYS
 from resources.run_launching.kubernetes_pods import step_tags
 
 Make = Callable[[StageExecution], Record]
 Describe = Callable[[StageExecution, Any], Mapping[str, Any]]
-Require = Callable[[StageExecution, str], Verdict]
 
 
 def stage_asset(
@@ -35,10 +36,10 @@ def stage_asset(
     describe: Describe,
     *,
     kinds: set[str],
-    checks: Mapping[str, Callable[[StageExecution, Any], Verdict]] | None = None,
+    judge: Callable[[StageExecution, Any], Verdict] | None = None,
     require: Require | None = None,
     after: Callable[[StageExecution, Any], None] | None = None,
-    waits: str | None = None,
+    waits: bool = False,
     config_type: type[StageConfig] = StageConfig,
 ) -> dg.AssetsDefinition:
     """The software-defined asset of a stage.
@@ -46,11 +47,11 @@ def stage_asset(
     Args:
         make: does the work and returns the record to commit; only called if no record exists under the key.
         describe: metadata of a record, for the UI.
-        checks: name → the verdict to show as an asset check. Informational: stages that act evaluate it again.
+        judge: the verdict to show as the stage's asset check. Informational: stages that act evaluate it again.
         require: evaluates the verdict of a required stage now.
         after: called with the record each time, computed or reused.
-        waits: the check that reports it when `make` raises AwaitingApproval: then there is no record, and downstream
-            stages are skipped.
+        waits: whether `make` may raise AwaitingApproval: then there is no record, downstream stages are skipped, and
+            the stage's check has the reason. When a stage refuses, its check `evidence` has the reasons.
         config_type: the config for Dagster's launchpad.
     """
     stage = STAGES[name]
@@ -62,7 +63,8 @@ def stage_asset(
         if judges
         else "No stage depends on it."
     )
-    specs = [dg.AssetCheckSpec(check, asset=key, description=told) for check in checks or {}]
+    about = {EVIDENCE_CHECK: _what_is_required(stage)}
+    specs = [dg.AssetCheckSpec(check, asset=key, description=about.get(check, told)) for check in check_names(stage)]
     upstream = [dg.AssetKey([project.name, up]) for up in (*stage.upstream, *stage.sources)]
 
     @dg.asset(
@@ -81,7 +83,8 @@ def stage_asset(
             **({"llmops/heavy": "true"} if name in HEAVY else {}),
             **step_tags(settings.kubernetes if settings.steps_have_pods else None, name),
         },
-        output_required=waits is None,
+        # A stage that refuses ends without an output: downstream stages are skipped, and nothing looks like a crash.
+        output_required=not stage.requires,
     )
     def _asset(context: dg.AssetExecutionContext, config: config_type) -> Iterator[Any]:  # type: ignore[valid-type]
         with faults(context, project, stage):
@@ -94,25 +97,29 @@ def stage_asset(
                         f"`llmops run {project.name} --revision {short(run.revision)}`",
                         allow_retries=False,
                     )
-                for up in stage.requires:
-                    assert require is not None, f"{name} requires {up} but has no `require`"
-                    verdict = require(run, up)
-                    run.ledger.add_verdict(project.name, run.revision, name, verdict)
-                    if not verdict.passed:
-                        run.reject(verdict)
+                judged, evidence = judge_required(run, require)
                 try:
+                    if evidence is not None and not evidence.passed:
+                        run.reject(evidence)
                     record, reused = _reuse_or_make(run, make)
                 except AwaitingApproval as why:
-                    assert waits is not None, f"{name} has no check for `waits`"
-                    yield _wait(run, waits, str(why))
+                    assert waits, f"{name} never waits"
+                    yield _wait(run, why)
+                    return
+                except Rejected as rejected:
+                    yield _refuse(run, judged, rejected.verdict)
                     return
                 run.ledger.record_use(project.name, run.revision, record, reused)
                 if after is not None:
                     after(run, record)
-                verdicts = {check: judge(run, record) for check, judge in (checks or {}).items()}
+                verdicts = {CHECKS[name]: note(run, name, judge(run, record))} if judge is not None else {}
+                if evidence is not None:
+                    verdicts[EVIDENCE_CHECK] = evidence
                 for check, verdict in verdicts.items():
                     say = run.log.info if verdict.passed else run.log.warning
                     say(f"{check}: {'passed' if verdict.passed else 'failed'}: {verdict.text}")
+                # Before production has moved, writing pages to MLflow would only delay a revert by seconds.
+                show_judged(run, judged, pages=name == "production_endpoint")
                 yield _materialize(run, record, reused, describe(run, record), verdicts)
 
     return _asset
@@ -133,18 +140,37 @@ def _reuse_or_make(run: StageExecution, make: Make) -> tuple[AnyRecord, bool]:
     return committed, committed.made_by.run_id != run.run_id
 
 
-def _wait(run: StageExecution, check: str, why: str) -> dg.AssetCheckResult:
-    run.log.warning(why)
-    if run.request is not None:
-        run.ledger.close(run.request, "waiting", why)
+def _what_is_required(stage: Stage) -> str:
+    return (
+        f"The verdicts on {', '.join(stage.requires)}, as {stage.name} evaluated them before it acted. If one fails, "
+        "the stage refuses: the run ends without a result of this stage, and its outcome is `rejected`."
+    )
+
+
+def _wait(run: StageExecution, why: AwaitingApproval) -> dg.AssetCheckResult:
+    run.log.warning(str(why))
+    run.conclude(why.outcome, str(why))
+    mirror_outcome(run, why.outcome)
     return dg.AssetCheckResult(
-        check_name=check,
+        check_name=CHECKS[run.stage.name],
         asset_key=dg.AssetKey([run.project.name, run.stage.name]),
         passed=False,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"reasons": dg.MetadataValue.md(why), **about_commit(run.source, run.revision)},
-        description=why,
+        metadata={"reasons": dg.MetadataValue.md(str(why)), **about_commit(run.source, run.revision)},
+        description=str(why),
     )
+
+
+def _refuse(run: StageExecution, judged: Mapping[str, Verdict], verdict: Verdict) -> dg.AssetCheckResult:
+    """Ends the stage with its reasons and without a result. Its step succeeds, and downstream steps are skipped."""
+    text = "; ".join(verdict.failures)
+    run.log.warning(f"{run.stage.name} refuses: {text}")
+    if not verdict.check:
+        verdict = note(run, run.stage.name, verdict, EVIDENCE_CHECK)
+    end_request(run, "rejected", f"{run.stage.name}: {text}")
+    show_judged(run, judged, pages=True)
+    mirror_outcome(run, "rejected")
+    return check_result(run, EVIDENCE_CHECK, verdict)
 
 
 def _materialize(
@@ -160,15 +186,5 @@ def _materialize(
             **record_metadata(run.source, run.revision, record, reused=reused),
         },
         tags=record_tags(run.project.name, record, reads, reused=reused),
-        check_results=[
-            dg.AssetCheckResult(
-                check_name=name,
-                asset_key=dg.AssetKey([run.project.name, run.stage.name]),
-                passed=verdict.passed,
-                severity=dg.AssetCheckSeverity.ERROR,
-                metadata={"reasons": dg.MetadataValue.md(verdict.markdown())},
-                description=verdict.text,
-            )
-            for name, verdict in verdicts.items()
-        ],
+        check_results=[check_result(run, name, verdict, record) for name, verdict in verdicts.items()],
     )

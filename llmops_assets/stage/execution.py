@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import dagster as dg
 from dagster._core.definitions.metadata.external_metadata import metadata_map_from_external
@@ -17,12 +17,12 @@ from pydantic import BaseModel, Field
 
 from llmops_assets.config.settings import ProjectSource
 from llmops_assets.delivery.progress import progress_text
-from llmops_assets.delivery.run_tags import REQUEST_TAG, REVISION_TAG, run_tags
+from llmops_assets.delivery.run_tags import OUTCOME_TAG, REQUEST_TAG, REVISION_TAG, run_tags
 from llmops_assets.domain.chain import HEAVY, Stage
 from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.records import AnyRecord, MadeBy, Record
-from llmops_assets.domain.requests import Request
+from llmops_assets.domain.requests import Request, Status
 from resources.artifact_store.store import Artifact, StoreError
 from resources.assembly import Clients
 from resources.compute.interface import Finished, Job, hardware_class
@@ -56,7 +56,7 @@ class DeployConfig(StageConfig):
 
 
 class Rejected(Exception):
-    """The evidence failed. An outcome, not an error: recorded, shown, never retried."""
+    """The evidence failed. An outcome, not an error: the run ends without a failure, and is never retried."""
 
     def __init__(self, verdict: Verdict):
         super().__init__("; ".join(verdict.failures))
@@ -64,7 +64,11 @@ class Rejected(Exception):
 
 
 class AwaitingApproval(Exception):
-    """A person must decide before this stage can act. Neither error nor outcome: the run ends, the request waits."""
+    """A person must decide before this stage can act, or decided against it: the run ends without an error."""
+
+    def __init__(self, why: str, outcome: Literal["waiting", "rejected"] = "waiting"):
+        super().__init__(why)
+        self.outcome: Literal["waiting", "rejected"] = outcome
 
 
 class StageExecution:
@@ -88,6 +92,7 @@ class StageExecution:
         """Jobs whose results are not in a record yet."""
         self.request = self._claim()
         self.revision = self._pin()
+        self._drop_inherited_outcome()
         self.at: ProjectRevision = self.source.at(self.revision)
         self.resolved = self.ledger.resolve(self.at.values)
 
@@ -123,6 +128,12 @@ class StageExecution:
                 allow_retries=False,
             )
         return pinned
+
+    def _drop_inherited_outcome(self) -> None:
+        """Replaces the parent's outcome, which a re-executed run begins with: Dagster copies all tags."""
+        inherited = self.context.run.parent_run_id and OUTCOME_TAG in self.context.run.tags
+        if inherited and self.stage.name != "endpoint_health":  # that runs after the outcome
+            self.context.instance.add_run_tags(self.run_id, {OUTCOME_TAG: "re-executed"})
 
     @property
     def note(self) -> str:
@@ -263,6 +274,15 @@ class StageExecution:
 
     def reject(self, verdict: Verdict) -> NoReturn:
         raise Rejected(verdict)
+
+    def conclude(self, status: Status, detail: str) -> None:
+        """Closes this run's request with its outcome, and tags the run with it, also if it has no request.
+
+        If another process closed the request first, its outcome is kept, and the recovery sensor tags the run with it.
+        """
+        if self.request is not None and not self.ledger.close(self.request, status, detail):
+            return
+        self.context.instance.add_run_tags(self.run_id, {OUTCOME_TAG: status})
 
 
 def _libraries() -> dict[str, str]:

@@ -10,7 +10,7 @@ from llmops_assets.domain.chain import Stage
 from llmops_assets.domain.requests import Status
 from llmops_assets.machine.disk_space import DiskFull, full, is_full, place_of
 from llmops_assets.programs.runtime.errors import BadInput
-from llmops_assets.stage.execution import Rejected, StageExecution
+from llmops_assets.stage.execution import StageExecution
 from resources.artifact_store.store import StoreDenied, StoreError
 from resources.compute.interface import ProgramError
 from resources.ledger import LedgerError
@@ -33,10 +33,10 @@ class faults:
 
 
 class outcomes:
-    """Closes the request if this stage's end is its outcome.
+    """Closes the request if this stage failed for good.
 
-    A rejection or bad input ends the request. Anything else (a killed program, a damaged artifact, a bug) leaves it
-    active: the recovery sensor starts the next generation.
+    Bad input ends the request. Anything else (a killed program, a damaged artifact, a bug) leaves it active: the
+    recovery sensor starts the next generation. A rejection is no failure: `stage.asset` ends that step without output.
     """
 
     def __init__(self, run: StageExecution):
@@ -47,34 +47,26 @@ class outcomes:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         run = self.run
-        if isinstance(error, Rejected):
-            verdict = error.verdict
-            self._close("rejected", f"{run.stage.name}: {'; '.join(verdict.failures)}")
-            raise dg.Failure(
-                f"{run.stage.name} refuses: {'; '.join(verdict.failures)}",
-                metadata={"subject": verdict.subject, "reasons": dg.MetadataValue.md(verdict.markdown())},
-                allow_retries=False,
-            ) from None  # the reasons are the message; a traceback would only hide them
         if isinstance(error, BadInput | DataNotPushed):
-            self._close("failed", f"{run.stage.name}: {error}")
+            end_request(run, "failed", f"{run.stage.name}: {error}")
             raise dg.Failure(str(error), allow_retries=False) from None
         if isinstance(error, Exception) and not isinstance(error, dg.Failure | LedgerError) and is_full(error):
             # An automatic retry would only fill the freed space again; a person frees space and then retries.
             home = place_of(error, run.settings.home)
             text = str(error) if isinstance(error, DiskFull) else full(f"{run.stage.name} ({_first(error)})", home)
-            self._close("failed", f"{run.stage.name}: {text}")
+            end_request(run, "failed", f"{run.stage.name}: {text}")
             raise dg.Failure(text, allow_retries=False) from error
         if isinstance(error, ProgramError | StoreError):
             raise dg.Failure(str(error), allow_retries=False) from error
 
-    def _close(self, status: Status, detail: str) -> None:
-        if self.run.request is None:
-            return
-        try:
-            self.run.ledger.close(self.run.request, status, detail)
-        except LedgerError as error:
-            # People must see the outcome itself first. The request stays active, and is resumed.
-            self.run.log.error(f"the outcome is not in the ledger: {error}")
+
+def end_request(run: StageExecution, status: Status, detail: str) -> None:
+    """Closes the run's request with this outcome, and tags the run. A locked ledger is only reported."""
+    try:
+        run.conclude(status, detail)
+    except LedgerError as error:
+        # People must see the outcome itself first. The request stays active; the recovery sensor closes or resumes it.
+        run.log.error(f"the outcome is not in the ledger: {error}")
 
 
 def _first(error: BaseException) -> str:

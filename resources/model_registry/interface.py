@@ -7,6 +7,8 @@ CHECKPOINT_TAG = "llmops.checkpoint"
 """The tag that identifies a version: the digest of its checkpoint."""
 CHAMPION = "champion"
 """The alias of the version that production serves."""
+STAGING = "staging"
+"""The alias of the version that staging serves."""
 
 
 class ModelRegistry(Protocol):
@@ -17,6 +19,12 @@ class ModelRegistry(Protocol):
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
         """Moves an alias to a version."""
+
+    def tags(self, name: str, version: int) -> dict[str, str]:
+        """A version's tags."""
+
+    def tag(self, name: str, version: int, tags: Mapping[str, str]) -> None:
+        """Sets tags of a version; others stay."""
 
     def model_url(self, name: str, version: int) -> str | None:
         """The version's page in the UI, if its address is known."""

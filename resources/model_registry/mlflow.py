@@ -1,6 +1,8 @@
 """MLflow's model registry, and the model folder that a version references. Runs belong in `resources.tracking`."""
 
-from collections.abc import Mapping
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,31 @@ REGISTERED = (
     "Checkpoints that passed their gates, one version each. Production serves the version with the alias champion. The "
     "weights are stored in the artifact store; a version references them."
 )
+
+REQUIREMENTS = ("mlflow", "torch", "transformers", "peft", "accelerate")
+"""What loading a version needs."""
+
+
+def how_to_load(name: str, base: Path, checkpoint: Path, uris: Sequence[str] = ()) -> str:
+    """How to load a version, for its description, in Markdown.
+
+    Args:
+        uris: where the weights are, if the folders are only a cache of them.
+    """
+    places = f"`{base}` and `{checkpoint}`"
+    where = (
+        f"on a machine with the artifact store's folders {places}"
+        if not uris
+        else f"on the machine that registered it, where {places} are cached. Elsewhere, download "
+        f"{' and '.join(f'`{uri}`' for uri in uris)}, and load them with transformers and peft"
+    )
+    return (
+        "This version references its weights. Load it with\n\n"
+        f'    mlflow.pyfunc.load_model("models:/{name}@champion").predict(\n'
+        '        {"messages": [{"role": "user", "content": "..."}], "max_tokens": 32})\n\n'
+        f"{where}. The content is the whole rendered prompt: the serving prompt belongs to a release, not to a "
+        "checkpoint. For answers as users get them, ask the production endpoint (`llmops endpoints`)."
+    )
 
 
 def write_mlflow_model(
@@ -29,7 +56,8 @@ def write_mlflow_model(
     """Writes an MLflow model of a few files that references the weights in the store instead of copying them.
 
     `local_base_model_path` and `peft_adaptor` are mlflow.transformers' own keys (MLflow 3, PEFT with a local base);
-    both hold absolute paths, so `mlflow.transformers.load_model` reads the store's folders in place.
+    both hold absolute paths, so `mlflow.transformers.load_model` reads the store's folders in place. So does
+    `mlflow.pyfunc.load_model`, which takes and returns what an OpenAI-compatible chat endpoint does.
     """
     import shutil
 
@@ -44,6 +72,7 @@ def write_mlflow_model(
             shutil.copyfile(path, tokenizer / path.name)
     flavor: dict[str, Any] = {
         "task": "text-generation",
+        "inference_task": "llm/v1/chat",
         "instance_type": "TextGenerationPipeline",
         "pipeline_model_type": architecture,
         "source_model_name": metadata.get("base", ""),
@@ -56,7 +85,10 @@ def write_mlflow_model(
     }
     if part.adapter:
         flavor["peft_adaptor"] = str(checkpoint)
-    model = Model(run_id=run_id or None, flavors={"transformers": flavor}, metadata=dict(metadata))
+    function = {"loader_module": "mlflow.transformers", "python_version": platform.python_version()}
+    flavors = {"transformers": flavor, "python_function": function}
+    model = Model(run_id=run_id or None, flavors=flavors, metadata=dict(metadata))
+    (folder / "requirements.txt").write_text("".join(f"{name}=={version_of(name)}\n" for name in REQUIREMENTS))
     model.save(str(folder / "MLmodel"))
 
 
@@ -88,6 +120,13 @@ class MlflowRegistry:
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
         self.server.client.set_registered_model_alias(name, alias, str(version))
+
+    def tags(self, name: str, version: int) -> dict[str, str]:
+        return dict(self.server.client.get_model_version(name, str(version)).tags)
+
+    def tag(self, name: str, version: int, tags: Mapping[str, str]) -> None:
+        for key, value in tags.items():
+            self.server.client.set_model_version_tag(name, str(version), key, value)
 
     def model_url(self, name: str, version: int) -> str | None:
         ui = self.server.ui

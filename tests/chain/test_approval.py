@@ -184,9 +184,8 @@ def test_an_approval_that_expired_is_invalid_and_the_check_says_so(case: Case) -
 
 def test_production_alone_does_not_take_an_approval_for_granted(case: Case) -> None:
     result = case.world.materialize("zoo", "production_endpoint")
-    assert not result.success
-    said = result.failure_data_for_node("zoo__production_endpoint").user_failure_data.description
-    assert "no release_approval for the release" in said
+    assert "no release_approval for the release" in Outcome.of(result).refusals["production_endpoint"]
+    assert not result.get_asset_materialization_events()
     assert case.production == case.releases[-1]
 
 
@@ -259,7 +258,7 @@ def test_a_run_that_reaches_production_with_a_held_release_refuses_clearly(case:
     code, said = case.llmops("approve", "--reason", "let us see")
     assert code == 0 and "no run waits for it" in said
     result = case.world.materialize("zoo", "release_approval", "production_endpoint")
-    said = result.failure_data_for_node("zoo__production_endpoint").user_failure_data.description
+    said = Outcome.of(result).refusals["production_endpoint"]
     assert "is held: ada@example.com rolled it back (answers are cut short)" in said and "llmops unhold" in said
     assert case.production == case.releases[-2]
 

@@ -12,19 +12,20 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import dagster as dg
 import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 
-from llmops_assets.domain.chain import CHAIN, STAGES
+from llmops_assets.delivery.run_tags import OUTCOME_TAG, REQUEST_TAG
+from llmops_assets.domain.chain import CHAIN, CHECKS, EVIDENCE_CHECK, STAGES
+from llmops_assets.domain.formatting import figure
+from llmops_assets.domain.keys import short
 from tests.support.ports import free_port
 from tests.support.projects import Outcome, Project, World
 from tests.support.waiting import CEILING_S, wait_for
-
-ENDS = {"staging_endpoint", "smoke_test_report", "release_approval", "production_endpoint", "endpoint_health"}
 
 
 class Pages:
@@ -61,6 +62,12 @@ class Pages:
             if resolver.get_status(key := dg.AssetKey(["zoo", stage.name])) != StaleStatus.FRESH
         }
 
+    def run_page(self) -> tuple[dg.DagsterRun, set[str]]:
+        """The newest run, and the types of its events."""
+        run = self.world.instance.get_runs(limit=1)[0]
+        told = (entry.dagster_event for entry in self.world.instance.all_logs(run.run_id))
+        return run, {event.event_type_value for event in told if event}
+
     def failed(self) -> set[str]:
         """Assets that Dagster shows as failed: their last run failed, and no materialization followed."""
         found = set()
@@ -74,12 +81,10 @@ class Pages:
                 found.add(stage.name)
         return found
 
-    def judged(self, name: str) -> tuple[bool, bool]:
+    def judged(self, name: str, check: str | None = None) -> tuple[bool, bool]:
         """A stage's check: (whether it targets the latest materialization, whether it passed)."""
         instance = self.world.instance
-        [key] = [
-            k for k in self.world.defs.get_repository_def().asset_graph.asset_check_keys if k.asset_key.path[-1] == name
-        ]
+        key = dg.AssetCheckKey(dg.AssetKey(["zoo", name]), check or CHECKS[name])
         record = instance.event_log_storage.get_latest_asset_check_execution_by_key([key])[key]
         evaluation = record.evaluation
         assert evaluation is not None
@@ -100,6 +105,14 @@ class Pages:
             return self._status(f"{address}get-artifact?path={artifact}&run_uuid={path[3]}")
         return self._status(address)
 
+    def html(self, url: str) -> str:
+        """The artifact that MLflow's page at this address shows."""
+        address, _, route = url.partition("#")
+        path = route.split("?")[0].strip("/").split("/")
+        file = f"{address}get-artifact?path={urllib.parse.quote('/'.join(path[5:]))}&run_uuid={path[3]}"
+        with urllib.request.urlopen(file, timeout=CEILING_S) as answer:
+            return str(answer.read().decode())
+
     def _status(self, url: str) -> int:
         try:
             with urllib.request.urlopen(url, timeout=CEILING_S) as answer:
@@ -116,9 +129,48 @@ class Pages:
 
         wait_for("MLflow", answers)
 
+    @property
+    def production(self) -> str:
+        serving = self.world.ledger.serving("zoo", "production")
+        assert serving is not None
+        return serving.release
+
+    def version(self, number: int) -> Any:
+        return self.api(f"model-versions/get?name=zoo&version={number}")["model_version"]
+
+    def mlflow_run(self, run_id: str) -> "MlflowRun":
+        run = self.api(f"runs/get?run_id={run_id}")["run"]
+        tags, params, metrics = (
+            {p["key"]: p["value"] for p in run["data"].get(name, [])} for name in ("tags", "params", "metrics")
+        )
+        used = {
+            d["dataset"]["name"]: next(t["value"] for t in d["tags"] if t["key"] == "mlflow.data.context")
+            for d in run["inputs"].get("dataset_inputs", [])
+        }
+        return MlflowRun(tags, params, metrics, used)
+
+    def evaluation(self, stage: str, revision: str | None = None) -> "MlflowRun":
+        """The MLflow run of a revision's evaluation."""
+        record = self.world.ledger.records_of("zoo", revision or self.project.head)[stage]
+        return self.mlflow_run(self.world.clients.tracking.find("zoo", record.key))
+
+    def check(self, name: str) -> dg.AssetCheckEvaluation:
+        """The newest evaluation of a stage's check."""
+        key = dg.AssetCheckKey(dg.AssetKey(["zoo", name]), CHECKS[name])
+        found = self.world.instance.event_log_storage.get_latest_asset_check_execution_by_key([key])[key].evaluation
+        assert found is not None
+        return found
+
     def api(self, path: str) -> Any:
         with urllib.request.urlopen(f"{self.mlflow}/api/2.0/mlflow/{path}", timeout=CEILING_S) as answer:
             return json.load(answer)
+
+
+class MlflowRun(NamedTuple):
+    tags: dict[str, str]
+    params: dict[str, str]
+    metrics: dict[str, float]
+    datasets: dict[str, str]
 
 
 @pytest.fixture(scope="module")
@@ -160,19 +212,38 @@ def test_every_link_leads_somewhere(pages: Pages) -> None:
     assert {name: pages.get(url) for name, url in links.items()} == dict.fromkeys(links, 200)
 
 
-def test_mlflow_shows_what_a_run_trained_and_its_metrics(pages: Pages) -> None:
+def test_mlflow_shows_what_a_run_trained_on_and_who_changed_it(pages: Pages) -> None:
     pages.mlflow_answers()
     experiment = pages.api("experiments/get-by-name?experiment_name=zoo")["experiment"]
     assert {"key": "mlflow.experimentKind", "value": "custom_model_development"} in experiment["tags"]
     record = pages.world.ledger.records_of("zoo", pages.project.head)["fine_tuned_checkpoint"]
-    run = pages.api(f"runs/get?run_id={record.mlflow_run_id}")["run"]["data"]  # type: ignore[union-attr]
-    assert {m["key"] for m in run["metrics"]} >= {"loss", "evaluation/perplexity", "served/rougeL"}
-    assert {p["key"] for p in run["params"]} >= {"learning_rate", "lora.r", "base_model", "data_version"}
-    note = next(t["value"] for t in run["tags"] if t["key"] == "mlflow.note.content")
-    assert "First commit" in note
-    version = pages.api("model-versions/get?name=zoo&version=1")["model_version"]
-    assert "First commit" in version["description"]
+    run = pages.mlflow_run(record.mlflow_run_id)  # type: ignore[union-attr]
+    assert "loss" in run.metrics and {"learning_rate", "lora.r", "base_model", "data_version"} <= set(run.params)
+    assert "First commit" in run.tags["mlflow.note.content"] and run.tags["mlflow.user"] == "Ada <ada@example.com>"
+    assert run.tags["mlflow.source.name"] == str(pages.project.remote)
+    assert run.datasets == {"data/train.jsonl": "training", "validation rows": "validation"}
+    assert "First commit" in pages.version(1)["description"]
     assert pages.api("registered-models/get?name=zoo")["registered_model"]["description"]
+
+
+def test_each_evaluation_is_a_run_of_its_own_with_its_outcome(pages: Pages) -> None:
+    """A checkpoint's evaluations all wrote into the run of its training: figures of a rejected commit replaced those of
+    the released one."""
+    records = pages.world.ledger.records_of("zoo", pages.project.head)
+    release = pages.production
+    for stage, metric in (
+        ("evaluation_report", "evaluation/perplexity"),
+        ("served_evaluation_report", "served/rougeL"),
+    ):
+        run = pages.evaluation(stage)
+        assert run.tags["mlflow.parentRunId"] == records["fine_tuned_checkpoint"].mlflow_run_id  # type: ignore[union-attr]
+        assert metric in run.metrics and run.datasets == {"data/test.jsonl": "evaluation"}
+        told = tuple(run.tags[f"llmops.{name}"] for name in ("commit", "release", "outcome"))
+        assert told == (pages.project.head, release, "released")
+    tags = {t["key"]: t["value"] for t in pages.version(1)["tags"]}
+    assert (tags["llmops.release"], tags["llmops.outcome"]) == (release, "released")
+    aliases = pages.api("registered-models/get?name=zoo")["registered_model"]["aliases"]
+    assert {a["alias"]: a["version"] for a in aliases} == {"champion": "1", "staging": "1"}
 
 
 def test_a_check_shows_its_reasons_also_when_it_passes(pages: Pages) -> None:
@@ -183,7 +254,8 @@ def test_a_check_shows_its_reasons_also_when_it_passes(pages: Pages) -> None:
     for entry in events:
         assert entry.dagster_event is not None
         evaluation = entry.dagster_event.asset_check_evaluation_data
-        said[evaluation.asset_key.path[-1]] = evaluation.description or ""
+        if evaluation.check_name != EVIDENCE_CHECK:
+            said[evaluation.asset_key.path[-1]] = evaluation.description or ""
     assert "limit 1,000,000,000" in said["evaluation_report"]
     assert "token ids equal those of training" in said["served_evaluation_report"]
     assert "tests: 1 passed" in said["ci_report"]
@@ -219,17 +291,64 @@ def test_a_commit_whose_own_tests_fail_is_rejected_and_says_why(pages: Pages) ->
     assert pages.world.ledger.requests("zoo")[-1].status == "done"
 
 
-def test_what_a_rejected_commit_left_red_is_green_again_after_its_revert(pages: Pages) -> None:
-    """Production served the restored commit's release throughout, yet its page stayed red until the next release."""
+def test_a_rejected_run_is_no_crash_and_its_page_says_why(pages: Pages) -> None:
+    """A rejection was a failed run: red, with STEP_FAILURE and a stack trace, like a crash in the list of runs."""
     pages.project.configure({"gates": [{"metric": "perplexity", "at_most": 1.0}]})
     pages.project.write("prompts/ask.jinja", "Another question: {{ input }}\n")
-    assert "limit 1" in pages.ship("Too strict").failures
+    outcome = pages.ship("Too strict")
+    assert list(outcome.refusals) == ["staging_endpoint"] and "limit 1" in outcome.refusals["staging_endpoint"]
     assert pages.world.ledger.requests("zoo")[-1].status == "rejected"
-    assert pages.failed() == ENDS
+    run, events = pages.run_page()
+    assert (run.status, run.tags[OUTCOME_TAG]) == (dg.DagsterRunStatus.SUCCESS, "rejected")
+    assert "STEP_FAILURE" not in events and "STEP_SKIPPED" in events, "and what stands on it does not run"
+    assert pages.failed() == set()
+    assert pages.judged("staging_endpoint", EVIDENCE_CHECK) == (True, False)
+    assert pages.evaluation("evaluation_report").tags["llmops.outcome"] == "rejected"
+    before = pages.evaluation("evaluation_report", pages.project.git("rev-parse", "HEAD~1"))
+    assert before.tags["llmops.outcome"] == "released" and before.metrics, "the released evaluation is another run"
+    assert pages.world.settle().runs == [], "it is not retried"
+
+
+def test_what_a_rejected_commit_left_red_is_whole_again_with_its_revert(pages: Pages) -> None:
+    """Production served the restored commit's release throughout, yet its page stayed red until the next release."""
     pages.project.git("revert", "--no-edit", "HEAD")
     pages.project.push()
     assert pages.world.settle().failures == ""
     assert pages.failed() == set()
     assert pages.judged("evaluation_report") == pages.judged("release_approval") == (True, True)
+    assert pages.judged("staging_endpoint", EVIDENCE_CHECK) == (True, True)
     assert pages.not_fresh() == {}
     assert pages.shown("production_endpoint").metadata["outcome"].value == "promoted"
+
+
+def test_after_a_revert_the_gates_show_the_verdict_that_counted(pages: Pages) -> None:
+    """The check of a reused report was copied from the run that had computed it, and the report kept that run's column
+    of the champion: after a revert both named another champion, with other figures, than the verdict in the ledger."""
+    gate = {"metric": "perplexity", "no_worse_than": "champion", "margin": "100000%"}
+    pages.project.write("prompts/ask.jinja", "Another question: {{ input }}\n")
+    pages.project.configure({"gates": [gate, {**gate, "of": "served"}]})
+    assert pages.ship("The other question").failures == ""
+    replaced, revision = pages.production, pages.project.head
+    pages.project.write("prompts/ask.jinja", "Question: {{ input }}\n")
+    outcome = pages.ship("The first question again")
+    assert outcome.failures == "" and not outcome.computed & {"evaluation_report", "served_evaluation_report"}
+    for stage in ("evaluation_report", "served_evaluation_report"):
+        verdicts = pages.world.ledger.verdicts("zoo", pages.project.head)
+        acted_on = [v for by, v in verdicts if by == "production_endpoint" and v.check == f"{stage}:gates"][-1]
+        check = pages.check(stage)
+        assert acted_on.champion == replaced
+        assert check.metadata["champion"].value == short(replaced) and check.description == acted_on.text
+        champion = pages.world.ledger.records_of("zoo", revision)[stage].value("perplexity")  # type: ignore[union-attr]
+        [row] = [r for r in check.metadata["comparison"].records if r.data["metric"] == "perplexity"]  # type: ignore[union-attr]
+        assert row.data["champion"] == figure(champion)
+        assert pages.judged(stage) == (True, True)
+        page, report = (str(m["report"].value) for m in (check.metadata, pages.shown(stage).metadata))
+        assert "Champion" in pages.html(page) and "Champion" not in pages.html(report)
+
+
+def test_each_run_is_tagged_with_its_outcome_in_the_ledger(pages: Pages) -> None:
+    """Dagster's list of runs knew success and failure only: rejected commits could not be found in it."""
+    requests = {r.name: r.status for r in pages.world.ledger.requests("zoo")}
+    tagged = {run.tags[REQUEST_TAG]: run.tags.get(OUTCOME_TAG) for run in pages.world.instance.get_runs()}
+    assert tagged == {name: status for name, status in requests.items() if name in tagged}
+    assert {"released", "rejected", "done"} <= set(tagged.values())

@@ -119,6 +119,9 @@ def test_the_registered_version_can_be_loaded_by_mlflow(story: Story) -> None:
     pipeline = mlflow.transformers.load_model("models:/zoo@champion")
     answer = pipeline([{"role": "user", "content": "cat"}], max_new_tokens=4)
     assert answer[0]["generated_text"]
+    function = mlflow.pyfunc.load_model("models:/zoo@champion")
+    question = {"messages": [{"role": "user", "content": "cat"}], "max_tokens": 4}
+    assert function.predict(question)[0]["choices"][0]["message"]["content"]
     weights = [f for f in story.world.clients.store.manifest(record.uri).files if f.path.endswith(".safetensors")]
     assert weights == [], "a version points at the weights, it does not copy them"
 

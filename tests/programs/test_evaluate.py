@@ -13,7 +13,7 @@ import pytest
 
 from llmops_assets.domain.records import LoadFigures, Metric, Sample
 from llmops_assets.programs.evaluate import refuse_too_long
-from llmops_assets.programs.evaluation.report import write_report
+from llmops_assets.programs.evaluation.report import Judgement, Measurement, render, write_report
 from llmops_assets.programs.evaluation.scoring import check_metrics, score
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import MetricSpec
@@ -53,13 +53,27 @@ def test_each_prediction_is_kept_with_its_scores(evaluated: Ended) -> None:
     assert set(rows[0]["scores"]) == {"perplexity", "bleu", "rouge1", "rougeL", "toxicity"}
 
 
-def test_the_report_stands_alone_escapes_and_compares(evaluated: Ended) -> None:
+def test_the_report_stands_alone_and_escapes(evaluated: Ended) -> None:
     html = (evaluated.artifact / "report.html").read_text()
     assert "<script" not in html and "A &lt;script&gt; in the title" in html
     assert not re.search(r"(?:src|href)=|url\(|@import", html)
-    assert "Champion" in html and "worse" in html and "better" in html
     assert "Best by rougeL" in html and "Worst by rougeL" in html and "Random" in html
     assert 'name="viewport"' in html and "prefers-color-scheme: dark" in html
+
+
+def test_a_stored_report_compares_with_nothing_and_the_page_of_a_verdict_does(evaluated: Ended) -> None:
+    """A reused report kept a column with the figures of whichever release was the champion when it was measured."""
+    html = (evaluated.artifact / "report.html").read_text()
+    assert "Champion" not in html and "Verdict" not in html
+    measurement = Measurement.model_validate_json((evaluated.artifact / "report.json").read_text())
+    assert render(measurement) == html
+    judgement = Judgement(
+        subject="evaluation_report of <abc>", passed=False, failures=("bleu 1, minimum 9",), reasons=("rouge1 ok",),
+        others={"champion": {"perplexity": 1.0, "rougeL": 0.0}, "unquantized": {}},
+    )  # fmt: skip
+    page = render(measurement, judgement)
+    assert "Champion" in page and "worse" in page and "better" in page and "Unquantized" not in page
+    assert "bleu 1, minimum 9" in page and "evaluation_report of &lt;abc&gt;" in page
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])
@@ -76,8 +90,14 @@ def test_no_page_is_too_narrow_for_the_report(tmp_path: Path, width: int) -> Non
     figures, parity = {m.name: 12000.0 for m in metrics}, "1 of 2 rows; " + "9," * 200
     write_report(
         tmp_path, "zoo at 0123456789ab: " + "a long subject " * 9, "A model", metrics, [sample] * 12,
-        {"unquantized": figures, "champion": figures}, {"Token parity with training": parity}, [load],
+        {"Token parity with training": parity}, [load],
     )  # fmt: skip
+    judgement = Judgement(
+        subject="it", passed=True, failures=(), reasons=("a_reason" * 30,),
+        others={"unquantized": figures, "champion": figures},
+    )  # fmt: skip
+    measurement = Measurement.model_validate_json((tmp_path / "report.json").read_text())
+    (tmp_path / "report.html").write_text(render(measurement, judgement))
     frame = tmp_path / "frame.html"
     frame.write_text(
         f"<iframe width={width} height=800 style='border:0' srcdoc=\"{escape((tmp_path / 'report.html').read_text())}\""

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.projects import Project, World
+from llmops_assets.delivery.run_tags import OUTCOME_TAG
+from tests.support.projects import Outcome, Project, World
 
 
 @pytest.fixture(scope="module")
@@ -40,20 +41,25 @@ def test_the_report_stays_as_evidence_and_its_check_shows_the_reasons(rejected: 
     assert "evaluation_report" in records and "registered_model" not in records
     result = rejected.materialize("zoo", "evaluation_report")
     assert result.success, "the report itself is green: evidence is kept"
-    check = next(e for e in result.get_asset_check_evaluations())
+    [check] = result.get_asset_check_evaluations()
     assert not check.passed
     assert "limit 1" in str(check.metadata["reasons"].value)
 
 
-@pytest.mark.parametrize("stage", ["registered_model", "staging_endpoint", "production_endpoint"])
-def test_materializing_an_acting_stage_alone_fails_with_the_reasons(rejected: World, stage: str) -> None:
+def test_an_acting_stage_that_is_materialized_alone_refuses_with_the_reasons(rejected: World) -> None:
+    result = rejected.materialize("zoo", "registered_model")
+    said = Outcome.of(result).refusals["registered_model"]
+    assert "perplexity" in said and "limit 1" in said and "rougeL" in said
+    assert result.success and not result.get_asset_materialization_events(), "a refusal is no crash"
+    assert rejected.instance.get_runs()[0].tags[OUTCOME_TAG] == "rejected"
+
+
+@pytest.mark.parametrize("stage", ["staging_endpoint", "production_endpoint"])
+def test_an_endpoint_that_is_materialized_alone_after_a_rejection_serves_nothing(rejected: World, stage: str) -> None:
     result = rejected.materialize("zoo", stage)
-    assert not result.success
-    said = result.failure_data_for_node(f"zoo__{stage}").user_failure_data.description
-    if stage == "registered_model":
-        assert "perplexity" in said and "limit 1" in said and "rougeL" in said
-    else:
-        assert ("must exist first" in said and "Remedy" in said) or "refuses" in said
+    said = Outcome.of(result).failures
+    assert ("must exist first" in said and "Remedy" in said) or "refuses" in said
+    assert not result.get_asset_materialization_events()
     assert rejected.ledger.serving("zoo", "production") is None
     assert rejected.clients.serving.endpoints("zoo") == []
 

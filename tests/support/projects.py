@@ -19,6 +19,7 @@ import yaml
 
 from llmops_assets.config.settings import ComputeSettings, ProjectSource, ServingSettings, Settings, dump_settings
 from llmops_assets.definitions import build_definitions, job_name
+from llmops_assets.domain.chain import EVIDENCE_CHECK
 from llmops_assets.domain.requests import Request
 from resources.assembly import build_clients
 from resources.ledger import Ledger
@@ -216,9 +217,15 @@ class Outcome:
         }
 
     @property
+    def refusals(self) -> dict[str, str]:
+        """The reasons of the stages that refused to act, by stage."""
+        checks = [e for run in self.runs for e in run.get_asset_check_evaluations() if e.check_name == EVIDENCE_CHECK]
+        return {check.asset_key.path[-1]: check.description or "" for check in checks if not check.passed}
+
+    @property
     def failures(self) -> str:
-        """The error messages of all failed steps."""
-        said = []
+        """The error messages of all failed steps, and the reasons of all stages that refused to act."""
+        said = [f"{stage} refuses: {reasons}" for stage, reasons in self.refusals.items()]
         for result in self.runs:
             for event in result.all_events:
                 if event.is_step_failure:

@@ -1,13 +1,17 @@
-"""Writes the report of an evaluation: a self-contained HTML file and predictions.jsonl. It computes no metric."""
+"""Writes the report of an evaluation: a self-contained HTML page and predictions.jsonl. It computes no metric.
+
+A stored report is a measurement and compares with nothing: the champion of that day would soon be another. `render`
+shows a comparison with the verdict that it was made for.
+"""
 
 import json
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from pydantic import Field
 
 from llmops_assets.catalog import METRICS
 from llmops_assets.domain.formatting import duration, figure
@@ -15,6 +19,7 @@ from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.records import LoadFigures, Metric, Sample
 
 SHOWN = 5
+PAGE, MEASUREMENT = "report.html", "report.json"
 
 
 class Difference(Frozen):
@@ -29,34 +34,65 @@ class Line(Frozen):
     others: tuple[tuple[float | None, Difference | None], ...]
 
 
+class Group(Frozen):
+    name: str
+    samples: tuple[Sample, ...]
+
+
+class Measurement(Frozen):
+    """What the page shows of one evaluation, in report.json beside it."""
+
+    title: str = Field(description="Project, commit and the commit's subject.")
+    what: str = Field(description="What was measured.")
+    made: str
+    metrics: tuple[Metric, ...]
+    facts: dict[str, str] = Field(description="More lines: label -> text.")
+    load: tuple[LoadFigures, ...]
+    rows: int
+    groups: tuple[Group, ...]
+
+
+class Judgement(Frozen):
+    """A verdict on the measurement, with the figures that it compared with."""
+
+    subject: str
+    passed: bool
+    failures: tuple[str, ...]
+    reasons: tuple[str, ...]
+    others: dict[str, dict[str, float]] = Field(description="Model -> its figures: 'champion', 'unquantized'.")
+
+
 def write_report(
     folder: Path,
     title: str,
     what: str,
     metrics: Sequence[Metric],
     samples: Sequence[Sample],
-    others: dict[str, dict[str, float]],
     facts: dict[str, str],
     load: Sequence[LoadFigures] = (),
 ) -> None:
-    """Writes report.html and predictions.jsonl.
-
-    Args:
-        folder: the artifact folder.
-        title: project, commit and the commit's subject.
-        what: was measured, as text.
-        metrics: the values.
-        samples: every evaluated row.
-        others: values to compare with, by model ("champion", "unquantized").
-        facts: more lines, label -> text.
-        load: results of the load test, if it ran.
-    """
+    """Writes report.html, report.json (`Measurement`) and predictions.jsonl (every evaluated row) to a folder."""
     with (folder / "predictions.jsonl").open("w", encoding="utf-8") as file:
         for sample in samples:
             row = {"input": sample.input, "reference": sample.reference, "prediction": sample.prediction}
             file.write(json.dumps({**row, "scores": sample.scores}, ensure_ascii=False) + "\n")
-    others = {name: figures for name, figures in others.items() if figures}
-    lines = [Line(metric=m, others=tuple(_beside(m, figures) for figures in others.values())) for m in metrics]
+    measurement = Measurement(
+        title=title,
+        what=what,
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        metrics=tuple(metrics),
+        facts=facts,
+        load=tuple(load),
+        rows=len(samples),
+        groups=_groups(samples, metrics),
+    )
+    (folder / MEASUREMENT).write_text(measurement.model_dump_json(), encoding="utf-8")
+    (folder / PAGE).write_text(render(measurement), encoding="utf-8")
+
+
+def render(measurement: Measurement, judgement: Judgement | None = None) -> str:
+    """The page of a measurement; with a judgement also the verdict, and the figures that it compared with."""
+    others = {name: figures for name, figures in (judgement.others if judgement else {}).items() if figures}
     environment = Environment(
         loader=PackageLoader("llmops_assets.programs.evaluation", "."),
         autoescape=True,
@@ -65,19 +101,16 @@ def write_report(
         lstrip_blocks=True,
     )
     environment.filters |= {"figure": figure, "duration": duration}
-    html = environment.get_template("report.html.jinja").render(
-        title=title,
-        what=what,
-        scales={m.name: METRICS[m.name].unit for m in metrics if m.name in METRICS},
-        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        lines=lines,
+    return environment.get_template("report.html.jinja").render(
+        **{name: getattr(measurement, name) for name in Measurement.model_fields if name != "metrics"},
+        scales={m.name: METRICS[m.name].unit for m in measurement.metrics if m.name in METRICS},
+        lines=[
+            Line(metric=m, others=tuple(_beside(m, figures) for figures in others.values()))
+            for m in measurement.metrics
+        ],
         others=list(others),
-        facts=facts,
-        load=load,
-        rows=len(samples),
-        groups=_groups(samples, metrics),
+        judgement=judgement,
     )
-    (folder / "report.html").write_text(html, encoding="utf-8")
 
 
 def _beside(metric: Metric, figures: dict[str, float]) -> tuple[float | None, Difference | None]:
@@ -95,19 +128,19 @@ def _reads_references(metric: Metric) -> bool:
     return metric.name in METRICS and METRICS[metric.name].reads == "likelihoods"
 
 
-def _groups(samples: Sequence[Sample], metrics: Sequence[Metric]) -> list[dict[str, Any]]:
+def _groups(samples: Sequence[Sample], metrics: Sequence[Metric]) -> tuple[Group, ...]:
     """Best, worst and random rows. Metrics of answers rank them if possible: likelihoods do not rate the answers."""
     rated = [m for m in metrics if all(m.name in s.scores for s in samples)]
     by = min(rated, key=lambda m: (_reads_references(m), m.name != "rougeL"), default=None)
-    groups: list[dict[str, Any]] = []
+    groups: list[tuple[str, Sequence[Sample]]] = []
     left = list(samples)
     if by is not None:
         ranked = sorted(samples, key=lambda s: s.scores[by.name], reverse=by.higher_is_better)
         best = ranked[:SHOWN]
         worst = ranked[len(best) :][::-1][:SHOWN]
-        groups = [{"name": f"Best by {by.name}", "samples": best}, {"name": f"Worst by {by.name}", "samples": worst}]
+        groups = [(f"Best by {by.name}", best), (f"Worst by {by.name}", worst)]
         shown = {id(s) for s in best + worst}
         left = [s for s in samples if id(s) not in shown]
     # Seeded: equal rows give an equal report.
-    groups.append({"name": "Random", "samples": random.Random(0).sample(left, min(SHOWN, len(left)))})
-    return [g for g in groups if g["samples"]]
+    groups.append(("Random", random.Random(0).sample(left, min(SHOWN, len(left)))))
+    return tuple(Group(name=name, samples=tuple(of)) for name, of in groups if of)

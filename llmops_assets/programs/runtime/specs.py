@@ -102,11 +102,11 @@ class EvaluateSpec(Frozen):
     max_new_tokens: int = 32
     batch_size: int = 16
     title: str = "Evaluation"
-    champion: dict[str, float] = Field(default_factory=dict, description="The champion's metrics, for comparison.")
 
 
 class EvaluateResult(Frozen):
-    """artifact/: report.html (self-contained) and predictions.jsonl (input, reference, prediction, scores)."""
+    """artifact/: report.html (self-contained), report.json (its content) and predictions.jsonl (input, reference,
+    prediction, scores)."""
 
     metrics: tuple[Metric, ...]
     rows: int
@@ -150,8 +150,6 @@ class ServedEvaluateSpec(Frozen):
     clients: tuple[int, ...] = (1, 8)
     speed_requests: int = Field(default=16, description="Requests per load level; 0: speed is already known.")
     title: str = "Served evaluation"
-    unquantized: dict[str, float] = Field(default_factory=dict)
-    champion: dict[str, float] = Field(default_factory=dict)
 
 
 class ServedEvaluateResult(Frozen):

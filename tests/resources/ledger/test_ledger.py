@@ -327,6 +327,21 @@ def test_verdicts_are_kept_in_order_with_all_their_reasons(ledger: Ledger) -> No
     assert ledger.verdicts("zoo", B) == []
 
 
+def test_the_newest_verdict_on_a_report_is_found_by_the_check_that_shows_it(ledger: Ledger) -> None:
+    def judged(**fields: Any) -> Verdict:
+        return Verdict(
+            **{"subject": "it", "report": "d", "champion": None, "check": "evaluation_report:gates", **fields}
+        )
+
+    first, newest = judged(), judged(failures=("too bad",))
+    for revision, verdict in ((A, first), (B, newest), (B, judged(report="e")), (B, judged(check="it:evidence"))):
+        ledger.add_verdict("zoo", revision, "production_endpoint", verdict)
+    ledger.add_verdict("farm", A, "production_endpoint", judged(failures=("of another project",)))
+    found = ledger.newest_verdict("zoo", "evaluation_report:gates", "d")
+    assert found == ("production_endpoint", newest)
+    assert ledger.newest_verdict("zoo", "evaluation_report:gates", "f") is None
+
+
 # -- releases and servings ------------------------------------------------------------------------------------------
 
 

@@ -5,10 +5,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import mlflow
 import pytest
 
 from resources.model_registry.mlflow import MlflowRegistry
-from resources.tracking.mlflow import Tracking
+from resources.tracking.mlflow import Origin, Tracking, UsedDataset
 from resources.tracking.mlflow_server import MlflowServer
 
 KEY = "k" * 64
@@ -70,6 +71,44 @@ def test_an_alias_moves_to_the_version_that_serves(registry: MlflowRegistry) -> 
     for version in versions:
         registry.set_alias("alias", "champion", version)
         assert int(registry.server.client.get_model_version_by_alias("alias", "champion").version) == version
+
+
+def test_an_evaluation_is_a_run_of_its_own_under_the_training_with_its_source_user_and_rows(
+    tracking: Tracking, tmp_path: Path
+) -> None:
+    """All evaluations of a checkpoint wrote into the training's run: those of a rejected commit replaced the figures of
+    the released one. Neither the rows nor the author were recorded."""
+    training, figures = start(tracking), {}
+    for commit, value in (("b" * 40, 1.0), ("c" * 40, 9.0)):
+        (tmp_path / "test.jsonl").write_text("{}\n")
+        rows = UsedDataset("data/test.jsonl", "d" * 64, f"{tmp_path}/test.jsonl", 8, "evaluation", "dvc:abc")
+        run_id = tracking.start(
+            "zoo", f"key of {commit}", name="evaluation", revision=commit, dagster_run_id="d", params={},
+            artifacts="/store", parent=training, origin=Origin("https://example.com/zoo", "main", "Ada <a@b.c>"),
+            datasets=[rows],
+        )  # fmt: skip
+        tracking.log(run_id, {"served/perplexity": value}, 0)
+        run = tracking.client.get_run(run_id)
+        figures[run.data.tags["mlflow.source.git.commit"][0]] = run.data.metrics["served/perplexity"]
+        assert run.data.tags["mlflow.parentRunId"] == training
+        assert run.data.tags["mlflow.user"] == "Ada <a@b.c>"
+        assert run.data.tags["mlflow.source.name"] == "https://example.com/zoo"
+        [used] = run.inputs.dataset_inputs
+        assert (used.dataset.name, used.dataset.digest) == ("data/test.jsonl", "d" * 36)
+        assert {t.key: t.value for t in used.tags} == {
+            "mlflow.data.context": "evaluation",
+            "llmops.version": "dvc:abc",
+        }
+        assert mlflow.data.get_source(used.dataset).load() == f"{tmp_path}/test.jsonl"
+    assert figures == {"b": 1.0, "c": 9.0}
+    assert "served/perplexity" not in tracking.client.get_run(training).data.metrics
+    assert tracking.find("zoo", "key of " + "b" * 40) and tracking.find("zoo", "never") == ""
+
+
+def test_a_version_is_tagged_with_its_release(registry: MlflowRegistry) -> None:
+    version = registry.register("tags", "/store/t", None, {"llmops.checkpoint": "t"})
+    registry.tag("tags", version, {"llmops.outcome": "released"})
+    assert registry.tags("tags", version) == {"llmops.checkpoint": "t", "llmops.outcome": "released"}
 
 
 def test_links_lead_to_the_run_and_the_version_if_there_is_a_ui(

@@ -4,6 +4,7 @@ Reading the file from Git belongs in `resources.project_source`; which keys a st
 `llmops_assets.domain.chain`.
 """
 
+import difflib
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -24,7 +25,7 @@ from llmops_assets.config.ignore_patterns import check_pattern
 from llmops_assets.config.part_names import NameOf, SchemeName
 from llmops_assets.config.yaml_validation import validate_yaml
 from llmops_assets.domain.gate import Gate
-from llmops_assets.domain.models import Strict
+from llmops_assets.domain.models import Strict, WrongAt
 from llmops_assets.domain.rollout import Duration, RolloutPolicy, Share
 from llmops_assets.domain.sampling import Sampling
 
@@ -145,7 +146,7 @@ class Evaluation(Strict):
     @model_validator(mode="after")
     def _names_differ(self) -> "Evaluation":
         if len(set(self.names)) != len(self.names):
-            raise ValueError("two metrics have the same name")
+            raise WrongAt("two metrics have the same name", "metrics")
         return self
 
     @property
@@ -253,19 +254,26 @@ class ProjectConfig(Strict):
     @model_validator(mode="after")
     def _holds_together(self) -> "ProjectConfig":
         if catalog.TRAINING_METHODS[self.training.method].trains and self.data.train is None:
-            raise ValueError("data.train is missing; name the training rows, or set training.method: none")
+            raise WrongAt("is missing; name the training rows, or set training.method: none", "data", "train")
         engine = catalog.ENGINES[self.deployment.engine]
         backend = catalog.QUANTIZATION_BACKENDS[self.quantization.backend]
         if backend.format not in engine.formats:
-            raise ValueError(
+            raise WrongAt(
                 f"deployment.engine {engine.name} loads {', '.join(engine.formats)}, and quantization.backend "
-                f"{backend.name} writes {backend.format}; choose two that match"
+                f"{backend.name} writes {backend.format}; choose two that match",
+                "quantization" if "quantization" in self.model_fields_set else "deployment",
             )
-        for gate in self.gates:
-            if gate.metric not in self.evaluation.names:
-                raise ValueError(
-                    f"a gate uses {gate.metric!r}, which evaluation.metrics does not measure "
-                    f"(measured: {', '.join(self.evaluation.names)}); add it there or change the gate"
+        names = self.evaluation.names
+        for number, gate in enumerate(self.gates):
+            if gate.metric not in names:
+                close = difflib.get_close_matches(gate.metric, names, n=1)
+                hint = f"did you mean {close[0]!r}? " if close else ""
+                raise WrongAt(
+                    f"{hint}evaluation.metrics does not measure {gate.metric!r} (measured: {', '.join(names)}); add it "
+                    "there or change the gate",
+                    "gates",
+                    number,
+                    "metric",
                 )
         return self
 

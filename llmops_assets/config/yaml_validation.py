@@ -91,7 +91,8 @@ def _meant(model: type[BaseModel], error: ErrorDetails) -> str | None:
 def _problem(
     model: type[BaseModel], error: ErrorDetails, node: yaml.Node | None, where: str, skip: tuple[str, ...]
 ) -> str:
-    loc = list(error["loc"][len(skip) :])
+    inside = getattr(error.get("ctx", {}).get("error"), "at", ())
+    loc = [*error["loc"][len(skip) :], *inside]
     path, line = _locate(node, loc)
     key = ".".join(str(p) for p in path)
     message = error["msg"].removeprefix("Value error, ")

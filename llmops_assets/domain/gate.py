@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, WithJsonSchema, model_validator
 
 from llmops_assets.domain.formatting import figure
 from llmops_assets.domain.keys import short
-from llmops_assets.domain.models import Frozen, Strict, number_or_text
+from llmops_assets.domain.models import Frozen, Strict, WrongAt, number_or_text
 from llmops_assets.domain.records import Check, Measured
 
 Of = Literal["checkpoint", "served"]
@@ -54,7 +54,7 @@ class Gate(Strict):
         if self.at_least is None and self.at_most is None and self.no_worse_than is None:
             raise ValueError("a gate needs at_least, at_most or no_worse_than")
         if self.no_worse_than == "unquantized" and self.of != "served":
-            raise ValueError("no_worse_than: unquantized needs `of: served`")
+            raise WrongAt("unquantized needs `of: served`", "no_worse_than")
         self.tolerance()
         return self
 
@@ -69,12 +69,12 @@ class Gate(Strict):
             try:
                 share = float(text.removesuffix("%"))
             except ValueError as error:
-                raise ValueError(f"margin {self.margin!r} is neither a number nor a percentage such as '2%'") from error
+                raise WrongAt(f"{self.margin!r} is neither a number nor a percentage such as '2%'", "margin") from error
             if not 0 <= share < math.inf:
-                raise ValueError(f"margin {self.margin!r} must be finite and not negative")
+                raise WrongAt(f"{self.margin!r} must be finite and not negative", "margin")
             return Margin(value=share / 100 if text.endswith("%") else share, relative=text.endswith("%"))
         if self.margin < 0:
-            raise ValueError(f"margin {self.margin:g} must not be negative")
+            raise WrongAt(f"{self.margin:g} must not be negative", "margin")
         return Margin(value=self.margin)
 
     def __str__(self) -> str:

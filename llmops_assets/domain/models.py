@@ -19,6 +19,17 @@ class Strict(BaseModel):
     )
 
 
+class WrongAt(ValueError):
+    """A model's validator found a value wrong that lies inside the model: `at` is its path from there.
+
+    pydantic reports such an error at the model, which is the first line of the file for the outermost one.
+    """
+
+    def __init__(self, message: str, *at: str | int):
+        super().__init__(message)
+        self.at = at
+
+
 def number_or_text(number: str, pattern: str, *examples: str, **bounds: float) -> dict[str, Any]:
     """JSON Schema of a value that is a number within bounds (`number` names its unit), or text such as 10% or 5s."""
     return {

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from llmops_assets.domain.models import Frozen, Strict, number_or_text
+from llmops_assets.domain.models import Frozen, Strict, WrongAt, number_or_text
 
 HOLDS, LONGEST_AT_LEAST_S = 3, 120.0
 """A step may take this many holds to be decided, and at least this long for short holds."""
@@ -96,9 +96,9 @@ class Analysis(Strict):
         if isinstance(value, dict) and isinstance(bound := value.get("at_most"), str):
             share, metric = bound.strip().endswith("%"), value.get("metric")
             if metric in LATENCIES and share:
-                raise ValueError(f"{metric} is a duration, such as 5s, not {bound!r}")
+                raise WrongAt(f"{metric} is a duration, such as 5s, not {bound!r}", "at_most")
             if metric not in LATENCIES and not share:
-                raise ValueError(f"{metric} is a share, such as 1%, not {bound!r}")
+                raise WrongAt(f"{metric} is a share, such as 1%, not {bound!r}", "at_most")
         return value
 
     @model_validator(mode="after")
@@ -106,13 +106,13 @@ class Analysis(Strict):
         if self.at_most is None and self.no_worse_than is None:
             raise ValueError("a rule needs at_most or no_worse_than")
         if self.metric not in LATENCIES and (self.at_most or 0) > 1:
-            raise ValueError(f"{self.metric} is a share between 0 and 1, such as 1%, not {self.at_most:g}")
+            raise WrongAt(f"{self.metric} is a share between 0 and 1, such as 1%, not {self.at_most:g}", "at_most")
         if self.no_worse_than and not self.margin:
             raise ValueError("no_worse_than needs a margin above 0, such as 2%: without one no sample can decide it")
         if self.margin and not self.no_worse_than:
-            raise ValueError("margin belongs to no_worse_than: champion")
+            raise WrongAt("it belongs to no_worse_than: champion", "margin")
         if self.metric not in LATENCIES and self.margin > 1:
-            raise ValueError(f"margin of {self.metric} is a share between 0 and 1, such as 2%, not {self.margin:g}")
+            raise WrongAt(f"for {self.metric} it is a share between 0 and 1, such as 2%, not {self.margin:g}", "margin")
         return self
 
 
@@ -153,7 +153,7 @@ class RolloutPolicy(Strict):
     def _grows(self) -> "RolloutPolicy":
         weights = [s.weight for s in self.steps]
         if weights != sorted(weights):
-            raise ValueError(f"the weights of steps must not decrease ({', '.join(f'{w:.0%}' for w in weights)})")
+            raise WrongAt(f"the weights must not decrease ({', '.join(f'{w:.0%}' for w in weights)})", "steps")
         return self
 
     def longest(self, hold: float) -> float:

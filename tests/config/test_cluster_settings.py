@@ -102,7 +102,7 @@ def test_a_variable_that_is_not_set_is_named(tmp_path: Path, monkeypatch: pytest
         ("kubernetes:\n  default: {timeout: soon}\n", ":6: kubernetes.default.timeout: 'soon' is not a duration"),
         (
             "executor: in_process\nkubernetes: {namespace: ml}\n",
-            ":1: kubernetes configures the pods of steps, but steps have none",
+            ":6: kubernetes: it configures the pods of steps, but steps have none",
         ),
     ],
 )
@@ -124,7 +124,7 @@ def test_an_unknown_key_beside_env_is_named() -> None:
 
 
 def test_pods_are_not_for_the_local_profile() -> None:
-    assert "executor k8s_job belongs to profile cluster" in told("executor: k8s_job\n")[0]
+    assert "executor: k8s_job belongs to profile cluster" in told("executor: k8s_job\n")[0]
     assert "set profile: cluster" in told("kubernetes: {default: {cpu: 1}}\n")[0]
 
 

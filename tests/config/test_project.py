@@ -105,22 +105,32 @@ BASE = GOOD.replace("  base: {path: models/base}", "  base: {BASE}")
         ),
         pytest.param(
             GOOD + "gates:\n  - {metric: rougeL, no_worse_than: champion, margin: two}\n",
-            ["llmops.yaml:8: gates.0: margin 'two' is neither a number nor a percentage such as '2%'"],
+            ["llmops.yaml:8: gates.0.margin: 'two' is neither a number nor a percentage such as '2%'"],
             id="a margin",
         ),
         pytest.param(
             GOOD + "gates:\n  - {metric: bleu, at_least: 0.2}\n",
             [
                 (
-                    "llmops.yaml:1: a gate uses 'bleu', which evaluation.metrics does not measure (measured: "
-                    "perplexity, rougeL); add it there or change the gate"
+                    "llmops.yaml:8: gates.0.metric: evaluation.metrics does not measure 'bleu' (measured: perplexity, "
+                    "rougeL); add it there or change the gate"
                 )
             ],
             id="a gate on what is not measured",
         ),
         pytest.param(
+            GOOD + "gates:\n  - {metric: perplexity, at_most: 40}\n  - at_least: 0.2\n    metric: rogueL\n",
+            [
+                (
+                    "llmops.yaml:10: gates.1.metric: did you mean 'rougeL'? evaluation.metrics does not measure "
+                    "'rogueL' (measured: perplexity, rougeL); add it there or change the gate"
+                )
+            ],
+            id="a misspelt metric of a gate at its own line, not at the first one",
+        ),
+        pytest.param(
             GOOD + "evaluation:\n  metrics: [perplexity, perplexity]\n",
-            ["llmops.yaml:7: evaluation: two metrics have the same name"],
+            ["llmops.yaml:8: evaluation.metrics: two metrics have the same name"],
             id="a metric twice",
         ),
         pytest.param(
@@ -140,7 +150,7 @@ BASE = GOOD.replace("  base: {path: models/base}", "  base: {BASE}")
         ),
         pytest.param(
             GOOD.replace("  train: data/train.jsonl\n", ""),
-            ["llmops.yaml:1: data.train is missing; name the training rows, or set training.method: none"],
+            ["llmops.yaml:4: data.train: is missing; name the training rows, or set training.method: none"],
             id="no training rows",
         ),
         pytest.param(

@@ -1,11 +1,14 @@
 """Commands about a project's files: check, init, schema."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from llmops_assets.cli.context import CommandContext, CommandRefused, OptionalProject, Revision, answers, out
+from llmops_assets.cli.tables import say
+from llmops_assets.config.settings import Settings, load_settings
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.keys import short
 
@@ -29,7 +32,9 @@ def check(
             config = check_folder(path)
             out.print(f"{path / 'llmops.yaml'} is valid: project {config.name}, {len(config.gates)} gates")
             for text in still_to_do(path, config):
-                out.print(f"still to do: {text}", markup=False, soft_wrap=True)
+                say(f"still to do: {text}")
+            with suppress(ConfigError):  # the settings are not needed to check a folder
+                _warn_of_port(load_settings())
             return
         here = CommandContext(project)
         sha = here.revision(revision)
@@ -45,6 +50,15 @@ def check(
             f"{here.project.name} at {short(sha)} is valid: {len(at.config.gates)} gates, "
             f"{len(at.tracked)} data versions"
         )
+        _warn_of_port(here.settings)
+
+
+def _warn_of_port(settings: Settings) -> None:
+    """Says now what would otherwise end the first run, after all its work."""
+    from resources.assembly import build_clients
+
+    if problem := build_clients(settings).serving.port_problem():
+        say(f"still to do: {problem}")
 
 
 @app.command()

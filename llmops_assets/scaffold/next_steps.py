@@ -4,8 +4,9 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from llmops_assets.config.settings import load_settings, settings_file
+from llmops_assets.config.settings import ServingSettings, load_settings, settings_file
 from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.machine.ports import free_port, is_free
 from llmops_assets.scaffold.folder_check import check_folder, still_to_do
 from llmops_assets.scaffold.project import Scaffolded, init
 from llmops_assets.scaffold.settings_entry import is_registered, line_for, register
@@ -27,7 +28,7 @@ def make_project(folder: Path, name: str | None, base: Path | None, add: bool, s
         say(f"  {text}")
     watched = (done.name, done.repository, done.branch)
     if add:
-        say(f"  settings: {register(*watched)}")
+        say(f"  settings: {register(*watched, _another_port())}")
     elif not is_registered(*watched):
         say(f"\nTo watch it, add this to `projects` in {settings_file()} (`llmops init --register` does this):")
         say(f"  {line_for(*watched)}")
@@ -57,6 +58,12 @@ def next_commands(done: Scaffolded) -> list[str]:
     if done.pushes:
         commands.append(f"git push -u origin {shlex.quote(done.branch)}")
     return [*commands, f"llmops run {done.name} --wait"]
+
+
+def _another_port() -> int | None:
+    """A free port for the gateway if its default one is in use, for example by the demo's; None if it is free."""
+    default = ServingSettings()
+    return None if is_free(default.host, default.port) else free_port(default.host, default.port + 1, ())
 
 
 def _converter() -> str | None:

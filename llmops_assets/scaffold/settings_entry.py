@@ -23,8 +23,11 @@ def line_for(name: str, repository: str, branch: str) -> str:
     )
 
 
-def register(name: str, repository: str, branch: str) -> str:
+def register(name: str, repository: str, branch: str, port: int | None = None) -> str:
     """Adds the project to the settings file, creating it if necessary; returns what was done, as text.
+
+    Args:
+        port: of the gateway, for a file that is created; None: the default.
 
     Raises:
         ConfigError: the file is invalid, has another project of that name, or cannot be written; it is then unchanged.
@@ -42,10 +45,11 @@ def register(name: str, repository: str, branch: str) -> str:
                     return f"{file} already lists {name}"
                 it = f"{same.repository}, branch {same.branch}"
                 raise ConfigError([f"{file}: another project has the name {name} ({it}); choose another --name"])
-            write_atomically(file, _added(text, item, file))
+            chosen = f"serving: {{port: {port}}}\n" if port is not None and not text.strip() else ""
+            write_atomically(file, _added(chosen + text, item, file))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{file}: {error}; add this to its `projects` manually: {item}"]) from error
-    return f"added to {file}: {item}"
+    return f"added to {file}: {item}" + (f", and {chosen.strip()}" if chosen else "")
 
 
 def is_registered(name: str, repository: str, branch: str) -> bool:

@@ -19,6 +19,7 @@ import yaml
 from llmops_assets.config.settings import Settings
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.machine.locks import alone
+from llmops_assets.machine.ports import free_port, holder
 from llmops_assets.machine.supervisor import Process, Program, Supervisor
 from llmops_assets.machine.unix_sockets import NotPrivate, make_socket_folder, socket_folder
 from resources.tracking.mlflow_server import MlflowServer
@@ -102,8 +103,10 @@ def start(settings: Settings, dagster_port: int, mlflow_port: int | None, say: C
         running = supervisor.processes()
         for service in services:
             if service.name not in running and service.port is not None and not port_is_free(service.port):
-                taken = f"port {service.port} is in use, so {service.name} cannot start"
-                raise ConfigError([f"{taken}; free it or choose another port"])
+                option = "--mlflow-port" if service.name == "mlflow" else "--dagster-port"
+                other = free_port("127.0.0.1", service.port + 1, [p for p in (dagster_port, mlflow_port) if p])
+                taken = f"port {service.port} is in use by {holder(service.port)}, so {service.name} cannot start"
+                raise ConfigError([f"{taken}; end that process, or choose another: `llmops up {option} {other}`"])
         code = next(s.unix for s in services if s.unix is not None)
         place = {"grpc_server": {"socket": str(code), "location_name": LOCATION}}
         (folder / "workspace.yaml").write_text(yaml.safe_dump({"load_from": [place]}))

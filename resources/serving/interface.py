@@ -105,6 +105,9 @@ class Serving(Protocol):
     def traffic(self, project: str, environment: str, release_digest: str) -> Traffic:
         """The gateway's counters for this release."""
 
+    def port_problem(self) -> str | None:
+        """Why no release could be served here now, before one is made: its address is taken. None if it is not."""
+
     def watch_users(self, project: str, environment: str) -> UserTraffic:
         """Begins to record what the environment's users get from now on."""
 

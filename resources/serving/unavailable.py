@@ -55,6 +55,9 @@ class NoServing(Serving):
     def traffic(self, project: str, environment: str, release_digest: str) -> Traffic:
         return Traffic(requests=0, errors=0, broken=0, active=0)
 
+    def port_problem(self) -> str | None:
+        return None
+
     def watch_users(self, project: str, environment: str) -> UserTraffic:
         return NoUserTraffic()
 

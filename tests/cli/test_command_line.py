@@ -131,8 +131,24 @@ def test_a_taken_port_is_named_and_nothing_is_started(llmops: Terminal) -> None:
         port = other.getsockname()[1]
         code, _, err = llmops("up", "--dagster-port", str(port), "--mlflow-port", str(free_port()))
     assert code == 2
-    assert f"port {port} is in use" in err
+    assert f"port {port} is in use by pid {os.getpid()}" in err and "`llmops up --dagster-port " in err
     assert not (llmops.home / "services" / "supervisord.pid").exists()
+
+
+def test_a_taken_port_of_the_gateway_is_told_before_anything_is_computed(llmops: Terminal) -> None:
+    """After the demo, a new project's first run computed seven stages and then ended in "port taken"."""
+    with socket.socket() as demo:
+        demo.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        demo.bind(("127.0.0.1", llmops.port))
+        demo.listen()
+        code, _, err = llmops("run", "--wait")
+        assert code == 2
+        assert f"port {llmops.port} on 127.0.0.1 is in use by pid {os.getpid()}" in err
+        assert "set another port in the settings file (LLMOPS_SETTINGS), such as `serving: {port: " in err
+        code, out, _ = llmops("check")
+        assert code == 0 and f"still to do: port {llmops.port}" in out
+    assert json.loads(llmops("status", "--json")[1])[0]["requests"] == []
+    assert "still to do: port" not in llmops("check")[1]
 
 
 def test_one_stage_runs_without_a_daemon_and_is_shown_by_status_and_trace(llmops: Terminal) -> None:

@@ -114,13 +114,25 @@ class Reconciler:
                 on_wait(f"waiting for {name} to become healthy ({waited:.0f} s)")
             time.sleep(0.1)
 
-    def _require_port(self) -> None:
+    def port_problem(self) -> str | None:
+        """Why the gateway could not start now: another process has its port. None if it can, or runs already."""
+        if self.supervisor.runs(str(self.gateway.configuration)):
+            return None
+        return self._port_problem()
+
+    def _port_problem(self) -> str | None:
         host, port = self._settings.host, self._settings.port
-        if not ports.is_free(host, port):
-            raise ServingError(
-                f"port {port} on {host} is in use by {ports.holder(port)}, so the gateway cannot start; end that "
-                "process, or set serving.port to another value in the settings file (LLMOPS_SETTINGS)"
-            )
+        if ports.is_free(host, port):
+            return None
+        other = ports.free_port(host, port + 1, ())
+        return (
+            f"port {port} on {host} is in use by {ports.holder(port)}, so the gateway cannot start; end that process, "
+            f"or set another port in the settings file (LLMOPS_SETTINGS), such as `serving: {{port: {other}}}`"
+        )
+
+    def _require_port(self) -> None:
+        if problem := self._port_problem():
+            raise ServingError(problem)
 
     def _with_free_ports(self, state: State) -> State:
         """The state with a new port for every stopped engine whose port is in use; it reads the port when it starts."""

@@ -163,6 +163,10 @@ class LocalServing(Serving):
             active=count.get("upstream_rq_active", 0) + count.get("upstream_rq_pending_active", 0),
         )
 
+    @as_serving_errors()
+    def port_problem(self) -> str | None:
+        return self._machine.port_problem()
+
     def watch_users(self, project: str, environment: str) -> UserTraffic:
         return AccessLogReader(self._machine.gateway.access_log, endpoint_key(project, environment))
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any
 
 import typer
@@ -22,7 +22,19 @@ from resources.project_source.revisions import ProjectRepository
 from resources.serving.interface import ServingError
 
 out, err = Console(highlight=False), Console(stderr=True, highlight=False)
-OptionalProject = Annotated[str | None, typer.Argument(help="Name of the project; optional if there is only one.")]
+
+
+def _project_names() -> list[str]:
+    """For shell completion, which must print no error."""
+    with suppress(ConfigError):
+        return [project.name for project in load_settings().projects]
+    return []
+
+
+OptionalProject = Annotated[
+    str | None,
+    typer.Argument(help="Name of the project; optional if there is only one.", autocompletion=_project_names),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Revision = Annotated[str | None, typer.Option(help="Commit, tag or branch; default: head of the watched branch.")]
 

@@ -1,17 +1,20 @@
 """Commands for human decisions: `llmops approve`, `reject`, `rollback`, `unhold`; and `audit`, which lists them."""
 
+import re
 import time
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from llmops_assets.cli.context import AsJson, CommandContext, CommandRefused, OptionalProject, answers, emit, out
+from llmops_assets.cli.tables import plain, show
 from llmops_assets.config.settings import load_settings
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.approvals import Decided, Refused, decide
 from llmops_assets.domain.approval import Choice
 from llmops_assets.domain.chain import AFTER_APPROVAL
+from llmops_assets.domain.formatting import at_time
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.rollback import NoTarget
 from resources.ledger import Conflict
@@ -143,6 +146,16 @@ def unhold(reason: Reason, project: OptionalProject = None, release: Release = N
         )
 
 
+_DIGESTS = re.compile(r"\b[0-9a-f]{40,64}\b")
+
+
+def _readable(name: str, value: Any) -> str:
+    """A value of an event as people write it: digests shortened, times as such."""
+    if name == "since" and isinstance(value, float):
+        return at_time(value)
+    return _DIGESTS.sub(lambda found: short(found[0]), plain(value))
+
+
 @app.command()
 def audit(
     as_json: AsJson = False,
@@ -168,8 +181,6 @@ def audit(
             rest = {
                 k: v for k, v in event.items() if k not in ("id", "at", "event", "hash") and v not in (None, "", [])
             }
-            said = ", ".join(
-                f"{k} {short(v) if k in ('release', 'replaces', 'revision') else v}" for k, v in rest.items()
-            )
-            out.print(f"{event['id']:>5}  {at}  {event['event']}: {said}", markup=False, soft_wrap=True)
+            said = ", ".join(f"{name} {_readable(name, value)}" for name, value in rest.items())
+            show([(f"{event['id']:>5}", at, f"{event['event']}: {said}" if said else event["event"])])
         out.print(f"the chain of {count} events is intact; its last hash is {head or 'none yet'}")

@@ -1,11 +1,9 @@
-"""Commands about runs: plan, run, status, trace, retry, cancel."""
+"""Commands about runs: plan, run, retry, cancel."""
 
 import time
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from llmops_assets.cli.context import (
     AsJson,
@@ -17,15 +15,14 @@ from llmops_assets.cli.context import (
     emit,
     out,
 )
-from llmops_assets.config.settings import load_settings
+from llmops_assets.cli.tables import say, show
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.chain import STAGES
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.plan import Plan, prompt_retrains
-from llmops_assets.domain.provenance import trace
-from llmops_assets.domain.release import release_from_records
 from llmops_assets.domain.requests import Request
 from resources.ledger import Conflict
+from resources.serving.interface import ServingError
 
 app = typer.Typer()
 
@@ -71,13 +68,18 @@ def _canary(here: CommandContext, found: Plan) -> str | None:
 
 
 def show_plan(found: Plan) -> None:
+    """Prints a plan; stages that depend on results of this run are one line, because nothing is known of them yet."""
     against = f" against {short(found.base)}" if found.base else ""
-    table = Table(title=f"{found.project} at {short(found.revision)}{against}", title_justify="left")
-    for column in ("stage", "action", "why"):
-        table.add_column(column)
-    for stage in found.stages:
-        table.add_row(stage.stage, stage.action.replace("_", " "), "; ".join(stage.reasons))
-    out.print(table)
+    say(f"{found.project} at {short(found.revision)}{against}", style="bold")
+    known = [s for s in found.stages if s.action != "decide_later"]
+    show([(s.stage, s.action, "; ".join(s.reasons)) for s in known], indent=2)
+    if later := [s.stage for s in found.stages if s.action == "decide_later"]:
+        say(f"then {', '.join(later)}", 2)
+        say(
+            "each is computed, or reused if its inputs turn out unchanged, when the results before it are known",
+            4,
+            "dim",
+        )
 
 
 @app.command()
@@ -119,6 +121,8 @@ def run(
 def _start(here: CommandContext, sha: str, found: Plan, reason: str, only: list[str] | None, wait: bool) -> None:
     from llmops_assets.cli.execution import execute, open_by_person, start_detached
 
+    if "staging_endpoint" in (only or found.to_materialize) and (problem := here.clients.serving.port_problem()):
+        raise ServingError(f"not started, because the release could not be served: {problem}")
     try:
         request = open_by_person(here.source, here.ledger, sha, found, reason, partial=bool(only))
     except Conflict as error:
@@ -167,99 +171,6 @@ def execute(request: str, only: Annotated[list[str] | None, typer.Option()] = No
             raise ConfigError([f"no such request in the ledger: {request}"])
         if not work(here.clients, here.source, found, only, out.print):
             raise CommandRefused(f"{request} did not succeed")
-
-
-@app.command()
-def status(project: OptionalProject = None, as_json: AsJson = False) -> None:
-    """Show active runs, outcomes, and what each environment serves."""
-    with answers():
-        settings = load_settings()
-        names = [project] if project else [p.name for p in settings.projects]
-        if not names:
-            raise CommandRefused(settings.hint or "no project is watched")
-        found = [_status(CommandContext(name, fetch=False)) for name in names]
-        if as_json:
-            emit(found)
-            return
-        for one in found:
-            table = Table(title=one["project"], title_justify="left")
-            for column in ("commit", "generation", "status", "why", "outcome"):
-                table.add_column(column)
-            for r in one["requests"][-8:]:
-                table.add_row(short(r["revision"]), str(r["generation"]), r["status"], r["reason"], r["detail"])
-            out.print(table)
-            for environment, serving in one["serving"].items():
-                out.print(
-                    f"{environment}: {serving['release'][:12]} of {short(serving['revision'])} since {serving['since']}"
-                    if serving
-                    else f"{environment}: nothing yet"
-                )
-            for hold in one["holds"]:
-                out.print(f"held: {hold['why']}", markup=False)
-        if trouble := next((one["trouble"] for one in found if one["trouble"]), None):
-            out.print(f"trouble: {trouble}", markup=False, soft_wrap=True)
-
-
-def _status(here: CommandContext) -> dict[str, Any]:
-    serving: dict[str, Any] = {}
-    for environment in ("staging", "production"):
-        now = here.ledger.serving(here.project.name, environment)
-        since = datetime.fromtimestamp(now.since, UTC).isoformat(timespec="seconds") if now else None
-        serving[environment] = {"release": now.release, "revision": now.revision, "since": since} if now else None
-    requests = [r.model_dump(exclude={"project"}) for r in here.ledger.requests(here.project.name)]
-    holds = [
-        {**hold.model_dump(exclude={"project"}), "why": str(hold)} for hold in here.ledger.holds(here.project.name)
-    ]
-    told = {"project": here.project.name, "requests": requests, "serving": serving, "holds": holds}
-    return told | {"trouble": here.ledger.trouble()}
-
-
-@app.command(name="trace")
-def trace_(
-    what: Annotated[str, typer.Argument(help="production, staging, a release or a commit.")] = "production",
-    project: Annotated[str | None, typer.Option(help="Name of the project; optional if there is only one.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show which commit, data, configuration and model an endpoint serves."""
-    with answers():
-        here = CommandContext(project, fetch=False)
-        revision, release = _subject(here, what)
-        values = here.source.at(revision).values
-        ledger, name = here.ledger, here.project.name
-        found = trace(
-            name,
-            revision,
-            values,
-            ledger.records_of(name, revision),
-            ledger.edges(name, revision),
-            ledger.release(release) if release else None,
-        )
-        if as_json:
-            emit(found)
-            return
-        for key, value in found.items():
-            if isinstance(value, dict):
-                out.print(f"{key}:")
-                for inner, text in value.items():
-                    out.print(f"  {inner}: {text}", markup=False, soft_wrap=True)
-            else:
-                out.print(f"{key}: {value if value is not None else 'none'}", markup=False, soft_wrap=True)
-
-
-def _subject(here: CommandContext, what: str) -> tuple[str, str | None]:
-    """(revision, release) of the given environment, release or commit."""
-    name = here.project.name
-    if what in ("production", "staging"):
-        serving = here.ledger.serving(name, what)
-        if serving is None:
-            raise CommandRefused(f"{what} of {name} serves nothing yet")
-        return serving.revision, serving.release
-    if (found := here.ledger.revision_of_release(name, what)) is not None:
-        return found
-    revision = here.source.git.resolve(what)
-    values = here.source.at(revision).values
-    release = release_from_records(name, values, here.ledger.resolve(values).records)
-    return revision, release.digest if release else None
 
 
 @app.command()

@@ -3,10 +3,11 @@
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from llmops_assets.cli.context import AsJson, CommandRefused, OptionalProject, answers, emit, out
+from llmops_assets.cli.tables import say, show
 from llmops_assets.config.settings import load_settings
+from llmops_assets.domain.keys import short
 
 app = typer.Typer()
 
@@ -27,6 +28,8 @@ def up(
             serving.ensure_running()
         start(settings, dagster_port, mlflow_port, out.print)
         out.print(f"Dagster: http://127.0.0.1:{dagster_port}   MLflow: http://127.0.0.1:{mlflow_port}")
+        if problem := serving.port_problem():
+            say(f"warning: no release can be served: {problem}", style="yellow")
 
 
 @app.command()
@@ -56,15 +59,11 @@ def endpoints(project: OptionalProject = None, as_json: AsJson = False) -> None:
         if as_json:
             emit(found)
             return
-        table = Table()
-        whole = max(
-            (len(e["base_url"]) for e in found), default=0
-        )  # keep URLs on one line for copying, even on a narrow terminal
-        for column in ("project", "environment", "base_url", "model", "release", "status"):
-            table.add_column(column, overflow="fold", min_width=whole if column == "base_url" else None)
-        for e in found:
-            table.add_row(e["project"], e["environment"], e["base_url"], e["model"], e["release"][:12], e["status"])
-        out.print(table if found else "nothing is deployed yet")
+        rows = [(e["project"], e["environment"], e["status"], short(e["release"]), e["base_url"]) for e in found]
+        if not rows:
+            say("nothing is deployed yet")
+            return
+        show(rows, ("project", "environment", "status", "release", "URL"))
 
 
 @app.command()

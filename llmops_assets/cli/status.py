@@ -1,0 +1,215 @@
+"""Commands that show what happened: status, releases, trace."""
+
+from contextlib import suppress
+from typing import Annotated, Any
+
+import typer
+
+from llmops_assets.cli.context import AsJson, CommandContext, CommandRefused, OptionalProject, answers, emit, err
+from llmops_assets.cli.tables import STYLES, say, show, show_tree
+from llmops_assets.config.settings import load_settings
+from llmops_assets.domain.formatting import at_time, iso
+from llmops_assets.domain.history import ReleaseLine, release_history
+from llmops_assets.domain.keys import short
+from llmops_assets.domain.provenance import trace
+from llmops_assets.domain.release import release_from_records
+from resources.project_source.errors import SourceError
+
+app = typer.Typer()
+ENVIRONMENTS = ("production", "staging")
+
+
+@app.command()
+def status(
+    project: OptionalProject = None,
+    last: Annotated[int, typer.Option(min=1, help="Number of requests to show.")] = 8,
+    as_json: AsJson = False,
+) -> None:
+    """Show what each environment serves, and the newest requests: whose commit, when, and with what outcome."""
+    with answers():
+        settings = load_settings()
+        names = [project] if project else [p.name for p in settings.projects]
+        if not names:
+            raise CommandRefused(settings.hint or "no project is watched")
+        found = [_status(CommandContext(name, fetch=False)) for name in names]
+        if as_json:
+            emit(found)
+            return
+        for number, one in enumerate(found):
+            if number:
+                say("")
+            _show_status(one, last)
+        if trouble := next((one["trouble"] for one in found if one["trouble"]), None):
+            say(f"trouble: {trouble}", style="red")
+
+
+def _status(here: CommandContext) -> dict[str, Any]:
+    serving: dict[str, Any] = {}
+    for environment in ENVIRONMENTS:
+        now = here.ledger.serving(here.project.name, environment)
+        serving[environment] = (
+            {"release": now.release, "revision": now.revision, "since": iso(now.since)} if now else None
+        )
+    times = here.ledger.request_times(here.project.name)
+    requests = [
+        {
+            **r.model_dump(exclude={"project"}),
+            **dict(zip(("created", "updated"), map(iso, times[r.name]), strict=True)),
+            **_commit(here, r.revision),
+        }
+        for r in here.ledger.requests(here.project.name)
+    ]
+    holds = [
+        {**hold.model_dump(exclude={"project"}), "why": str(hold)} for hold in here.ledger.holds(here.project.name)
+    ]
+    told = {"project": here.project.name, "requests": requests, "serving": serving, "holds": holds}
+    return told | {"trouble": here.ledger.trouble()}
+
+
+def _commit(here: CommandContext, revision: str) -> dict[str, str | None]:
+    """Subject and author of a commit; None if the mirror does not have it."""
+    with suppress(SourceError):
+        return {"subject": here.source.git.message(revision), "author": here.source.git.author(revision)}
+    return {"subject": None, "author": None}
+
+
+def _show_status(one: dict[str, Any], last: int) -> None:
+    say(one["project"], style="bold")
+    rows = []
+    for environment, now in one["serving"].items():
+        text = (
+            f"{short(now['release'])} of {short(now['revision'])} since {at_time(now['since'])}"
+            if now
+            else "nothing yet"
+        )
+        rows.append((environment, "serves" if now else "–", text))
+    show(rows, indent=2)
+    for hold in one["holds"]:
+        say(f"held: {hold['why']}", 2, "magenta")
+    if not one["requests"]:
+        say("no request yet: push a commit, or `llmops run`", 2)
+    for r in one["requests"][-last:]:
+        say("")
+        again = f", generation {r['generation']}" if r["generation"] > 1 else ""
+        show([(short(r["revision"]), r["status"], f"{at_time(r['updated'])}{again}")], indent=2)
+        if r["subject"]:
+            say(f"{r['subject']} ({r['author']})", 4)
+        say(f"why: {r['reason']}", 4, "dim")
+        if r["detail"]:
+            say(r["detail"], 4, STYLES.get(r["status"], ""))
+
+
+@app.command()
+def releases(
+    project: OptionalProject = None,
+    last: Annotated[int, typer.Option(min=1, help="Number of releases to show.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Show the releases, newest first: when they served production, their health, and what a rollback can go to."""
+    with answers():
+        here = CommandContext(project, fetch=False)
+        name, ledger = here.project.name, here.ledger
+        lines = release_history(
+            ledger.releases(name), ledger.served(name), [h.release for h in ledger.holds(name)],
+            ledger.collected_releases(name),
+        )[:last]  # fmt: skip
+        states = {e.release: e.status for e in here.clients.serving.endpoints(name) if e.environment == "production"}
+        found = [_release(here, line, states) for line in lines]
+        if as_json:
+            emit(found)
+            return
+        if not found:
+            say(f"{name} has no release yet")
+        for r in found:
+            show([(short(r["release"]), r["state"], r["health"] or "")])
+            if r["since"]:
+                began, ended = at_time(r["since"]), at_time(r["until"]) if r["until"] else None
+                say(f"served production from {began} to {ended}" if ended else f"in production since {began}", 4)
+            say(f"commit {short(r['revision'])}" + (f": {r['subject']} ({r['author']})" if r["subject"] else ""), 4)
+        if target := next((r for r in found if r["rollback_target"]), None):
+            say(f"`llmops rollback {name} --reason WHY` goes to {short(target['release'])}")
+        elif found:
+            say("there is nothing that a rollback could go to")
+
+
+def _release(here: CommandContext, line: ReleaseLine, states: dict[str, Any]) -> dict[str, Any]:
+    health = states.get(line.release)
+    report = here.ledger.records_of(here.project.name, line.revision).get("endpoint_health")
+    if health is None and report is not None and getattr(report, "release", None) == line.release:
+        failed = [check.name for check in getattr(report, "checks", ()) if not check.passed]
+        health = f"failed: {', '.join(failed)}" if failed else "was healthy"
+    return {
+        "release": line.release,
+        "revision": line.revision,
+        **_commit(here, line.revision),
+        "state": line.state,
+        "since": iso(line.since) if line.since else None,
+        "until": iso(line.until) if line.until else None,
+        "health": health,
+        "can_roll_back_to": line.can_roll_back_to,
+        "rollback_target": line.is_target,
+    }
+
+
+@app.command(name="trace")
+def trace_(
+    project: Annotated[str | None, typer.Argument(help="Name of the project; optional if there is only one.")] = None,
+    what: Annotated[
+        str | None, typer.Argument(help="production (the default), staging, a release or a commit.")
+    ] = None,
+    old_project: Annotated[str | None, typer.Option("--project", hidden=True)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show which commit, data, configuration and model an endpoint serves."""
+    with answers():
+        if old_project is not None:
+            err.print("warning: --project is deprecated; use `llmops trace PROJECT WHAT`", soft_wrap=True)
+        here, subject = _which(project, what, old_project)
+        revision, release = _subject(here, subject)
+        values = here.source.at(revision).values
+        ledger, name = here.ledger, here.project.name
+        records = ledger.records_of(name, revision)
+        found = trace(
+            name,
+            revision,
+            values,
+            records,
+            ledger.edges(name, revision),
+            ledger.release(release) if release else None,
+            ledger.collected([record.key for record in records.values()]),
+        )
+        if as_json:
+            emit(found)
+        else:
+            about = {k: v for k, v in _commit(here, revision).items() if v}
+            show_tree({"project": name, "commit": revision, **about, **found})
+
+
+def _which(first: str | None, second: str | None, old_project: str | None) -> tuple[CommandContext, str]:
+    """The project and what to trace. A single word is a project if one has that name, else what to trace.
+
+    Before, what to trace was the only argument, and the project an option.
+    """
+    if old_project is not None or second is not None:
+        subject = second or (first if old_project else None)
+        return CommandContext(old_project or first, fetch=False), subject or ENVIRONMENTS[0]
+    known = [p.name for p in load_settings().projects]
+    if first is None or (first in known and first not in ENVIRONMENTS):
+        return CommandContext(first, fetch=False), ENVIRONMENTS[0]
+    return CommandContext(None, fetch=False), first
+
+
+def _subject(here: CommandContext, what: str) -> tuple[str, str | None]:
+    """(revision, release) of the given environment, release or commit."""
+    name = here.project.name
+    if what in ENVIRONMENTS:
+        serving = here.ledger.serving(name, what)
+        if serving is None:
+            raise CommandRefused(f"{what} of {name} serves nothing yet")
+        return serving.revision, serving.release
+    if (found := here.ledger.revision_of_release(name, what)) is not None:
+        return found
+    revision = here.source.git.resolve(what)
+    values = here.source.at(revision).values
+    release = release_from_records(name, values, here.ledger.resolve(values).records)
+    return revision, release.digest if release else None

@@ -25,6 +25,7 @@ from llmops_assets.config.settings import ProjectSource, Settings, load_settings
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.console_logger import console_logger
 from llmops_assets.delivery.run_tags import PROJECT_TAG
+from llmops_assets.jobs.garbage import build_garbage_job, build_garbage_schedule
 from llmops_assets.jobs.rollback import build_rollback_job
 from resources.assembly import build_clients
 from resources.project_source.identity import without_credentials
@@ -102,9 +103,15 @@ def build_definitions(settings: Settings | None = None, **overrides: Any) -> dg.
         )
         for project in settings.projects
     ]
+    garbage = build_garbage_job()
     return dg.Definitions(
         assets=[a for project in settings.projects for a in project_assets(project, settings)],
-        jobs=[*jobs, *(build_rollback_job(project) for project in settings.projects)],
+        jobs=[
+            *jobs,
+            *(build_rollback_job(project) for project in settings.projects),
+            *([garbage] if settings.projects else []),
+        ],
+        schedules=build_garbage_schedule(settings, garbage) if settings.projects else [],
         sensors=[
             s
             for project, job in zip(settings.projects, jobs, strict=True)

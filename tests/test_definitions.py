@@ -12,7 +12,7 @@ import pytest
 import yaml
 from dagster._core.snap.snap_to_yaml import default_values_yaml_from_type_snap
 
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import GarbageSettings, ProjectSource, Settings
 from llmops_assets.definitions import STAGE_BUILDERS, build_definitions
 from llmops_assets.domain.chain import CHAIN, CHECKS, STAGES
 
@@ -115,7 +115,8 @@ def test_two_projects_have_two_chains_and_six_sensors_that_run(two: tuple[Path, 
     assert set(found["stages"]) == {f"{p}/{s.name}" for p in ("zoo", "big-farm") for s in CHAIN}
     assert found["sources"] == ["big-farm/data", "big-farm/repository", "zoo/data", "zoo/repository"]
     assert found["sensors"] == {f"{p}_{s}": "RUNNING" for p in ("zoo", "big_farm") for s in ("git", "dvc", "recovery")}
-    assert found["jobs"] == [f"{p}_{job}" for p in ("big_farm", "zoo") for job in ("deliver", "rollback")]
+    delivering = [f"{p}_{job}" for p in ("big_farm", "zoo") for job in ("deliver", "rollback")]
+    assert found["jobs"] == sorted(["collect_garbage", *delivering])
 
 
 @pytest.mark.parametrize(
@@ -203,7 +204,14 @@ def test_jobs_and_sensors_say_what_they_are_for(definitions: dg.Definitions) -> 
     jobs = [j for j in repository.get_all_jobs() if not j.name.startswith("__")]
     assert [j.name for j in jobs if not j.description] == []
     assert [s.name for s in repository.sensor_defs if not s.description] == []
-    assert {j.tags["llmops/project"] for j in jobs} == {"big-farm"}
+    assert {j.tags["llmops/project"] for j in jobs if j.name != "collect_garbage"} == {"big-farm"}
+    assert {s.name: s.default_status.value for s in repository.schedule_defs} == {"collect_garbage_nightly": "RUNNING"}
+
+
+def test_the_settings_switch_the_nightly_collection_off(tmp_path: Path) -> None:
+    project = ProjectSource(name="zoo", repository="/nowhere")
+    off = Settings(home=tmp_path, projects=(project,), gc=GarbageSettings(schedule="off"))
+    assert list(build_definitions(off).get_repository_def().schedule_defs) == []
 
 
 def test_whatever_may_be_said_in_the_launchpad_is_described(definitions: dg.Definitions) -> None:
@@ -216,7 +224,7 @@ def test_whatever_may_be_said_in_the_launchpad_is_described(definitions: dg.Defi
         for name, field in node.config_schema.config_type.fields.items()  # type: ignore[union-attr]
     }
     assert {name for _, name in fields} == {
-        "revision", "deploy_older", "release", "decision", "reason", "by", "to",
+        "revision", "deploy_older", "release", "decision", "reason", "by", "to", "dry_run",
     }  # fmt: skip
     assert [where for where, field in fields.items() if not field.description] == []
     assert [node for node, name in fields if name == "deploy_older"] == ["big_farm__production_endpoint"]

@@ -22,7 +22,7 @@ from resources.model_registry.mlflow import how_to_load, write_mlflow_model
 def make(run: StageExecution) -> RegisteredModel:
     checkpoint = run.record(Checkpoint, "fine_tuned_checkpoint")
     base, weights = base_of(run, checkpoint), run.fetch(checkpoint)
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(prefix="llmops-model-") as scratch:
         folder = Path(scratch) / "model"
         write_mlflow_model(
             folder,

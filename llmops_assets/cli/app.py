@@ -3,16 +3,34 @@
 Exit codes: 0 success, 1 a negative outcome, 2 bad usage or an error.
 """
 
+from importlib.metadata import version
+from typing import Annotated
+
 import typer
 
-from llmops_assets.cli import decisions, projects, runs, services
+from llmops_assets.cli import decisions, projects, runs, services, status, storage
 
 app = typer.Typer(
     help="Push a commit or new data, and a verified model reaches production.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for group in (projects, runs, decisions, services):
+for group in (projects, runs, status, decisions, services, storage):
     app.add_typer(group.app)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"llmops {version('llmops-assets')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Push a commit or new data, and a verified model reaches production."""

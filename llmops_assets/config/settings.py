@@ -19,7 +19,9 @@ from llmops_assets.config.kubernetes import KubernetesSettings
 from llmops_assets.config.part_names import NameOf
 from llmops_assets.config.secrets import Address, FromEnvironment, _has_password, _read
 from llmops_assets.config.yaml_validation import ConfigError, validate_yaml
-from llmops_assets.domain.models import Strict
+from llmops_assets.domain.garbage import DAY_S, Keep
+from llmops_assets.domain.models import Strict, WrongAt
+from llmops_assets.domain.rollout import Duration
 
 
 def default_home() -> Path:
@@ -86,6 +88,28 @@ class ComputeSettings(Strict):
     )
 
 
+class GarbageSettings(Keep):
+    """What garbage collection keeps, and when it runs."""
+
+    schedule: Literal["daily", "off"] = Field(
+        default="daily", description="daily: the daemon collects every night at 3. off: only `llmops gc` does."
+    )
+    grace: Duration = Field(
+        default=DAY_S,
+        ge=3600.0,
+        description="How long an artifact, work tree or cached file stays after its last use, whoever used it: 1d.",
+    )
+    keep_logs: Duration = Field(
+        default=30 * DAY_S, ge=3600.0, description="How long logs, and the folders of ended programs, are kept: 30d."
+    )
+    keep_lineage: Duration = Field(
+        default=365 * DAY_S,
+        ge=3600.0,
+        description="How long the ledger keeps which results an old revision used, for `llmops trace`: 365d. The audit "
+        "trail, decisions and releases are kept forever.",
+    )
+
+
 _SHARED = {
     "ledger": "a PostgreSQL address or {env: NAME}",
     "store": "object storage, such as s3://bucket/prefix,",
@@ -127,6 +151,9 @@ class Settings(Strict):
     poll: int = Field(default=2, ge=1, description="Seconds between polls of Git and DVC.")
     serving: ServingSettings = Field(default=ServingSettings(), description="The gateway of all endpoints.")
     compute: ComputeSettings = Field(default=ComputeSettings(), description="Where programs run, and their limits.")
+    gc: GarbageSettings = Field(
+        default=GarbageSettings(), description="Garbage collection of store, caches, work trees and logs."
+    )
     kubernetes: KubernetesSettings = Field(default=KubernetesSettings(), description="Pods; profile cluster only.")
     hint: str | None = Field(default=None, description="Shown when the location is empty.")
 
@@ -168,19 +195,25 @@ class Settings(Strict):
     @model_validator(mode="after")
     def _pods_are_used(self) -> Self:
         if self.profile == "local" and self.executor == "k8s_job":
-            raise ValueError("executor k8s_job belongs to profile cluster; leave it out, or set profile: cluster")
+            raise WrongAt("k8s_job belongs to profile cluster; leave it out, or set profile: cluster", "executor")
         if not self.steps_have_pods and self.kubernetes != KubernetesSettings():
-            raise ValueError(
-                "kubernetes configures the pods of steps, but steps have none; set profile: cluster, executor: k8s_job"
+            raise WrongAt(
+                "it configures the pods of steps, but steps have none; set profile: cluster, executor: k8s_job",
+                "kubernetes",
             )
         return self
 
     @model_validator(mode="after")
     def _parts_are_installed(self) -> Self:
-        store = catalog.STORES[catalog.scheme_of(self.store)] if self.store else None
-        for part in (store, catalog.COMPUTE[self.compute.backend], catalog.REGISTRIES[self.registry]):
-            if part is not None and (problem := part.missing()):
-                raise ValueError(problem)
+        used: list[tuple[catalog.Part, tuple[str, ...]]] = [
+            (catalog.COMPUTE[self.compute.backend], ("compute", "backend")),
+            (catalog.REGISTRIES[self.registry], ("registry",)),
+        ]
+        if self.store:
+            used.append((catalog.STORES[catalog.scheme_of(self.store)], ("store",)))
+        for part, at in used:
+            if problem := part.missing():
+                raise WrongAt(problem, *at)
         return self
 
     @property

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from llmops_assets.domain.formatting import ago
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
 
@@ -140,14 +141,7 @@ def _differs(given: Ask, ask: Ask) -> str:
 def _problem(decision: Decision, rules: Rules, authors: Sequence[Author], now: float) -> str:
     age = now - decision.at
     if age > rules.expires_after:
-        return f"it expired {_ago(age - rules.expires_after)} ago"
+        return f"it expired {ago(age - rules.expires_after)} ago"
     if age < -CLOCK_SKEW_S:
         return "its time is in the future, so its expiry is unknown; check the machines' clocks"
     return "; ".join(refusals("approved", decision.by, rules, authors))
-
-
-def _ago(seconds: float) -> str:
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

@@ -1,5 +1,7 @@
 """Formats figures for people. All output uses these functions, so that every page shows the same text. Pure."""
 
+from datetime import UTC, datetime
+
 
 def figure(value: float | None) -> str:
     """Formats a number with four significant digits, without scientific notation for common values."""
@@ -11,3 +13,36 @@ def figure(value: float | None) -> str:
 def duration(seconds: float) -> str:
     """Formats seconds as ms below one second, otherwise as s."""
     return f"{figure(seconds * 1000)} ms" if seconds < 1 else f"{figure(seconds)} s"
+
+
+def size(count: float) -> str:
+    """Formats a number of bytes."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def on_date(at: float) -> str:
+    """Formats epoch seconds as a date, in UTC."""
+    return datetime.fromtimestamp(at, UTC).date().isoformat()
+
+
+def iso(at: float) -> str:
+    """Formats epoch seconds for programs: ISO 8601, UTC, to the second."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+
+
+def at_time(at: float | str) -> str:
+    """Formats a time for people, to the second: epoch seconds, or ISO 8601 in UTC."""
+    text = at if isinstance(at, str) else iso(at)
+    return text.replace("T", " ").replace("+00:00", " UTC")
+
+
+def ago(seconds: float) -> str:
+    """Formats a time span for people, in its largest unit."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"

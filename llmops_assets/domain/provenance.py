@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from llmops_assets.domain.formatting import on_date
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.records import Record, Release, ReleaseApproval
 
@@ -59,13 +60,18 @@ def trace(
     records: Mapping[str, Record],
     edges: Mapping[str, Edge],
     release: Release | None,
+    collected: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Everything behind one release, as plain data. Missing parts are None, never guessed.
+
+    Args:
+        collected: keys of results whose artifacts were deleted by garbage collection, and when.
 
     Raises:
         ProvenanceError: the records are inconsistent.
     """
     check_chain(records)
+    gone = collected or {}
 
     def made(stage: str) -> dict[str, Any]:
         record = records.get(stage)
@@ -77,6 +83,7 @@ def trace(
             "made_by_commit": record.made_by.revision,
             "run": record.made_by.run_id,
             "reused": bool(edge and edge.reused),
+            **({"collected": on_date(gone[record.key])} if record.key in gone else {}),
         }
 
     result: dict[str, Any] = {"project": project, "commit": revision}

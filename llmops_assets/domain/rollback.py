@@ -1,7 +1,8 @@
 """Rollbacks: holds on rolled-back releases, and the choice of the release to return to. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from llmops_assets.domain.formatting import on_date
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
 
@@ -26,24 +27,29 @@ class NoTarget(Exception):
     """There is no release to roll back to; the message says why."""
 
 
-def rollback_target(served: Sequence[str], held: Sequence[str], named: str | None = None) -> str:
+def rollback_target(
+    served: Sequence[str], held: Sequence[str], named: str | None = None, collected: Mapping[str, float] | None = None
+) -> str:
     """The release to roll back to.
 
     Args:
         served: releases that production served, oldest first; the last one is the current one.
         held: rolled-back releases, so that a second rollback goes further back instead of toggling.
         named: the requested release, or a prefix of its digest.
+        collected: releases whose weights were deleted by garbage collection, and when.
 
     Raises:
         NoTarget: there is none.
     """
     if not served:
         raise NoTarget("production serves nothing yet")
+    gone = collected or {}
     earlier = list(dict.fromkeys(r for r in reversed(served) if r != served[-1]))
     if named is None:
-        found = [r for r in earlier if r not in held]
+        found = [r for r in earlier if r not in held and r not in gone]
         if not found:
-            raise NoTarget("production served no earlier release that is not held")
+            why = "held or collected" if any(r in gone for r in earlier) else "held"
+            raise NoTarget(f"production served no earlier release that is not {why}")
         return found[0]
     if len(named) >= 6 and served[-1].startswith(named):
         raise NoTarget(f"production already serves {short(served[-1])}")
@@ -51,6 +57,11 @@ def rollback_target(served: Sequence[str], held: Sequence[str], named: str | Non
     if len(matches) != 1:
         known = ", ".join(short(r) for r in earlier) or "none"
         raise NoTarget(f"production never served a release {named!r} (served before: {known})")
+    if matches[0] in gone:
+        raise NoTarget(
+            f"release {short(matches[0])} was collected on {on_date(gone[matches[0]])}, so its weights are gone. "
+            "Remedy: `llmops run` its commit again"
+        )
     if matches[0] in held:
         raise NoTarget(f"release {short(matches[0])} is held; run `llmops unhold` first")
     return matches[0]

@@ -4,6 +4,8 @@ import errno
 import shutil
 from pathlib import Path
 
+from llmops_assets.domain.formatting import size
+
 WORDS = ("No space left on device", "Disk quota exceeded", "database or disk is full")
 """How safetensors, DVC, SQLite and others report a full disk in their own errors."""
 NO_ROOM = 2**20
@@ -42,7 +44,7 @@ def full(what: str, folder: Path, then: str = ", then `llmops retry` resumes fro
         folder = folder.parent
     space = shutil.disk_usage(folder)
     return (
-        f"no space left for {what}: the disk of {folder} has {_size(space.free)} free of {_size(space.total)}. "
+        f"no space left for {what}: the disk of {folder} has {size(space.free)} free of {size(space.total)}. "
         f"Free space there{then}"
     )
 
@@ -54,11 +56,3 @@ def place_of(error: BaseException | None, otherwise: Path) -> Path:
             return Path(str(named)).parent
         error = error.__cause__ or error.__context__
     return otherwise
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"

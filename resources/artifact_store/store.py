@@ -16,6 +16,7 @@ from typing import Any
 
 from llmops_assets.domain.weights import pickles
 from llmops_assets.machine.disk_space import DiskFull, full, is_full, place_of
+from llmops_assets.machine.locks import sharing
 from resources.artifact_store.artifact import (
     MANIFEST,
     Artifact,
@@ -28,6 +29,7 @@ from resources.artifact_store.artifact import (
     read_manifest,
     sha256_file,
 )
+from resources.artifact_store.leases import Leases, Stored
 from resources.artifact_store.transfer import (
     WORKERS,
     download,
@@ -42,12 +44,23 @@ from resources.artifact_store.verification import damage, quick_damage
 _BUCKETS = frozenset({"s3", "gs", "abfs"})
 
 
+def cache_lock(cache: Path) -> Path:
+    """Shared while a use of a local copy is noted, exclusive while garbage collection takes one away."""
+    return cache.with_name(f"{cache.name}.lock")
+
+
 class ArtifactStore:
     """Constructing it does no I/O."""
 
     def __init__(self, url: str, cache: Path):
         self.url, self.cache = url.rstrip("/"), cache
         self._fs: Any = None
+        self._cached_leases: Leases | None = None
+
+    def _leases(self) -> Leases:
+        if self._cached_leases is None:
+            self._cached_leases = Leases(*self._open(), self.is_local)
+        return self._cached_leases
 
     def _open(self) -> tuple[Any, str]:
         import fsspec
@@ -76,6 +89,11 @@ class ArtifactStore:
     @property
     def is_local(self) -> bool:
         return "://" not in self.url or self.url.startswith("file://")
+
+    @property
+    def folder(self) -> Path:
+        """The folder of a local store."""
+        return Path(self._open()[1])
 
     def put(self, folder: Path) -> Artifact:
         """Stores a folder's files and returns the artifact; equal content is stored once.
@@ -111,11 +129,14 @@ class ArtifactStore:
             # Even if there is a manifest: each file is checked, and an altered one is replaced.
             folder = Path(target)
             folder.mkdir(parents=True, exist_ok=True)
-            os.utime(folder)  # it is not abandoned
+            self._leases().note(artifact.digest)  # it is neither abandoned nor unused
+            folder.mkdir(parents=True, exist_ok=True)  # it may just have been collected
             with ThreadPoolExecutor(WORKERS) as pool:
                 list(pool.map(lambda pair: upload_local(pair[0], pair[1], folder), pairs))
             write_manifest_local(folder, manifest_of(artifact))
-        elif not fs.exists(posixpath.join(target, MANIFEST)):
+            return
+        self._leases().note(artifact.digest, again=True)
+        if not fs.exists(posixpath.join(target, MANIFEST)):
             with ThreadPoolExecutor(WORKERS) as pool:
                 list(pool.map(lambda pair: upload(fs, pair[0], pair[1], target), pairs))
             write_manifest(fs, target, manifest_of(artifact))
@@ -131,6 +152,8 @@ class ArtifactStore:
         try:
             with self._access():
                 body = fs.cat_file(posixpath.join(root, "artifacts", identity, MANIFEST))
+                if self._leases().note(identity):  # it may have been collected just before
+                    body = fs.cat_file(posixpath.join(root, "artifacts", identity, MANIFEST))
         except FileNotFoundError as error:
             self._refuse_without_bucket(fs, root)
             raise StoreError(f"artifact {identity[:12]} is not in the store {self.url}") from error
@@ -158,6 +181,9 @@ class ArtifactStore:
         there = posixpath.join(root, "artifacts", artifact.digest)
         folder = Path(there) if self.is_local else self.cache / artifact.digest
         if not self.is_local:
+            with sharing(cache_lock(self.cache)):
+                folder.mkdir(parents=True, exist_ok=True)
+                os.utime(folder)  # it is in use
             with self._access():
                 download(fs, there, folder, artifact.files)
         if not verify:
@@ -213,3 +239,22 @@ class ArtifactStore:
                 fs.rm_file(manifest)
             if fs.exists(folder):
                 fs.rm(folder, recursive=True)
+
+    # -- garbage collection -----------------------------------------------------------------------------------------
+
+    def stored(self) -> list[Stored]:
+        """Everything in the store, by digest."""
+        with self._access():
+            return self._leases().stored()
+
+    def last_use(self, stored: Stored) -> float:
+        with self._access():
+            return self._leases().last_use(stored)
+
+    def collect(self, identity: str, unused_since: float) -> int | None:
+        """Deletes an artifact unless it was used since; returns the bytes freed, None if it stays.
+
+        A reader or writer that comes at the same moment gets the whole artifact, or none.
+        """
+        with self._access():
+            return self._leases().collect(identity, unused_since)

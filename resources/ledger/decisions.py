@@ -7,12 +7,13 @@ from llmops_assets.domain.approval import Decision
 from llmops_assets.domain.requests import Request
 from llmops_assets.domain.rollback import Hold, rollback_target
 from resources.ledger import sql
+from resources.ledger.collection import Collection
 from resources.ledger.faults import Conflict
 from resources.ledger.releases import Releases
 from resources.ledger.requests import Requests
 
 
-class Decisions(Requests, Releases):
+class Decisions(Requests, Releases, Collection):
     """The tables `approvals` and `holds`."""
 
     def decide(self, decision: Decision, request: Request | None = None) -> None:
@@ -74,7 +75,8 @@ class Decisions(Requests, Releases):
         """
         served = self.served(project)
         held = [h.release for h in self.holds(project)]
-        target = rollback_target([release for release, _, _ in served], held, named or None)
+        releases = [release for release, _, _ in served]
+        target = rollback_target(releases, held, named or None, self.collected_releases(project))
         return target, next(revision for release, revision, _ in reversed(served) if release == target)
 
     def roll_back(self, project: str, release: str, revision: str, hold: Hold) -> None:

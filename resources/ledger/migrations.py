@@ -23,7 +23,12 @@ def _to_3(c: Connection) -> None:
     c.exec_driver_sql("ALTER TABLE requests ADD COLUMN tries INTEGER DEFAULT 1 NOT NULL")
 
 
-STEPS: dict[int, Callable[[Connection], None]] = {2: _to_2, 3: _to_3}
+def _to_4(c: Connection) -> None:
+    """Adds tombstones; nothing was collected before."""
+    t.tombstones.create(c)
+
+
+STEPS: dict[int, Callable[[Connection], None]] = {2: _to_2, 3: _to_3, 4: _to_4}
 """Version → the step from the previous version to it. Never edit a released step."""
 
 _OPENING = 0x11_40_95

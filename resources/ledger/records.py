@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from llmops_assets.domain.formatting import on_date
 from llmops_assets.domain.provenance import Edge
 from llmops_assets.domain.records import AnyRecord, Record, parse_record
 from llmops_assets.domain.resolution import ResolvedRecords, resolve_records
@@ -17,9 +18,10 @@ class Records(Transactions):
     """The tables `records`, `edges` and `rebuilds`."""
 
     def find(self, key: str) -> AnyRecord | None:
-        """The record under a key; None also if this version of the code cannot read it."""
+        """The record under a key; None also if it was collected, or this version of the code cannot read it."""
+        kept = sql.records.c.key.not_in(sql.select(sql.tombstones.c.key))
         with self._read() as c:
-            body = c.execute(sql.select(sql.records.c.body).where(sql.records.c.key == key)).scalar()
+            body = c.execute(sql.select(sql.records.c.body).where(sql.records.c.key == key, kept)).scalar()
         return _parsed(body)[0] if body else None
 
     def resolve(self, values: Mapping[str, Any]) -> ResolvedRecords:
@@ -27,9 +29,12 @@ class Records(Transactions):
         return resolve_records(values, self.find, self.salt_of)
 
     def unreadable(self, key: str) -> str | None:
-        """Why this version of the code cannot read the record under a key; None if it can, or there is no record."""
+        """Why the record under a key is unusable: collected, or written by newer code. None if it is not, or absent."""
         with self._read() as c:
             row = c.execute(sql.select(sql.records.c.stage, sql.records.c.body).where(sql.records.c.key == key)).first()
+            gone = c.execute(sql.select(sql.tombstones).where(sql.tombstones.c.key == key)).first()
+        if row is not None and gone is not None:
+            return f"the result of {row.stage} was collected on {on_date(gone.at)} ({gone.reason})"
         if row is None or (why := _parsed(row.body)[1]) is None:
             return None
         return f"the record of {row.stage} in the ledger cannot be read by this version of the code ({why})"
@@ -50,7 +55,7 @@ class Records(Transactions):
             return found
         why = self.unreadable(record.key)
         with self._write() as c:
-            c.execute(sql.delete(sql.records).where(sql.records.c.key == record.key))
+            self._remove(c, record.key)
             c.execute(sql.insert(sql.records).values(row))
             self._audit(c, {"event": "replaced record", "key": record.key, "reason": why})
         return record  # type: ignore[return-value]
@@ -71,8 +76,14 @@ class Records(Transactions):
     def forget(self, key: str, why: str) -> None:
         """Drops a record whose artifact is missing or damaged, so that it is recomputed."""
         with self._write() as c:
-            c.execute(sql.delete(sql.records).where(sql.records.c.key == key))
+            self._remove(c, key)
             self._audit(c, {"event": "forgot record", "key": key, "reason": why})
+
+    @staticmethod
+    def _remove(c: "sql.Connection", key: str) -> None:
+        """Deletes a record, and its tombstone if it has one."""
+        for table in (sql.records, sql.tombstones):
+            c.execute(sql.delete(table).where(table.c.key == key))
 
     def record_use(self, project: str, revision: str, record: Record, reused: bool) -> None:
         """Writes the lineage edge: this revision uses this record as the result of its stage."""

@@ -76,6 +76,12 @@ class Releases(Transactions):
             found = [Release.model_validate_json(b) for b in bodies]
         return found[0] if len(found) == 1 else None
 
+    def releases(self, project: str) -> list[tuple[str, str]]:
+        """(release, the revision that first produced it) of all of a project's releases, oldest first."""
+        query = sql.select(sql.releases).where(sql.releases.c.project == project).order_by(sql.releases.c.created)
+        with self._read() as c:
+            return [(r.digest, r.revision) for r in c.execute(query)]
+
     def revision_of_release(self, project: str, digest_or_prefix: str) -> tuple[str, str] | None:
         """(revision, digest) of a release given by digest or prefix; None if none or several match."""
         if len(digest_or_prefix) < 6:

@@ -27,6 +27,13 @@ class Requests(Transactions):
             )
             return [self._request(r._mapping) for r in rows]
 
+    def request_times(self, project: str) -> dict[str, tuple[float, float]]:
+        """When each request was made and last changed, by its name: epoch seconds."""
+        r = sql.requests.c
+        with self._read() as c:
+            rows = c.execute(sql.select(r.revision, r.generation, r.created, r.updated).where(r.project == project))
+            return {f"{project}:{w.revision}:{w.generation}": (w.created, w.updated) for w in rows}
+
     def _request(self, row: Mapping[Any, Any]) -> Request:
         return Request(**{k: row[k] for k in Request.model_fields})
 

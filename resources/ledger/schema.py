@@ -12,8 +12,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 3
-"""1: initial. 2: approvals and holds. 3: number of tries of a request.
+SCHEMA_VERSION = 4
+"""1: initial. 2: approvals and holds. 3: number of tries of a request. 4: tombstones of collected results.
 `resources.ledger.migrations` upgrades older ledgers."""
 metadata = MetaData()
 
@@ -64,6 +64,16 @@ records = Table(
     Column("body", Text, nullable=False),
     Column("created", Float, nullable=False),
 )
+
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("bytes", Float, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+"""Records whose artifact was collected: the record stays as evidence, but is no longer used as a result."""
 
 rebuilds = Table(
     "rebuilds",

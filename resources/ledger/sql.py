@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         requests,
         rollouts,
         servings,
+        tombstones,
         verdicts,
     )
 
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
         "rollouts",
         "select",
         "servings",
+        "tombstones",
         "update",
         "verdicts",
     ]

@@ -13,12 +13,18 @@ from urllib.parse import urlparse
 
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.machine.files import write_atomically
+from llmops_assets.machine.locks import sharing
 from resources.project_source.dvc_files import Output, tracked_by
 from resources.project_source.errors import SourceError
 from resources.project_source.git_mirror import GitMirror
 
 _DVC_2 = "md5-dos2unix"
 """DVC 3's name for the hash of DVC 2, whose pointers name none."""
+
+
+def cache_lock(cache: Path) -> Path:
+    """Shared by pulls, exclusive for garbage collection: a pull links files that it has just found."""
+    return cache.with_name(f"{cache.name}.lock")
 
 
 class DataNotPushed(Exception):
@@ -83,14 +89,15 @@ class DvcData:
         if not wanted:
             return self.work_tree(revision)
         tree = self._dvc_tree(revision)
-        done = subprocess.run(
-            [sys.executable, "-m", "dvc", "pull", "--quiet", "--", *wanted],
-            cwd=tree,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, "DVC_NO_ANALYTICS": "1"},
-        )
+        with sharing(cache_lock(self.cache)):
+            done = subprocess.run(
+                [sys.executable, "-m", "dvc", "pull", "--quiet", "--", *wanted],
+                cwd=tree,
+                capture_output=True,
+                text=True,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "DVC_NO_ANALYTICS": "1"},
+            )
         if done.returncode:
             text = done.stderr.strip() or done.stdout.strip()
             if missing := self.missing(revision, tracked):

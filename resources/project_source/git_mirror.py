@@ -3,6 +3,7 @@
 The user's own checkout is never changed. Interpreting the files belongs in `resources.project_source.revisions`.
 """
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -170,10 +171,10 @@ class GitMirror:
     def export(self, revision: str, folder: Path) -> Path:
         """A clean checkout of the revision for programs, made once and then reused."""
         complete = folder.parent / f"{folder.name}.complete"
-        if (folder / ".git").exists() and complete.exists():
+        if _note_use(complete) and (folder / ".git").exists():
             return folder
         with alone(folder.parent / ".lock"):  # both sensors may export at the same time
-            if (folder / ".git").exists() and complete.exists():
+            if _note_use(complete) and (folder / ".git").exists():
                 return folder
             shutil.rmtree(folder, ignore_errors=True)
             mirror = str(self.folder)
@@ -181,6 +182,43 @@ class GitMirror:
             self._git("checkout", "--quiet", "--detach", revision, where=folder)
             complete.touch()
         return folder
+
+    def repack(self) -> None:
+        """Packs the mirror's objects if there are many; unreachable ones stay, for provenance outlives a force-push."""
+        if (self.folder / "HEAD").exists():
+            with alone(self.folder.parent / f"{self.folder.name}.lock"):
+                options = ("-c", "gc.auto=6700", "-c", "gc.autoPackLimit=50", "-c", "gc.autoDetach=false")
+                self._git(*options, "-c", "gc.pruneExpire=never", "gc", "--auto", "--quiet")
+
+
+def drop_export(folder: Path, unused_since: float) -> bool:
+    """Deletes an export that was not used since; returns whether it did.
+
+    The marker is renamed before its time is read: who notes a use later finds none, and waits for the lock.
+    """
+    complete, gone = (folder.parent / f"{folder.name}.{end}" for end in ("complete", "collected"))
+    with alone(folder.parent / ".lock"):
+        try:
+            complete.rename(gone)
+            if gone.stat().st_mtime >= unused_since:
+                gone.rename(complete)
+                return False
+        except FileNotFoundError:
+            if folder.stat().st_mtime >= unused_since:  # an export that was interrupted
+                return False
+        shutil.rmtree(folder, ignore_errors=True)
+        for marker in folder.parent.glob(f"{folder.name}.*"):
+            marker.unlink(missing_ok=True)
+    return True
+
+
+def _note_use(complete: Path) -> bool:
+    """Marks an export as used now; returns whether there is one."""
+    try:
+        os.utime(complete)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _authors_of(commit: Any) -> list[Author]:

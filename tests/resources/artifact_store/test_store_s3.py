@@ -14,6 +14,7 @@ import pytest
 
 from resources.artifact_store.store import MANIFEST, ArtifactStore, StoreDenied, StoreError
 from resources.artifact_store.transfer import write_manifest
+from tests.resources.artifact_store.racing import race
 from tests.support.seaweed import SECRET, Seaweed
 from tests.support.waiting import CEILING_S
 
@@ -143,7 +144,7 @@ def test_an_upload_that_was_cut_resumes_where_it_stopped(
     process = python(KILLED, store.url, str(tmp_path / "c"), str(folder))
     assert process.wait(CEILING_S) == -signal.SIGKILL
     fs, root = store._open()
-    sent = {path: fs.info(path)["LastModified"] for path in fs.find(root)}
+    sent = {path: fs.info(path)["LastModified"] for path in fs.find(f"{root}/artifacts")}
     assert 0 < len(sent) < 16 and not any(path.endswith(MANIFEST) for path in sent)
     artifact = store.put(folder)
     assert {path: fs.info(path)["LastModified"] for path in sent} == sent, "what was there was sent again"
@@ -261,3 +262,16 @@ def test_a_bucket_that_is_not_there_is_no_lost_artifact(store: ArtifactStore, fo
         misspelt.manifest(artifact.uri)
     with pytest.raises(StoreError, match="is not in the store"):
         store.manifest(f"{store.url}/artifacts/{'0' * 64}")
+
+
+def test_garbage_collection_and_users_never_meet_on_object_storage(store: ArtifactStore, tmp_path: Path) -> None:
+    """Nothing can be locked or touched there, so both leave notes, and each looks for the other's after its own."""
+    folders = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights.txt").write_text(name * 100)
+        folders.append(tmp_path / name)
+    freed, wrong = race(store.url, tmp_path, folders)
+    assert wrong == []
+    assert freed >= len(folders)
+    assert store.stored() == []

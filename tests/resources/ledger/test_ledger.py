@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from llmops_assets.domain.requests import Request
 from llmops_assets.domain.rollout import Judgement, RolloutPolicy, advance, begin
 from resources.ledger import Conflict, Ledger, LedgerError
 from resources.ledger import schema as tables
+from resources.ledger.backup import copy_ledger
 from tests.support.records import VALUES, Memory, made_by
 from tests.support.waiting import CEILING_S, wait_for
 
@@ -460,3 +462,24 @@ def test_what_a_killed_process_had_not_committed_never_happened(tmp_path: Path, 
     assert now(ledger).status == "queued"
     assert ledger.close(request, "done", "written at once, not after a timeout")
     ledger.engine.dispose()
+
+
+# -- backup ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_copy_holds_everything_that_was_committed_on_both_databases(
+    ledger: Ledger, ledger_url: str, tmp_path: Path
+) -> None:
+    """On PostgreSQL it is a dump, made with the client tools of the machine."""
+    ledger.open_request("zoo", A, 1, "copied")
+    if ledger_url.startswith("postgresql") and shutil.which("pg_dump") is None:
+        pytest.skip("pg_dump is not installed")
+    (tmp_path / "copy").mkdir()
+    name = copy_ledger(ledger_url, tmp_path / "copy")
+    if name == "ledger.sqlite":
+        copied = Ledger(f"sqlite:///{tmp_path / 'copy' / name}")
+        assert [r.reason for r in copied.requests("zoo")] == ["copied"]
+        assert copied.verify_audit() == 1
+        copied.engine.dispose()
+    else:
+        assert (tmp_path / "copy" / name).read_bytes().startswith(b"PGDMP")

@@ -1,0 +1,277 @@
+"""Garbage collection: a thin shell over `llmops_assets.domain.garbage`, for `llmops gc` and the nightly job.
+
+Each kind of state is collected by its own rule and lock, so that runs, sensors and endpoints keep working meanwhile:
+artifacts through leases in the store, work trees and caches through locks and the time of their last use. Whatever
+cannot be judged stays, and the report says why.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import dagster as dg
+
+from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.domain.garbage import Claim, Inventory, find_live, find_roots, find_unused, known_artifacts
+from llmops_assets.domain.keys import short
+from llmops_assets.domain.models import Frozen
+from llmops_assets.machine.locks import alone_now
+from llmops_assets.machine.old_files import delete, freed_by, last_change, take_away, unlinked
+from resources.artifact_store.leases import Stored
+from resources.artifact_store.store import StoreDenied, cache_lock
+from resources.assembly import Clients
+from resources.project_source import dvc
+from resources.project_source.errors import SourceError
+from resources.project_source.git_mirror import drop_export
+
+TEMPORARY = ("llmops-metrics-*", "llmops-model-*")
+"""Temporary folders of evaluation and registration, which a killed process leaves behind."""
+
+
+class Busy(Exception):
+    """Another garbage collection is running."""
+
+
+class Item(Frozen):
+    """Something that was collected, or would be."""
+
+    kind: str
+    name: str
+    bytes: int
+    why: str
+
+
+class Report(Frozen):
+    dry_run: bool
+    items: tuple[Item, ...]
+    roots: tuple[str, ...]
+    """Why other results stay."""
+    left: tuple[str, ...]
+    """What could not be judged, and was therefore left alone."""
+
+    @property
+    def bytes(self) -> int:
+        return sum(item.bytes for item in self.items)
+
+
+class Collector:
+    """One garbage collection of one home.
+
+    Args:
+        instance: Dagster's, which knows the runs that have ended.
+        dry_run: only report.
+        clock: a later time shows what will be collected then.
+        temporary: the folder of temporary folders; None: the operating system's.
+    """
+
+    def __init__(
+        self,
+        clients: Clients,
+        instance: dg.DagsterInstance,
+        dry_run: bool = False,
+        clock: Callable[[], float] = time.time,
+        temporary: Path | None = None,
+    ):
+        self.clients, self.instance, self.dry_run = clients, instance, dry_run
+        self.home, self.rules, self.now = clients.settings.home, clients.settings.gc, clock()
+        self.unused_since = self.now - self.rules.grace
+        self.temporary = temporary or Path(tempfile.gettempdir())
+        self.left: list[str] = []
+
+    def run(self) -> Report:
+        """Collects everything that may go.
+
+        Raises:
+            Busy: another garbage collection of this home is running.
+        """
+        with alone_now(self.home / "gc.lock") as held:
+            if not held:
+                raise Busy(f"another garbage collection of {self.home} is running; try again when it has ended")
+            # Read first: what is committed later is also used later, and a use protects it.
+            inventory = self._inventory()
+            needed = self._needed()
+            items = list(self._artifacts(inventory, needed))
+            items += [*self._store_cache(), *self._work_trees(inventory), *self._dvc_cache()]
+            items += [*self._jobs(needed), *self._logs(), *self._temporary(), *self._rows(inventory)]
+            if not self.dry_run:
+                self._repack()
+        roots = find_live(inventory, self.rules, self.now).reasons
+        return Report(dry_run=self.dry_run, items=tuple(items), roots=roots, left=tuple(self.left))
+
+    # -- results and their artifacts --------------------------------------------------------------------------------
+
+    def _inventory(self) -> Inventory:
+        found, serving = self.clients.ledger.inventory(), self.clients.serving
+        engines = [
+            Claim(why=f"an engine of {environment} runs it", project=p.name, release=release)
+            for p in self.clients.settings.projects
+            for environment in ("staging", "production")
+            for release in serving.deployed(p.name, environment)
+        ]
+        return found.model_copy(update={"claims": (*found.claims, *engines)})
+
+    def _needed(self) -> set[str] | None:
+        """Keys of the results that open requests and branch heads resolve to; None if they cannot be known now."""
+        keys: set[str] = set()
+        for project in self.clients.settings.projects:
+            source = self.clients.sources(project)
+            open_ = [r for r in self.clients.ledger.requests(project.name) if r.active or r.status == "waiting"]
+            head = None
+            with suppress(SourceError):  # never fetched: then there is no head to protect
+                head = source.git.head()
+            for revision in {r.revision for r in open_} | ({head} if head else set()):
+                try:
+                    keys |= set(self.clients.ledger.resolve(source.at(revision).values).keys.values())
+                except (ConfigError, SourceError) as error:
+                    if revision == head and not open_:
+                        continue  # an invalid llmops.yaml at the head: nothing can run there
+                    self.left.append(f"all results stay, because an open request cannot be read: {error}")
+                    return None
+        return keys
+
+    def _artifacts(self, inventory: Inventory, needed: set[str] | None) -> Iterator[Item]:
+        store, began = self.clients.store, self.clients.ledger.began()
+        if needed is None or began is None:
+            return
+        try:
+            stored = store.stored()
+            touched = [s.identity for s in stored if store.last_use(s) >= self.unused_since]
+        except (StoreDenied, OSError) as error:
+            self.left.append(f"the store is left alone: {error}")
+            return
+        live = find_live(inventory, self.rules, self.now, needed, touched)
+        known, unused = known_artifacts(inventory), find_unused(inventory, live)
+        foreign: list[Stored] = []
+        unused_for = f"not used for {self.rules.keep_unused / 86400:g} days, and not among the last releases served"
+        for one in stored:
+            if one.identity in live.artifacts:
+                continue
+            if one.identity not in known and one.uploaded < began:
+                foreign.append(one)
+                continue
+            of_this = [r for r in unused if r.made == one.identity]
+            freed = one.size if self.dry_run else store.collect(one.identity, self.unused_since)
+            if freed is None:
+                continue  # used a moment ago
+            if not self.dry_run:
+                self.clients.ledger.bury([(r, freed) for r in of_this], unused_for)
+            for result in of_this:
+                name = f"{result.stage} of {result.project} {short(result.revision)}"
+                yield Item(kind="result", name=name, bytes=freed, why=unused_for)
+                freed = 0  # several results may share an artifact
+            if not of_this:
+                why = "no result needs it any more" if one.identity in known else "left by a run that was killed"
+                yield Item(kind="artifact", name=short(one.identity), bytes=freed, why=why)
+        if foreign:
+            self.left.append(
+                f"{len(foreign)} artifacts in {store.url} are older than this ledger and unknown to it; they stay. "
+                "Does the store belong to another ledger?"
+            )
+
+    # -- caches of this machine -------------------------------------------------------------------------------------
+
+    def _store_cache(self) -> Iterator[Item]:
+        cache = self.clients.store.cache
+        for folder in [] if self.dry_run else cache.glob(".*.collected"):
+            delete(folder)  # of a collection that was killed
+        for folder in sorted(cache.glob("[0-9a-f]*")):
+            if folder.stat().st_mtime < self.unused_since:
+                size = freed_by(folder)
+                if self.dry_run or take_away(folder, self.unused_since, cache_lock(cache)):
+                    yield Item(kind="local copy", name=short(folder.name), bytes=size, why=self._idle)
+
+    @property
+    def _idle(self) -> str:
+        return f"a cache, not used for {self.rules.grace / 3600:g} h"
+
+    def _work_trees(self, inventory: Inventory) -> Iterator[Item]:
+        busy = {r.revision for r in find_roots(inventory, self.rules, self.now) if r.why.startswith("its request is")}
+        for tree in sorted((self.home / "work").glob("*/*")):
+            if not tree.is_dir() or tree.name in busy:
+                continue
+            complete = tree.with_name(f"{tree.name}.complete")
+            used = complete.stat().st_mtime if complete.exists() else tree.stat().st_mtime
+            if used < self.unused_since:
+                size = freed_by(tree)
+                if self.dry_run or drop_export(tree, self.unused_since):
+                    name = f"{tree.parent.name} {short(tree.name)}"
+                    yield Item(kind="work tree", name=name, bytes=size, why=self._idle)
+
+    def _dvc_cache(self) -> Iterator[Item]:
+        cache, work = self.home / "dvc-cache", self.home / "work"
+        if not cache.is_dir():
+            return
+        if work.is_dir() and cache.stat().st_dev != work.stat().st_dev:
+            self.left.append(f"{cache} is on another disk than {work}, so it is unknown which files are in use")
+            return
+        with alone_now(dvc.cache_lock(cache)) as held:
+            if not held:
+                self.left.append(f"{cache} is in use by a pull")
+                return
+            found = unlinked(cache, self.unused_since)
+            size = sum(freed_by(path) for path in found)
+            if not self.dry_run:
+                for path in found:
+                    delete(path)
+        if found:
+            yield Item(kind="DVC cache", name=f"{len(found)} files", bytes=size, why="in no work tree")
+
+    # -- programs, logs, temporary folders --------------------------------------------------------------------------
+
+    def _jobs(self, needed: set[str] | None) -> Iterator[Item]:
+        if needed is None:
+            return
+        resumed, compute = {short(key) for key in needed}, self.clients.compute
+        for name in compute.ended():
+            folder = self.home / "jobs" / name
+            if name.rsplit("-", 1)[-1] in resumed or last_change(folder) >= self.now - self.rules.keep_logs:
+                continue
+            size = freed_by(folder)
+            if not self.dry_run:
+                compute.clean(name)
+            why = f"it ended over {self.rules.keep_logs / 86400:g} days ago"
+            yield Item(kind="program", name=name, bytes=size, why=why)
+
+    def _logs(self) -> Iterator[Item]:
+        dagster = Path(os.environ.get("DAGSTER_HOME") or self.home / "dagster")
+        logs = [*(self.home / "services").glob("run-*.log"), *(dagster / "storage").glob("*/compute_logs")]
+        yield from self._old(sorted(logs), "log", self.now - self.rules.keep_logs, "an old log")
+
+    def _temporary(self) -> Iterator[Item]:
+        found = (p for pattern in TEMPORARY for p in sorted(self.temporary.glob(pattern)))
+        mine = [p for p in found if p.lstat().st_uid == os.getuid()]
+        yield from self._old(mine, "temporary folder", self.unused_since, "left by a killed process")
+
+    def _old(self, paths: Iterable[Path], kind: str, before: float, why: str) -> Iterator[Item]:
+        for path in paths:
+            if last_change(path) < before:
+                name = str(path.relative_to(self.home)) if path.is_relative_to(self.home) else str(path)
+                item = Item(kind=kind, name=name, bytes=freed_by(path), why=why)
+                if not self.dry_run:
+                    delete(path)
+                yield item
+
+    # -- ledger and mirrors -----------------------------------------------------------------------------------------
+
+    def _rows(self, inventory: Inventory) -> Iterator[Item]:
+        ledger = self.clients.ledger
+        keep = {(r.project, r.revision) for r in find_roots(inventory, self.rules, self.now) if r.revision}
+        ended = [run for run in ledger.pinned_runs() if self._has_ended(run)]
+        counts = ledger.prune(self.now - self.rules.keep_lineage, frozenset(keep), ended, self.dry_run)
+        told = {"edges": "lineage of revisions that nobody uses", "pins": "revisions of runs that have ended"}
+        for table, count in counts.items():
+            yield Item(kind="ledger", name=f"{count} rows of {table}", bytes=0, why=told[table])
+
+    def _has_ended(self, run_id: str) -> bool:
+        run = self.instance.get_run_by_id(run_id)
+        return run is not None and run.is_finished  # unknown: perhaps this is not the instance that runs it
+
+    def _repack(self) -> None:
+        for project in self.clients.settings.projects:
+            try:
+                self.clients.sources(project).git.repack()
+            except SourceError as error:
+                self.left.append(f"the mirror of {project.name} was not packed: {error}")

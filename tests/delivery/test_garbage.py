@@ -1,0 +1,158 @@
+"""`llmops gc` on a home that has computed real results: what goes, what stays, and what every page says afterwards."""
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmops_assets.delivery.garbage import Collector
+from llmops_assets.domain.chain import WORK
+from llmops_assets.domain.records import CiReport
+from tests.support.projects import LIGHT, Project, World
+from tests.support.records import made_by
+
+DAY_S = 86400.0
+
+
+def age(world: World, days: float) -> None:
+    """Makes everything in a home look as if it had been made and used so many days ago."""
+    then = days * DAY_S
+    with closing(sqlite3.connect(world.home / "ledger.sqlite")) as c:
+        c.execute("UPDATE records SET created = created - ?", (then,))
+        c.execute("UPDATE edges SET updated = updated - ?", (then,))
+        c.commit()
+    for top in ("store", "work", "dvc-cache", "jobs", "services"):
+        for path in ((world.home / top), *(world.home / top).rglob("*")):
+            if path.exists() and not path.is_symlink():
+                os.utime(path, (path.stat().st_atime, path.stat().st_mtime - then))
+
+
+@pytest.fixture
+def old(make_project: Callable[[], Project], make_world: Callable[..., World], computed: Path) -> tuple[Project, World]:
+    """A home whose head needs only the light evaluation; the full one of the first commit was last used 40 days ago."""
+    project = make_project()
+    project.ship("Light", LIGHT)
+    world = make_world(project, computed=computed)
+    world.source().git.fetch()
+    age(world, 40)
+    return project, world
+
+
+def gc(world: World, *words: str) -> dict[str, Any]:
+    code, said = world.llmops("gc", "--json", *words)
+    assert code == 0, said
+    return dict(json.loads(said))
+
+
+def test_results_that_nobody_needs_go_and_every_page_says_when(old: tuple[Project, World]) -> None:
+    """The store only ever grew: each rejected experiment left its checkpoint there for good.
+
+    Afterwards the head still reuses everything, and the plan and the trace of the older commit say what happened.
+    """
+    project, world = old
+    first = project.git("rev-parse", "HEAD~1")
+    before = {s.identity for s in world.clients.store.stored()}
+    tried = gc(world, "--dry-run")
+    assert {i["name"] for i in tried["items"] if i["kind"] == "result"} == {
+        f"{stage} of zoo {first[:12]}" for stage in ("evaluation_report", "served_evaluation_report")
+    }
+    assert {s.identity for s in world.clients.store.stored()} == before, "a dry run deletes nothing"
+    done = gc(world)
+    assert done["items"] == tried["items"] and done["freed_bytes"] == tried["freed_bytes"] > 0
+    assert len(world.clients.store.stored()) == len(before) - 2
+    code, said = world.llmops("plan", "--json")
+    assert {s["action"] for s in json.loads(said)["stages"] if s["stage"] in {w.name for w in WORK}} == {"reuse"}, said
+    code, said = world.llmops("plan", "--revision", first)
+    assert f"was collected on {time.strftime('%Y-%m-%d', time.gmtime())} (not used for 14 days" in said
+    code, said = world.llmops("trace", first, "--json")
+    trace = json.loads(said)
+    assert trace["evaluation"]["collected"] and trace["evaluation"]["metrics"]["perplexity"] > 0
+    assert "collected" not in trace["checkpoint"]
+    code, said = world.llmops("audit")
+    assert code == 0 and said.count("collected") == 2, said
+    assert gc(world)["items"] == []
+
+
+def test_a_collected_result_that_is_computed_again_counts_again(old: tuple[Project, World]) -> None:
+    _, world = old
+    ledger = world.ledger
+    record = CiReport(key="k", made_by=made_by(), checks=())
+    ledger.commit(record)
+    result = next(r for r in ledger.inventory().results if r.key == "k")
+    ledger.bury([(result, 5)], "nobody needs it")
+    assert ledger.find("k") is None and "was collected on" in (ledger.unreadable("k") or "")
+    again = record.model_copy(update={"made_by": made_by("r2")})
+    assert ledger.commit(again) == again
+    assert ledger.find("k") == again and ledger.unreadable("k") is None
+    ledger.bury([(result, 5)], "the old one")
+    assert ledger.find("k") == again, "a result that was replaced meanwhile is not the one that was collected"
+
+
+def test_what_a_release_needs_stays_although_nobody_has_used_it_for_long(old: tuple[Project, World]) -> None:
+    """A rollback to last month's release must find its weights, its data and its reports."""
+    project, world = old
+    first = project.git("rev-parse", "HEAD~1")
+    world.ledger.serve("zoo", "production", "c" * 64, first)
+    world.ledger.serve("zoo", "production", "d" * 64, project.head)
+    assert [i for i in gc(world)["items"] if i["kind"] == "result"] == []
+
+
+def test_caches_programs_and_logs_go_by_age(old: tuple[Project, World]) -> None:
+    project, world = old
+    source = world.source()
+    tree = source.pull(source.at(project.head), ["data/train.jsonl"])
+    (world.home / "jobs" / "train-0123456789ab").mkdir(parents=True)
+    (world.home / "jobs" / "train-0123456789ab" / "log.txt").write_text("a failed training")
+    (world.home / "services").mkdir(exist_ok=True)
+    (world.home / "services" / "run-old-1.log").write_text("old")
+    (world.home / "services" / "run-new-1.log").write_text("new")
+    cached = [p for p in (world.home / "dvc-cache").rglob("*") if p.is_file()]
+    assert tree.is_dir() and cached
+    kinds = {i["kind"] for i in gc(world)["items"]}
+    assert not kinds & {"work tree", "DVC cache", "program", "log"}, "all of it was just used"
+    age(world, 40)
+    (world.home / "services" / "run-new-1.log").write_text("new")
+    kinds = {i["kind"] for i in gc(world)["items"]}
+    assert kinds >= {"work tree", "program", "log"}
+    assert not tree.exists() and not (world.home / "jobs" / "train-0123456789ab").exists()
+    assert [p.name for p in (world.home / "services").glob("run-*")] == ["run-new-1.log"]
+    gc(world)
+    assert not [p for p in cached if p.exists()], "no work tree links to them any more"
+    again = source.pull(source.at(project.head), ["data/train.jsonl"])
+    assert (again / "data/train.jsonl").is_file(), "all of it is fetched again when it is needed"
+
+
+def test_artifacts_that_an_older_or_another_ledger_recorded_are_left_alone(old: tuple[Project, World]) -> None:
+    """An operator lost the ledger and started a new one on the same store: to the new one all artifacts look unused."""
+    _, world = old
+    for file in world.home.glob("ledger.sqlite*"):
+        file.unlink()
+    world.ledger.engine.dispose()
+    world.ledger.commit(CiReport(key="k", made_by=made_by(), checks=()))
+    world.ledger.forget("k", "the first event of the new ledger")
+    stored = world.clients.store.stored()
+    done = gc(world)
+    assert world.clients.store.stored() == stored
+    assert [text for text in done["left"] if f"{len(stored)} artifacts" in text and "another ledger" in text]
+
+
+def test_one_collection_at_a_time(old: tuple[Project, World]) -> None:
+    _, world = old
+    from llmops_assets.machine.locks import alone
+
+    with alone(world.home / "gc.lock"):
+        code, said = world.llmops("gc")
+    assert code == 1 and "another garbage collection" in said
+
+
+def test_the_nightly_job_does_the_same_in_dagster(old: tuple[Project, World]) -> None:
+    _, world = old
+    result = world.defs.resolve_job_def("collect_garbage").execute_in_process(instance=world.instance)
+    assert result.success
+    assert Collector(world.clients, world.instance, dry_run=True).run().items == ()

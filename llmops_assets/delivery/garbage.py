@@ -134,7 +134,7 @@ class Collector:
 
     def _artifacts(self, inventory: Inventory, needed: set[str] | None) -> Iterator[Item]:
         store, began = self.clients.store, self.clients.ledger.began()
-        if needed is None or began is None:
+        if needed is None:
             return
         try:
             stored = store.stored()
@@ -149,7 +149,7 @@ class Collector:
         for one in stored:
             if one.identity in live.artifacts:
                 continue
-            if one.identity not in known and one.uploaded < began:
+            if one.identity not in known and (began is None or one.uploaded < began):
                 foreign.append(one)
                 continue
             of_this = [r for r in unused if r.made == one.identity]

@@ -20,6 +20,7 @@ from llmops_assets.delivery.request_runs import (
     run_request,
     state_of_run,
 )
+from llmops_assets.delivery.rollout_pages import report_returned
 from llmops_assets.domain.chain import AFTER_APPROVAL
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.requests import Again, Close, Leave, Request, RunState, after_waiting, recover
@@ -46,7 +47,7 @@ class MissingRunTimer:
 
 def build_recovery_sensor(project: ProjectSource, job: Any, settings: Settings) -> dg.SensorDefinition:
     """Resumes approved releases and requests whose run ended without an outcome; keeps the endpoints up."""
-    missing, outcome_tags = MissingRunTimer(), OutcomeTags()
+    missing, outcome_tags, shown_rollouts = MissingRunTimer(), OutcomeTags(), set[int]()
 
     @dg.sensor(
         name=f"{project.group}_recovery",
@@ -65,6 +66,10 @@ def build_recovery_sensor(project: ProjectSource, job: Any, settings: Settings) 
         requests = ledger.requests(project.name)
         outcome_tags.update(context.instance, requests)
         active = [r for r in requests if r.active]
+        rollout = ledger.rollout(project.name)
+        if not active and rollout and rollout[3].status != "running" and rollout[0] not in shown_rollouts:
+            report_returned(context.instance, ledger, source)
+            shown_rollouts.add(rollout[0])
         waiting = [r for r in requests if r.status == "waiting"]
         if not active and waiting:
             return _after_waiting(source, ledger, requests, waiting[-1])

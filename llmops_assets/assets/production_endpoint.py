@@ -12,6 +12,7 @@ from llmops_assets.assets.deploy_shared import deploy
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.delivery.materializations import production_metadata
 from llmops_assets.delivery.rollout import Rollout, canary_tokens, move_champion_alias, questions
+from llmops_assets.delivery.rollout_pages import report_returned, rollout_metadata
 from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import DatasetVersion, ProductionEndpoint, Release
@@ -46,6 +47,7 @@ def make(run: StageExecution) -> ProductionEndpoint:
     except Conflict as error:
         raise dg.Failure(f"another run changed this rollout: {error}", allow_retries=False) from error
     if state.status != "promoted":
+        report_returned(run.context.instance, run.ledger, run.source)
         run.reject(
             Verdict(
                 subject=f"release {short(release.digest)} in its canary",
@@ -104,7 +106,7 @@ def _settle(run: StageExecution, rollout: Rollout) -> None:
 
 
 def describe(run: StageExecution, record: ProductionEndpoint) -> Mapping[str, Any]:
-    return production_metadata(record)
+    return {**production_metadata(record), **rollout_metadata(run.ledger, run.project.name)}
 
 
 def after(run: StageExecution, record: ProductionEndpoint) -> None:

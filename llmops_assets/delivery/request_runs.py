@@ -10,6 +10,7 @@ from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.cancellation import end_runs
 from llmops_assets.delivery.console_logger import CONSOLE
 from llmops_assets.delivery.rollout import abandon
+from llmops_assets.delivery.rollout_pages import report_returned
 from llmops_assets.delivery.run_tags import OUTCOME_TAG, REQUEST_TAG, run_tags
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.requests import Request, RunState
@@ -119,4 +120,5 @@ def end_work(instance: dg.DagsterInstance, clients: Clients, project: ProjectSou
     left = abandon(ledger, clients.serving, project.name, why, clients.settings.serving.drain)
     for now in (r for r in ledger.requests(project.name) if r.name == request.name):
         tag_outcome(instance, now)
+    report_returned(instance, ledger, source)
     return ", ".join([*ended, *([f"the rollout of {short(left)}"] if left else [])])

@@ -13,6 +13,7 @@ import dagster as dg
 from llmops_assets.config.settings import ProjectSource
 from llmops_assets.delivery.materializations import production_metadata, record_metadata, record_tags
 from llmops_assets.delivery.rollout import Rollout, canary_tokens, move_champion_alias, questions
+from llmops_assets.delivery.rollout_pages import rollout_metadata
 from llmops_assets.delivery.run_tags import REQUEST_TAG, run_tags
 from llmops_assets.domain.chain import STAGES
 from llmops_assets.domain.keys import digest, short
@@ -168,6 +169,7 @@ class Rollback:
                 description=f"Rolled back by {self.by}: {self.reason}",
                 metadata={
                     **production_metadata(record),
+                    **rollout_metadata(ledger, name),
                     **record_metadata(source, revision, record, reused=False),
                 },
                 # No inputs: a person decided it, so Dagster must never call it out of date.

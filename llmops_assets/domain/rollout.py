@@ -192,6 +192,15 @@ class Judgement(Frozen):
     answers: int = Field(default=0, description="The candidate's answers to users and probes.")
 
 
+class StepResult(Frozen):
+    """What one step of a rollout showed, for people."""
+
+    weight: float
+    outcome: Literal["passed", "failed", "undecided", "interrupted"]
+    answers: int = 0
+    figures: tuple[str, ...] = Field(default=(), description="Each condition with its figures and its limit, as text.")
+
+
 class RolloutState(Frozen):
     """The state of a rollout. It is stored before anything acts on it."""
 
@@ -202,6 +211,15 @@ class RolloutState(Frozen):
     status: Literal["running", "promoted", "returned"] = "running"
     reasons: tuple[str, ...] = ()
     requests: int = 0
+    results: tuple[StepResult, ...] = Field(default=(), description="The steps that were judged.")
+
+    @property
+    def history(self) -> tuple[StepResult, ...]:
+        """All steps so far. A rollout that ended within a step, by a cancellation or a crash, ends with that step."""
+        decided = not self.results or self.results[-1].outcome == "passed"
+        if self.status != "returned" or not decided:
+            return self.results
+        return (*self.results, StepResult(weight=self.weights[self.step], outcome="interrupted", figures=self.reasons))
 
     @property
     def weight(self) -> float:
@@ -247,11 +265,17 @@ def advance(state: RolloutState, judgement: Judgement) -> RolloutState:
     if state.status != "running" or judgement.status == "waiting":
         return state
     at = f"at {state.weight:.0%}"
-    requests = state.requests + judgement.answers
+    result = StepResult(
+        weight=state.weight,
+        outcome=judgement.status,
+        answers=judgement.answers,
+        figures=(*judgement.failures, *judgement.reasons),
+    )
+    noted = {"requests": state.requests + judgement.answers, "results": (*state.results, result)}
     if judgement.status != "passed":
         failed = tuple(f"{at}: {f}" for f in judgement.failures)
-        return state.model_copy(update={"status": "returned", "reasons": failed, "requests": requests})
+        return state.model_copy(update={**noted, "status": "returned", "reasons": failed})
     seen = (*state.reasons, *(f"{at}: {r}" for r in judgement.reasons))
     if state.step + 1 < len(state.weights):
-        return state.model_copy(update={"step": state.step + 1, "reasons": seen, "requests": requests})
-    return state.model_copy(update={"status": "promoted", "reasons": seen, "requests": requests})
+        return state.model_copy(update={**noted, "step": state.step + 1, "reasons": seen})
+    return state.model_copy(update={**noted, "status": "promoted", "reasons": seen})

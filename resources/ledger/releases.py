@@ -158,6 +158,13 @@ class Releases(Transactions):
             ).first()
         return (row.id, row.version, row.revision, RolloutState.model_validate_json(row.body)) if row else None
 
+    def rollouts(self, project: str, newest: int) -> list[tuple[int, str, RolloutState, float]]:
+        """(id, revision, state, time of its last change) of a project's rollouts, newest first."""
+        query = sql.select(sql.rollouts).where(sql.rollouts.c.project == project)
+        with self._read() as c:
+            rows = c.execute(query.order_by(sql.rollouts.c.id.desc()).limit(newest))
+            return [(r.id, r.revision, RolloutState.model_validate_json(r.body), r.updated) for r in rows]
+
     def begin_rollout(self, project: str, revision: str, state: RolloutState) -> tuple[int, int]:
         """Stores the first state; returns (id, version)."""
         with self._write() as c:

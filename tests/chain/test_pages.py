@@ -23,6 +23,7 @@ from llmops_assets.delivery.run_tags import OUTCOME_TAG, REQUEST_TAG
 from llmops_assets.domain.chain import CHAIN, CHECKS, EVIDENCE_CHECK, STAGES
 from llmops_assets.domain.formatting import figure
 from llmops_assets.domain.keys import short
+from llmops_assets.domain.rollout import Judgement, RolloutPolicy, advance, begin
 from tests.support.ports import free_port
 from tests.support.projects import Outcome, Project, World
 from tests.support.waiting import CEILING_S, wait_for
@@ -344,6 +345,38 @@ def test_after_a_revert_the_gates_show_the_verdict_that_counted(pages: Pages) ->
         assert pages.judged(stage) == (True, True)
         page, report = (str(m["report"].value) for m in (check.metadata, pages.shown(stage).metadata))
         assert "Champion" in pages.html(page) and "Champion" not in pages.html(report)
+
+
+def test_a_promoted_rollout_shows_each_step_with_its_weight_and_figures(pages: Pages) -> None:
+    metadata = pages.shown("production_endpoint").metadata
+    [step] = [row.data for row in metadata["rollout"].records]  # type: ignore[union-attr]
+    assert (step["weight"], step["outcome"]) == ("50%", "passed") and "error_rate" in str(step["figures"])
+    history = [row.data for row in metadata["rollouts"].records]  # type: ignore[union-attr]
+    assert [row["outcome"] for row in history] == ["promoted"] * 3
+    assert history[0]["commit"] == short(pages.project.head) and history[0]["release"] == short(pages.production)
+
+
+def test_a_rollout_that_was_cancelled_leaves_a_trace_on_production_once(pages: Pages) -> None:
+    """It materialized nothing, so the page of production_endpoint did not show that it had ever begun."""
+    ledger, head, candidate = pages.world.ledger, pages.project.head, "f" * 64
+    state = begin(candidate, pages.production, RolloutPolicy())
+    identity, version = ledger.begin_rollout("zoo", head, state)
+    state = advance(state, Judgement(status="passed", reasons=("error_rate 0% of 60",), answers=60))
+    version = ledger.save_rollout(identity, version, state)
+    cancelled = state.model_copy(update={"status": "returned", "reasons": ("cancelled by a person",)})
+    ledger.save_rollout(identity, version, cancelled)
+    for _ in range(2):
+        pages.world.tick("zoo_recovery")
+    records = pages.world.instance.fetch_observations(dg.AssetKey(["zoo", "production_endpoint"]), 10).records
+    [observed] = [o for r in records if (o := r.asset_observation) is not None]
+    assert observed.description == f"Release {short(candidate)} was returned: cancelled by a person"
+    steps = [row.data for row in observed.metadata["rollout"].records]  # type: ignore[union-attr]
+    assert [(s["weight"], s["outcome"], s["figures"]) for s in steps] == [
+        ("10%", "passed", "error_rate 0% of 60"),
+        ("50%", "interrupted", "cancelled by a person"),
+    ]
+    newest = observed.metadata["rollouts"].records[0].data  # type: ignore[union-attr]
+    assert (newest["outcome"], newest["why"]) == ("returned", "cancelled by a person")
 
 
 def test_each_run_is_tagged_with_its_outcome_in_the_ledger(pages: Pages) -> None:

@@ -214,6 +214,10 @@ def test_a_release_that_passes_its_evaluation_but_cuts_answers_short_loses_its_t
     assert story.request.status == "rejected"
     assert "production_endpoint" in story.request.detail and "cut_rate 1, limit 0.05" in story.request.detail
     assert "max_tokens" in story.request.detail, "it names the setting"
+    observed = story.world.instance.fetch_observations(AssetKey(["zoo", "production_endpoint"]), 1).records
+    assert observed and observed[0].asset_observation, "it leaves a trace on production's page"
+    steps = observed[0].asset_observation.metadata["rollout"].records  # type: ignore[union-attr]
+    assert steps[-1].data["outcome"] == "failed" and "cut_rate" in str(steps[-1].data["figures"])
     serving, champion = story.world.clients.serving, story.releases[-1]
     assert story.production == champion
     assert serving.weights("zoo", "production") == {champion: 1.0}

@@ -61,6 +61,18 @@ def test_a_step_that_failed_or_was_not_decided_returns_to_the_champion() -> None
         assert state.reasons == ("at 50%: a reason", "at 50%: another")
 
 
+def test_the_history_has_every_step_also_the_one_that_was_cut_off() -> None:
+    second = advance(begin("new", "old", policy()), Judgement(status="passed", reasons=("0 of 59",), answers=59))
+    failed = advance(second, Judgement(status="failed", failures=("9 of 9",), reasons=("fast",), answers=9))
+    assert [(r.weight, r.outcome, r.answers, r.figures) for r in failed.history] == [
+        (0.1, "passed", 59, ("0 of 59",)),
+        (0.5, "failed", 9, ("9 of 9", "fast")),
+    ]
+    cancelled = second.model_copy(update={"status": "returned", "reasons": ("cancelled",)})
+    assert [(r.weight, r.outcome, r.figures) for r in cancelled.history][-1] == (0.5, "interrupted", ("cancelled",))
+    assert second.history == second.results
+
+
 def test_a_step_that_is_waiting_stays_where_it_is() -> None:
     state = begin("new", "old", policy())
     assert advance(state, Judgement(status="waiting")) is state

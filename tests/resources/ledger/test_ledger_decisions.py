@@ -149,6 +149,9 @@ def test_the_champion_came_when_another_release_left(ledger: Ledger, clock: Any)
 
 # -- an older ledger ------------------------------------------------------------------------------------------------
 
+LATER_TABLES = ("approvals", "holds", "tombstones")
+"""Tables that version 1 did not have."""
+
 
 def rows(path: Path) -> dict[str, list[tuple[Any, ...]]]:
     with sqlite3.connect(path) as c:
@@ -166,9 +169,9 @@ def test_a_ledger_of_version_1_is_taken_over_with_all_that_it_holds(tmp_path: Pa
     assert [(r.revision, r.status) for r in ledger.requests("zoo")] == [(A, "released"), (B, "queued")]
     assert ledger.verify_audit() == 6
     after = rows(path)
-    assert after.pop("schema_version") == [(3,)] and before.pop("schema_version")
+    assert after.pop("schema_version") == [(tables.SCHEMA_VERSION,)] and before.pop("schema_version")
     before["requests"] = [(*row, 1) for row in before["requests"]]  # version 1 did not count tries: assume the first
-    assert after == before | {"approvals": [], "holds": []}
+    assert after == before | {name: [] for name in LATER_TABLES}
     ledger.decide(said())
     ledger.engine.dispose()
     again = Ledger(f"sqlite:///{path}")
@@ -177,10 +180,10 @@ def test_a_ledger_of_version_1_is_taken_over_with_all_that_it_holds(tmp_path: Pa
 
 
 def as_version_1(url: str) -> None:
-    """Creates the schema of version 1: today's tables except two, without the later column."""
+    """Creates the schema of version 1: today's tables without the later ones, and without the later column."""
     engine = create_engine(url)
     with engine.begin() as c:
-        old = [t for t in tables.metadata.sorted_tables if t.name not in ("approvals", "holds")]
+        old = [t for t in tables.metadata.sorted_tables if t.name not in LATER_TABLES]
         tables.metadata.create_all(c, tables=old)
         c.exec_driver_sql("ALTER TABLE requests DROP COLUMN tries")
         c.execute(insert(tables.schema).values(version=1))
@@ -202,10 +205,10 @@ def test_many_processes_that_open_an_older_ledger_at_once_take_it_over_once(
 
 def test_a_newer_ledger_is_refused_and_left_as_it_is(ledger_url: str) -> None:
     as_version_1(ledger_url)
-    engine = create_engine(ledger_url)
+    engine, newer = create_engine(ledger_url), tables.SCHEMA_VERSION + 1
     with engine.begin() as c:
-        c.execute(update(tables.schema).values(version=tables.SCHEMA_VERSION + 1))
-    with pytest.raises(LedgerError, match=r"schema version 4, this code has 3; use the matching release"):
+        c.execute(update(tables.schema).values(version=newer))
+    with pytest.raises(LedgerError, match=rf"schema version {newer}, this code has {tables.SCHEMA_VERSION}; use"):
         Ledger(ledger_url).requests("zoo")
     assert not inspect(engine).has_table("approvals")
     engine.dispose()

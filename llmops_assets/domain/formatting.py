@@ -46,3 +46,11 @@ def ago(seconds: float) -> str:
         if seconds >= length:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def time_span(seconds: float) -> str:
+    """Formats a long time in its largest unit: 90 s, 45 min, 12 h."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{figure(seconds / size)} {unit}"
+    return duration(seconds)

@@ -4,9 +4,10 @@
 
 Returns when the server listens; the server itself stays in the background. Its client is the module `forked`.
 
-Each connection is served by a keeper: a fork that starts one command (`python -m MODULE ...`), waits for it and reports
-its exit code. The server holds no state of a command, so killing it loses neither a command nor its exit code. Commands
-inherit the server's hash seed, resource limits, niceness and umask.
+Each connection is served by a keeper (`machine.keeper`): a fork that starts a command (`python -m MODULE ...`), holds
+its locks, waits for it, ends what it leaves behind and reports its exit code. The server holds no state of a command,
+so killing it loses neither a command nor its exit code. Commands inherit the server's hash seed, resource limits,
+niceness and umask.
 """
 
 import argparse
@@ -29,6 +30,9 @@ from typing import Any
 
 from setproctitle import setproctitle
 
+from llmops_assets.machine.keeper import Limits, become_keeper, become_kept, watch
+
+MOST_FILES = 8
 READY = b"r"
 LOOK_EVERY_S = 1.0
 IDLE_S = 900.0
@@ -137,22 +141,27 @@ def _keep(connection: socket.socket) -> str:
     os.setsid()
     try:
         connection.sendall(READY)
-        _, files, _, _ = socket.recv_fds(connection, 1, 2)
+        _, (log, *held), _, _ = socket.recv_fds(connection, 1, MOST_FILES)
         with connection.makefile("rb") as reader:
             request = json.loads(reader.readline())
-        command = os.fork()
+        become_keeper()
+        keeper, command = os.getpid(), os.fork()
     except (OSError, ValueError):  # the client has closed the connection
         os._exit(0)
     if command == 0:
+        for file in held:
+            os.close(file)  # the keeper's alone: a fork of the command could outlive it
         os.setsid()  # before the client learns its pid, so that killing the process group always works
-        _tell(connection, {"pid": os.getpid()})
+        become_kept(keeper)
+        _tell(connection, {"pid": os.getpid(), "keeper": keeper})
         if not connection.recv(1):
             os._exit(0)
         connection.close()
-        return _become(request, *files)
-    for file in files:
-        os.close(file)
-    _, status = os.waitpid(command, 0)
+        return _become(request, log)
+    os.close(log)
+    setproctitle(f"llmops: keeper of {request['module']}")
+    told = request.get("told")
+    status = watch(command, Limits(seconds=request.get("seconds")), Path(told) if told else None)
     _tell(connection, {"code": os.waitstatus_to_exitcode(status)})
     os._exit(0)
 
@@ -162,9 +171,8 @@ def _tell(connection: socket.socket, what: dict[str, int]) -> None:
         connection.sendall(json.dumps(what).encode() + b"\n")
 
 
-def _become(request: dict[str, Any], log: int, held: int) -> str:
+def _become(request: dict[str, Any], log: int) -> str:
     """Makes this process look like `python -m MODULE ARGUMENT ...` in the client's folder; returns the module."""
-    os.set_inheritable(held, False)  # closed by the kernel when this process ends, and in no child of it
     _redirect(os.devnull, log)
     os.close(log)
     module, arguments = str(request["module"]), request["arguments"]

@@ -30,12 +30,14 @@ class NotForked(Exception):
 class Forked:
     """A command that the server has forked. It waits for `begin`."""
 
-    def __init__(self, connection: socket.socket, pid: int):
+    def __init__(self, connection: socket.socket, pid: int, keeper: int):
         self._connection, self._told = connection, b""
         self.pid = pid
+        self.keeper = keeper
+        """The process that ends everything of the command; SIGTERM to it ends the command."""
         self.returncode: int | None = None
         self.lost = False
-        """The keeper died, so the exit code stays unknown; the command itself may still run."""
+        """The keeper was killed, and its command with it; the exit code stays unknown."""
 
     def begin(self) -> None:
         with suppress(OSError):  # `poll` then reports it as lost
@@ -131,7 +133,7 @@ class ForkServers:
             raise NotForked(f"the fork server does not start: {last[0]}")
 
     def end(self) -> None:
-        """Ends all servers of the folder and their keepers; commands keep running.
+        """Ends all servers of the folder; keepers and commands keep running.
 
         Raises:
             CannotEnd: a process cannot be ended.
@@ -171,7 +173,9 @@ def fork(
     folder: Path,
     environment: Mapping[str, str],
     log: int,
-    held: int,
+    held: Sequence[int],
+    seconds: float | None = None,
+    told: Path | None = None,
 ) -> Forked:
     """Forks `python -m MODULE ARGUMENT ...` in its own session; it waits for `begin`.
 
@@ -182,19 +186,23 @@ def fork(
         folder: its working directory.
         environment: its whole environment.
         log: descriptor for its output and errors.
-        held: descriptor that only the command keeps open, until it ends.
+        held: descriptors that only the keeper keeps open, until nothing of the command is left.
+        seconds: time limit; None: none.
+        told: file that names the limit, if it was reached.
 
     Raises:
         NotForked: the server does not answer; the command will not start.
     """
     request = {
         "module": module, "arguments": list(arguments), "folder": str(folder), "environment": dict(environment),
+        "seconds": seconds, "told": str(told) if told else None,
     }  # fmt: skip
     try:
-        socket.send_fds(connection, [b"f"], [log, held])
+        socket.send_fds(connection, [b"f"], [log, *held])
         connection.sendall(json.dumps(request).encode() + b"\n")
         with connection.makefile("rb") as reader:
-            return Forked(connection, int(json.loads(reader.readline())["pid"]))
+            told_pids = json.loads(reader.readline())
+            return Forked(connection, int(told_pids["pid"]), int(told_pids["keeper"]))
     except (OSError, ValueError, KeyError) as error:
         connection.close()  # a command that was forked all the same ends
         raise NotForked(f"the fork server does not answer: {error}") from error

@@ -12,7 +12,7 @@ from llmops_assets.machine.disk_space import DiskFull, full, is_full, place_of
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.stage.execution import StageExecution
 from resources.artifact_store.store import StoreDenied, StoreError
-from resources.compute.interface import ProgramError
+from resources.compute.interface import ProgramError, TimeLimitReached
 from resources.ledger import LedgerError
 from resources.project_source.dvc import DataNotPushed
 from resources.project_source.errors import SourceError
@@ -47,7 +47,7 @@ class outcomes:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         run = self.run
-        if isinstance(error, BadInput | DataNotPushed):
+        if isinstance(error, BadInput | DataNotPushed | TimeLimitReached):
             end_request(run, "failed", f"{run.stage.name}: {error}")
             raise dg.Failure(str(error), allow_retries=False) from None
         if isinstance(error, Exception) and not isinstance(error, dg.Failure | LedgerError) and is_full(error):

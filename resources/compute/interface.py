@@ -17,6 +17,10 @@ class ProgramError(Exception):
     """The program ended without a result, and no input is known to be at fault: a retry may succeed."""
 
 
+class TimeLimitReached(Exception):
+    """The program reached its time limit, and was ended with everything that it had started."""
+
+
 class Job(Frozen):
     name: str
     """Derived from the key of the work."""
@@ -25,6 +29,8 @@ class Job(Frozen):
     spec: dict[str, Any]
     heavy: bool = False
     """Uses the only slot for heavy programs."""
+    time_limit_s: float | None = None
+    """The program is ended after this time; None: no limit."""
     asset: str = ""
     """The asset that the program works for, as Dagster Pipes names it: project/stage."""
 
@@ -58,6 +64,7 @@ class Compute(Protocol):
         Raises:
             BadInput: the program reported invalid input.
             DiskFull: the program ran out of space, or there is none to start it.
+            TimeLimitReached: it did not end in time.
             ProgramError: it ended without a result: killed, out of memory, or a bug.
         """
 

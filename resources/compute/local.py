@@ -1,8 +1,10 @@
 """Runs programs as local subprocesses that outlive the run that started them: submit or adopt, poll, cancel.
 
 A job's name is derived from its key, so the same work is never done twice: a second submission adopts the running job.
-Its folder holds spec.json, log.txt, messages.jsonl, result.json (written last) and an `alive` file that the process
-itself keeps locked: the kernel releases the lock when the process ends, so no stale pid can be mistaken for it.
+Its folder holds spec.json, log.txt, messages.jsonl, result.json (written last) and an `alive` file that the program's
+keeper (`llmops_assets.machine.keeper`) keeps locked, and with it the slot of a heavy program. The kernel releases both
+when nothing of the program is left, whether or not a run still waits for it: no stale pid can be mistaken for a
+program, nor a process that it has left behind.
 """
 
 import fcntl
@@ -15,18 +17,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import psutil
 
 from llmops_assets.config.settings import Settings
+from llmops_assets.domain.formatting import time_span
 from llmops_assets.domain.keys import short
+from llmops_assets.machine import keeper
 from llmops_assets.machine.disk_space import DiskFull, full, has_no_room, says_full
 from llmops_assets.machine.forked import Forked
 from llmops_assets.machine.processes import PASSIVE_OPENMP
 from llmops_assets.programs.runtime.errors import DISK_FULL, BadInput
-from resources.compute.interface import Finished, Job, OnProgress, ProgramError
+from resources.compute.interface import Finished, Job, OnProgress, ProgramError, TimeLimitReached
 from resources.compute.pipes import forward_progress, pipes_environment, reported_metadata
 from resources.compute.preloading import Preloading
 
@@ -48,6 +52,9 @@ ALLOWED_ENVIRONMENT = (
 """Environment variables that are passed to programs. No credentials: a project's own code runs there."""
 
 
+LIMIT = "limit.json"
+"""The keeper writes it when it ends a program that has reached its time limit."""
+SAY_EVERY_S = 30.0
 Program = subprocess.Popen[bytes] | Forked
 """A program that this process has started, and whose exit code it receives."""
 
@@ -87,22 +94,24 @@ class LocalCompute:
         Raises:
             BadInput: the program reported invalid input.
             DiskFull: the program ran out of space, or there is none to start it.
+            TimeLimitReached: it did not end in time.
             ProgramError: it ended without a result: killed, out of memory, or a bug.
         """
         folder = self.folder(job.name)
         began = time.monotonic()
-        with self._slot(job.heavy):
-            folder.mkdir(parents=True, exist_ok=True)
-            with self._preloaded(job, folder) as preloaded:
+        with ExitStack() as connections:
+            with self._slot(job, folder, on_progress) as slot:
+                folder.mkdir(parents=True, exist_ok=True)
+                preloaded = connections.enter_context(self._preloaded(job, folder))
                 folder.mkdir(parents=True, exist_ok=True)  # the last holder of the slot may have deleted it
-                process, adopted = self._submit_or_adopt(job, folder, preloaded)
-                try:
-                    self._wait(folder, process, on_progress)
-                except BaseException as error:
-                    # The run was cancelled: cancel its program. After an error of ours it stays, to be adopted.
-                    if not isinstance(error, Exception):
-                        self.cancel(job.name)
-                    raise
+                process, adopted = self._submit_or_adopt(job, folder, preloaded, slot)
+            try:
+                self._wait(folder, process, on_progress)
+            except BaseException as error:
+                # The run was cancelled: cancel its program. After an error of ours it stays, to be adopted.
+                if not isinstance(error, Exception):
+                    self.cancel(job.name)
+                raise
         return self._collect(job, folder, process, adopted, time.monotonic() - began)
 
     def _preloaded(self, job: Job, folder: Path) -> AbstractContextManager[socket.socket | None]:
@@ -123,7 +132,9 @@ class LocalCompute:
             time.sleep(self.poll_s)
         forward_progress(folder, seen, on_progress)
 
-    def _submit_or_adopt(self, job: Job, folder: Path, preloaded: socket.socket | None) -> tuple[Program | None, bool]:
+    def _submit_or_adopt(
+        self, job: Job, folder: Path, preloaded: socket.socket | None, slot: int | None
+    ) -> tuple[Program | None, bool]:
         descriptor = os.open(folder / "alive", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             while True:
@@ -132,39 +143,54 @@ class LocalCompute:
                     break
                 except BlockingIOError:
                     if _locked(folder / "alive"):
-                        return None, True  # the program's process holds it: adopt
+                        return None, True  # the program's keeper holds it: adopt
                     # Another process only checked the lock, and has released it by now.
             if (folder / "result.json").exists():
                 return None, True  # it finished without an observer
-            (folder / "error.json").unlink(missing_ok=True)
+            for stale in ("error.json", LIMIT):
+                (folder / stale).unlink(missing_ok=True)
             spec = folder / "spec.json"
             spec.write_text(json.dumps(job.spec, indent=1))
-            process = self._start(job, folder, spec, descriptor, preloaded)
-            (folder / "pid").write_text(str(process.pid))
+            held = [descriptor] if slot is None else [descriptor, slot]
+            process = self._start(job, folder, spec, held, preloaded)
+            (folder / "pid").write_text(str(process.keeper if isinstance(process, Forked) else process.pid))
             if isinstance(process, Forked):
                 process.begin()
             return process, False
         finally:
             os.close(descriptor)
 
-    def _start(self, job: Job, folder: Path, spec: Path, held: int, preloaded: socket.socket | None) -> Program:
+    def _start(self, job: Job, folder: Path, spec: Path, held: list[int], preloaded: socket.socket | None) -> Program:
         module, arguments = job.module, ["--spec", str(spec), "--output", str(folder)]
         environment = self.environment(folder) | pipes_environment(job, folder)
-        # The lock's descriptor goes to the program; closing ours leaves the program as its only holder.
+        # The locks' descriptors go to the keeper; closing ours leaves it as their only holder.
         with (folder / "log.txt").open("ab") as log:
             if preloaded is not None:
-                forked = self._preloading.start(preloaded, module, arguments, folder, environment, log.fileno(), held)
+                forked = self._preloading.start(
+                    preloaded,
+                    module,
+                    arguments,
+                    folder,
+                    environment,
+                    log.fileno(),
+                    held,
+                    job.time_limit_s,
+                    folder / LIMIT,
+                )
                 if forked is not None:
                     return forked
+            limit = [] if job.time_limit_s is None else ["--seconds", str(job.time_limit_s)]
+            holds = [word for descriptor in held for word in ("--hold", str(descriptor))]
+            keep = [sys.executable, "-I", "-S", keeper.__file__, "--told", str(folder / LIMIT), *limit, *holds, "--"]
             return subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                [*keep, sys.executable, "-m", module, *arguments],
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                pass_fds=(held,),
+                pass_fds=held,
             )
 
     def environment(self, folder: Path) -> dict[str, str]:
@@ -190,6 +216,14 @@ class LocalCompute:
         if error.exists():
             value = json.loads(error.read_text())
             raise BadInput(value["message"], value.get("where", ""))
+        if (folder / LIMIT).exists():
+            stage = job.asset.rpartition("/")[2] or job.program
+            within = json.loads((folder / LIMIT).read_text())["value"]
+            raise TimeLimitReached(
+                f"{job.program} did not end within {time_span(within)}, and was ended with everything that it "
+                f"had started; its log is {folder / 'log.txt'}. Remedy: raise compute.time_limits.{stage} in the "
+                "settings, then `llmops retry`; a training resumes from its last complete checkpoint"
+            )
         code = process.returncode if process is not None else None
         tail = _tail(folder / "log.txt")
         if code == DISK_FULL or (code is None and (has_no_room(folder) or says_full(tail))):
@@ -205,23 +239,39 @@ class LocalCompute:
         raise ProgramError(f"{job.program} {how}; its log is {folder / 'log.txt'}\n{tail}")
 
     @contextmanager
-    def _slot(self, heavy: bool) -> Iterator[None]:
-        """The only slot for heavy programs: an flock, so that the kernel releases it with its holder."""
-        if not (heavy and self.one_heavy):
-            yield
+    def _slot(self, job: Job, folder: Path, on_progress: OnProgress | None) -> Iterator[int | None]:
+        """The only slot for heavy programs: a locked file, to be passed to the program's keeper.
+
+        None if the job needs none: it is light, already runs, or has its result.
+        """
+        if not (job.heavy and self.one_heavy):
+            yield None
             return
         self.jobs.mkdir(parents=True, exist_ok=True)
-        with (self.jobs / ".slot").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        waits = 0.0
+        with (self.jobs / ".slot").open("a") as lock:
+            while not (_locked(folder / "alive") or (folder / "result.json").exists()):
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    if on_progress is not None and waits % SAY_EVERY_S < self.poll_s:
+                        on_progress(
+                            {"phase": "wait", "message": "for the program that runs now: one heavy one at a time"}
+                        )
+                    waits += self.poll_s
+                    time.sleep(self.poll_s)
+                    continue
+                yield lock.fileno()
+                return
+        yield None
 
     def cancel(self, name: str) -> bool:
-        """Ends the job's whole process group; True if it was running."""
+        """Ends the job with everything that it has started; True if it was running."""
         folder = self.folder(name)
         if not _locked(folder / "alive"):
             return False
         try:
-            os.killpg(int((folder / "pid").read_text()), signal.SIGTERM)
+            os.kill(int((folder / "pid").read_text()), signal.SIGTERM)
         except (FileNotFoundError, ValueError, ProcessLookupError):
             return False
         return True
@@ -242,7 +292,7 @@ class LocalCompute:
         gone = [p for n in names if (p := _process(self.folder(n)))]
         _, alive = psutil.wait_procs(gone, timeout=10)
         for process in alive:
-            os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
         return names
 
     def clean(self, name: str) -> None:

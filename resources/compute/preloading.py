@@ -46,11 +46,13 @@ class Preloading:
         folder: Path,
         environment: Mapping[str, str],
         log: int,
-        held: int,
+        held: Sequence[int],
+        seconds: float | None,
+        told: Path,
     ) -> Forked | None:
         """The forked program, which waits for `begin`; None: do not preload."""
         try:
-            return fork(connection, module, arguments, folder, environment, log, held)
+            return fork(connection, module, arguments, folder, environment, log, held, seconds, told)
         except NotForked as error:
             _say(folder / "log.txt", error)
             return None

@@ -67,7 +67,7 @@ class Place:
         connection = self.servers.connect(self.environment)
         with (folder / "log").open("ab") as log, (folder / "held").open("w") as held:
             environment = {**self.environment, "NAME": name}
-            forked = fork(connection, "command", arguments, folder, environment, log.fileno(), held.fileno())
+            forked = fork(connection, "command", arguments, folder, environment, log.fileno(), [held.fileno()])
         if begin:
             forked.begin()
         return forked, connection
@@ -85,7 +85,7 @@ class Place:
         return dict(json.loads(output.splitlines()[-1]))
 
     def processes(self) -> list[psutil.Process]:
-        """The server and its keepers."""
+        """The servers."""
         sockets = str(socket_folder(self.folder / "servers"))  # in /tmp, if the folder's own path is too long for one
         words = ((p, command_line(p)) for p in psutil.process_iter())
         return [p for p, w in words if SERVER in w and any(word.startswith(sockets) for word in w)]
@@ -106,7 +106,7 @@ def test_a_command_sees_what_python_dash_m_would_show_it(place: Place) -> None:
     assert told["folder"] == str(place.folder / "work") and told["arguments"] == ["a", "b c"]
     assert told["pid"] == told["session"] == told["group"] != os.getpid()
     assert told["name"] == "__main__" and told["input"] == ""
-    assert len(told["files"]) == 5, "input, output, errors, what it holds, and the listing itself"
+    assert len(told["files"]) == 4, "input, output, errors, and the listing itself; its keeper has the lock"
 
 
 def test_nothing_of_a_command_is_left_for_the_next(place: Place) -> None:
@@ -167,9 +167,7 @@ def test_a_command_whose_client_is_gone_never_starts(place: Place) -> None:
 def test_a_killed_server_takes_neither_commands_nor_their_exit_codes_along(place: Place) -> None:
     forked, connection = place.start("wait")
     wait_for("its start", lambda: (place.folder / "work/began").exists())
-    keeper = psutil.Process(forked.pid).parent()
-    assert keeper is not None
-    (server,) = [p for p in place.processes() if p.pid != keeper.pid]
+    (server,) = place.processes()
     server.kill()
     other = place.told(name="other")
     assert other["value"] == 1, "the next command has a server of its own"
@@ -179,7 +177,8 @@ def test_a_killed_server_takes_neither_commands_nor_their_exit_codes_along(place
     assert forked.returncode == -signal.SIGTERM
 
 
-def test_a_killed_keeper_leaves_its_command_running_and_says_that_it_is_lost(place: Place) -> None:
+def test_a_killed_keeper_takes_its_command_along_and_says_that_it_is_lost(place: Place) -> None:
+    """The keeper holds the command's lock: a command that went on would run beside the next of its name."""
     forked, connection = place.start("wait")
     wait_for("its start", lambda: (place.folder / "work/began").exists())
     command = psutil.Process(forked.pid)
@@ -188,9 +187,7 @@ def test_a_killed_keeper_leaves_its_command_running_and_says_that_it_is_lost(pla
     keeper.kill()
     with connection:
         wait_for("its end", lambda: forked.poll() is None and forked.lost)
-    assert command.is_running()
-    (place.folder / "work/go").touch()
-    wait_for("its end", lambda: not psutil.pid_exists(forked.pid))
+    wait_for("its end", lambda: not psutil.pid_exists(command.pid))
 
 
 @pytest.mark.parametrize("change", ["edited", "replaced", "removed"])

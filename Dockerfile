@@ -39,6 +39,9 @@ LABEL org.opencontainers.image.title="llmops-assets" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 
+# No bubblewrap: most clusters refuse user namespaces in a pod. There the pod is the wall around a project's code: its
+# tests and metrics run in the pod of their step, without the location's secrets in their environment, but beside its
+# process. Give the pods of ci_report and of the evaluations nothing that a project must not reach.
 # git fetches the projects, also over ssh; llama.cpp needs libgomp. Debian drops old versions from its mirrors, so a pin would break the build.
 # hadolint ignore=DL3008
 RUN apt-get update \

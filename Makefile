@@ -11,7 +11,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # Always keep compiled modules: demo and tests start hundreds of interpreters.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo down test lint bench clean help
+.PHONY: setup demo down test lint bench isolation clean help
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -35,6 +35,12 @@ down: setup ## stop everything that the demo left running
 # Three processes keep two cores busy, because many tests wait for programs; `-n auto` counts physical cores, perhaps one.
 test: setup ## all tests: real Git, DVC, MLflow, Envoy and llama.cpp
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+# Tests of isolation are skipped, with the reason, where bubblewrap is missing and cannot be installed.
+isolation: ## install bubblewrap (Debian, Ubuntu; as root), which isolates the code of projects
+	@command -v bwrap >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		&& apt-get update -qq && apt-get install -y -qq --no-install-recommends bubblewrap; } \
+		|| echo "bubblewrap is not installed and cannot be installed here; project code will not be isolated"
 
 lint: setup ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

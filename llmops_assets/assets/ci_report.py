@@ -12,6 +12,7 @@ from llmops_assets.domain.prompt import render_prompt
 from llmops_assets.domain.records import Check, CiReport
 from llmops_assets.programs.runtime.specs import CiResult, CiSpec
 from llmops_assets.stage.asset import stage_asset
+from llmops_assets.stage.code_rules import code_rules
 from llmops_assets.stage.execution import StageExecution
 from llmops_assets.stage.metadata import checks_metadata
 
@@ -21,8 +22,10 @@ def make(run: StageExecution) -> CiReport:
     spec = CiSpec(
         work_tree=str(run.source.work_tree(run.revision)),
         ruff=config.ci.ruff,
-        tests=config.ci.tests,
+        tests=config.ci.tests is not False,
+        tests_required=config.ci.tests == "required",
         timeout_s=run.settings.compute.ci_timeout,
+        code=code_rules(run.settings.compute),
     )
     done = run.program("ci", spec)
     result = done.read(CiResult)

@@ -50,6 +50,7 @@ def evaluate(
         **{**run.header, "key": key},
         metrics=result.metrics,
         rows=result.rows,
+        measured_with=result.measured_with,
         uri=artifact.uri,
         digest=artifact.digest,
         checkpoint_digest=checkpoint.digest,
@@ -73,7 +74,7 @@ def _champion(run: StageExecution, champion: ChampionNow, key: str, title: str) 
 def after(run: StageExecution, record: EvaluationReport) -> None:
     """Evaluates the champion if needed: a reused report may be older than the champion."""
     run.resolved.records["evaluation_report"] = record
-    measure_champion(run, "evaluation_report", _champion)
+    measure_champion(run, "evaluation_report", _champion, like=record)
 
 
 def verdict(run: StageExecution, record: EvaluationReport) -> Verdict:

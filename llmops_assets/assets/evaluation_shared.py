@@ -6,9 +6,11 @@ from typing import Any
 import dagster as dg
 
 from llmops_assets.domain.keys import digest, short
+from llmops_assets.domain.measurement import differences
 from llmops_assets.domain.records import Checkpoint, DatasetVersion, Measured, Metric
 from llmops_assets.programs.evaluation.report import PAGE
 from llmops_assets.programs.runtime.specs import MetricSpec
+from llmops_assets.stage.code_rules import code_rules
 from llmops_assets.stage.execution import StageExecution
 from llmops_assets.stage.gate_evidence import ChampionNow, champion_now, compares_with_champion
 from llmops_assets.stage.metadata import figure_of
@@ -29,6 +31,7 @@ def common_spec(run: StageExecution, data: DatasetVersion) -> dict[str, Any]:
         "metrics": metric_specs(run),
         "max_rows": evaluation.max_rows,
         "max_new_tokens": evaluation.max_new_tokens,
+        "code": code_rules(run.settings.compute),
     }
 
 
@@ -36,16 +39,29 @@ def identity(run: StageExecution, data: DatasetVersion) -> dict[str, str]:
     return {"test_digest": data.test.digest, "metrics_digest": digest(run.at.values["evaluation"])}
 
 
-def measure_champion(run: StageExecution, stage: str, measure: MeasureChampion) -> None:
-    """Evaluates the champion on this revision's rows and metrics, unless a report exists or no gate needs it."""
+def measure_champion(run: StageExecution, stage: str, measure: MeasureChampion, like: Measured | None = None) -> None:
+    """Evaluates the champion on this revision's rows and metrics, unless a report exists or no gate needs it.
+
+    Args:
+        measure: see `MeasureChampion`.
+        like: the candidate's report, once it exists. A report of the champion that was measured differently (after an
+            upgrade of a library, or on another device) is not comparable: the champion is evaluated again, once.
+    """
     of = "checkpoint" if stage == "evaluation_report" else "served"
     champion = champion_now(run)
-    if champion is None or not compares_with_champion(run, of) or champion.report(run, stage) is not None:
+    if champion is None or not compares_with_champion(run, of):
         return
-    key = champion.key(run, stage)
-    if key is None or key == run.key:
+    report, key = champion.report(run, stage, like), champion.key(run, stage)
+    differs = differences(like, report) if like is not None and report is not None else ()
+    if key is None or key == run.key or (report is not None and not differs):
         return
-    run.log.info(f"evaluating the champion {short(champion.release)} on the new rows or metrics first")
+    if like is not None and differs:
+        key = champion.key(run, stage, like)
+        assert key is not None
+        if run.ledger.find(key) is not None:
+            return  # it was tried: this machine does not measure as the candidate was measured, and the gate says so
+    why = f"again, measured differently: {', '.join(differs)}" if differs else "on the new rows or metrics first"
+    run.log.info(f"evaluating the champion {short(champion.release)} {why}")
     subject = run.source.git.message(champion.revision)
     title = f"{run.project.name} at {short(champion.revision)}, the champion: {subject}"
     if (record := measure(run, champion, key, title)) is not None:
@@ -98,7 +114,12 @@ def metric_specs(run: StageExecution) -> tuple[MetricSpec, ...]:
         MetricSpec(name=m)
         if isinstance(m, str)
         else MetricSpec(
-            name=m.name, file=str(tree / m.file), function=m.function.split(":")[1], higher_is_better=m.higher_is_better
+            name=m.name,
+            file=m.file,
+            function=m.function.split(":")[1],
+            tree=str(tree),
+            files=run.at.metric_files[m.name],
+            higher_is_better=m.higher_is_better,
         )
         for m in run.at.config.evaluation.metrics
     )

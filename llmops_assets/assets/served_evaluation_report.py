@@ -48,6 +48,7 @@ def evaluate_served(
         serving=release.serving,
         sampling=release.sampling,
         prompt=at.values["prompt"],
+        engine_start_s=run.settings.serving.start_timeout,
         speed_requests=16 if speed else 0,
         title=title,
         **common_spec(run, data),
@@ -113,7 +114,7 @@ def describe(run: StageExecution, record: ServedEvaluationReport) -> Mapping[str
 
 def after(run: StageExecution, record: ServedEvaluationReport) -> None:
     run.resolved.records["served_evaluation_report"] = record
-    measure_champion(run, "served_evaluation_report", _champion)
+    measure_champion(run, "served_evaluation_report", _champion, like=record)
 
 
 def verdict(run: StageExecution, record: ServedEvaluationReport) -> Verdict:

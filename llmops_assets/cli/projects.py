@@ -11,6 +11,9 @@ from llmops_assets.cli.tables import say
 from llmops_assets.config.settings import Settings, load_settings
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.keys import short
+from llmops_assets.programs.checks.project_code import not_isolated
+from llmops_assets.programs.runtime.errors import BadInput
+from llmops_assets.stage.code_rules import code_rules
 
 app = typer.Typer()
 
@@ -51,6 +54,7 @@ def check(
             f"{len(at.tracked)} data versions"
         )
         _warn_of_port(here.settings)
+        say(_isolation(here.settings))
 
 
 def _warn_of_port(settings: Settings) -> None:
@@ -59,6 +63,20 @@ def _warn_of_port(settings: Settings) -> None:
 
     if problem := build_clients(settings).serving.port_problem():
         say(f"still to do: {problem}")
+
+
+def _isolation(settings: Settings) -> str:
+    """How code of projects runs on this machine.
+
+    Raises:
+        CommandRefused: it must be isolated, and cannot be.
+    """
+    try:
+        why = not_isolated(code_rules(settings.compute))
+    except BadInput as error:
+        raise CommandRefused(str(error)) from error
+    where = ", in the pod of its step; this is about the machine here" if settings.profile == "cluster" else ""
+    return f"its own code, tests and metrics, runs {f'not isolated: {why}' if why else 'isolated'}{where}"
 
 
 @app.command()

@@ -119,6 +119,11 @@ class CustomMetric(Strict):
         pattern=r"^[\w./-]+\.py:\w+$", description="file.py:function, (prediction: str, reference: str) -> float"
     )
     higher_is_better: bool = Field(default=True, description="Direction that no_worse_than uses.")
+    files: tuple[Annotated[str, AfterValidator(check_pattern)], ...] = Field(
+        default=(),
+        description="Further files in Git that the function reads, or imports by a computed name, as patterns of "
+        ".gitignore. It sees these, its own file and the files of the project that this imports; nothing else.",
+    )
 
     @property
     def file(self) -> str:
@@ -229,7 +234,11 @@ class Ci(Strict):
         "root, `docs/**` all below docs, `!docs/api.md` includes a file again; the last match decides.",
     )
     ruff: bool = Field(default=True, description="Lint the project's Python.")
-    tests: bool = Field(default=True, description="Run the project's pytest, if it has tests.")
+    tests: bool | Literal["required"] = Field(
+        default=True,
+        description="Run the project's pytest. true: a project without tests passes with a warning. required: it "
+        "fails. At least one test must pass, and pytest must come to its own end.",
+    )
 
 
 class ProjectConfig(Strict):

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, WithJsonSchema, model_validator
 
 from llmops_assets.domain.formatting import figure
 from llmops_assets.domain.keys import short
+from llmops_assets.domain.measurement import ALIKE, differences
 from llmops_assets.domain.models import Frozen, Strict, WrongAt, number_or_text
 from llmops_assets.domain.records import Check, Measured
 
@@ -261,8 +262,9 @@ def _results(gate: Gate, evidence: Judged, report: Measured) -> list[GateResult]
             results.append(GateResult(outcome=reference.outcome, text=text))
         else:
             slack = gate.tolerance().of(reference)
+            alike = f" ({ALIKE})" if gate.no_worse_than == "champion" and report.measured_with else ""
             holds = metric.value >= reference - slack if metric.higher_is_better else metric.value <= reference + slack
-            note(holds, f"{measured}, {gate.no_worse_than} {figure(reference)}, margin {gate.tolerance()}")
+            note(holds, f"{measured}, {gate.no_worse_than} {figure(reference)}, margin {gate.tolerance()}{alike}")
     return results
 
 
@@ -281,6 +283,10 @@ def _reference(gate: Gate, evidence: Judged, report: Measured) -> float | NoRefe
         if other is None:
             champion = short(evidence.champion.release)
             return NoReference(outcome="failed", why=f"the champion {champion} has no readable report on these rows")
+    if gate.no_worse_than == "champion" and (differs := differences(report, other)):
+        again = f"`llmops run --rebuild {report.stage} --reason WHY`"
+        why = f"measured differently: {', '.join(differs)}; measure this one again, with {again}"
+        return NoReference(outcome="failed", why=why)
     if not alike(report, other):
         return NoReference(outcome="failed", why="its report is on other rows or other metrics")
     value = other.value(gate.metric)

@@ -150,6 +150,10 @@ class Measured(Record):
     rows: int
     test_digest: str = Field(description="Digest of the test rows.")
     metrics_digest: str = Field(description="Digest of the metrics, their code and the generation settings.")
+    measured_with: dict[str, str] = Field(
+        default_factory=dict,
+        description="What changes figures besides the model: library versions, dtype, device, engine. Empty: unknown.",
+    )
     uri: str = Field(description="Folder with report.html and predictions.jsonl.")
     digest: str
 

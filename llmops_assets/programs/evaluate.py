@@ -16,6 +16,7 @@ from llmops_assets.programs.models.loading import (
     context_length,
     device,
     load_tokenizer,
+    measured_with,
     prepare_torch,
     read_config,
     seed_everything,
@@ -41,7 +42,7 @@ def evaluate_checkpoint(spec: EvaluateSpec, job: ProgramRun) -> EvaluateResult:
     from llmops_assets.programs.evaluation.scoring import check_metrics, reads_likelihoods, score
 
     prepare_torch()
-    check_metrics(spec.metrics)
+    check_metrics(spec.metrics, spec.code)
     base, checkpoint = Path(spec.base), Path(spec.checkpoint)
     rows = load_test(Path(spec.data), spec.max_rows)
     encoder = Encoder(load_tokenizer(checkpoint), spec.prompt)
@@ -60,7 +61,7 @@ def evaluate_checkpoint(spec: EvaluateSpec, job: ProgramRun) -> EvaluateResult:
     predictions, generated = answers(model, encoder.tokenizer, prompts, job, spec.max_new_tokens, spec.batch_size)
     tokens_per_s = generated / max(time.monotonic() - began, 1e-9)
     job.progress("score", ", ".join(m.name for m in spec.metrics))
-    metrics, row_scores = score(spec.metrics, predictions, [reference(r) for r in rows], scored)
+    metrics, row_scores = score(spec.metrics, predictions, [reference(r) for r in rows], scored, spec.code)
     write_report(
         job.new_artifact(),
         spec.title,
@@ -72,8 +73,13 @@ def evaluate_checkpoint(spec: EvaluateSpec, job: ProgramRun) -> EvaluateResult:
             "Length of an answer": f"at most {spec.max_new_tokens} tokens",
         },
     )
+    libraries = versions(*METRIC_LIBRARIES)
     return EvaluateResult(
-        metrics=metrics, rows=len(rows), tokens_per_s=tokens_per_s, libraries=versions(*METRIC_LIBRARIES)
+        metrics=metrics,
+        rows=len(rows),
+        tokens_per_s=tokens_per_s,
+        libraries=libraries,
+        measured_with=measured_with(libraries, model.dtype),
     )
 
 

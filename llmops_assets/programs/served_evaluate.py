@@ -18,7 +18,14 @@ from llmops_assets.programs.engines.running import running_engine
 from llmops_assets.programs.evaluate import METRIC_LIBRARIES, load_test, refuse_too_long, samples
 from llmops_assets.programs.evaluation.load_test import put_under_load
 from llmops_assets.programs.evaluation.report import write_report
-from llmops_assets.programs.models.loading import device, load_tokenizer, prepare_torch, seed_everything, versions
+from llmops_assets.programs.models.loading import (
+    device,
+    load_tokenizer,
+    measured_with,
+    prepare_torch,
+    seed_everything,
+    versions,
+)
 from llmops_assets.programs.quantization.interface import QuantizationBackend
 from llmops_assets.programs.runtime.entry import ProgramRun, run
 from llmops_assets.programs.runtime.specs import ServedEvaluateResult, ServedEvaluateSpec, ServeSpec
@@ -36,7 +43,7 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
     from llmops_assets.programs.evaluation.scoring import check_metrics, reads_likelihoods, score
 
     prepare_torch()
-    check_metrics(spec.metrics)
+    check_metrics(spec.metrics, spec.code)
     rows = load_test(Path(spec.data), spec.max_rows)
     encoder = Encoder(load_tokenizer(Path(spec.tokenizer)), spec.prompt, spec.model_chat_template)
     server: ServingEngine = ENGINES[spec.engine].load()()
@@ -57,7 +64,13 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
         # Asked as users ask, without sampling parameters. A fixed seed makes the measurement repeatable.
         sampling={"seed": 0, **spec.sampling},
     )
-    with running_engine(serve, job.output) as engine:
+    starting = running_engine(
+        serve,
+        job.output,
+        spec.engine_start_s,
+        lambda seconds: job.progress("engine", f"starts, {seconds:.0f} s so far"),
+    )
+    with starting as engine:
         parity = compare_tokens(engine, encoder, rows[:PARITY_ROWS])
         job.progress("parity", f"{len(parity)} mismatches in {min(len(rows), PARITY_ROWS)} rows")
         predictions = ask_all(engine, rows, longest, spec, job)
@@ -81,7 +94,7 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
         model = backend.load(Path(spec.model))
         model.to(device())
         scored = likelihoods(model, encoded, encoder.tokenizer.pad_token_id, job, "likelihood")
-    metrics, row_scores = score(spec.metrics, predictions, [reference(r) for r in rows], scored)
+    metrics, row_scores = score(spec.metrics, predictions, [reference(r) for r in rows], scored, spec.code)
     size = Path(spec.model).stat().st_size
     detail = parity[0] if parity else ""
     compared = min(len(rows), PARITY_ROWS)
@@ -101,6 +114,7 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
         },
         load,
     )
+    libraries = versions(*server.libraries, *backend.libraries, *METRIC_LIBRARIES)
     return ServedEvaluateResult(
         metrics=metrics,
         rows=len(rows),
@@ -109,7 +123,8 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
         parity_mismatches=len(parity),
         parity_detail=detail,
         load=tuple(load),
-        libraries=versions(*server.libraries, *backend.libraries, *METRIC_LIBRARIES),
+        libraries=libraries,
+        measured_with={**measured_with(libraries), "engine": spec.engine},
     )
 
 

@@ -116,7 +116,7 @@ class StageExecution:
         pinned = tagged or self.ledger.pinned(self.root_run_id, self.project.name)
         if pinned is None:
             if asked is None:
-                self.source.git.fetch()
+                self.source.git.fetch(on_progress=self.log.info)
                 asked = self.source.git.head()
                 if asked is None:
                     raise SourceError(f"{self.project.repository} has no branch {self.project.branch!r}")
@@ -216,6 +216,7 @@ class StageExecution:
             program=name,
             spec=spec.model_dump(mode="json"),
             heavy=self.stage.name in HEAVY,
+            time_limit_s=self.settings.compute.time_limit(self.stage.name),
             asset=f"{self.project.name}/{self.stage.name}",
         )
         finished = self.compute.run(job, progress)

@@ -11,7 +11,8 @@ from llmops_assets.delivery.approvals import evaluate_current_approval
 from llmops_assets.domain.approval import Waiting
 from llmops_assets.domain.chain import STAGES
 from llmops_assets.domain.gate import Champion, Judged, Verdict, judge, judge_checks
-from llmops_assets.domain.keys import short
+from llmops_assets.domain.keys import digest, short
+from llmops_assets.domain.measurement import differences
 from llmops_assets.domain.records import (
     Checkpoint,
     CiReport,
@@ -43,18 +44,29 @@ class ChampionNow:
         self.checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else None
         self.artifact = artifact if isinstance(artifact, QuantizedArtifact) else None
 
-    def key(self, run: StageExecution, stage: str) -> str | None:
-        """The key of the champion's report on *this* revision's test rows and metrics, with its own prompt."""
+    def key(self, run: StageExecution, stage: str, like: Measured | None = None) -> str | None:
+        """The key of the champion's report on *this* revision's test rows and metrics, with its own prompt.
+
+        With `like`, of the report that was made because an earlier one was measured differently than this one.
+        """
         of = self.checkpoint if stage == "evaluation_report" else self.artifact
         if of is None or "dataset_version.test" not in run.resolved.outputs:
             return None
         values = {**run.at.values, "prompt": self.at.values["prompt"], "engine": self.at.values["engine"]}
         read = "fine_tuned_checkpoint" if stage == "evaluation_report" else "quantized_artifact"
         outputs = {read: of.outputs[""], "dataset_version.test": run.resolved.outputs["dataset_version.test"]}
-        return STAGES[stage].key(values, outputs)
+        salt = f"measured with {digest(like.measured_with)}" if like is not None else None
+        return STAGES[stage].key(values, outputs, salt)
 
-    def report(self, run: StageExecution, stage: str) -> Measured | None:
-        key = self.key(run, stage)
+    def report(self, run: StageExecution, stage: str, like: Measured | None = None) -> Measured | None:
+        """The champion's report; the one that was measured as `like` was, if there are several."""
+        found = self._find(run, self.key(run, stage))
+        if found is None or like is None or not differences(like, found):
+            return found
+        return self._find(run, self.key(run, stage, like)) or found
+
+    @staticmethod
+    def _find(run: StageExecution, key: str | None) -> Measured | None:
         found = run.ledger.find(key) if key else None
         return found if isinstance(found, Measured) else None
 
@@ -123,10 +135,11 @@ def _measured(run: StageExecution, stage: str, subject: str) -> Verdict:
     unquantized = run.resolved.records.get("evaluation_report")
     champion = champion_now(run)
     release = current_release(run)
+    report = record if isinstance(record, Measured) else None
     evidence = Judged(
-        report=record if isinstance(record, Measured) else None,
+        report=report,
         unquantized=unquantized if isinstance(unquantized, EvaluationReport) else None,
-        champion=Champion(release=champion.release, report=champion.report(run, stage)) if champion else None,
+        champion=Champion(release=champion.release, report=champion.report(run, stage, report)) if champion else None,
         has_served=bool(release and run.ledger.has_served(run.project.name, release.digest)),
     )
     verdict = judge(subject, run.at.config.gates, "checkpoint" if stage == "evaluation_report" else "served", evidence)

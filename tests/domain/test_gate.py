@@ -97,6 +97,30 @@ def test_a_comparison_across_other_rows_or_metrics_fails(other: dict[str, Any], 
     assert found.failures == (f"perplexity 10 against {against}: its report is on other rows or other metrics",)
 
 
+HERE = {"torch": "2.13.0", "dtype": "float32", "device": "cpu AVX512"}
+
+
+@pytest.mark.parametrize(
+    ("there", "says"),
+    [
+        ({**HERE, "torch": "2.12.0"}, "torch 2.12.0 there, 2.13.0 here"),
+        ({**HERE, "device": "NVIDIA H100"}, "device NVIDIA H100 there, cpu AVX512 here"),
+        ({k: v for k, v in HERE.items() if k != "dtype"}, "dtype none there, float32 here"),
+        ({}, "one of them does not say with which libraries"),
+    ],
+)
+def test_reports_that_were_measured_differently_are_not_compared(there: dict[str, str], says: str) -> None:
+    """An upgrade of torch moved a figure, and the gate took it for a worse, or a better, model."""
+    found = verdict(NOT_WORSE, report(measured_with=HERE), champion=champion(99, measured_with=there))
+    (failure,) = found.failures
+    assert says in failure and "llmops run --rebuild evaluation_report --reason WHY" in failure
+
+
+def test_a_comparison_says_that_both_were_measured_alike() -> None:
+    found = verdict(NOT_WORSE, report(measured_with=HERE), champion=champion(99, measured_with=HERE))
+    assert found.passed and "the same libraries, dtype, device and engine" in found.text
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_champion_whose_figure_is_no_number_cannot_be_compared_with(value: float) -> None:
     assert not verdict(NOT_WORSE, report(), champion=champion(value)).passed

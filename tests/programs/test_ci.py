@@ -1,4 +1,4 @@
-"""The CI program: the project's own linter and tests, in processes that never outlive it."""
+"""The CI program: the project's own linter and tests, in processes that never outlive it, and what counts as a pass."""
 
 import os
 import signal
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from llmops_assets.machine.processes import is_alive
 from tests.programs.conftest import ENVIRONMENT, command, run_program
@@ -60,6 +61,78 @@ def test_a_project_without_tests_passes_and_the_report_says_so(tmp_path: Path) -
     assert seen["passed"] and seen["severity"] == "warn" and "no tests" in seen["summary"]
 
 
+def test_a_project_without_tests_fails_where_tests_are_required(tmp_path: Path) -> None:
+    """A commit that deletes all tests would otherwise pass with a warning."""
+    project(tmp_path, metrics="X = 1\n")
+    seen = checks(tmp_path, ruff=False, tests_required=True)["tests"]
+    assert not seen["passed"] and seen["severity"] == "error" and "ci.tests: required" in seen["summary"]
+
+
+PASSES = "\n\ndef test_b():\n    pass\n"
+MODIFY = "def pytest_collection_modifyitems(config, items):\n    "
+FORGED = "<testsuites><testsuite name='pytest' tests='3' failures='0' errors='0' skipped='0'/></testsuites>"
+
+
+def of(*lines: str) -> str:
+    """A test file with one test of these lines, which know the path of the JUnit file, and one that passes."""
+    imports = "import atexit, os, pytest\n\n\ndef test_a(request):\n    path = request.config.option.xmlpath\n"
+    return imports + "".join(f"    {line}\n" for line in lines) + PASSES
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (of("os._exit(0)"), "before its session did"),
+        ("import os\nos._exit(0)\n", "before its session did"),
+        (of(f'open(path, "w").write("{FORGED}")', "os._exit(0)"), "before its session did"),
+        (of("pytest.exit('enough', returncode=0)"), "cut short: 0 of 2"),
+        (of("atexit.register(os.remove, path)"), "cannot be read after pytest wrote it: No such file"),
+        (of("atexit.register(os.truncate, path, 60)"), "altered after pytest wrote it"),
+        (of("atexit.register(lambda: (os.remove(path), os.mkfifo(path)))"), "not a regular file"),
+        ("import pytest\n\n@pytest.mark.skip\ndef test_a():\n    pass\n", "no test passed (1 skipped)"),
+        ("import pytest\n\n@pytest.mark.xfail\ndef test_a():\n    assert 0\n", "no test passed (1 xfailed)"),
+        (of("atexit.register(os._exit, 3)"), "after its tests, the process ended with exit code 3"),
+    ],
+)
+def test_exit_code_0_alone_is_no_pass(tmp_path: Path, code: str, says: str) -> None:
+    """`os._exit(0)` in a test gave exit code 0 and no JUnit file, and CI said "passed"."""
+    project(tmp_path, test_it=code)
+    seen = checks(tmp_path, ruff=False)["tests"]
+    assert not seen["passed"] and says in seen["summary"], seen
+
+
+@pytest.mark.parametrize(
+    ("hooks", "passed", "says"),
+    [
+        ("def pytest_sessionfinish(session):\n    session.exitstatus = 0\n", False, "1 passed, 1 failed"),
+        (
+            MODIFY + "del items[:]\n",
+            False,
+            "none of the 2 collected tests",
+        ),
+        (
+            MODIFY + "del items[0]\n",
+            True,
+            "1 passed, 1 removed by the project's own hooks",
+        ),
+        (
+            MODIFY + "config.hook.pytest_deselected(items=[items.pop(0)])\n",
+            True,
+            "1 passed, 1 deselected",
+        ),
+        ("def pytest_configure(config):\n    config.option.collectonly = True\n", False, "0 of 2 tests ran"),
+        ("raise SystemExit(0)\n", False, "before its session did"),
+    ],
+)
+def test_hooks_of_the_project_hide_no_failure_and_are_named(
+    tmp_path: Path, hooks: str, passed: bool, says: str
+) -> None:
+    """A hook that sets the exit status, or drops tests, turned a red suite green without a word."""
+    project(tmp_path, conftest=hooks, test_it="def test_a():\n    assert 0\n" + PASSES)
+    seen = checks(tmp_path, ruff=False)["tests"]
+    assert seen["passed"] is passed and says in seen["summary"], seen
+
+
 def test_a_configuration_above_the_project_is_not_taken(tmp_path: Path) -> None:
     (tmp_path / "ruff.toml").write_text("[lint]\nignore = ['F401']\n")
     (tmp_path / "conftest.py").write_text("raise RuntimeError('not ours')\n")
@@ -84,9 +157,9 @@ def test_stopping_the_program_stops_the_projects_tests(tmp_path: Path) -> None:
         test_it="import os\nimport threading\n\n\ndef test_a():\n"
         f"    open({str(pipe)!r}, 'w').write(str(os.getpid()))\n    threading.Event().wait()\n",
     )
-    spec = {"work_tree": str(tmp_path / "tree"), "ruff": False}
+    spec = {"work_tree": str(tmp_path / "tree"), "ruff": False, "code": {"isolation": "off"}}
     program = subprocess.Popen(command("ci", spec, tmp_path / "out"), env=ENVIRONMENT)
     tests = psutil.Process(int(pipe.read_text()))  # waits until the test writes
     program.send_signal(signal.SIGTERM)
-    assert program.wait() == 128 + signal.SIGTERM
+    assert program.wait() == -signal.SIGTERM
     wait_for("the end of the tests", lambda: not is_alive(tests))

@@ -23,7 +23,10 @@ from tests.programs.conftest import Ended, Make, run_program, write_jsonl
 def custom(tmp_path: Path, code: str, function: str = "metric") -> MetricSpec:
     file = tmp_path / "metrics.py"
     file.write_text(code)
-    return MetricSpec(name="mine", file=str(file), function=function, higher_is_better=False)
+    files = tuple(p.name for p in tmp_path.glob("*.py"))
+    return MetricSpec(
+        name="mine", file="metrics.py", function=function, tree=str(tmp_path), files=files, higher_is_better=False
+    )
 
 
 def test_every_metric_is_measured_once_in_the_order_asked(evaluated: Ended, evaluation: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,18 +17,26 @@ from llmops_assets.programs.engines.interface import EngineClient, ServingEngine
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import ServeSpec
 
-START_S = 120.0
+SAY_EVERY_S = 10.0
 ATTEMPTS = 3  # another process can take the free port before the engine listens
 
 
 @contextmanager
-def running_engine(spec: ServeSpec, folder: Path) -> Iterator[EngineClient]:
+def running_engine(
+    spec: ServeSpec, folder: Path, start_s: float = 900.0, on_wait: Callable[[float], None] | None = None
+) -> Iterator[EngineClient]:
     """An engine that ends with the block, or when this process ends in any way: it watches a pipe from here.
+
+    Args:
+        spec: its port is ignored.
+        folder: for its log and specification.
+        start_s: how long it may take until it answers.
+        on_wait: told the seconds so far, while it starts.
 
     Raises:
         BadInput: it cannot serve the model.
     """
-    process, engine = _start(spec, folder)
+    process, engine = _start(spec, folder, start_s, on_wait or (lambda seconds: None))
     try:
         yield engine
     finally:
@@ -39,7 +47,9 @@ def running_engine(spec: ServeSpec, folder: Path) -> Iterator[EngineClient]:
         process.stdout.close()
 
 
-def _start(spec: ServeSpec, folder: Path) -> tuple[subprocess.Popen[bytes], EngineClient]:
+def _start(
+    spec: ServeSpec, folder: Path, start_s: float, on_wait: Callable[[float], None]
+) -> tuple[subprocess.Popen[bytes], EngineClient]:
     log = folder / "engine.log"
     for _ in range(ATTEMPTS):
         port = _free_port(spec.host)
@@ -54,10 +64,15 @@ def _start(spec: ServeSpec, folder: Path) -> tuple[subprocess.Popen[bytes], Engi
                 env=dict(os.environ),
             )
         engine = _engine(spec.engine).client(f"http://{spec.host}:{port}")
-        if _ready(process, engine):
+        if _ready(process, engine, start_s, on_wait):
             return process, engine
+        slow = process.poll() is None
         process.kill()
         process.wait()
+        if slow:
+            raise BadInput(
+                f"the engine did not answer within {start_s:g} s (serving.start_timeout in the settings)", spec.model
+            )
         if "the port is not free" not in _last_line(log):
             break
     raise BadInput(_last_line(log) or "the engine did not start", spec.model)
@@ -68,11 +83,17 @@ def _engine(name: str) -> ServingEngine:
     return engine
 
 
-def _ready(process: subprocess.Popen[bytes], engine: EngineClient) -> bool:
-    deadline = time.monotonic() + START_S
-    while process.poll() is None and time.monotonic() < deadline:
+def _ready(
+    process: subprocess.Popen[bytes], engine: EngineClient, start_s: float, on_wait: Callable[[float], None]
+) -> bool:
+    began = time.monotonic()
+    say_at = began + SAY_EVERY_S
+    while process.poll() is None and (now := time.monotonic()) < began + start_s:
         if engine.ready():
             return True
+        if now >= say_at:
+            say_at = now + SAY_EVERY_S
+            on_wait(now - began)
         time.sleep(0.05)
     return False
 

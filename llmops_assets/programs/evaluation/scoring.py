@@ -13,12 +13,13 @@ from typing import Any
 from llmops_assets.catalog import METRICS, Part, UnavailablePart, UnknownPart
 from llmops_assets.domain.records import Metric
 from llmops_assets.programs.runtime.errors import BadInput
-from llmops_assets.programs.runtime.specs import MetricSpec
+from llmops_assets.programs.runtime.specs import CodeRules, MetricSpec
 
 Scores = dict[str, float]
+NO_RULES = CodeRules()
 
 
-def check_metrics(specs: Iterable[MetricSpec]) -> None:
+def check_metrics(specs: Iterable[MetricSpec], rules: CodeRules = NO_RULES) -> None:
     """Loads every metric, so that an error is reported before any inference.
 
     Raises:
@@ -26,9 +27,9 @@ def check_metrics(specs: Iterable[MetricSpec]) -> None:
     """
     for spec in specs:
         if spec.file is not None:
-            from llmops_assets.programs.evaluation.metrics.custom import load_function
+            from llmops_assets.programs.evaluation.metrics.custom import call_function
 
-            load_function(spec)
+            call_function(spec, rules, ())
         else:
             try:
                 METRICS[spec.name].load()
@@ -44,7 +45,11 @@ def reads_likelihoods(specs: Iterable[MetricSpec]) -> bool:
 
 
 def score(
-    specs: Sequence[MetricSpec], predictions: list[str], references: list[str], likelihoods: list[tuple[float, int]]
+    specs: Sequence[MetricSpec],
+    predictions: list[str],
+    references: list[str],
+    likelihoods: list[tuple[float, int]],
+    rules: CodeRules = NO_RULES,
 ) -> tuple[tuple[Metric, ...], list[Scores]]:
     """All metrics in the order of `specs`, and the values of each row.
 
@@ -55,8 +60,9 @@ def score(
         predictions: answers of the model.
         references: answers of the data.
         likelihoods: negative log-likelihood and tokens of each reference; empty if no metric reads them.
+        rules: how the project's own functions run.
     """
-    found: dict[str, Any] = _of_texts(specs, predictions, references)
+    found: dict[str, Any] = _of_texts(specs, predictions, references, rules)
     for spec in specs:
         if reads_likelihoods([spec]):
             found |= METRICS[spec.name].load()(likelihoods)
@@ -76,7 +82,9 @@ def higher_is_better(spec: MetricSpec) -> bool:
     return METRICS[spec.name].higher_is_better if spec.file is None else True
 
 
-def _of_texts(specs: Sequence[MetricSpec], predictions: list[str], references: list[str]) -> dict[str, Any]:
+def _of_texts(
+    specs: Sequence[MetricSpec], predictions: list[str], references: list[str], rules: CodeRules
+) -> dict[str, Any]:
     own = [s for s in specs if s.file is not None]
     listed: dict[str, list[Part]] = {}
     for part in (METRICS[s.name] for s in specs if s.file is None):
@@ -92,6 +100,6 @@ def _of_texts(specs: Sequence[MetricSpec], predictions: list[str], references: l
         if own:
             from llmops_assets.programs.evaluation.metrics.custom import Custom
 
-            metrics += [Custom.load(spec, cache) for spec in own]
+            metrics += [Custom.load(spec, rules, cache) for spec in own]
         found: dict[str, Any] = evaluate.combine(metrics).compute(predictions=predictions, references=references)
     return found

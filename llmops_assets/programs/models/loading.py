@@ -6,6 +6,7 @@ Their use belongs in the programs, encoding rows in `programs.data.encoding`.
 import importlib.metadata
 import json
 import os
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,17 @@ def device() -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def measured_with(libraries: dict[str, str], dtype: Any = None) -> dict[str, str]:
+    """What changes a figure besides the model and its rows: the measurement's side of a comparison."""
+    import torch
+
+    cuda = device() == "cuda"
+    # The instruction set decides in which order sums are made.
+    where = torch.cuda.get_device_name(0) if cuda else f"cpu {torch.backends.cpu.get_cpu_capability()}"
+    found = {**libraries, "python": ".".join(platform.python_version_tuple()[:2]), "device": where}
+    return found | ({"dtype": str(dtype).removeprefix("torch.")} if dtype is not None else {})
 
 
 def seed_everything(seed: int) -> None:

@@ -6,7 +6,7 @@ DIR/result.json. If its input is invalid, it writes DIR/error.json ({"message": 
 No heavy import belongs here: stages build these specs inside the code location.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -14,11 +14,22 @@ from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.records import Check, LoadFigures, Metric, Split
 
 
+class CodeRules(Frozen):
+    """How a project's own code runs."""
+
+    isolation: Literal["auto", "required", "off"] = "auto"
+    memory: int = Field(default=4 * 2**30, description="Bytes, of all its processes together.")
+    processes: int = Field(default=512, description="How many at once.")
+    metric_timeout_s: float = Field(default=600.0, description="Time limit of one metric over all rows.")
+
+
 class CiSpec(Frozen):
     work_tree: str = Field(description="Clean export of the revision.")
     ruff: bool = True
     tests: bool = Field(default=True, description="Run the project's own pytest if it has tests.")
+    tests_required: bool = Field(default=False, description="A project without tests fails.")
     timeout_s: float = 600.0
+    code: CodeRules = CodeRules()
 
 
 class CiResult(Frozen):
@@ -86,8 +97,10 @@ class TrainResult(Frozen):
 
 class MetricSpec(Frozen):
     name: str
-    file: str | None = Field(default=None, description="Absolute path of the project's file with the metric function.")
+    file: str | None = Field(default=None, description="The project's file with the metric function, within `tree`.")
     function: str | None = None
+    tree: str = Field(default="", description="Folder of the project.")
+    files: tuple[str, ...] = Field(default=(), description="What the function can see of it: what its key covers.")
     higher_is_better: bool | None = None
 
 
@@ -102,6 +115,7 @@ class EvaluateSpec(Frozen):
     max_new_tokens: int = 32
     batch_size: int = 16
     title: str = "Evaluation"
+    code: CodeRules = CodeRules()
 
 
 class EvaluateResult(Frozen):
@@ -112,6 +126,7 @@ class EvaluateResult(Frozen):
     rows: int
     tokens_per_s: float
     libraries: dict[str, str]
+    measured_with: dict[str, str] = Field(description="See `Measured`.")
 
 
 class QuantizeSpec(Frozen):
@@ -148,8 +163,10 @@ class ServedEvaluateSpec(Frozen):
     max_rows: int | None = None
     max_new_tokens: int = 32
     clients: tuple[int, ...] = (1, 8)
+    engine_start_s: float = Field(default=900.0, description="Seconds that the engine may take until it answers.")
     speed_requests: int = Field(default=16, description="Requests per load level; 0: speed is already known.")
     title: str = "Served evaluation"
+    code: CodeRules = CodeRules()
 
 
 class ServedEvaluateResult(Frozen):
@@ -161,6 +178,7 @@ class ServedEvaluateResult(Frozen):
     parity_detail: str
     load: tuple[LoadFigures, ...]
     libraries: dict[str, str]
+    measured_with: dict[str, str] = Field(description="See `Measured`.")
 
 
 class ServeSpec(Frozen):

@@ -1,74 +1,85 @@
-"""A project's own metric: a Python function in a file of the project."""
+"""A project's own metric: a Python function in a file of the project, called in a process of its own.
 
-import importlib.util
-import math
-import numbers
+The process sees only the files that the metric's key covers, so a result never depends on anything else of the project.
+"""
+
+import json
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from llmops_assets.domain.python_imports import module_name, search_paths
+from llmops_assets.programs.checks import metric_function
+from llmops_assets.programs.checks.project_code import private_copy, tail
 from llmops_assets.programs.evaluation.metrics.base import TextMetric, mean_of_rows
 from llmops_assets.programs.runtime.errors import BadInput
-from llmops_assets.programs.runtime.specs import MetricSpec
+from llmops_assets.programs.runtime.specs import CodeRules, MetricSpec
 
 
 class Custom(TextMetric):
     """A project's own function of a prediction and its reference, the mean over the rows."""
 
-    where = ""
-    function: Callable[[str, str], float]
+    spec: MetricSpec
+    rules: CodeRules
 
     @classmethod
-    def load(cls, spec: MetricSpec, cache: str) -> "Custom":
-        """Loads the metric of a project's function.
-
-        Raises:
-            BadInput: the file or its function cannot be loaded.
-        """
+    def load(cls, spec: MetricSpec, rules: CodeRules, cache: str) -> "Custom":
         metric = cls.of([spec.name], cache)
         assert isinstance(metric, Custom)
-        metric.function, metric.where = load_function(spec), _where(spec)
+        metric.spec, metric.rules = spec, rules
         return metric
 
     def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
-        rows = [self._row(n, *pair) for n, pair in enumerate(zip(predictions, references, strict=True), start=1)]
-        return mean_of_rows({self.names[0]: rows})
-
-    def _row(self, number: int, prediction: str, reference: str) -> float:
-        try:
-            value = self.function(prediction, reference)
-        except (Exception, SystemExit) as error:
-            raise BadInput(f"raised {type(error).__name__} on row {number}: {error}", self.where) from error
-        if not isinstance(value, numbers.Real) or not math.isfinite(value):
-            raise BadInput(f"returned {value!r} on row {number}; a metric returns a finite number", self.where)
-        return float(value)
+        pairs = list(zip(predictions, references, strict=True))
+        return mean_of_rows({self.names[0]: call_function(self.spec, self.rules, pairs)})
 
 
-def load_function(spec: MetricSpec) -> Callable[[str, str], float]:
-    """Loads a project's function.
+def call_function(spec: MetricSpec, rules: CodeRules, pairs: Sequence[tuple[str, str]]) -> list[float]:
+    """The function's value of each pair; with no pairs, it is only loaded.
 
     Raises:
-        BadInput: the file or its function cannot be loaded.
+        BadInput: the file or its function cannot be loaded, it fails on a row, or reaches a limit.
     """
-    path = Path(spec.file or "")
-    if not path.is_file():
-        raise BadInput("the file does not exist; add it to the project", _where(spec))
-    loader = importlib.util.spec_from_file_location(f"_project_metric_{path.stem}", path)
-    assert loader is not None and loader.loader is not None
-    module = importlib.util.module_from_spec(loader)
-    sys.path.insert(0, str(path.parent))
+    file = spec.file or ""
+    where = f"{Path(file).name}:{spec.function}"
+    if not (Path(spec.tree) / file).is_file():
+        raise BadInput("the file does not exist; add it to the project", where)
+    with (
+        tempfile.TemporaryDirectory(prefix="llmops-metric-") as folder,
+        private_copy(Path(folder) / "project", Path(spec.tree), spec.files or (file,), rules) as code,
+    ):
+        files = spec.files or (file,)
+        asked = {
+            "file": str(code.tree / file),
+            "module": module_name(file, files),
+            "function": spec.function,
+            "paths": [str(code.tree / path) for path in search_paths(file, files)],
+            "pairs": pairs,
+        }
+        log, result = Path(folder) / "log", code.out / "result.json"
+        command = [sys.executable, metric_function.__file__, str(result)]
+        ended = code.run(command, log, rules.metric_timeout_s, given=json.dumps(asked).encode())
+        if limit := code.why_ended(ended, rules.metric_timeout_s):
+            raise BadInput(limit, where)
+        told = _told(result)
+        if told is None:
+            last = f": {text.splitlines()[-1]}" if (text := tail(log)) else ""
+            raise BadInput(f"ended its process with exit code {ended.code} before it returned{last}", where)
+    if "wrong" in told:
+        raise BadInput(str(told["wrong"]), where)
+    values = told.get("values")
+    if not isinstance(values, list) or len(values) != len(pairs):
+        raise BadInput("its process did not return one number for each row", where)
+    return [float(v) for v in values]
+
+
+def _told(result: Path) -> dict[str, Any] | None:
+    if result.is_symlink() or not result.is_file():
+        return None
     try:
-        loader.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise BadInput(f"cannot be imported: {type(error).__name__}: {error}", _where(spec)) from error
-    finally:
-        sys.path.remove(str(path.parent))
-    function = getattr(module, spec.function or "", None)
-    if not callable(function):
-        raise BadInput(f"{path.name} has no function {spec.function!r}", _where(spec))
-    return function
-
-
-def _where(spec: MetricSpec) -> str:
-    return f"{Path(spec.file or '').name}:{spec.function}"
+        told = json.loads(result.read_bytes())
+    except ValueError:
+        return None
+    return told if isinstance(told, dict) else None

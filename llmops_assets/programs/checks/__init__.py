@@ -1,0 +1,1 @@
+"""Running a project's own checks, and judging what they report."""

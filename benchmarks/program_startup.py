@@ -43,8 +43,10 @@ class Chain:
             nonlocal waits
             if waits and line["phase"] == WORKS[program]:
                 waits = False
-                used = psutil.Process(int((self.compute.folder(program) / "pid").read_text())).cpu_times()
-                self.spent += used.user + used.system
+                keeper = psutil.Process(int((self.compute.folder(program) / "pid").read_text()))
+                for process in (keeper, *keeper.children()):
+                    used = process.cpu_times()
+                    self.spent += used.user + used.system
 
         done = self.compute.run(Job(name=program, program=program, spec=spec), hear)
         if waits:

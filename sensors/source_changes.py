@@ -30,12 +30,14 @@ from resources.project_source.revisions import ProjectRepository
 from sensors.request_recovery import build_recovery_sensor
 
 Owner = Literal["git", "dvc"]
+PATIENCE_S = 15.0
+"""How long a tick waits for a fetch. Dagster ends a tick after 60 s, and the rest of it needs time too."""
 
 
-def read_head(source: ProjectRepository, requests: list[Request]) -> Head:
+def read_head(source: ProjectRepository, requests: list[Request], patience_s: float = PATIENCE_S) -> Head:
     """Reads the branch's current state. Every problem becomes a reason, never an exception or an empty branch."""
     try:
-        source.git.fetch()
+        source.git.fetch(patience_s)
         revision = source.git.head()
     except SourceError as error:
         return Head(revision=None, problem=str(error))

@@ -76,7 +76,7 @@ class CommandContext:
         self.ledger: Ledger = self.clients.ledger
         self.source: ProjectRepository = self.clients.sources(self.project)
         if fetch:
-            self.source.git.fetch()
+            self.source.git.fetch(on_progress=lambda text: err.print(text, markup=False))
 
     def revision(self, name: str | None) -> str:
         if name:

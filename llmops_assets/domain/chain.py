@@ -52,7 +52,7 @@ class Stage:
 CHAIN: tuple[Stage, ...] = (
     Stage(
         "ci_report",
-        2,
+        3,
         values=("tree",),
         sources=("repository",),
         program="ci",

@@ -162,6 +162,8 @@ def _keep(connection: socket.socket) -> str:
     setproctitle(f"llmops: keeper of {request['module']}")
     told = request.get("told")
     status = watch(command, Limits(seconds=request.get("seconds")), Path(told) if told else None)
+    for file in held:
+        os.close(file)  # first: whoever learns of the end finds the locks free
     _tell(connection, {"code": os.waitstatus_to_exitcode(status)})
     os._exit(0)
 

@@ -12,7 +12,6 @@ import tomllib
 from pathlib import Path
 
 from llmops_assets.domain.records import Check
-from llmops_assets.programs.checks import pytest_session
 from llmops_assets.programs.checks.project_code import (
     ISOLATED,
     ProjectCode,
@@ -21,7 +20,8 @@ from llmops_assets.programs.checks.project_code import (
     private_copy,
     tail,
 )
-from llmops_assets.programs.checks.session_verdict import judge_session, read_session
+from llmops_assets.programs.checks.pytest_session import __file__ as PYTEST_SESSION
+from llmops_assets.programs.checks.session_verdict import files_with_tests, judge_session, read_session
 from llmops_assets.programs.runtime.entry import ProgramRun, run
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import CiResult, CiSpec, CodeRules
@@ -79,15 +79,15 @@ def _ruff(code: ProjectCode, output: Path, timeout_s: float) -> Check:
 
 def _pytest(code: ProjectCode, output: Path, spec: CiSpec) -> Check:
     session, junit, log = code.out / "session.json", code.out / "junit.xml", output / "pytest.log"
-    secret = secrets.token_bytes(32)
-    command = [sys.executable, pytest_session.__file__, str(session), str(junit), "-p", "no:cacheprovider"]
+    secret, with_tests = secrets.token_bytes(32), files_with_tests(code.tree)
+    command = [sys.executable, PYTEST_SESSION, str(session), str(junit), "-p", "no:cacheprovider"]
     command += ["--color=no", f"--rootdir={code.tree}", f"--confcutdir={code.tree}"]
     if not _configures(code.tree, "pytest", PYTEST_FILES):
         command += ["-c", os.devnull]  # else pytest uses the configuration of a parent folder
     ended = code.run([*command, "."], log, spec.timeout_s, given=secret)
     if limit := code.why_ended(ended, spec.timeout_s):
         return Check(name="tests", passed=False, summary=limit, detail=tail(log), seconds=ended.seconds)
-    found = judge_session(ended.code, read_session(session, secret), junit, spec.tests_required)
+    found = judge_session(ended.code, read_session(session, secret), junit, spec.tests_required, with_tests)
     if junit.is_file() and not junit.is_symlink():
         (output / "junit.xml").write_bytes(junit.read_bytes())
     return Check(

@@ -1,6 +1,6 @@
 """The settings for a project's own code, as programs read them."""
 
-from llmops_assets.config.settings import ComputeSettings
+from llmops_assets.config.compute import ComputeSettings
 from llmops_assets.programs.runtime.specs import CodeRules
 
 

@@ -16,8 +16,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 
 import psutil
@@ -33,6 +33,7 @@ from llmops_assets.programs.runtime.errors import DISK_FULL, BadInput
 from resources.compute.interface import Finished, Job, OnProgress, ProgramError, TimeLimitReached
 from resources.compute.pipes import forward_progress, pipes_environment, reported_metadata
 from resources.compute.preloading import Preloading
+from resources.compute.slots import heavy_slot, locked
 
 ALLOWED_ENVIRONMENT = (
     "PATH",
@@ -54,7 +55,6 @@ ALLOWED_ENVIRONMENT = (
 
 LIMIT = "limit.json"
 """The keeper writes it when it ends a program that has reached its time limit."""
-SAY_EVERY_S = 30.0
 Program = subprocess.Popen[bytes] | Forked
 """A program that this process has started, and whose exit code it receives."""
 
@@ -100,7 +100,8 @@ class LocalCompute:
         folder = self.folder(job.name)
         began = time.monotonic()
         with ExitStack() as connections:
-            with self._slot(job, folder, on_progress) as slot:
+            needs = job.heavy and self.one_heavy
+            with self._slot(folder, on_progress) if needs else nullcontext() as slot:
                 folder.mkdir(parents=True, exist_ok=True)
                 preloaded = connections.enter_context(self._preloaded(job, folder))
                 folder.mkdir(parents=True, exist_ok=True)  # the last holder of the slot may have deleted it
@@ -116,7 +117,7 @@ class LocalCompute:
 
     def _preloaded(self, job: Job, folder: Path) -> AbstractContextManager[socket.socket | None]:
         """Connects before the job is locked: that can take seconds, and a locked job looks like a running one."""
-        if not self.preload or _locked(folder / "alive") or (folder / "result.json").exists():
+        if not self.preload or locked(folder / "alive") or (folder / "result.json").exists():
             return nullcontext()
         return self._preloading.connection(job.program, self.environment(folder), folder / "log.txt")
 
@@ -125,7 +126,7 @@ class LocalCompute:
         while True:
             running = process is not None and process.poll() is None
             if process is None or (isinstance(process, Forked) and process.lost):
-                running = _locked(folder / "alive")
+                running = locked(folder / "alive")
             seen = forward_progress(folder, seen, on_progress)
             if not running:
                 break
@@ -142,7 +143,7 @@ class LocalCompute:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:
-                    if _locked(folder / "alive"):
+                    if locked(folder / "alive"):
                         return None, True  # the program's keeper holds it: adopt
                     # Another process only checked the lock, and has released it by now.
             if (folder / "result.json").exists():
@@ -218,10 +219,11 @@ class LocalCompute:
             raise BadInput(value["message"], value.get("where", ""))
         if (folder / LIMIT).exists():
             stage = job.asset.rpartition("/")[2] or job.program
+            setting = "compute.ci_timeout" if stage == "ci_report" else f"compute.time_limits.{stage}"
             within = json.loads((folder / LIMIT).read_text())["value"]
             raise TimeLimitReached(
                 f"{job.program} did not end within {time_span(within)}, and was ended with everything that it "
-                f"had started; its log is {folder / 'log.txt'}. Remedy: raise compute.time_limits.{stage} in the "
+                f"had started; its log is {folder / 'log.txt'}. Remedy: raise {setting} in the "
                 "settings, then `llmops retry`; a training resumes from its last complete checkpoint"
             )
         code = process.returncode if process is not None else None
@@ -238,37 +240,16 @@ class LocalCompute:
             how = f"ended with exit code {code}"
         raise ProgramError(f"{job.program} {how}; its log is {folder / 'log.txt'}\n{tail}")
 
-    @contextmanager
-    def _slot(self, job: Job, folder: Path, on_progress: OnProgress | None) -> Iterator[int | None]:
-        """The only slot for heavy programs: a locked file, to be passed to the program's keeper.
+    def _slot(self, folder: Path, on_progress: OnProgress | None) -> AbstractContextManager[int | None]:
+        def settled() -> bool:
+            return locked(folder / "alive") or (folder / "result.json").exists()
 
-        None if the job needs none: it is light, already runs, or has its result.
-        """
-        if not (job.heavy and self.one_heavy):
-            yield None
-            return
-        self.jobs.mkdir(parents=True, exist_ok=True)
-        waits = 0.0
-        with (self.jobs / ".slot").open("a") as lock:
-            while not (_locked(folder / "alive") or (folder / "result.json").exists()):
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    if on_progress is not None and waits % SAY_EVERY_S < self.poll_s:
-                        on_progress(
-                            {"phase": "wait", "message": "for the program that runs now: one heavy one at a time"}
-                        )
-                    waits += self.poll_s
-                    time.sleep(self.poll_s)
-                    continue
-                yield lock.fileno()
-                return
-        yield None
+        return heavy_slot(self.jobs / ".slot", settled, self.poll_s, on_progress)
 
     def cancel(self, name: str) -> bool:
         """Ends the job with everything that it has started; True if it was running."""
         folder = self.folder(name)
-        if not _locked(folder / "alive"):
+        if not locked(folder / "alive"):
             return False
         try:
             os.kill(int((folder / "pid").read_text()), signal.SIGTERM)
@@ -297,12 +278,12 @@ class LocalCompute:
 
     def clean(self, name: str) -> None:
         """Deletes a job's folder, once its result is safe in store and ledger."""
-        if not _locked(self.folder(name) / "alive"):
+        if not locked(self.folder(name) / "alive"):
             shutil.rmtree(self.folder(name), ignore_errors=True)
 
     def ended(self) -> list[str]:
         """The names of all jobs that have a folder and are not running."""
-        return [f.name for f in sorted(self.jobs.glob("*-*")) if f.is_dir() and not _locked(f / "alive")]
+        return [f.name for f in sorted(self.jobs.glob("*-*")) if f.is_dir() and not locked(f / "alive")]
 
 
 def _process(folder: Path) -> psutil.Process | None:
@@ -310,20 +291,6 @@ def _process(folder: Path) -> psutil.Process | None:
         return psutil.Process(int((folder / "pid").read_text()))
     except (OSError, ValueError, psutil.NoSuchProcess):
         return None
-
-
-def _locked(path: Path) -> bool:
-    try:
-        descriptor = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: concurrent checks do not see each other
-        return False
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
 
 
 def _tail(path: Path, lines: int = 25) -> str:

@@ -15,8 +15,10 @@ from llmops_assets.domain.keys import digest, short
 from llmops_assets.machine.files import write_atomically
 from llmops_assets.machine.locks import sharing
 from resources.project_source.dvc_files import Output, tracked_by
+from resources.project_source.dvc_folders import problem_of_listing
 from resources.project_source.errors import SourceError
 from resources.project_source.git_mirror import GitMirror
+from resources.project_source.links import links_out_of, remedy
 
 _DVC_2 = "md5-dos2unix"
 """DVC 3's name for the hash of DVC 2, whose pointers name none."""
@@ -87,8 +89,9 @@ class DvcData:
         """
         wanted = [p for p in paths if p in tracked and not self._is_here(revision, p)]
         if not wanted:
-            return self.work_tree(revision)
+            return self._closed(self.work_tree(revision), paths)
         tree = self._dvc_tree(revision)
+        self._refuse_folders(tree, {path: tracked[path] for path in wanted})
         with sharing(cache_lock(self.cache)):
             done = subprocess.run(
                 [sys.executable, "-m", "dvc", "pull", "--quiet", "--", *wanted],
@@ -107,6 +110,47 @@ class DvcData:
             )
         for path in wanted:
             self._marker(revision, path).touch()
+        return self._closed(tree, paths)
+
+    @staticmethod
+    def _refuse_folders(tree: Path, wanted: Mapping[str, Output]) -> None:
+        """Refuses a folder whose list of files leads out of it, before DVC writes them.
+
+        Raises:
+            SourceError: it does; or the remote cannot be read.
+        """
+        folders = {path: out for path, out in wanted.items() if out.md5 and out.md5.endswith(".dir")}
+        if not folders:
+            return
+        os.environ.setdefault("DVC_NO_ANALYTICS", "1")
+        from dvc.exceptions import DvcException
+        from dvc.repo import Repo
+
+        try:
+            with Repo(str(tree)) as repo:
+                for path, out in folders.items():
+                    local = repo.cache.legacy if out.of_dvc_2 else repo.cache.local
+                    remote = repo.cloud.get_remote_odb(**({"hash_name": _DVC_2} if out.of_dvc_2 else {}))
+                    for store in (local, remote):  # in the order in which DVC reads them
+                        if store.exists(out.md5):
+                            with store.fs.open(store.oid_to_path(out.md5), "rb") as file:
+                                listing = file.read()
+                            if problem := problem_of_listing(listing):
+                                raise SourceError(f"{path}: {problem}; `dvc add {path}` writes it again")
+                            break
+        except (DvcException, OSError) as error:
+            raise SourceError(f"the DVC remote cannot be read: {error}") from error
+
+    @staticmethod
+    def _closed(tree: Path, paths: list[str]) -> Path:
+        """The tree, if none of the paths leads out of it.
+
+        Raises:
+            SourceError: a symbolic link leads elsewhere: its target is in no key, and may be another project's.
+        """
+        out = [link for path in paths for link in links_out_of(tree, path)]
+        if out:
+            raise SourceError("; ".join(remedy(link, str((tree / link).resolve())) for link in dict.fromkeys(out)))
         return tree
 
     def _marker(self, revision: str, path: str) -> Path:
@@ -124,7 +168,7 @@ class DvcData:
         if not local.exists():
             lines = [
                 "[core]\n    analytics = false\n    check_update = false\n",
-                f"[cache]\n    dir = {self.cache}\n    type = hardlink,symlink,copy\n",
+                f"[cache]\n    dir = {self.cache}\n    type = hardlink,copy\n",
             ]
             lines += self._remotes_made_absolute(tree)
             write_atomically(local, "".join(lines))  # a partial file would direct DVC to the wrong cache and remote

@@ -1,12 +1,14 @@
 """The files that DVC writes, `.dvc` and dvc.lock: which of them tracks a path, and at which version."""
 
+import posixpath
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from llmops_assets.config.yaml_validation import ConfigError
+from resources.project_source.dvc_folders import MD5
 
 
 class Output(BaseModel):
@@ -15,7 +17,7 @@ class Output(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     path: str = ""
-    md5: str | None = None
+    md5: str | None = Field(default=None, pattern=MD5)
     hash: str | None = None
 
     @property
@@ -43,13 +45,19 @@ def tracked_by(path: str, read: Callable[[str], bytes | None]) -> Iterator[tuple
         ConfigError: one of them is not a valid DVC file: it has merge markers, or was edited by hand.
     """
     pointer = f"{path}.dvc"
-    yield from ((pointer, out) for out in _parse(pointer, read).outs or [])
+    yield from ((pointer, out) for out in _parse(pointer, read).outs or [] if _tracks(pointer, out, path))
     for stage in (_parse("dvc.lock", read).stages or {}).values():
         yield from (("dvc.lock", out) for out in stage.outs or [] if out.path == path)
     parts = path.split("/")
     for depth in range(len(parts) - 1, 0, -1):
-        pointer = "/".join(parts[:depth]) + ".dvc"
-        yield from ((pointer, out) for out in _parse(pointer, read).outs or [])
+        folder = "/".join(parts[:depth])
+        pointer = f"{folder}.dvc"
+        yield from ((pointer, out) for out in _parse(pointer, read).outs or [] if _tracks(pointer, out, folder))
+
+
+def _tracks(pointer: str, out: Output, path: str) -> bool:
+    """Whether an entry is of this path: a pointer may name another one, whose bytes are then at another place."""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(pointer), out.path)) == path
 
 
 def _parse(name: str, read: Callable[[str], bytes | None]) -> _DvcFile:

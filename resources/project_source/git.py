@@ -18,6 +18,12 @@ class GitError(SourceError):
         self.stderr = stderr
 
 
+def environment() -> dict[str, str]:
+    """Git's environment."""
+    env = {k: v for k, v in os.environ.items() if k not in _OF_A_CALLER}
+    return env | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+
+
 def git(*args: str, where: Path | None = None, timeout: float | None = None) -> str:
     """Runs a git command; returns its output without trailing newlines.
 
@@ -30,13 +36,11 @@ def git(*args: str, where: Path | None = None, timeout: float | None = None) -> 
         GitError: it failed, or did not answer in time.
         SourceError: Git is not installed.
     """
-    env = {k: v for k, v in os.environ.items() if k not in _OF_A_CALLER}
-    env |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
     try:
         done = subprocess.run(
             ["git", *args],
             cwd=where,
-            env=env,
+            env=environment(),
             capture_output=True,
             text=True,
             timeout=timeout,

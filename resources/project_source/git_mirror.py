@@ -6,8 +6,8 @@ The user's own checkout is never changed. Interpreting the files belongs in `res
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,55 +16,65 @@ from llmops_assets.domain.approval import Author
 from llmops_assets.domain.keys import digest
 from llmops_assets.machine.locks import alone
 from resources.project_source.errors import SourceError
+from resources.project_source.fetching import Fetching, StillFetching
 from resources.project_source.git import GitError, git
 from resources.project_source.identity import without_credentials
+from resources.project_source.links import LINK, LeavesProject, follow
 
-_TIMEOUT_S = 120.0
+_TIMEOUT_S = 600.0
+"""Of commands that read and write only this machine's disk: a checkout of a large tree."""
 
 
 class GitMirror:
     """A bare mirror of one repository under the home folder. Constructing it does no I/O."""
 
-    def __init__(self, url: str, branch: str, folder: Path):
+    def __init__(self, url: str, branch: str, folder: Path, fetch_limit_s: float = 3600.0):
         self.url, self.branch, self.folder = url, branch, folder
+        self._fetching = Fetching(folder, fetch_limit_s)
 
     @property
     def shown(self) -> str:
         """The URL without credentials, for messages."""
         return without_credentials(self.url)
 
-    def fetch(self) -> None:
+    def fetch(self, patience_s: float | None = None, on_progress: Callable[[str], None] | None = None) -> None:
         """Updates the mirror; old commits stay, also after a force-push.
 
+        Args:
+            patience_s: how long to wait; a fetch that takes longer goes on without the caller. None: to its end.
+            on_progress: told how far a long fetch is.
+
         Raises:
+            StillFetching: it goes on.
             SourceError: the remote cannot be reached or is not a repository.
         """
-        with alone(self.folder.parent / f"{self.folder.name}.lock"):
-            if not (self.folder / "HEAD").exists():
-                self.folder.parent.mkdir(parents=True, exist_ok=True)
-                self._git("init", "--quiet", "--bare", str(self.folder), where=self.folder.parent)
-                # Objects that are no longer in a branch stay readable: provenance outlives a force-push.
-                self._git("config", "gc.auto", "0")
-            self._git(
-                "fetch",
-                "--quiet",
-                "--prune",
-                "--no-auto-gc",
-                "--",
-                self.url,
-                "+refs/heads/*:refs/remotes/origin/*",
-                "+refs/tags/*:refs/tags/*",
-            )
+        fetch = ("fetch", "--progress", "--prune", "--no-auto-gc", "--", self.url)
+        branches = ("+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
+        with self._errors("is unreachable"):
+            self._fetching.run(self._initialize, (*fetch, *branches), patience_s, on_progress)
+
+    def _initialize(self) -> None:
+        if not (self.folder / "HEAD").exists():
+            self._git("init", "--quiet", "--bare", str(self.folder), where=self.folder.parent)
+            # Objects that are no longer in a branch stay readable: provenance outlives a force-push.
+            self._git("config", "gc.auto", "0")
 
     def _git(self, *args: str, where: Path | None = None) -> None:
-        try:
+        with self._errors(f"git {args[0]} failed"):
             git(*args, where=where or self.folder, timeout=_TIMEOUT_S)
+
+    @contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        """Names the repository in errors, without credentials."""
+        try:
+            yield
+        except StillFetching as error:
+            raise StillFetching(f"{self.shown}: {error}") from None
         except GitError as error:
             if error.stderr is None:
                 raise SourceError(f"{self.shown}: {error}") from error
             lines = error.stderr.splitlines() or ["no message"]
             told = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[0])
-            what = "is unreachable" if args[0] == "fetch" else f"git {args[0]} failed"
             raise SourceError(f"{self.shown}: {what}: {without_credentials(told)}") from None  # it contains the URL
 
     @property
@@ -108,18 +118,31 @@ class GitMirror:
 
     def read(self, revision: str, path: str) -> bytes | None:
         """A file's content at a revision, None if there is none."""
+        entry = self._follow(revision, path)
+        return bytes(entry.data) if entry is not None and entry.type_str == "blob" else None
+
+    def _follow(self, revision: str, path: str) -> Any | None:
+        """The object at a path, through symbolic links; None for a link that leaves the project (see `links_out`)."""
         try:
-            entry = self.commit(revision).tree[path]
-        except KeyError:
+            return follow(self.commit(revision).tree, path)
+        except LeavesProject:
             return None
-        return bytes(entry.data) if entry.type_str == "blob" else None
+
+    def links_out(self, revision: str) -> dict[str, str]:
+        """The symbolic links that leave the project → where to."""
+        tree, found = self.commit(revision).tree, {}
+        for path, entry in _walk(tree, ""):
+            if entry.filemode == LINK:
+                try:
+                    follow(tree, path)
+                except LeavesProject as error:
+                    found[path] = f"{os.fsdecode(entry.data)}, {error}"
+        return found
 
     def object_id(self, revision: str, path: str) -> str | None:
         """The id of a file or folder at a revision (equal content, equal id), None if it does not exist."""
-        try:
-            return str(self.commit(revision).tree[path].id)
-        except KeyError:
-            return None
+        found = self._follow(revision, path)
+        return str(found.id) if found is not None else None
 
     def author(self, revision: str) -> str:
         signature = self.commit(revision).author
@@ -156,8 +179,9 @@ class GitMirror:
         return (str(self.commit(revision).message).strip().splitlines() or ["(no message)"])[0]
 
     def files(self, revision: str) -> dict[str, str]:
-        """Path → blob id (and mode, for executables) of every file at a revision."""
-        return dict(_walk(self.commit(revision).tree, ""))
+        """Path → blob id (and mode, for executables) of every file at a revision; of a link, also what it leads to."""
+        tree = self.commit(revision).tree
+        return {path: _version(tree, path, entry) for path, entry in _walk(tree, "")}
 
     def changed_files(self, before: str, after: str) -> list[str]:
         """Paths that differ between two revisions."""
@@ -228,13 +252,22 @@ def _authors_of(commit: Any) -> list[Author]:
     return found
 
 
-def _walk(tree: Any, prefix: str) -> Iterator[tuple[str, str]]:
+def _walk(tree: Any, prefix: str) -> Iterator[tuple[str, Any]]:
     for entry in tree:
         path = f"{prefix}{entry.name}"
         if entry.type_str == "tree":
             yield from _walk(entry, f"{path}/")
         else:
-            yield path, f"{entry.id}{'' if entry.filemode == 0o100644 else oct(entry.filemode)}"
+            yield path, entry
+
+
+def _version(tree: Any, path: str, entry: Any) -> str:
+    version = f"{entry.id}{'' if entry.filemode == 0o100644 else oct(entry.filemode)}"
+    if entry.filemode == LINK:
+        with suppress(LeavesProject):
+            target = follow(tree, path)
+            return f"{version}:{target.id if target is not None else ''}"
+    return version
 
 
 def tree_digest(files: dict[str, str], leave_out: tuple[str, ...], also: frozenset[str]) -> str:

@@ -4,21 +4,25 @@ Which values a stage reads belongs in `llmops_assets.domain.chain`.
 """
 
 import hashlib
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from llmops_assets import catalog
-from llmops_assets.config.project import CONFIG_FILE, BaseModelHub, ProjectConfig, parse_config
+from llmops_assets.config.ignore_patterns import ignoring
+from llmops_assets.config.project import CONFIG_FILE, BaseModelHub, CustomMetric, ProjectConfig, parse_config
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.config.smoke_tests import parse_smoke_tests
 from llmops_assets.config.yaml_validation import ConfigError
-from llmops_assets.domain.keys import short
+from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.prompt import PromptError, check_prompt
+from llmops_assets.domain.python_imports import imported_files
 from llmops_assets.domain.sampling import Sampling
 from resources.project_source.dvc import DvcData
 from resources.project_source.dvc_files import Output
 from resources.project_source.git_mirror import GitMirror, tree_digest
+from resources.project_source.links import remedy
 
 BARE_PROMPT = "{{ input }}"
 
@@ -38,11 +42,14 @@ class ProjectRevision:
         values: dict[str, Any],
         smoke_tests: list[dict[str, Any]],
         tracked: dict[str, Output],
+        metric_files: dict[str, tuple[str, ...]],
     ):
         self.project, self.revision, self.config, self.values = project, revision, config, values
         self.smoke_tests = smoke_tests
         self.tracked = tracked
         """DVC-tracked paths that stages read → their pointer's entry."""
+        self.metric_files = metric_files
+        """The project's own metrics → the files that their keys cover, and that their code can see."""
 
 
 class ProjectRepository:
@@ -50,7 +57,8 @@ class ProjectRepository:
 
     def __init__(self, project: ProjectSource, settings: Settings):
         self.project, self.settings = project, settings
-        self.git = GitMirror(self._url(), project.branch, settings.home / "mirrors" / f"{project.name}.git")
+        mirror = settings.home / "mirrors" / f"{project.name}.git"
+        self.git = GitMirror(self._url(), project.branch, mirror, settings.fetch_timeout)
         self.dvc = DvcData(self.git, settings.home / "work" / project.name, settings.home / "dvc-cache")
         self._at = lru_cache(maxsize=64)(self._resolve)
 
@@ -82,7 +90,10 @@ class ProjectRepository:
             raise ConfigError(
                 [f"{CONFIG_FILE}: name: it is {config.name!r}, but the settings say {self.project.name!r}"]
             )
+        if out := self.git.links_out(revision):
+            raise ConfigError([remedy(path, where) for path, where in out.items()])
         problems: list[str] = []
+        files = self.git.files(revision)
         tracked: dict[str, Output] = {}
         pointers: set[str] = set()
 
@@ -144,7 +155,12 @@ class ProjectRepository:
         values["training.prompt"] = prompt_of(config.training_prompt, "training.prompt") if method.trains else ""
         values["training.prompt.own"] = config.training.prompt is not None
         values["prompt"] = prompt_of(config.prompt, "prompt")
-        values["evaluation"] = self._evaluation(config, text_of)
+        metric_files = {
+            metric.name: self._files_of(revision, metric, files)
+            for metric in config.evaluation.metrics
+            if isinstance(metric, CustomMetric)
+        }
+        values["evaluation"] = self._evaluation(config, text_of, metric_files, files)
         values["quantization"] = config.quantization.model_dump(mode="json", exclude_defaults=True)
         values["quantization"] |= catalog.versions(catalog.QUANTIZATION_BACKENDS[config.quantization.backend])
         deployment = config.deployment
@@ -167,14 +183,21 @@ class ProjectRepository:
         }
         if problems:
             raise ConfigError(problems)
-        files = self.git.files(revision)
         ci = config.ci.model_dump(mode="json", exclude_defaults=True)
         # Pointers of data that dataset_version reads are ignored: new rows do not require linting the code again.
         values["tree"] = {"digest": tree_digest(files, config.ci.ignore, frozenset(pointers)), **ci}
-        return ProjectRevision(self.project, revision, config, values, smoke, tracked)
+        return ProjectRevision(self.project, revision, config, values, smoke, tracked, metric_files)
+
+    def _files_of(self, revision: str, metric: CustomMetric, files: Mapping[str, str]) -> tuple[str, ...]:
+        """The files that a metric of the project can see: what it imports, and what its `files` match."""
+        imported = imported_files(metric.file, files, lambda path: self.git.read(revision, path))
+        named = ignoring(metric.files)
+        return tuple(sorted({*imported, *(path for path in files if metric.files and named.match_file(path))}))
 
     @staticmethod
-    def _evaluation(config: ProjectConfig, text_of: Any) -> dict[str, Any]:
+    def _evaluation(
+        config: ProjectConfig, text_of: Any, metric_files: Mapping[str, tuple[str, ...]], files: Mapping[str, str]
+    ) -> dict[str, Any]:
         value = config.evaluation.model_dump(mode="json", exclude={"metrics"}, exclude_defaults=True)
         metrics: list[Any] = []
         for metric in config.evaluation.metrics:
@@ -183,7 +206,10 @@ class ProjectRepository:
                 continue
             code = text_of(metric.file, f"evaluation.metrics: {metric.name}")
             digest_of_code = hashlib.sha256(code.encode()).hexdigest()
-            metrics.append({**metric.model_dump(mode="json", exclude_defaults=True), "code": digest_of_code})
+            found = {**metric.model_dump(mode="json", exclude_defaults=True), "code": digest_of_code}
+            if others := {p: files[p] for p in metric_files[metric.name] if p != metric.file}:
+                found["files"] = digest(others)
+            metrics.append(found)
         value["metrics"] = metrics
         return value | catalog.versions(*(catalog.METRICS[m] for m in metrics if isinstance(m, str)))
 

@@ -4,7 +4,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.support.projects import Watched, rows, write_rows
+from llmops_assets.config.compute import ComputeSettings, TimeLimits
+from tests.support.projects import Project, Watched, World, rows, write_rows
 
 
 def assert_untouched(watched: Watched) -> None:
@@ -52,6 +53,20 @@ def test_failing_tests_of_the_project_stop_before_training(watched: Watched) -> 
     assert "ci_report" in outcome.materialized, "the report is kept"
     assert "fine_tuned_checkpoint" not in outcome.materialized
     assert "1 failed" in watched.world.ledger.requests("zoo")[-1].detail
+
+
+def test_a_program_at_its_time_limit_ends_the_request_and_names_the_setting(
+    make_project: Callable[[], Project], make_world: Callable[..., World]
+) -> None:
+    """A program that never ended held the slot for heavy programs, and its project, until a person killed it."""
+    project = make_project()
+    project.push()
+    compute = ComputeSettings(threads=1, time_limits=TimeLimits(dataset_version=0.05))
+    watched = Watched(project, make_world(project, compute=compute))
+    outcome = watched.world.settle()
+    assert "dataset did not end within 50 ms" in outcome.failures
+    assert "compute.time_limits.dataset_version" in outcome.failures and "llmops retry" in outcome.failures
+    assert [r.status for r in watched.world.ledger.requests("zoo")] == ["failed"], "and it is not tried again"
 
 
 def _replace_base(watched: Watched, change: Callable[[Path], None]) -> str:

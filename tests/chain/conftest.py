@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llmops_assets.config.settings import ComputeSettings
+from llmops_assets.config.compute import ComputeSettings
 from tests.support.live import Live
 from tests.support.projects import LIGHT, Project, merge
 

@@ -6,6 +6,7 @@ Guards the project's main promise: each change has the right effect, and only th
 import json
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -246,6 +247,27 @@ def test_other_test_rows_have_the_champion_measured_on_them_first(story: Story) 
     for verdict in verdicts:
         assert verdict.champion == story.releases[-1]
         assert re.search(r"perplexity [\d.,]+, champion [\d.,]+, margin 50%", verdict.reasons[0]), verdict.reasons
+
+
+def test_after_an_upgrade_the_champion_is_measured_again_before_it_is_compared(
+    story: Story, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A library changed a figure, and the comparison took it for a change of the model.
+
+    The upgrade is the version that the installed package states: a newer dist-info comes first on the path.
+    """
+    newer = tmp_path / "rouge_score-99.0.dist-info"
+    newer.mkdir()
+    (newer / "METADATA").write_text("Metadata-Version: 2.1\nName: rouge-score\nVersion: 99.0\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    champion = story.production
+    story.project.write("prompts/ask.jinja", "Say it now: {{ input }}\n")
+    outcome = story.ship("After an upgrade")
+    assert outcome.failures == "" and story.request.status == "released"
+    verdicts = [v for s, v in story.world.ledger.verdicts("zoo", story.project.head) if s == "staging_endpoint"]
+    for verdict in verdicts:
+        assert verdict.champion == champion
+        assert "same libraries, dtype, device and engine" in verdict.reasons[0], verdict.reasons
 
 
 def test_a_run_requested_when_all_is_done_runs_nothing(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,6 +121,7 @@ def test_exit_code_0_alone_is_no_pass(tmp_path: Path, code: str, says: str) -> N
             "1 passed, 1 deselected",
         ),
         ("def pytest_configure(config):\n    config.option.collectonly = True\n", False, "0 of 2 tests ran"),
+        ("collect_ignore_glob = ['*']\n", False, "collected no test, but test_it.py has some"),
         ("raise SystemExit(0)\n", False, "before its session did"),
     ],
 )

@@ -121,7 +121,9 @@ class Live:
             forward_progress(folder, 0, lines.append)
             steps = [line.get("step", 0) for line in lines]
             if steps and max(s or 0 for s in steps) >= at_least and (folder / "pid").exists():
-                return psutil.Process(int((folder / "pid").read_text())), folder
+                programs = psutil.Process(int((folder / "pid").read_text())).children()  # of its keeper
+                if programs:
+                    return programs[0], folder
         return None
 
     def checkpoint(self, revision: str) -> Checkpoint:

@@ -17,7 +17,8 @@ from typing import Any, ClassVar
 import dagster as dg
 import yaml
 
-from llmops_assets.config.settings import ComputeSettings, ProjectSource, ServingSettings, Settings, dump_settings
+from llmops_assets.config.compute import ComputeSettings
+from llmops_assets.config.settings import ProjectSource, ServingSettings, Settings, dump_settings
 from llmops_assets.definitions import build_definitions, job_name
 from llmops_assets.domain.chain import EVIDENCE_CHECK
 from llmops_assets.domain.requests import Request

@@ -6,7 +6,9 @@ A pass needs a session that ended by itself, a JUnit file that pytest wrote, and
 import hashlib
 import hmac
 import json
+import re
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,6 +18,7 @@ from llmops_assets.domain.models import Frozen
 
 NO_TESTS = "the project has no tests"
 NO_TESTS_COLLECTED = 5  # pytest's exit code
+_TEST = re.compile(rb"^\s*(async\s+)?def test|^class Test", re.MULTILINE)
 LARGEST = 64 * 2**20
 
 
@@ -91,7 +94,18 @@ def problem_of_junit(path: Path, session: Session) -> str | None:
     return None
 
 
-def judge_session(code: int, session: Session | None, junit: Path, required: bool) -> Tested:
+def files_with_tests(tree: Path) -> list[str]:
+    """Files in which pytest would look for tests by default, and which seem to have some."""
+    found = []
+    for path in sorted({*tree.rglob("test_*.py"), *tree.rglob("*_test.py")}):
+        if not path.is_symlink() and path.is_file() and _TEST.search(path.read_bytes()):
+            found.append(path.relative_to(tree).as_posix())
+    return found
+
+
+def judge_session(
+    code: int, session: Session | None, junit: Path, required: bool, with_tests: Sequence[str] = ()
+) -> Tested:
     """The verdict.
 
     Args:
@@ -99,6 +113,7 @@ def judge_session(code: int, session: Session | None, junit: Path, required: boo
         session: see `read_session`.
         junit: the JUnit file.
         required: a project without tests fails.
+        with_tests: see `files_with_tests`.
     """
     ended = f"exit code {code}" if code >= 0 else f"signal {-code}"
     if session is None:
@@ -110,6 +125,8 @@ def judge_session(code: int, session: Session | None, junit: Path, required: boo
     if bad:
         return _failed(session.counts)
     if session.exit == NO_TESTS_COLLECTED == code and not session.collected:
+        if with_tests:
+            return _failed(f"pytest collected no test, but {', '.join(with_tests[:3])} has some; is it ignored?")
         asked = ", and ci.tests: required asks for at least one" if required else ""
         return Tested(passed=not required, summary=NO_TESTS + asked, warn=not required)
     if session.exit == NO_TESTS_COLLECTED:

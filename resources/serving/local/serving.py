@@ -30,7 +30,7 @@ class LocalServing(Serving):
 
     Args:
         home: the folder of all state; this class uses `<home>/serving`.
-        start_timeout_s: how long an engine may take to become healthy.
+        start_timeout_s: how long an engine may take to become healthy; None: as in the settings.
         engine: command of the engine program, which takes --spec and --output.
     """
 
@@ -38,11 +38,11 @@ class LocalServing(Serving):
         self,
         home: Path,
         settings: ServingSettings,
-        start_timeout_s: float = 120.0,
+        start_timeout_s: float | None = None,
         engine: tuple[str, ...] = ENGINE,
     ) -> None:
         self._settings = settings
-        self._start_timeout_s = start_timeout_s
+        self._start_timeout_s = settings.start_timeout if start_timeout_s is None else start_timeout_s
         self._files = StateFiles(home)
         self._machine = Reconciler(self._files, settings, engine)
 

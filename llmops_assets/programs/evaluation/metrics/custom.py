@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops_assets.domain.python_imports import module_name, search_paths
-from llmops_assets.programs.checks import metric_function
+from llmops_assets.programs.checks.metric_function import __file__ as METRIC_FUNCTION
 from llmops_assets.programs.checks.project_code import private_copy, tail
 from llmops_assets.programs.evaluation.metrics.base import TextMetric, mean_of_rows
 from llmops_assets.programs.runtime.errors import BadInput
@@ -59,7 +59,7 @@ def call_function(spec: MetricSpec, rules: CodeRules, pairs: Sequence[tuple[str,
             "pairs": pairs,
         }
         log, result = Path(folder) / "log", code.out / "result.json"
-        command = [sys.executable, metric_function.__file__, str(result)]
+        command = [sys.executable, METRIC_FUNCTION, str(result)]
         ended = code.run(command, log, rules.metric_timeout_s, given=json.dumps(asked).encode())
         if limit := code.why_ended(ended, rules.metric_timeout_s):
             raise BadInput(limit, where)

@@ -73,6 +73,7 @@ def test_plan_of_a_new_project_computes_everything_and_touches_nothing(llmops: T
     assert actions["ci_report"] == actions["dataset_version"] == "run"
     assert actions["fine_tuned_checkpoint"] == "decide_later"
     assert set(plan["stages"][0]) == {"stage", "action", "reasons", "key"}
+    assert "simulated rollouts returned" in plan["canary"], "what the rollout's rules can tell apart"
     assert not (llmops.home / "jobs").exists()
 
 

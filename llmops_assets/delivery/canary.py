@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 
-from llmops_assets.domain.canary import Evidence, of_probes, of_users
+from llmops_assets.domain.canary_evidence import Evidence, of_probes, of_users
 from llmops_assets.domain.rollout import ProbeResult
 from resources.serving.client import ask_many
 from resources.serving.interface import Serving, UserTraffic

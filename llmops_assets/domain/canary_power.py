@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from llmops_assets.domain.canary import Evidence, Status, Tally, conditions, fewest, probes_suffice, status_of
+from llmops_assets.domain.canary import Status, conditions, fewest, probes_suffice, status_of
+from llmops_assets.domain.canary_evidence import Evidence, Tally
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.rollout import Judgement, RolloutPolicy, advance, begin
 

@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 from pydantic import Field
 
-from llmops_assets.domain.canary import UserRequest
+from llmops_assets.domain.canary_evidence import UserRequest
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.records import Release
 

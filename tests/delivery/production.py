@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from llmops_assets.domain.canary import UserRequest
+from llmops_assets.domain.canary_evidence import UserRequest
 from resources.serving.interface import RELEASE_HEADER, Serving, UserTraffic
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.delivery.rollout import Rollout, abandon, questions
-from llmops_assets.domain.canary import UserRequest
+from llmops_assets.domain.canary_evidence import UserRequest
 from llmops_assets.domain.records import Release
 from llmops_assets.domain.rollout import (
     Analysis,

@@ -7,17 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmops_assets.domain.canary import (
-    Evidence,
-    Tally,
-    UserRequest,
-    conditions,
-    fewest,
-    judge,
-    of_probes,
-    of_users,
-    probes_suffice,
-)
+from llmops_assets.domain.canary import conditions, fewest, judge, probes_suffice
+from llmops_assets.domain.canary_evidence import Evidence, Tally, UserRequest, of_probes, of_users
 from llmops_assets.domain.rollout import Analysis, Judgement, ProbeResult, RolloutPolicy
 
 GOOD = ProbeResult(ok=True, latency_s=0.1)

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from llmops_assets.domain.canary import Evidence, judge, of_probes
+from llmops_assets.domain.canary import judge
+from llmops_assets.domain.canary_evidence import Evidence, of_probes
 from llmops_assets.domain.rollout import (
     Analysis,
     Judgement,

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from llmops_assets.domain.canary import UserRequest
+from llmops_assets.domain.canary_evidence import UserRequest
 from resources.serving.interface import UserTraffic
 
 ROTATE_AT = 32 * 1024 * 1024

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from llmops_assets.domain.canary import UserRequest
+from llmops_assets.domain.canary_evidence import UserRequest
 from llmops_assets.domain.records import Release
 from resources.serving.client import ask_many
 from resources.serving.local.access_log import AccessLogReader, request_of

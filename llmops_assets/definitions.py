@@ -27,8 +27,9 @@ from llmops_assets.delivery.console_logger import console_logger
 from llmops_assets.delivery.run_tags import PROJECT_TAG
 from llmops_assets.jobs.garbage import build_garbage_job, build_garbage_schedule
 from llmops_assets.jobs.rollback import build_rollback_job
+from llmops_assets.machine.private import NotOurs, keep_private
+from llmops_assets.machine.redaction import hide_secrets
 from resources.assembly import build_clients
-from resources.project_source.identity import without_credentials
 from resources.run_launching.kubernetes_pods import executor_config
 from sensors.source_changes import build_sensors
 
@@ -58,7 +59,7 @@ def project_assets(project: ProjectSource, settings: Settings) -> list[dg.Assets
     repository = dg.AssetSpec(
         [project.name, "repository"],
         kinds={"git"},
-        metadata={"repository": without_credentials(project.repository), "branch": project.branch},
+        metadata={"repository": project.shown, "branch": project.branch},
         description=f"Branch {project.branch}, as last seen by the sensors. Its data version is the commit.",
         **common,
     )
@@ -90,7 +91,9 @@ def build_definitions(settings: Settings | None = None, **overrides: Any) -> dg.
     if settings is None:
         try:
             settings = load_settings()
-        except ConfigError as error:
+            if settings.profile == "local":
+                keep_private(settings.home)
+        except (ConfigError, NotOurs) as error:
             settings = Settings(hint=f"The settings are invalid, so no project is watched: {error}")
     jobs = [
         dg.define_asset_job(
@@ -124,4 +127,5 @@ def build_definitions(settings: Settings | None = None, **overrides: Any) -> dg.
     )
 
 
+hide_secrets()
 defs = build_definitions()

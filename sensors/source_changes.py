@@ -42,9 +42,7 @@ def read_head(source: ProjectRepository, requests: list[Request], patience_s: fl
     except SourceError as error:
         return Head(revision=None, problem=str(error))
     if revision is None:
-        return Head(
-            revision=None, problem=f"branch {source.project.branch!r} does not exist in {source.project.repository}"
-        )
+        return Head(revision=None, problem=f"branch {source.project.branch!r} does not exist in {source.project.shown}")
     known = planned(requests)
     if known and known[-1].revision == revision:
         return Head(revision=revision)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO, cast
 
 import typer
 from rich.console import Console
@@ -15,13 +15,16 @@ from llmops_assets.delivery.planning import plan_revision
 from llmops_assets.domain.plan import Plan
 from llmops_assets.domain.provenance import ProvenanceError
 from llmops_assets.domain.requests import settled
+from llmops_assets.machine.private import NotOurs, keep_private
+from llmops_assets.machine.redaction import RedactedStream, hide_secrets, redacted
 from llmops_assets.machine.supervisor import SupervisorError
 from resources.ledger import Ledger, LedgerError
 from resources.project_source.errors import SourceError
 from resources.project_source.revisions import ProjectRepository
 from resources.serving.interface import ServingError
 
-out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+out = Console(highlight=False, file=cast(TextIO, RedactedStream("stdout")))
+err = Console(highlight=False, file=cast(TextIO, RedactedStream("stderr")), stderr=True)
 
 
 def _project_names() -> list[str]:
@@ -37,6 +40,8 @@ OptionalProject = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Revision = Annotated[str | None, typer.Option(help="Commit, tag or branch; default: head of the watched branch.")]
+
+hide_secrets()
 
 
 class CommandRefused(Exception):
@@ -64,13 +69,28 @@ def answers() -> Iterator[None]:
         raise typer.Exit(2) from error
 
 
+def own_settings() -> Settings:
+    """The settings, for a command that uses the home: from then on it is closed to other users.
+
+    Raises:
+        ConfigError: as `load_settings`; or the home is open, and belongs to someone else.
+    """
+    settings = load_settings()
+    if settings.profile == "local":
+        try:
+            keep_private(settings.home)
+        except NotOurs as error:
+            raise ConfigError([str(error)]) from error
+    return settings
+
+
 class CommandContext:
     """The settings, one project and its clients."""
 
     def __init__(self, project: str | None, fetch: bool = True):
         from resources.assembly import build_clients
 
-        self.settings: Settings = load_settings()
+        self.settings: Settings = own_settings()
         self.project: ProjectSource = self.settings.project(project)
         self.clients = build_clients(self.settings)
         self.ledger: Ledger = self.clients.ledger
@@ -83,7 +103,7 @@ class CommandContext:
             return self.source.git.resolve(name)
         head = self.source.git.head()
         if head is None:
-            raise SourceError(f"{self.project.repository} has no branch {self.project.branch!r}")
+            raise SourceError(f"{self.project.shown} has no branch {self.project.branch!r}")
         return head
 
     def base(self, revision: str, against: str | None = None) -> str | None:
@@ -98,4 +118,4 @@ class CommandContext:
 
 
 def emit(value: Any) -> None:
-    print(json.dumps(value, indent=2, default=str))
+    print(redacted(json.dumps(value, indent=2, default=str)))

@@ -4,9 +4,8 @@ from typing import Annotated
 
 import typer
 
-from llmops_assets.cli.context import AsJson, CommandRefused, OptionalProject, answers, emit, out
+from llmops_assets.cli.context import AsJson, CommandRefused, OptionalProject, answers, emit, out, own_settings
 from llmops_assets.cli.tables import say, show
-from llmops_assets.config.settings import load_settings
 from llmops_assets.domain.keys import short
 
 app = typer.Typer()
@@ -22,7 +21,7 @@ def up(
     from resources.local_services.services import start
 
     with answers():
-        settings = load_settings()
+        settings = own_settings()
         serving = build_clients(settings).serving
         if any(serving.deployed(p.name, e) for p in settings.projects for e in ("staging", "production")):
             serving.ensure_running()
@@ -39,7 +38,7 @@ def down(forget: Annotated[bool, typer.Option(help="Also forget the deployments.
     from resources.local_services.services import stop
 
     with answers():
-        settings = load_settings()
+        settings = own_settings()
         clients = build_clients(settings)
         ended = stop(settings)
         ended += clients.compute.cancel_all()
@@ -51,7 +50,7 @@ def down(forget: Annotated[bool, typer.Option(help="Also forget the deployments.
 def endpoints(project: OptionalProject = None, as_json: AsJson = False) -> None:
     """Show the endpoints, their stable URLs and their health."""
     with answers():
-        settings = load_settings()
+        settings = own_settings()
         name = settings.project(project).name if project else None
         from resources.assembly import build_clients
 

@@ -5,9 +5,17 @@ from typing import Annotated, Any
 
 import typer
 
-from llmops_assets.cli.context import AsJson, CommandContext, CommandRefused, OptionalProject, answers, emit, err
+from llmops_assets.cli.context import (
+    AsJson,
+    CommandContext,
+    CommandRefused,
+    OptionalProject,
+    answers,
+    emit,
+    err,
+    own_settings,
+)
 from llmops_assets.cli.tables import STYLES, say, show, show_tree
-from llmops_assets.config.settings import load_settings
 from llmops_assets.domain.formatting import at_time, iso
 from llmops_assets.domain.history import ReleaseLine, release_history
 from llmops_assets.domain.keys import short
@@ -27,7 +35,7 @@ def status(
 ) -> None:
     """Show what each environment serves, and the newest requests: whose commit, when, and with what outcome."""
     with answers():
-        settings = load_settings()
+        settings = own_settings()
         names = [project] if project else [p.name for p in settings.projects]
         if not names:
             raise CommandRefused(settings.hint or "no project is watched")
@@ -193,7 +201,7 @@ def _which(first: str | None, second: str | None, old_project: str | None) -> tu
     if old_project is not None or second is not None:
         subject = second or (first if old_project else None)
         return CommandContext(old_project or first, fetch=False), subject or ENVIRONMENTS[0]
-    known = [p.name for p in load_settings().projects]
+    known = [p.name for p in own_settings().projects]
     if first is None or (first in known and first not in ENVIRONMENTS):
         return CommandContext(first, fetch=False), ENVIRONMENTS[0]
     return CommandContext(None, fetch=False), first

@@ -7,9 +7,8 @@ from typing import Annotated
 import dagster as dg
 import typer
 
-from llmops_assets.cli.context import AsJson, CommandRefused, answers, emit
+from llmops_assets.cli.context import AsJson, CommandRefused, answers, emit, own_settings
 from llmops_assets.cli.tables import say, show
-from llmops_assets.config.settings import load_settings
 from llmops_assets.domain.formatting import size
 
 app = typer.Typer()
@@ -30,7 +29,7 @@ def gc(
     from resources.local_services.services import dagster_home
 
     with answers():
-        settings = load_settings()
+        settings = own_settings()
         with dg.DagsterInstance.from_config(str(dagster_home(settings))) as instance:
             try:
                 report = Collector(build_clients(settings), instance, dry_run).run()
@@ -62,7 +61,7 @@ def backup(
 
     with answers():
         try:
-            done = back_up(build_clients(load_settings()), folder.expanduser().absolute(), say, not without_ledger)
+            done = back_up(build_clients(own_settings()), folder.expanduser().absolute(), say, not without_ledger)
         except CannotBackUp as error:
             raise CommandRefused(str(error)) from error
         for text in done.missing:
@@ -80,7 +79,7 @@ def restore(
     from resources.assembly import build_clients
 
     with answers():
-        settings = load_settings()
+        settings = own_settings()
         try:
             done = restore_from(build_clients(settings), folder.expanduser().absolute(), say)
         except CannotBackUp as error:

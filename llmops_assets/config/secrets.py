@@ -2,12 +2,12 @@
 
 import os
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from pydantic import Discriminator, Field, Tag
 
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.models import Strict
+from llmops_assets.domain.redaction import carries_credentials
 
 
 class FromEnvironment(Strict):
@@ -33,12 +33,16 @@ Address = Annotated[
 """A URL, or the environment variable that holds it."""
 
 
-def _read(value: FromEnvironment | str | None) -> str | None:
+def read_address(value: FromEnvironment | str | None) -> str | None:
+    """The address itself, or the value of its variable.
+
+    Raises:
+        ConfigError: the variable is not set.
+    """
     return value.read() if isinstance(value, FromEnvironment) else value
 
 
-def _has_password(url: str) -> bool:
-    try:
-        return bool(urlsplit(url).password)
-    except ValueError:
-        return False  # not a URL: the client that uses it reports that
+def refuse_credentials(address: str, remedy: str) -> None:
+    """Raises ValueError if an address contains a password or token. The message does not contain the address."""
+    if carries_credentials(address):
+        raise ValueError(f"it contains a password or token; {remedy}")

@@ -18,11 +18,12 @@ from llmops_assets import catalog
 from llmops_assets.config.compute import ComputeSettings
 from llmops_assets.config.kubernetes import KubernetesSettings
 from llmops_assets.config.part_names import NameOf
-from llmops_assets.config.secrets import Address, FromEnvironment, _has_password, _read
+from llmops_assets.config.secrets import Address, FromEnvironment, read_address, refuse_credentials
 from llmops_assets.config.yaml_validation import ConfigError, validate_yaml
 from llmops_assets.domain.garbage import DAY_S, Keep
 from llmops_assets.domain.models import Strict, WrongAt
 from llmops_assets.domain.rollout import Duration
+from llmops_assets.machine.redaction import redacted
 
 
 def default_home() -> Path:
@@ -45,7 +46,10 @@ class ProjectSource(Strict):
     """A watched project."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$", description="As in its llmops.yaml; prefix of its assets.")
-    repository: str = Field(description="URL or local path of the Git repository.")
+    repository: Address = Field(
+        description="URL or local path of the Git repository, or {env: NAME}. A URL in the settings has no password or "
+        "token: Git's credential helper or a deploy key has it, or the variable's value."
+    )
     branch: str = Field(default="main", description="The branch that is watched.")
     owners: tuple[Owner, ...] = Field(default=(), description="E-mail addresses or team:names, shown in Dagster.")
     web: str | None = Field(
@@ -55,6 +59,34 @@ class ProjectSource(Strict):
         "github.com, gitlab.com and codeberg.org, else no links.",
     )
 
+    @field_validator("repository", "web")
+    @classmethod
+    def _holds_no_credentials(cls, value: FromEnvironment | str | None) -> FromEnvironment | str | None:
+        if isinstance(value, str):
+            refuse_credentials(
+                value,
+                "leave it out and let Git's credential helper supply it, use a deploy key (git@host:path), or put the "
+                "whole URL into the environment and name the variable: {env: NAME}",
+            )
+        return value
+
+    @property
+    def address(self) -> str:
+        """The repository's URL or path, with its credentials if it comes from the environment: never show or store it.
+
+        Raises:
+            ConfigError: the variable is not set.
+        """
+        return self.repository.read() if isinstance(self.repository, FromEnvironment) else self.repository
+
+    @property
+    def shown(self) -> str:
+        """The repository for messages and pages."""
+        try:
+            return redacted(self.address)
+        except ConfigError:
+            return f"{{env: {self.repository.env}}}" if isinstance(self.repository, FromEnvironment) else ""
+
     @property
     def group(self) -> str:
         """The name as Dagster allows it in groups, pools and job names."""
@@ -63,7 +95,7 @@ class ProjectSource(Strict):
     def commit_page(self, revision: str) -> str | None:
         """The web page of a commit, if it is known."""
         web = self.web
-        if web is None and (found := _HOSTED.match(self.repository)):
+        if web is None and (found := _HOSTED.match(self.shown)):
             web = f"https://{found['host']}/{found['path']}"
         return f"{web.rstrip('/')}/commit/{revision}" if web else None
 
@@ -78,6 +110,33 @@ class ServingSettings(Strict):
         gt=0,
         description="Seconds that an engine may take until it answers: it verifies the weights' digest (about 1 s "
         "per GB), and loads them.",
+    )
+    require_api_key: bool = Field(
+        default=False,
+        description="Answer only requests with an API key of `llmops keys add`. Set it when `host` is reachable from "
+        "other machines.",
+    )
+    cors_origins: tuple[Annotated[str, Field(pattern=r"^(\*|https?://[^/\s*]+)$")], ...] = Field(
+        default=(),
+        description="Origins whose web pages may ask the endpoints from a browser, such as https://chat.example.com; "
+        '"*": all. Empty: none.',
+    )
+    max_body: int = Field(
+        default=1 << 20,
+        ge=1024,
+        le=1 << 30,
+        description="Largest request body in bytes. An endpoint accepts less if such a request would not fit its "
+        "context: 64 KiB and 32 bytes per token of `deployment.serving.context_length`.",
+    )
+    max_headers: int = Field(default=32, ge=1, le=1024, description="Largest request headers in KiB.")
+    receive_timeout: float = Field(
+        default=30.0, gt=0, description="Seconds that a client has to send its whole request. Answers have no limit."
+    )
+    idle_timeout: float = Field(
+        default=600.0,
+        gt=0,
+        description="Seconds without a byte in either direction after which a request ends: at least as long as an "
+        "answer takes that is not streamed, with the time that it waits for a free slot.",
     )
     drain: float = Field(default=30.0, ge=0, description="Seconds that a replaced engine has to finish its streams.")
 
@@ -108,6 +167,15 @@ _SHARED = {
     "ledger": "a PostgreSQL address or {env: NAME}",
     "store": "object storage, such as s3://bucket/prefix,",
     "mlflow": "the address of an MLflow server",
+}
+
+_NAME_IT = "put it into the environment and name the variable: {env: NAME}"
+_WITHOUT_PASSWORD = {
+    "ledger": _NAME_IT,
+    "mlflow": _NAME_IT,
+    "store": "leave it out: the storage's client reads its credentials from the environment, such as AWS_ACCESS_KEY_ID",
+    "mlflow_ui": "leave it out: this address is shown in links",
+    "dagster_ui": "leave it out: this address is shown in links",
 }
 
 
@@ -165,12 +233,13 @@ class Settings(Strict):
             raise ValueError(f"two projects are called {', '.join(twice)}; names must differ")
         return projects
 
-    @field_validator("ledger", "store", "mlflow")
+    @field_validator("ledger", "store", "mlflow", "mlflow_ui", "dagster_ui")
     @classmethod
-    def _holds_no_password(cls, value: FromEnvironment | str | None) -> FromEnvironment | str | None:
-        if isinstance(value, str) and _has_password(value):
-            # The value is not in the message: it would appear in logs and in Dagster's UI.
-            raise ValueError("it contains a password; put it into the environment and name the variable: {env: NAME}")
+    def _holds_no_password(
+        cls, value: FromEnvironment | str | None, info: ValidationInfo
+    ) -> FromEnvironment | str | None:
+        if isinstance(value, str):
+            refuse_credentials(value, _WITHOUT_PASSWORD[info.field_name or ""])
         return value
 
     @field_validator("store")
@@ -227,7 +296,7 @@ class Settings(Strict):
         Raises:
             ConfigError: the environment variable that holds it is not set.
         """
-        return _read(self.ledger) or f"sqlite:///{self.home}/ledger.sqlite"
+        return read_address(self.ledger) or f"sqlite:///{self.home}/ledger.sqlite"
 
     @cached_property
     def store_url(self) -> str:
@@ -235,7 +304,7 @@ class Settings(Strict):
 
     @property
     def mlflow_uri(self) -> str:
-        return _read(self.mlflow) or f"sqlite:///{self.home}/mlflow.sqlite"
+        return read_address(self.mlflow) or f"sqlite:///{self.home}/mlflow.sqlite"
 
     def ui(self, service: Literal["dagster", "mlflow"]) -> str | None:
         """Address of a UI, for links: the one in the settings, else where `llmops up` has started it."""
@@ -290,8 +359,8 @@ def load_settings() -> Settings:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: cannot be read: {error}"]) from error
     settings = _relative_to(path.resolve().parent, validate_yaml(Settings, text, str(path)))
-    for value in (settings.ledger, settings.mlflow):
-        _read(value)
+    for value in (settings.ledger, settings.mlflow, *(project.repository for project in settings.projects)):
+        read_address(value)
     return settings
 
 
@@ -299,7 +368,7 @@ def _relative_to(folder: Path, settings: Settings) -> Settings:
     """Relative paths in the file are relative to it: daemon, workers and command line have different folders."""
     projects = tuple(
         p.model_copy(update={"repository": str((folder / p.repository).resolve())})
-        if p.repository.startswith(("./", "../"))
+        if isinstance(p.repository, str) and p.repository.startswith(("./", "../"))
         else p
         for p in settings.projects
     )

@@ -8,13 +8,15 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from llmops_assets.machine.redaction import redacted
+
 
 class ConfigError(Exception):
     """A file that a user wrote is invalid. Each problem names what is wrong, where, and how to fix it."""
 
     def __init__(self, problems: list[str]):
-        super().__init__("\n".join(problems))
-        self.problems = problems
+        self.problems = [redacted(problem) for problem in problems]
+        super().__init__("\n".join(self.problems))
 
 
 M = TypeVar("M", bound=BaseModel)

@@ -15,6 +15,7 @@ from llmops_assets.delivery.run_tags import OUTCOME_TAG, REQUEST_TAG, run_tags
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.requests import Request, RunState
 from llmops_assets.machine.disk_space import full, is_full, place_of
+from llmops_assets.machine.redaction import redacted, without_secrets
 from resources.assembly import Clients
 from resources.ledger import LedgerError
 from resources.project_source.errors import SourceError
@@ -31,7 +32,9 @@ def explains_skips(tick: Tick) -> Tick:
     @functools.wraps(tick)
     def _tick(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.RunRequest | dg.SkipReason:
         try:
-            return tick(context)
+            with without_secrets():
+                result = tick(context)
+            return dg.SkipReason(redacted(result.skip_message or "")) if isinstance(result, dg.SkipReason) else result
         except LedgerError as error:
             return dg.SkipReason(str(error))
         except OSError as error:

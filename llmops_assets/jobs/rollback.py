@@ -10,6 +10,7 @@ from llmops_assets.assets.release_approval import BY
 from llmops_assets.config.settings import ProjectSource
 from llmops_assets.delivery.rollback import CannotRollBack, Rollback
 from llmops_assets.delivery.run_tags import PROJECT_TAG
+from llmops_assets.machine.redaction import without_secrets
 from resources.assembly import RESOURCE_KEYS, Clients
 from resources.project_source.identity import local_identity
 
@@ -34,7 +35,8 @@ def build_rollback_job(project: ProjectSource) -> dg.JobDefinition:
             if not by or not config.reason.strip():
                 raise CannotRollBack("a rollback needs a reason and a name: set `reason`, and `by` or LLMOPS_USER")
             rollback = Rollback(context, Clients.of(context.resources), project, config.reason.strip(), by)
-            said = rollback.run(config.to)
+            with without_secrets():
+                said = rollback.run(config.to)
         except CannotRollBack as error:
             raise dg.Failure(str(error), allow_retries=False) from None
         context.log.info(said)

@@ -53,6 +53,7 @@ logfile_backups=2
 childlogdir=logs
 pidfile=supervisord.pid
 identifier=llmops
+umask=077
 
 [unix_http_server]
 file={socket}

@@ -10,6 +10,7 @@ from llmops_assets.config.smoke_tests import parse_smoke_tests
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.prompt import PromptError, check_prompt
 from llmops_assets.programs.models.base_model_check import problem_of_files
+from resources.project_source.dvc_config import committed_credentials
 from resources.project_source.dvc_files import is_tracked
 
 
@@ -50,6 +51,9 @@ def check_folder(folder: Path) -> ProjectConfig:
                 problems.append(f"{folder / name}: neither exists nor is tracked by DVC; `dvc add {name}`")
         except ConfigError as error:
             problems += error.problems
+    dvc = folder / ".dvc" / "config"
+    if dvc.is_file() and (problem := committed_credentials(dvc.read_text(errors="replace"))):
+        problems.append(f"{folder}: {problem}")
     if problem := _problem_of_base(folder, config):
         problems.append(problem)
     if problems:

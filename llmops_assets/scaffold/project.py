@@ -18,6 +18,7 @@ from llmops_assets.config.json_schema import SCHEMA_FILE, as_text, project_schem
 from llmops_assets.config.project import CONFIG_FILE, BaseModelPath, ProjectConfig, parse_config
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.models import Frozen
+from llmops_assets.domain.redaction import carries_credentials
 from llmops_assets.domain.weights import OTHER_FORMATS, pickles_not_needed
 from llmops_assets.machine.files import files_below, write_atomically
 from llmops_assets.programs.models.base_model_check import problem_of
@@ -44,6 +45,12 @@ HELD_OUT = 6
 """Every sixth fact is a test row: 18 counts of ten units give 150 training rows and 30 test rows."""
 NOT_NEEDED = shutil.ignore_patterns(".*", "onnx", *(f"*{suffix}" for suffix in OTHER_FORMATS))
 """Files of hub folders that are not copied: the same weights in other formats, and the hub's own metadata."""
+
+_ORIGIN_WITH_CREDENTIALS = (
+    "the URL of its remote origin, which is to be watched, contains a password or token. Remedy: `git remote set-url "
+    "origin URL` without it, and let Git's credential helper supply it (`git help credentials`), or use a deploy key "
+    "(git@host:path)"
+)
 
 
 class Scaffolded(Frozen):
@@ -76,6 +83,8 @@ def init(folder: Path, name: str | None = None, base: Path | None = None, conver
         raise ConfigError([f"{folder} is a file; name a folder, which may be new"])
     copy = WorkingCopy(folder)
     folder = copy.folder
+    if copy.folder.exists() and carries_credentials(copy.origin or ""):
+        raise ConfigError([f"{folder}: {_ORIGIN_WITH_CREDENTIALS}"])
     if base is not None:
         _check_base(base, converter)
     config, name = _existing(folder, name)

@@ -43,7 +43,7 @@ def register(name: str, repository: str, branch: str, port: int | None = None) -
             if same := next((p for p in before.projects if p.name == name), None):
                 if _is(same, repository, branch, file):
                     return f"{file} already lists {name}"
-                it = f"{same.repository}, branch {same.branch}"
+                it = f"{same.shown}, branch {same.branch}"
                 raise ConfigError([f"{file}: another project has the name {name} ({it}); choose another --name"])
             chosen = f"serving: {{port: {port}}}\n" if port is not None and not text.strip() else ""
             write_atomically(file, _added(chosen + text, item, file))
@@ -61,8 +61,9 @@ def is_registered(name: str, repository: str, branch: str) -> bool:
 
 
 def _is(project: ProjectSource, repository: str, branch: str, file: Path) -> bool:
-    relative = project.repository.startswith(("./", "../"))
-    there = str((file.parent / project.repository).resolve()) if relative else project.repository
+    named = project.repository
+    relative = isinstance(named, str) and named.startswith(("./", "../"))
+    there = str((file.parent / str(named)).resolve()) if relative else named
     return (there, project.branch) == (repository, branch)
 
 

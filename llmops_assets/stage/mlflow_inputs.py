@@ -5,13 +5,11 @@ from typing import Any, Literal
 
 from llmops_assets.domain.records import DatasetVersion, Split
 from llmops_assets.stage.execution import StageExecution
-from resources.project_source.identity import without_credentials
 from resources.tracking.mlflow import Origin, UsedDataset
 
 
 def origin_of(run: StageExecution, revision: str) -> Origin:
-    repository = without_credentials(run.project.repository)
-    return Origin(repository=repository, branch=run.project.branch, author=run.source.git.author(revision))
+    return Origin(repository=run.project.shown, branch=run.project.branch, author=run.source.git.author(revision))
 
 
 def used_rows(

@@ -9,6 +9,7 @@ from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.chain import Stage
 from llmops_assets.domain.requests import Status
 from llmops_assets.machine.disk_space import DiskFull, full, is_full, place_of
+from llmops_assets.machine.redaction import clean
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.stage.execution import StageExecution
 from resources.artifact_store.store import StoreDenied, StoreError
@@ -28,8 +29,13 @@ class faults:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if not isinstance(error, Exception):
+            return
+        cleaned = clean(error)  # Dagster stores and shows it, with its causes
         if isinstance(error, ConfigError | SourceError | StoreDenied | LedgerError):
-            raise dg.Failure(str(error), allow_retries=False) from None
+            raise dg.Failure(str(cleaned), allow_retries=False) from None
+        if cleaned is not error:
+            raise cleaned from cleaned.__cause__
 
 
 class outcomes:
@@ -47,6 +53,8 @@ class outcomes:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         run = self.run
+        if isinstance(error, Exception):
+            clean(error)  # it becomes the request's outcome in the ledger
         if isinstance(error, BadInput | DataNotPushed | TimeLimitReached):
             end_request(run, "failed", f"{run.stage.name}: {error}")
             raise dg.Failure(str(error), allow_retries=False) from None

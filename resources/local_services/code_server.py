@@ -36,6 +36,9 @@ def end_with_the_inner_one(socket: Path) -> None:
 if __name__ == "__main__":
     from dagster._cli import main
 
+    from llmops_assets.machine.redaction import hide_secrets
+
+    hide_secrets()
     watched = Path(sys.argv[sys.argv.index("--socket") + 1])
     threading.Thread(target=end_with_the_inner_one, args=(watched,), daemon=True).start()
     sys.argv[1:1] = ["code-server", "start"]

@@ -50,6 +50,9 @@ def _end_when_set_back() -> None:
 if __name__ == "__main__":
     from dagster._daemon.cli import main
 
+    from llmops_assets.machine.redaction import hide_secrets
+
+    hide_secrets()
     with dg.DagsterInstance.get() as home:
         forget_the_future(home, time.time())
     threading.Thread(target=_end_when_set_back, daemon=True).start()

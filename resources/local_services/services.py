@@ -20,6 +20,7 @@ from llmops_assets.config.settings import Settings
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.machine.locks import alone
 from llmops_assets.machine.ports import free_port, holder
+from llmops_assets.machine.private import NotOurs, keep_private
 from llmops_assets.machine.supervisor import Process, Program, Supervisor
 from llmops_assets.machine.unix_sockets import NotPrivate, make_socket_folder, socket_folder
 from resources.tracking.mlflow_server import MlflowServer
@@ -87,6 +88,10 @@ def start(settings: Settings, dagster_port: int, mlflow_port: int | None, say: C
         ConfigError: a port is in use, or a service does not come up; the message names its log.
         SupervisorError: the supervisor does not start, or cannot end leftover processes.
     """
+    try:
+        keep_private(settings.home)
+    except NotOurs as error:
+        raise ConfigError([str(error)]) from error
     with _locked(settings) as folder:
         try:
             sockets = make_socket_folder(folder)
@@ -137,12 +142,9 @@ def _services(settings: Settings, sockets: Path, dagster_port: int, mlflow_port:
         Service("dagster-daemon", DAEMON, "run", "-w", "workspace.yaml"),
     ]  # fmt: skip
     if mlflow_port is not None:
-        store = ("--backend-store-uri", settings.mlflow_uri, "--workers", "1")
-        wanted.append(
-            Service(
-                "mlflow", "mlflow", "server", *store, *here, "-p", str(mlflow_port), port=mlflow_port, path="/health"
-            )
-        )
+        # Its database's address, which may contain a password, is in the environment: `ps` shows arguments to everyone.
+        command = ("mlflow", "server", "--workers", "1", *here, "-p", str(mlflow_port))
+        wanted.append(Service("mlflow", *command, port=mlflow_port, path="/health"))
     return wanted
 
 
@@ -152,6 +154,7 @@ def _environment(settings: Settings) -> dict[str, str]:
         "DAGSTER_HOME": str(dagster_home(settings)),
         "LLMOPS_HOME": str(settings.home),
         "LLMOPS_SETTINGS": os.environ.get("LLMOPS_SETTINGS") or str(settings.home / "settings.yaml"),
+        "MLFLOW_BACKEND_STORE_URI": settings.mlflow_uri,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "1",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

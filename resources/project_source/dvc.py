@@ -14,6 +14,7 @@ from urllib.parse import urlparse
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.machine.files import write_atomically
 from llmops_assets.machine.locks import sharing
+from resources.project_source.dvc_config import committed_credentials
 from resources.project_source.dvc_files import Output, tracked_by
 from resources.project_source.dvc_folders import problem_of_listing
 from resources.project_source.errors import SourceError
@@ -165,6 +166,9 @@ class DvcData:
         local = tree / ".dvc" / "config.local"
         if not (tree / ".dvc").is_dir():
             raise SourceError(f"{short(revision)} has no .dvc folder; run `dvc init` in the project and commit it")
+        committed = self.git.read(revision, ".dvc/config") or b""
+        if problem := committed_credentials(committed.decode(errors="replace")):
+            raise SourceError(f"{short(revision)}: {problem}")
         if not local.exists():
             lines = [
                 "[core]\n    analytics = false\n    check_update = false\n",

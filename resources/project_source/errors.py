@@ -1,5 +1,10 @@
 """Errors of reading a project's repository."""
 
+from llmops_assets.machine.redaction import redacted
+
 
 class SourceError(Exception):
-    """The repository cannot be read; the message names the remedy."""
+    """The repository cannot be read; the message names the remedy, and contains no credentials."""
+
+    def __init__(self, message: str):
+        super().__init__(redacted(message))

@@ -9,7 +9,7 @@ import os
 import select
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from llmops_assets.domain.formatting import time_span
@@ -43,6 +43,7 @@ class Fetching:
         self,
         prepare: Callable[[], None],
         arguments: tuple[str, ...],
+        credentials: Mapping[str, str],
         patience_s: float | None,
         on_progress: Callable[[str], None] | None,
     ) -> None:
@@ -51,6 +52,7 @@ class Fetching:
         Args:
             prepare: called with the lock held, before Git starts.
             arguments: of git.
+            credentials: variables in which Git finds them.
             patience_s: how long to wait; None: to the end.
             on_progress: told how far the fetch is, every few seconds.
 
@@ -67,7 +69,7 @@ class Fetching:
             lock.write(str(time.time()))
             lock.flush()
             prepare()
-            process = self._start(arguments, lock.fileno())
+            process = self._start(arguments, credentials, lock.fileno())
         ended = os.pidfd_open(process.pid)
         try:
             while process.poll() is None:
@@ -79,7 +81,9 @@ class Fetching:
         if process.returncode:
             raise GitError("git fetch failed", self._log.read_text(errors="replace").strip())
 
-    def _start(self, arguments: tuple[str, ...], held: int) -> "subprocess.Popen[bytes]":
+    def _start(
+        self, arguments: tuple[str, ...], credentials: Mapping[str, str], held: int
+    ) -> "subprocess.Popen[bytes]":
         # `timeout` ends Git even if this process is gone by then, and starts in a millisecond.
         command = ["timeout", "--kill-after=5", f"{self._limit_s:g}", "git", *arguments]
         try:
@@ -87,7 +91,7 @@ class Fetching:
                 return subprocess.Popen(
                     command,
                     cwd=self._mirror,
-                    env=environment(),
+                    env={**environment(), **credentials},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

@@ -4,6 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
+from llmops_assets.machine.redaction import redacted
 from resources.project_source.errors import SourceError
 
 _OF_A_CALLER = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
@@ -15,7 +16,7 @@ class GitError(SourceError):
 
     def __init__(self, message: str, stderr: str | None = None):
         super().__init__(message)
-        self.stderr = stderr
+        self.stderr = redacted(stderr) if stderr is not None else None
 
 
 def environment() -> dict[str, str]:
@@ -28,7 +29,7 @@ def git(*args: str, where: Path | None = None, timeout: float | None = None) -> 
     """Runs a git command; returns its output without trailing newlines.
 
     Args:
-        args: of git.
+        args: of git, without credentials: every user can list them.
         where: the folder to run it in; None: the current one.
         timeout: seconds; None: no limit.
 

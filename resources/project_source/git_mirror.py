@@ -15,10 +15,11 @@ from llmops_assets.config.ignore_patterns import ignoring
 from llmops_assets.domain.approval import Author
 from llmops_assets.domain.keys import digest
 from llmops_assets.machine.locks import alone
+from llmops_assets.machine.redaction import redacted
 from resources.project_source.errors import SourceError
 from resources.project_source.fetching import Fetching, StillFetching
 from resources.project_source.git import GitError, git
-from resources.project_source.identity import without_credentials
+from resources.project_source.git_credentials import apart
 from resources.project_source.links import LINK, LeavesProject, follow
 
 _TIMEOUT_S = 600.0
@@ -35,7 +36,7 @@ class GitMirror:
     @property
     def shown(self) -> str:
         """The URL without credentials, for messages."""
-        return without_credentials(self.url)
+        return redacted(self.url)
 
     def fetch(self, patience_s: float | None = None, on_progress: Callable[[str], None] | None = None) -> None:
         """Updates the mirror; old commits stay, also after a force-push.
@@ -48,10 +49,11 @@ class GitMirror:
             StillFetching: it goes on.
             SourceError: the remote cannot be reached or is not a repository.
         """
-        fetch = ("fetch", "--progress", "--prune", "--no-auto-gc", "--", self.url)
+        url, credentials = apart(self.url)
+        fetch = ("fetch", "--progress", "--prune", "--no-auto-gc", "--", url)
         branches = ("+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
         with self._errors("is unreachable"):
-            self._fetching.run(self._initialize, (*fetch, *branches), patience_s, on_progress)
+            self._fetching.run(self._initialize, (*fetch, *branches), credentials, patience_s, on_progress)
 
     def _initialize(self) -> None:
         if not (self.folder / "HEAD").exists():
@@ -75,7 +77,7 @@ class GitMirror:
                 raise SourceError(f"{self.shown}: {error}") from error
             lines = error.stderr.splitlines() or ["no message"]
             told = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[0])
-            raise SourceError(f"{self.shown}: {what}: {without_credentials(told)}") from None  # it contains the URL
+            raise SourceError(f"{self.shown}: {what}: {told}") from None
 
     @property
     def repo(self) -> Any:

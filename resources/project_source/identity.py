@@ -1,7 +1,6 @@
-"""The user of this machine, and URLs without their credentials."""
+"""The user of this machine."""
 
 import os
-import re
 
 from resources.project_source.errors import SourceError
 from resources.project_source.git import git
@@ -18,7 +17,3 @@ def local_identity() -> str:
         return git("config", "user.email", timeout=10).strip()
     except (SourceError, OSError):
         return ""
-
-
-def without_credentials(text: str) -> str:
-    return re.sub(r"(://)[^@/\s]+@", r"\1***@", text)

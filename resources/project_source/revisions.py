@@ -63,7 +63,7 @@ class ProjectRepository:
         self._at = lru_cache(maxsize=64)(self._resolve)
 
     def _url(self) -> str:
-        url = self.project.repository
+        url = self.project.address
         is_path = "://" not in url and ":" not in url.split("/")[0]
         return str(Path(url).expanduser().resolve()) if is_path else url
 

@@ -61,7 +61,7 @@ def test_another_process_reads_the_same_settings_from_what_is_handed_on() -> Non
 @pytest.mark.parametrize("key", ["ledger", "store", "mlflow"])
 def test_a_password_in_the_file_is_refused_and_not_repeated(key: str) -> None:
     (problem,) = told(f"{key}: {URL}\n")
-    assert problem.startswith(f"settings.yaml:1: {key}: it contains a password; put it into the environment")
+    assert problem.startswith(f"settings.yaml:1: {key}: it contains a password or token; ")
     assert SECRET not in problem
 
 

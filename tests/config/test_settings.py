@@ -148,3 +148,35 @@ def test_links_go_where_llmops_up_started_a_page_unless_the_settings_name_anothe
     (tmp_path / "services" / "mlflow.url").write_text("http://127.0.0.1:5100")
     assert settings.ui("mlflow") == "http://127.0.0.1:5100" and settings.ui("dagster") is None
     assert Settings(home=tmp_path, mlflow_ui="https://mlflow.example.com/").ui("mlflow") == "https://mlflow.example.com"
+
+
+@pytest.mark.parametrize(
+    "repository",
+    [
+        "https://ada:s3cret-value@example.com/zoo.git",
+        "https://s3cret-value@example.com/zoo.git",
+        "https://example.com/zoo.git?private_token=s3cret-value",
+        "ssh://git:s3cret-value@example.com/zoo.git",
+        "oauth2:s3cret-value@example.com/zoo.git",
+    ],
+)
+def test_credentials_in_a_repository_are_refused_with_the_remedy(settings_file: Path, repository: str) -> None:
+    """The token of a robot stood in the settings, in every tick's reason, and on the terminal."""
+    (problem,) = told(settings_file, f"projects:\n  - {{name: zoo, repository: '{repository}'}}\n")
+    assert problem.startswith(":2: projects.0.repository: it contains a password or token; ")
+    for remedy in ("credential helper", "deploy key", "{env: NAME}"):
+        assert remedy in problem
+    assert "s3cret-value" not in problem
+
+
+def test_a_repository_may_come_from_the_environment(settings_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = "https://ada:s3cret-value@github.com/team/zoo.git"
+    settings_file.write_text("projects:\n  - {name: zoo, repository: {env: ZOO_REPOSITORY}}\n")
+    with pytest.raises(ConfigError, match="ZOO_REPOSITORY, which the settings name, is not set"):
+        load_settings()
+    monkeypatch.setenv("ZOO_REPOSITORY", address)
+    settings = load_settings()
+    (zoo,) = settings.projects
+    assert (zoo.address, zoo.shown) == (address, "https://***@github.com/team/zoo.git")
+    assert zoo.commit_page("abc") == "https://github.com/team/zoo/commit/abc"
+    assert "s3cret-value" not in repr(settings) + dump_settings(settings)

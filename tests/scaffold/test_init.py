@@ -259,3 +259,33 @@ def test_the_code_that_it_makes_passes_the_projects_own_checks(llmops: Llmops, t
     assert [(c.name, c.passed, c.summary) for c in result.checks] == [
         ("ruff", True, "no problems"), ("tests", True, "2 passed"),
     ]  # fmt: skip
+
+
+def test_a_remote_with_a_token_is_not_written_to_the_settings(llmops: Llmops, tmp_path: Path) -> None:
+    """`llmops init --register` copied the URL of the remote into the settings file, and onto the terminal."""
+    folder = tmp_path / "zoo"
+    folder.mkdir()
+    git(folder, "init", "--quiet")
+    git(folder, "remote", "add", "origin", "https://s3cret-value@example.com/zoo.git")
+    done = llmops("init", folder, "--register")
+    assert done.exit_code == 2 and "s3cret-value" not in done.output
+    assert "contains a password or token" in done.output and "credential helper" in done.output
+    assert not (folder / "llmops.yaml").exists()
+    git(folder, "remote", "set-url", "origin", "git@example.com:zoo.git")
+    assert llmops("init", folder, "--register").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["url = https://ada:s3cret-value@example.com/x", "secret_access_key = s3cret-value", "password = s3cret-value"],
+)
+def test_credentials_that_a_project_commits_are_found_by_check(llmops: Llmops, tmp_path: Path, line: str) -> None:
+    folder = tmp_path / "zoo"
+    assert llmops("init", folder).exit_code == 0
+    with (folder / ".dvc" / "config").open("a") as file:
+        file.write(f"['remote \"other\"']\n    {line}\n")
+    done = llmops("check", "--path", folder)
+    assert done.exit_code == 2 and "s3cret-value" not in done.output
+    option = line.split(" =")[0]
+    assert f'.dvc/config: contains a password or token (remote "other" {option})' in done.output
+    assert "--global" in done.output

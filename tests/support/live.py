@@ -31,14 +31,18 @@ class Live:
     """A home under Dagster's own webserver and daemon that watches one project.
 
     Args:
+        repository: what the settings say; None: the project's own remote.
+        mlflow_server: whether MLflow's server runs too.
         settings: overrides of the local profile's defaults.
     """
 
-    def __init__(self, home: Path, project: Project, **settings: Any):
+    def __init__(
+        self, home: Path, project: Project, repository: Any = None, mlflow_server: bool = False, **settings: Any
+    ):
         self.project = project
         self.settings = Settings(
             home=home,
-            projects=(ProjectSource(name=project.name, repository=str(project.remote)),),
+            projects=(ProjectSource(name=project.name, repository=repository or str(project.remote)),),
             serving=ServingSettings(port=free_port()),
             **settings,
         )
@@ -47,6 +51,7 @@ class Live:
         self.env = {**os.environ, "LLMOPS_HOME": str(home), "LLMOPS_SETTINGS": str(home / "settings.yaml"),
                     "DAGSTER_HOME": str(home / "dagster")}  # fmt: skip
         self.ports = free_port(), free_port()
+        self._mlflow_port = self.ports[1] if mlflow_server else None
         self.clients = build_clients(self.settings)
         self.ledger: Ledger = self.clients.ledger
 
@@ -66,7 +71,7 @@ class Live:
     def start(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("LLMOPS_HOME", "LLMOPS_SETTINGS", "DAGSTER_HOME"):
             monkeypatch.setenv(name, self.env[name])
-        services.start(self.settings, self.ports[0], None, lambda text: None)
+        services.start(self.settings, self.ports[0], self._mlflow_port, lambda text: None)
         self.instance = dg.DagsterInstance.from_config(self.env["DAGSTER_HOME"])
 
     def stop(self) -> None:

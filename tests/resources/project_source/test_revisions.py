@@ -544,3 +544,17 @@ def test_data_of_dvc_2_that_nobody_pushed_is_still_missed(project: Project, tmp_
     assert source.missing_data(source.at(sha)) == ["data/train.jsonl"]
     with pytest.raises(DataNotPushed, match=r"data/train\.jsonl: not in the DVC remote; run `dvc push`"):
         source.pull(source.at(sha), ["data/train.jsonl"])
+
+
+def test_credentials_in_the_projects_dvc_configuration_are_refused(project: Project, tmp_path: Path) -> None:
+    """DVC's errors repeat the remote's URL, and everyone who can read the repository can read it."""
+    config = project.folder / ".dvc" / "config"
+    config.write_text(config.read_text() + "['remote \"other\"']\n    url = https://ada:s3cret-value@example.com/x\n")
+    sha = project.ship("Careless")
+    source = source_of(project, tmp_path / "home")
+    source.git.fetch()
+    with pytest.raises(
+        SourceError, match=r"\.dvc/config: contains a password or token \(remote \"other\" url\)"
+    ) as caught:
+        source.missing_data(source.at(sha))
+    assert "s3cret-value" not in str(caught.value)

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 
 from resources.ledger.migrations import migrate
+from resources.ledger.row_digests import watch
 
 WAIT_MS = 30_000
 """SQLite's lock timeout for transactions that set none, such as those that open a new ledger."""
@@ -37,4 +38,5 @@ def open_engine(url: str) -> Engine:
             connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writes", True) else "BEGIN")
 
     migrate(engine)
+    watch(engine)
     return engine

@@ -1,6 +1,7 @@
 """Migrates a ledger to the current schema: creates a new one, or upgrades an older one in one transaction."""
 
 import sqlite3
+import time
 import uuid
 from collections.abc import Callable
 from contextlib import closing
@@ -10,6 +11,8 @@ from sqlalchemy import Connection, Engine, insert, inspect, select, update
 
 from resources.ledger import schema as t
 from resources.ledger.faults import LedgerError
+from resources.ledger.row_digests import take_over
+from resources.ledger.transactions import append_event
 
 
 def _to_2(c: Connection) -> None:
@@ -28,8 +31,17 @@ def _to_4(c: Connection) -> None:
     t.tombstones.create(c)
 
 
-STEPS: dict[int, Callable[[Connection], None]] = {2: _to_2, 3: _to_3, 4: _to_4}
-"""Version → the step from the previous version to it. Never edit a released step."""
+def _to_5(c: Connection) -> None:
+    """Changes no table: from now on the audit trail covers rows, see `migrate`."""
+
+
+STEPS: dict[int, Callable[[Connection], None]] = {2: _to_2, 3: _to_3, 4: _to_4, 5: _to_5}
+"""Version → the step from the previous version to it. Never edit a released step.
+
+A column that is added needs NULL or a server default for existing rows, so that their digests in the audit trail stay
+valid (`row_digests.row_digest`); a step that changes values of existing rows has to add their new digests itself.
+"""
+ROWS_ARE_COVERED_SINCE = 5
 
 _OPENING = 0x11_40_95
 """Id of the advisory lock for creating or migrating a ledger."""
@@ -62,6 +74,9 @@ def migrate(engine: Engine) -> None:
             return
         for step in range(version + 1, t.SCHEMA_VERSION + 1):
             STEPS[step](c)
+        if version < ROWS_ARE_COVERED_SINCE and (event := take_over(c)):
+            # Last, because it reads all tables as they are now. Nothing is known of what happened to the rows before.
+            append_event(c, time.time(), event)
         if version != t.SCHEMA_VERSION:
             c.execute(update(t.schema).values(version=t.SCHEMA_VERSION))
 

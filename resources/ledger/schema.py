@@ -12,8 +12,9 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """1: initial. 2: approvals and holds. 3: number of tries of a request. 4: tombstones of collected results.
+5: the audit trail covers rows.
 `resources.ledger.migrations` upgrades older ledgers."""
 metadata = MetaData()
 
@@ -176,4 +177,5 @@ audit = Table(
     Column("previous", String(64), nullable=False),
     Column("hash", String(64), nullable=False, unique=True),
 )
-"""Hash-chained: each row's hash covers the previous one, so that altered rows are detected."""
+"""Hash-chained: each row's hash covers the previous one. An event has the digests of all rows that its transaction
+wrote (`resources.ledger.row_digests`), so that altered and removed rows of every table are detected, and added ones."""

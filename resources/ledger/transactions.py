@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from copy import copy
 from typing import Any, Self
 
-from llmops_assets.domain.keys import digest
+from llmops_assets.domain.audit import AuditHead, AuditReport, Link, audit, compare_head, link_hash
 from resources.ledger import sql
 from resources.ledger.faults import LedgerError, is_locked, locked, unavailable
 
@@ -59,7 +59,9 @@ class Transactions:
     @contextmanager
     def _write(self) -> "Iterator[sql.Connection]":
         with self._clear(), ExitStack() as stack:
-            yield self._begin(stack)
+            c = self._begin(stack)
+            with self._recorded(c):
+                yield c
 
     def _begin(self, stack: ExitStack) -> "sql.Connection":
         """Begins a transaction with the write lock. Nothing has been written yet, so it can be retried safely."""
@@ -90,29 +92,91 @@ class Transactions:
             raise LedgerError(unavailable(error, self.url, self._patience_s)) from error
 
     def _audit(self, c: "sql.Connection", what: Mapping[str, Any]) -> None:
+        """Adds an event to the trail; it is written at the end of the transaction, with the digests of its rows."""
+        from resources.ledger.row_digests import Written
+
+        Written.of(c).events.append((self.clock(), dict(what)))
+
+    def note(self, what: Mapping[str, Any]) -> None:
+        """Adds an event that changes no row to the trail."""
+        with self._write() as c:
+            self._audit(c, what)
+
+    @contextmanager
+    def _recorded(self, c: "sql.Connection") -> Iterator[None]:
+        """Chains what a transaction writes: its events, the last one with the digests of all rows."""
+        from resources.ledger.row_digests import Written
+
         if c.dialect.name == "postgresql":
-            # SQLite has one writer at a time. On PostgreSQL two could follow the same event, and break the chain.
+            # SQLite has one writer at a time. On PostgreSQL two could follow the same event, and break the chain; or
+            # one could change a row between the moments at which the other reads its digest and writes it.
             c.exec_driver_sql("LOCK TABLE audit IN SHARE ROW EXCLUSIVE MODE")
-        previous = c.execute(sql.select(sql.audit.c.hash).order_by(sql.audit.c.id.desc()).limit(1)).scalar() or ""
-        text, at = json.dumps(dict(what), sort_keys=True), self.clock()
-        c.execute(sql.insert(sql.audit).values(at=at, event=text, previous=previous, hash=digest([previous, at, text])))
+        written = Written()
+        written.begin(c)
+        try:
+            yield
+            rows = written.rows(c)
+        finally:
+            written.end(c)
+        events = written.events or ([(self.clock(), {})] if rows else [])
+        if rows:
+            events[-1][1]["rows"] = rows
+        for at, what in events:
+            append_event(c, at, what)
 
     def events(self) -> list[dict[str, Any]]:
         """Every audited event, oldest first: id, at (epoch seconds), hash, and what happened."""
         with self._read() as c:
-            rows = c.execute(sql.select(sql.audit).order_by(sql.audit.c.id))
-            return [{"id": r.id, "at": r.at, **json.loads(r.event), "hash": r.hash} for r in rows]
+            rows = c.execute(sql.select(sql.audit).order_by(sql.audit.c.id)).all()
+        told = [{"id": r.id, "at": r.at, **json.loads(r.event), "hash": r.hash} for r in rows]
+        return [{k: v for k, v in event.items() if k != "rows"} for event in told if "event" in event]
 
     def verify_audit(self) -> int:
-        """Verifies the chain and returns the number of audited events.
+        """Verifies the chain itself, and returns the number of audited events; `audit` compares the rows with it.
 
         Raises:
-            LedgerError: the message names the first row that does not match.
+            LedgerError: the message names the first event that does not match.
         """
-        previous, count = "", 0
+        report = audit(self._links(), {}, str)
+        if broken := [text for text in report.findings if text.startswith("audit event")]:
+            raise LedgerError(broken[0])
+        return report.events
+
+    def audit(self) -> AuditReport:
+        """Verifies the chain, and compares every row of the ledger with it."""
+        from resources.ledger.row_digests import present_rows, row_digest, row_name
+        from resources.ledger.schema import metadata
+
+        with self._snapshot() as c:
+            links = _links(c)
+            present = present_rows(c)
+        digests = {row: row_digest(metadata.tables[row[0]], values) for row, values in present.items()}
+        return audit(links, digests, lambda row: row_name(row, present))
+
+    def continues(self, head: AuditHead) -> str | None:
+        """Why the chain does not continue from an earlier head; None if it does."""
+        return compare_head(head, self._links())
+
+    def _links(self) -> list[Link]:
         with self._read() as c:
-            for row in c.execute(sql.select(sql.audit).order_by(sql.audit.c.id)):
-                if row.previous != previous or row.hash != digest([row.previous, row.at, row.event]):
-                    raise LedgerError(f"audit event {row.id} was altered, or the one before it removed")
-                previous, count = row.hash, count + 1
-        return count
+            return _links(c)
+
+    @contextmanager
+    def _snapshot(self) -> "Iterator[sql.Connection]":
+        """A connection whose reads all see the same state, whoever writes meanwhile."""
+        options: dict[str, Any] = {"writes": False}
+        if self.engine.dialect.name == "postgresql":
+            options["isolation_level"] = "REPEATABLE READ"
+        with self._clear(), self.engine.execution_options(**options).connect() as connection:
+            yield connection
+
+
+def _links(c: "sql.Connection") -> list[Link]:
+    return [Link(**row._mapping) for row in c.execute(sql.select(sql.audit).order_by(sql.audit.c.id))]
+
+
+def append_event(c: "sql.Connection", at: float, what: Mapping[str, Any]) -> None:
+    """Appends an event to the chain. The caller is the only writer."""
+    previous = c.execute(sql.select(sql.audit.c.hash).order_by(sql.audit.c.id.desc()).limit(1)).scalar() or ""
+    text = json.dumps(dict(what), sort_keys=True)
+    c.execute(sql.insert(sql.audit).values(at=at, event=text, previous=previous, hash=link_hash(previous, at, text)))

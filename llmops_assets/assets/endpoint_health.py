@@ -22,7 +22,8 @@ def make(run: StageExecution) -> EndpointHealth:
             checks.append(Check(name=environment, passed=True, severity="warn", summary="serves nothing yet"))
             continue
         release = serving.release
-        answer = ask(run.serving.base_url(run.project.name, environment), run.project.name, "Hello", max_tokens=8)
+        url, headers = run.serving.base_url(run.project.name, environment), run.serving.own_headers()
+        answer = ask(url, run.project.name, "Hello", headers=headers, max_tokens=8)
         checks.append(check_answer(SmokeTest(name=environment, input="Hello"), answer, serving.release))
     return EndpointHealth(**run.header, release=release, checks=tuple(checks))
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from llmops_assets.cli import decisions, projects, runs, services, status, storage
+from llmops_assets.cli import decisions, keys, projects, runs, services, status, storage
 
 app = typer.Typer(
     help="Push a commit or new data, and a verified model reaches production.",
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 for group in (projects, runs, status, decisions, services, storage):
     app.add_typer(group.app)
+app.add_typer(keys.app, name="keys")
 
 
 def _version(asked: bool) -> None:

@@ -11,7 +11,9 @@ from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.records import Release
 
 RELEASE_HEADER = "x-llmops-release"
-"""In an answer: the digest of the release that gave it. In a request: the release that is to answer."""
+"""In an answer: the digest of the release that gave it."""
+CANDIDATE_HEADER = "x-llmops-candidate"
+"""In a request of ours: a token that nobody else can guess. It addresses one release, whether promoted or not."""
 
 
 class Endpoint(Frozen):
@@ -100,7 +102,10 @@ class Serving(Protocol):
         """The environment's stable address, ending in /v1."""
 
     def candidate_headers(self, release_digest: str) -> dict[str, str]:
-        """Headers that route a request to exactly this release, regardless of weights."""
+        """Headers that route a request to exactly this release, regardless of weights; it needs no API key."""
+
+    def own_headers(self) -> dict[str, str]:
+        """Headers with which a request of ours is routed like a user's, but needs no API key."""
 
     def traffic(self, project: str, environment: str, release_digest: str) -> Traffic:
         """The gateway's counters for this release."""

@@ -52,6 +52,9 @@ class NoServing(Serving):
     def candidate_headers(self, release_digest: str) -> dict[str, str]:
         return {}
 
+    def own_headers(self) -> dict[str, str]:
+        return {}
+
     def traffic(self, project: str, environment: str, release_digest: str) -> Traffic:
         return Traffic(requests=0, errors=0, broken=0, active=0)
 

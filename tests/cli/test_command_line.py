@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -200,3 +201,55 @@ def test_a_rebuild_makes_a_result_once_and_for_all(llmops: Terminal) -> None:
     assert after["ci_report"]["key"] != before["ci_report"]["key"]
     code, _, err = llmops("run", "--rebuild", "registered_model", "--reason", "why not")
     assert code == 1 and "cannot be rebuilt yet" in err
+
+
+def test_audit_names_what_was_changed_and_checks_a_head_that_was_kept(llmops: Terminal, tmp_path: Path) -> None:
+    """An approval that was added by plain SQL released a model, and the trail was called intact."""
+    head = tmp_path / "head.json"
+    code, out, _ = llmops("audit", "--export", str(head))
+    assert code == 0 and "is intact, with all" in out and str(head) in out
+    code, out, _ = llmops("audit", "--against", str(head))
+    assert code == 0 and "it continues from the head" in out
+
+    ledger = sqlite3.connect(llmops.home / "ledger.sqlite", isolation_level=None)
+    (detail,) = ledger.execute("SELECT detail FROM requests WHERE id = 1").fetchone()
+    ledger.execute("UPDATE requests SET detail = 'all is well' WHERE id = 1")
+    ledger.execute(
+        "INSERT INTO approvals (project, release, choice, decided_by, body, created) "
+        "VALUES ('zoo', 'x', 'approved', 'me', '', 1)"
+    )
+    code, out, err = llmops("audit")
+    assert code == 1 and "is intact" not in out
+    assert "requests 1 (project zoo" in err and "altered; event 1 (request" in err
+    assert "approvals 1 (project zoo" in err and "not covered" in err
+    code, out, _ = llmops("audit", "--json", "--export", str(tmp_path / "none.json"))
+    assert code == 1 and len(json.loads(out)["findings"]) == 2
+    assert not (tmp_path / "none.json").exists(), "a head is exported only of what is intact"
+    ledger.execute("DELETE FROM approvals")
+    ledger.execute("UPDATE requests SET detail = ? WHERE id = 1", (detail,))
+    assert llmops("audit")[0] == 0
+
+    ledger.execute("DELETE FROM audit WHERE id = (SELECT max(id) FROM audit)")
+    code, _, err = llmops("audit", "--against", str(head))
+    assert code == 1 and "is gone: the chain was cut off" in err
+    ledger.close()
+    code, _, err = llmops("audit", "--against", str(llmops.file))
+    assert code == 2 and "is not a head that" in err
+
+
+def test_keys_are_shown_once_listed_without_them_and_revoked(llmops: Terminal) -> None:
+    code, key, err = llmops("keys", "add", "ada@example.com", "--project", "zoo")
+    assert code == 0 and key.startswith("llmops-") and "still answer without a key" in err
+    code, out, _ = llmops("keys", "list", "--json")
+    (listed,) = json.loads(out)
+    assert (listed["client"], listed["project"]) == ("ada@example.com", "zoo") and key.strip() not in out
+    assert llmops("keys", "add", "ada", "--project", "nothing")[0] == 2
+    assert "no such key" in llmops("keys", "revoke", "bo")[2]
+    code, out, _ = llmops("keys", "revoke", "ada@example.com")
+    assert code == 0 and listed["id"] in out
+    assert "no keys" in llmops("keys", "list")[1]
+    code, out, _ = llmops("audit", "--json")
+    events = [e for e in json.loads(out)["events"] if e["event"].startswith("API key")]
+    assert [(e["event"], e["key"], e["by"]) for e in events] == [
+        ("API key added", listed["id"], "eve@example.com"), ("API key revoked", listed["id"], "eve@example.com"),
+    ]  # fmt: skip

@@ -71,6 +71,9 @@ class MemoryServing(Serving):
     def base_url(self, project: str, environment: str) -> str:
         return self.url
 
+    def own_headers(self) -> dict[str, str]:
+        return {}
+
     def candidate_headers(self, release_digest: str) -> dict[str, str]:
         return {RELEASE_HEADER: release_digest}
 

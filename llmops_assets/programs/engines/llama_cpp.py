@@ -7,13 +7,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from llmops_assets.domain.sampling import Sampling
+from llmops_assets.programs.engines.context import CONTEXT
 from llmops_assets.programs.engines.llama_cpp_client import LlamaCppClient
 from llmops_assets.programs.quantization.gguf_header import read_header
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import ServeSpec
 
 PARALLEL = 8
-CONTEXT = 2048  # tokens per request, unless the release sets another number or the model has fewer
 ALL_SAMPLING = (1 << 12) - 1
 """All flags of llama.cpp's common_params_sampling_config: no value in the model's file replaces one of a release."""
 
@@ -50,6 +50,8 @@ class LlamaCpp:
         params.port = spec.port
         params.endpoint_metrics = True
         params.ui = False
+        if spec.api_key:
+            params.api_keys = [spec.api_key]
         params.verbosity = 1
         if max_tokens:
             params.n_predict = max_tokens

@@ -197,3 +197,4 @@ class ServeSpec(Frozen):
         description="Sampling defaults (`domain.sampling`) that the engine applies if a client says nothing; empty: "
         "the engine's own, as releases of earlier versions are served.",
     )
+    api_key: str = Field(default="", description="Only requests with it are answered; empty: all that reach the port.")

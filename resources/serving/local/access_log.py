@@ -18,8 +18,8 @@ from resources.serving.interface import UserTraffic
 ROTATE_AT = 32 * 1024 * 1024
 KEPT = 100_000
 """Requests of a release that a reader keeps: more would not narrow any bound that matters."""
-USERS, NAMED = "users", "named"
-"""Names of the routes: by weight, and to the release that the request names."""
+USERS, NAMED, OURS = "users", "named", "ours"
+"""Names of the routes: by weight, to the release that the request names, and by weight for requests of our own."""
 FORMAT: Mapping[str, str] = {
     "start": "%START_TIME(%s.%6f)%",
     "route": "%ROUTE_NAME%",

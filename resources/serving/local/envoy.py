@@ -18,8 +18,9 @@ from llmops_assets.domain.keys import digest, short
 from llmops_assets.machine.files import write_atomically
 from llmops_assets.machine.supervisor import Program, UnixConnection
 from resources.serving.interface import ServingError
+from resources.serving.local.access import Access
 from resources.serving.local.access_log import ROTATE_AT
-from resources.serving.local.envoy_config import bootstrap, cluster_name, clusters, routes
+from resources.serving.local.envoy_config import OWN_TRAFFIC, Rules, bootstrap, cluster_name, clusters, routes
 from resources.serving.local.state import Replica, State
 
 
@@ -28,7 +29,8 @@ class Gateway:
 
     name = "gateway"
 
-    def __init__(self, folder: Path, admin: Path, settings: ServingSettings, access_log: Path) -> None:
+    def __init__(self, folder: Path, admin: Path, settings: ServingSettings, access: Access, access_log: Path) -> None:
+        self._settings, self._access = settings, access
         self._folder = folder
         self.access_log = access_log
         self._admin = admin
@@ -64,7 +66,7 @@ class Gateway:
                 old.unlink(missing_ok=True)
         write_atomically(self.configuration, json.dumps(self._bootstrap))
         self._write("cds", clusters(state.replicas))
-        self._write("rds", [routes(state)])
+        self._write("rds", [self._routes(state)])
 
     def rotate_log(self) -> None:
         """Renames the access log when it has grown large; Envoy continues with a new one."""
@@ -90,8 +92,13 @@ class Gateway:
         wanted = clusters(state.replicas)
         names = {cluster["name"] for cluster in wanted}
         self._put("cds", [*wanted, *(c for c in self._read("cds") if c["name"] not in names)])
-        self._put("rds", [routes(state)])
+        self._put("rds", [self._routes(state)])
         self._put("cds", wanted)
+
+    def _routes(self, state: State) -> dict[str, Any]:
+        releases = {replica.release for replica in state.replicas}
+        tokens = {purpose: self._access.token(purpose) for purpose in (OWN_TRAFFIC, *releases)}
+        return routes(state, Rules(settings=self._settings, tokens=tokens, keys=self._access.keys()))
 
     def counters(self, replica: Replica) -> dict[str, int]:
         """Envoy's counters of an engine's cluster since Envoy started.

@@ -1,7 +1,8 @@
 """Builds Envoy's configuration from the serving state. Pure: `envoy` handles files and sockets.
 
 One listener; `/<project>/<environment>/v1/...` is routed to the environment's engines by weight, or to one release if
-the request has the header `x-llmops-release`.
+the request has that release's token in the header `x-llmops-candidate`. What the gateway refuses by itself, before an
+engine sees it, is in `gateway_filters`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,8 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from llmops_assets.config.settings import ServingSettings
-from resources.serving.interface import RELEASE_HEADER
-from resources.serving.local.access_log import FORMAT, NAMED, USERS
+from llmops_assets.domain.models import Frozen
+from resources.serving.interface import CANDIDATE_HEADER, RELEASE_HEADER
+from resources.serving.local.access import ApiKey
+from resources.serving.local.access_log import FORMAT, NAMED, OURS, USERS
+from resources.serving.local.gateway_filters import (
+    NO_BROWSERS,
+    body_limit,
+    cors_policy,
+    http_filters,
+    keys_required,
+    local_replies,
+)
 from resources.serving.local.state import Replica, State
 
 TOTAL_WEIGHT = 1000
@@ -24,6 +35,19 @@ _RETRY = {
     "num_retries": 20,
     "retry_back_off": {"base_interval": "0.1s", "max_interval": "1s"},
 }
+
+
+OWN_TRAFFIC = "own traffic"
+"""The purpose of the token that routes a request of ours like a user's."""
+
+
+class Rules(Frozen):
+    """What routes depend on besides the state."""
+
+    settings: ServingSettings
+    tokens: dict[str, str]
+    """Release, or OWN_TRAFFIC → the token that addresses it."""
+    keys: tuple[ApiKey, ...] = ()
 
 
 def cluster_name(replica: Replica) -> str:
@@ -60,45 +84,55 @@ def clusters(replicas: Sequence[Replica]) -> list[dict[str, Any]]:
     ]
 
 
-def routes(state: State) -> dict[str, Any]:
+def routes(state: State, rules: Rules) -> dict[str, Any]:
     """The routes of every environment, most specific first."""
+    settings = rules.settings
     keys = sorted({*state.weights, *(r.key for r in state.replicas)})
     found: list[dict[str, Any]] = []
     for key in keys:
         match = {"prefix": f"/{key}/v1/"}
         here = [r for r in state.replicas if r.key == key and not r.draining]
         for replica in here:
-            named = {"name": RELEASE_HEADER, "string_match": {"exact": replica.release}}
+            route = {"cluster": cluster_name(replica)} | _forwarding(settings)
+            addressed = _with_token(match, rules.tokens[replica.release])
             found.append(
-                {
-                    "name": NAMED,
-                    "match": match | {"headers": [named]},
-                    "route": {"cluster": cluster_name(replica)} | _forwarding(),
-                    "response_headers_to_add": _answered_by(replica),
-                }
+                {"name": NAMED, "match": addressed, "route": route}
+                | _only_for(replica)
+                | {"typed_per_filter_config": body_limit(settings, [replica])}
             )
-        unknown = f"This release is not deployed at /{key}: omit the header {RELEASE_HEADER}, or use one of: "
-        another = match | {"headers": [{"name": RELEASE_HEADER, "present_match": True}]}
-        found.append(_answer(another, 404, unknown + (", ".join(r.release for r in here) or "none")))
         weights = integer_weights(state.weights.get(key, {}))
-        shares = [
-            {"name": cluster_name(r), "weight": weights[r.release], "response_headers_to_add": _answered_by(r)}
-            for r in here
-            if weights.get(r.release)
-        ]
+        serving = [r for r in here if weights.get(r.release)]
+        shares = [{"name": cluster_name(r), "weight": weights[r.release], **_only_for(r)} for r in serving]
         if shares:
-            found.append(
-                {"name": USERS, "match": match, "route": {"weighted_clusters": {"clusters": shares}} | _forwarding()}
-            )
+            shared: dict[str, Any] = {
+                "route": {"weighted_clusters": {"clusters": shares}} | _forwarding(settings),
+                "typed_per_filter_config": body_limit(settings, serving),
+            }
         else:
-            found.append(_answer(match, 503, f"/{key} serves no release yet: none has been promoted."))
+            shared = _answer(503, f"/{key} serves no release yet: none has been promoted.")
+        found.append({"name": OURS, "match": _with_token(match, rules.tokens[OWN_TRAFFIC]), **shared})
+        unknown = f"No release of /{key} has this token: omit the header {CANDIDATE_HEADER}."
+        another = match | {"headers": [{"name": CANDIDATE_HEADER, "present_match": True}]}
+        found.append({"match": another, **_answer(404, unknown)})
+        public = {"name": USERS, "match": match, **shared}
+        if settings.require_api_key:
+            valid = [k for k in rules.keys if k.project in (None, key.partition("/")[0])]
+            lua, per_filter = keys_required(valid)
+            public |= {"metadata": lua}
+            public["typed_per_filter_config"] = public.get("typed_per_filter_config", {}) | per_filter
+        found.append(public)
     known = ", ".join(f"/{key}/v1/" for key in keys) or "none yet"
-    found.append(_answer({"prefix": "/"}, 404, f"No endpoint at this path. Endpoints: {known}."))
+    # Without a key nobody is told what is served here.
+    lost = "" if settings.require_api_key else f" Endpoints: {known}."
+    found.append({"match": {"prefix": "/"}, **_answer(404, f"No endpoint at this path.{lost}")})
+    host: dict[str, Any] = {"name": "endpoints", "domains": ["*"], "routes": found}
     return {
         "@type": f"{_TYPE}config.route.v3.RouteConfiguration",
         "name": "endpoints",
         "max_direct_response_body_size_bytes": 1 << 20,
-        "virtual_hosts": [{"name": "endpoints", "domains": ["*"], "routes": found}],
+        "response_headers_to_remove": list(NO_BROWSERS),
+        "request_headers_to_remove": [CANDIDATE_HEADER],
+        "virtual_hosts": [host | cors_policy(settings.cors_origins)],
     }
 
 
@@ -119,13 +153,17 @@ def bootstrap(settings: ServingSettings, admin: Path, watched: Path, access_log:
         source = {"path": str(watched / name), "watched_directory": {"path": str(watched)}}
         return {"path_config_source": source, "resource_api_version": "V3"}
 
-    error = {"message": "%LOCAL_REPLY_BODY%", "type": "gateway_error", "code": "%RESPONSE_CODE%"}
     manager = {
         "@type": f"{_TYPE}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "gateway",
         "rds": {"route_config_name": "endpoints", "config_source": file("rds.json")},
-        "stream_idle_timeout": "0s",
-        "request_timeout": "0s",
+        # An answer may take as long as it wants, as long as something is said; a request may not.
+        "stream_idle_timeout": f"{settings.idle_timeout:g}s",
+        "request_timeout": f"{settings.receive_timeout:g}s",
+        "request_headers_timeout": f"{settings.receive_timeout:g}s",
+        "max_request_headers_kb": settings.max_headers,
+        "common_http_protocol_options": {"idle_timeout": "300s", "max_headers_count": 100},
+        "http2_protocol_options": {"max_concurrent_streams": 100},
         "use_remote_address": True,
         "normalize_path": True,
         "merge_slashes": True,
@@ -140,13 +178,8 @@ def bootstrap(settings: ServingSettings, admin: Path, watched: Path, access_log:
                 },
             }
         ],
-        "local_reply_config": {"body_format": {"json_format": {"error": error}}},
-        "http_filters": [
-            {
-                "name": "envoy.filters.http.router",
-                "typed_config": {"@type": f"{_TYPE}extensions.filters.http.router.v3.Router"},
-            }
-        ],
+        "local_reply_config": local_replies(settings),
+        "http_filters": http_filters(settings),
     }
     return {
         "node": {"id": "llmops", "cluster": "llmops"},
@@ -176,15 +209,33 @@ def _address(host: str, port: int) -> dict[str, Any]:
     return {"socket_address": {"address": host, "port_value": port}}
 
 
-def _forwarding() -> dict[str, Any]:
-    return {"prefix_rewrite": "/v1/", "timeout": "0s", "idle_timeout": "0s", "retry_policy": _RETRY}
+def _forwarding(settings: ServingSettings) -> dict[str, Any]:
+    return {
+        "prefix_rewrite": "/v1/",
+        "timeout": "0s",
+        "idle_timeout": f"{settings.idle_timeout:g}s",
+        "retry_policy": _RETRY,
+    }
 
 
-def _answered_by(replica: Replica) -> list[dict[str, Any]]:
-    header = {"key": RELEASE_HEADER, "value": replica.release}
-    return [{"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]
+def _with_token(match: Mapping[str, Any], token: str) -> dict[str, Any]:
+    return {**match, "headers": [{"name": CANDIDATE_HEADER, "string_match": {"exact": token}}]}
 
 
-def _answer(match: Mapping[str, Any], status: int, message: str) -> dict[str, Any]:
-    """A route that the gateway answers itself; the listener formats the answer as JSON."""
-    return {"match": match, "direct_response": {"status": status, "body": {"inline_string": message}}}
+def _only_for(replica: Replica) -> dict[str, Any]:
+    """The headers of a replica's requests and answers: its own key instead of the client's, and its release."""
+    found: dict[str, Any] = {"response_headers_to_add": [_header(RELEASE_HEADER, replica.release)]}
+    if replica.spec.api_key:
+        found["request_headers_to_add"] = [_header("authorization", f"Bearer {replica.spec.api_key}")]
+    else:
+        found["request_headers_to_remove"] = ["authorization"]
+    return found
+
+
+def _header(name: str, value: str) -> dict[str, Any]:
+    return {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+
+
+def _answer(status: int, message: str) -> dict[str, Any]:
+    """What a route does that the gateway answers itself; the listener formats the answer as JSON."""
+    return {"direct_response": {"status": status, "body": {"inline_string": message}}}

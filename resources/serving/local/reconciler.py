@@ -40,7 +40,8 @@ class Reconciler:
         self._settings = settings
         self._engine = engine
         self.supervisor = Supervisor(files.folder, files.sockets / "supervisor.sock")
-        self.gateway = Gateway(files.gateway, files.sockets / "envoy.sock", settings, files.log("access"))
+        access_log = files.log("access")
+        self.gateway = Gateway(files.gateway, files.sockets / "envoy.sock", settings, files.access, access_log)
 
     @as_serving_errors()
     def to(self, state: State) -> tuple[str, ...]:
@@ -84,6 +85,11 @@ class Reconciler:
         self.gateway.rotate_log()
         self._files.drop_old_logs({self.gateway.name, self.gateway.access_log.stem, "supervisord", *names})
         return tuple(name for name in started if name not in names - before)
+
+    def publish(self) -> None:
+        """Applies changed API keys to a running gateway; one that starts later reads them then."""
+        if self.gateway.ready():
+            self.gateway.publish(self._files.read())
 
     def await_healthy(self, name: str, timeout_s: float, on_wait: Callable[[str], None]) -> None:
         """Blocks until an engine is healthy; needs no lock.

@@ -4,6 +4,7 @@ One engine process per release and environment with an Envoy in front, all under
 traffic split; this module applies it, idempotently. It implements `resources.serving.interface.Serving`.
 """
 
+import secrets
 import shutil
 import time
 import zlib
@@ -16,9 +17,10 @@ from llmops_assets.config.settings import ServingSettings
 from llmops_assets.domain.records import Release
 from llmops_assets.machine import ports
 from llmops_assets.programs.runtime.specs import ServeSpec
-from resources.serving.interface import RELEASE_HEADER, Endpoint, Serving, ServingError, Traffic, UserTraffic
+from resources.serving.interface import CANDIDATE_HEADER, Endpoint, Serving, ServingError, Traffic, UserTraffic
+from resources.serving.local.access import ApiKey
 from resources.serving.local.access_log import AccessLogReader
-from resources.serving.local.envoy_config import integer_weights
+from resources.serving.local.envoy_config import OWN_TRAFFIC, integer_weights
 from resources.serving.local.reconciler import ENGINE, Reconciler, as_serving_errors, healthy
 from resources.serving.local.state import Replica, State, StateFiles, endpoint_key
 
@@ -52,7 +54,27 @@ class LocalServing(Serving):
         return f"http://{host}:{self._settings.port}/{endpoint_key(project, environment)}/v1"
 
     def candidate_headers(self, release_digest: str) -> dict[str, str]:
-        return {RELEASE_HEADER: release_digest}
+        return {CANDIDATE_HEADER: self._files.access.token(release_digest)}
+
+    def own_headers(self) -> dict[str, str]:
+        return {CANDIDATE_HEADER: self._files.access.token(OWN_TRAFFIC)}
+
+    def api_keys(self) -> tuple[ApiKey, ...]:
+        return self._files.access.keys()
+
+    def add_api_key(self, client: str, project: str | None) -> tuple[ApiKey, str]:
+        """Issues an API key, valid at once; returns it with its text, which is not stored."""
+        with self._files.locked():
+            made = self._files.access.add(client, project)
+            self._machine.publish()
+        return made
+
+    def revoke_api_keys(self, client: str, id: str | None = None) -> tuple[ApiKey, ...]:
+        """Revokes a client's keys, or the one with this id, at once; returns them."""
+        with self._files.locked():
+            gone = self._files.access.revoke(client, id)
+            self._machine.publish()
+        return gone
 
     def deploy(
         self,
@@ -200,5 +222,6 @@ class LocalServing(Serving):
             port=ports.free_port("127.0.0.1", first, self._machine.taken_ports(state)),
             serving=release.serving,
             sampling=release.sampling,
+            api_key=secrets.token_hex(32),
         )
         return Replica(project=project, environment=environment, release=release.digest, spec=spec)

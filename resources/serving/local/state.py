@@ -18,6 +18,7 @@ from llmops_assets.machine.locks import alone
 from llmops_assets.machine.unix_sockets import NotPrivate, make_socket_folder, socket_folder
 from llmops_assets.programs.runtime.specs import ServeSpec
 from resources.serving.interface import ServingError
+from resources.serving.local.access import Access
 
 
 class Replica(Frozen):
@@ -81,6 +82,7 @@ class StateFiles:
         self.logs = self.folder / "logs"
         self.gateway = self.folder / "gateway"
         self.sockets = socket_folder(self.folder)
+        self.access = Access(self.folder)
 
     def create(self) -> None:
         """Creates the folders, accessible to their owner only."""

@@ -1,13 +1,14 @@
 """One MLflow server or database: its client, opened on first use, and the address of its UI."""
 
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from llmops_assets.domain.redaction import HIDDEN
 from llmops_assets.machine.locks import alone
+from llmops_assets.machine.redaction import redacted
 
 VIEW = "?workflowType=machine_learning"
 """Without it, MLflow treats the experiment as one of traces: it opens an empty page and calls runs evaluations."""
@@ -25,7 +26,7 @@ class MlflowServer:
     def ui(self) -> str | None:
         """The configured UI address, otherwise the server's, without its password."""
         server = self.uri.startswith(("http://", "https://"))
-        return self._ui() or (re.sub(r"//[^@/]*@", "//", self.uri).rstrip("/") if server else None)
+        return self._ui() or (redacted(self.uri).replace(f"{HIDDEN}@", "").rstrip("/") if server else None)
 
     @property
     def client(self) -> Any:

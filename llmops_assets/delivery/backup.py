@@ -71,7 +71,7 @@ def back_up(clients: Clients, folder: Path, say: Callable[[str], None], with_led
         say(f"MLflow: {mlflow or 'not copied'}")
         artifacts = _copy_artifacts(clients, folder, missing, say)
         _copy_mirrors(home, folder)
-    for name in ("serving/state.json", "settings.yaml"):
+    for name in ("serving/state.json", "serving/keys.json", "settings.yaml"):
         if (home / name).is_file():
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(home / name, folder / name)
@@ -195,7 +195,7 @@ def restore(clients: Clients, folder: Path, say: Callable[[str], None]) -> Backu
     ):
         if target is not None and (folder / name).is_dir():
             shutil.copytree(folder / name, target, dirs_exist_ok=True)
-    for name in filter(None, (backup.mlflow, "serving/state.json")):
+    for name in filter(None, (backup.mlflow, "serving/state.json", "serving/keys.json")):
         if (folder / name).is_file():
             (home / name).parent.mkdir(exist_ok=True, mode=0o700)
             shutil.copyfile(folder / name, home / name)

@@ -52,6 +52,7 @@ def fill(ledger: Ledger) -> None:
     ledger.serve("zoo", "production", ONE, A)
     ledger.decide(said())
     ledger.roll_back("zoo", ONE, A, hold())
+    ledger.bury([(ledger.inventory().results[0], 10)], "old")
 
 
 def plainly(ledger: Ledger, statement: str, **values: Any) -> None:

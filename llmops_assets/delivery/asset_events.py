@@ -13,7 +13,7 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from llmops_assets.delivery.materializations import READ, VERSION, record_metadata, record_tags, reused_from
 from llmops_assets.delivery.run_tags import about_commit
 from llmops_assets.delivery.verdict_checks import check_fields
-from llmops_assets.domain.chain import CHAIN, STAGES, check_names
+from llmops_assets.domain.chain import CHAIN, CHECKS, STAGES, check_names
 from llmops_assets.domain.keys import digest
 from llmops_assets.domain.plan import Plan
 from llmops_assets.domain.records import Event, Record
@@ -22,6 +22,7 @@ from resources.ledger import Ledger
 from resources.project_source.revisions import ProjectRepository
 
 CODE, POINTER = "dagster/code_version", "dagster/input_event_pointer"
+SUCCEEDED = AssetCheckExecutionRecordStatus.SUCCEEDED
 OF_STAGING = ("staging_endpoint", "smoke_test_report", "release_approval")
 
 
@@ -50,6 +51,15 @@ class MaterializationHistory:
             if materialization and (materialization.tags or {}).get(VERSION) == key:
                 yield told
 
+    def judged_page(self, stage: str) -> str | None:
+        """Address of the report as it was judged last: with the verdict, and the champion of that moment beside it."""
+        key = dg.AssetCheckKey(dg.AssetKey([self.project, stage]), CHECKS[stage])
+        found = self.instance.event_log_storage.get_latest_asset_check_execution_by_key([key]).get(key)
+        if found is None or found.status not in (SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED):
+            return None
+        page = found.evaluation.metadata.get("report") if found.evaluation else None
+        return str(page.value) if page else None
+
     def looks_bad(self, stage: str) -> bool:
         """Whether Dagster shows the asset as failed or refused: its run failed, or a check failed or did not run."""
         asset = dg.AssetKey([self.project, stage])
@@ -58,7 +68,7 @@ class MaterializationHistory:
         last = entry.last_materialization_record if entry else None
         checks = [dg.AssetCheckKey(asset, name) for name in check_names(STAGES[stage])]
         found = self.instance.event_log_storage.get_latest_asset_check_execution_by_key(checks)
-        if any(check.status != AssetCheckExecutionRecordStatus.SUCCEEDED for check in found.values()):
+        if any(check.status != SUCCEEDED for check in found.values()):
             return True
         run = self.instance.get_run_record_by_id(entry.last_run_id) if entry and entry.last_run_id else None
         if run is None or run.dagster_run.status != dg.DagsterRunStatus.FAILURE:

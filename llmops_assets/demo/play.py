@@ -22,6 +22,7 @@ from rich.table import Table
 
 from llmops_assets.config.settings import ProjectSource, ServingSettings, Settings, default_home, dump_settings
 from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.delivery.asset_events import MaterializationHistory
 from llmops_assets.delivery.progress import progress_text
 from llmops_assets.delivery.run_tags import REQUEST_TAG, REVISION_TAG
 from llmops_assets.demo.acts import Act, Ran, acts
@@ -276,15 +277,19 @@ def _show(stage: DemoLocation, results: list[Ran]) -> None:
         out.print("[bold]Provenance of production[/bold] (llmops trace production)")
         sys.stdout.flush()
         subprocess.run([sys.executable, "-m", "llmops_assets.cli", "trace", "production"], check=False)
-    now = stage.ledger.serving(NAME, "production")
-    report = stage.ledger.records_of(NAME, now.revision).get("evaluation_report") if now else None
     out.print("\n[bold]Running until `make down`[/bold]")
     links: dict[str, Callable[[], str]] = {
         "Dagster": lambda: str(stage.settings.dagster_ui),
         "MLflow": lambda: str(stage.settings.mlflow_ui),
-        "report": lambda: f"{report.uri}/report.html" if isinstance(report, Measured) else "none",
+        "report": lambda: _report(stage),
         "production": lambda: stage.base_url,
         "staging": lambda: str(stage.clients.serving.base_url(NAME, "staging")),
     }
     for name, link in links.items():
         out.print(f"  {name:11} {link()}")
+
+
+def _report(stage: DemoLocation) -> str:
+    """The champion's report with the verdict that counted."""
+    with dg.DagsterInstance.from_config(str(services.dagster_home(stage.settings))) as instance:
+        return MaterializationHistory(instance, NAME).judged_page("served_evaluation_report") or "none"

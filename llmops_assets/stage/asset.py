@@ -104,10 +104,10 @@ def stage_asset(
                     record, reused = _reuse_or_make(run, make)
                 except AwaitingApproval as why:
                     assert waits, f"{name} never waits"
-                    yield _wait(run, why)
+                    yield from _wait(run, evidence, why)
                     return
                 except Rejected as rejected:
-                    yield _refuse(run, judged, rejected.verdict)
+                    yield from _refuse(run, judged, rejected.verdict)
                     return
                 run.ledger.record_use(project.name, run.revision, record, reused)
                 if after is not None:
@@ -147,21 +147,29 @@ def _what_is_required(stage: Stage) -> str:
     )
 
 
-def _wait(run: StageExecution, why: AwaitingApproval) -> dg.AssetCheckResult:
+def _wait(run: StageExecution, evidence: Verdict | None, why: AwaitingApproval) -> Iterator[dg.AssetCheckResult]:
+    """Ends the stage without a result. Dagster requires all of its checks, even without an output."""
     run.log.warning(str(why))
     run.conclude(why.outcome, str(why))
     mirror_outcome(run, why.outcome)
+    yield _not_judged(run, str(why))
+    if evidence is not None:
+        yield check_result(run, EVIDENCE_CHECK, evidence)
+
+
+def _not_judged(run: StageExecution, why: str) -> dg.AssetCheckResult:
+    """The stage's own check, without a result that it could judge."""
     return dg.AssetCheckResult(
         check_name=CHECKS[run.stage.name],
         asset_key=dg.AssetKey([run.project.name, run.stage.name]),
         passed=False,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"reasons": dg.MetadataValue.md(str(why)), **about_commit(run.source, run.revision)},
-        description=str(why),
+        metadata={"reasons": dg.MetadataValue.md(why), **about_commit(run.source, run.revision)},
+        description=why,
     )
 
 
-def _refuse(run: StageExecution, judged: Mapping[str, Verdict], verdict: Verdict) -> dg.AssetCheckResult:
+def _refuse(run: StageExecution, judged: Mapping[str, Verdict], verdict: Verdict) -> Iterator[dg.AssetCheckResult]:
     """Ends the stage with its reasons and without a result. Its step succeeds, and downstream steps are skipped."""
     text = "; ".join(verdict.failures)
     run.log.warning(f"{run.stage.name} refuses: {text}")
@@ -170,7 +178,9 @@ def _refuse(run: StageExecution, judged: Mapping[str, Verdict], verdict: Verdict
     end_request(run, "rejected", f"{run.stage.name}: {text}")
     show_judged(run, judged, pages=True)
     mirror_outcome(run, "rejected")
-    return check_result(run, EVIDENCE_CHECK, verdict)
+    yield check_result(run, EVIDENCE_CHECK, verdict)
+    if run.stage.name in CHECKS:
+        yield _not_judged(run, f"refused: {text}")
 
 
 def _materialize(

@@ -19,6 +19,7 @@ import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 
+from llmops_assets.delivery.asset_events import MaterializationHistory
 from llmops_assets.delivery.run_tags import OUTCOME_TAG, REQUEST_TAG
 from llmops_assets.domain.chain import CHAIN, CHECKS, EVIDENCE_CHECK, STAGES
 from llmops_assets.domain.formatting import figure
@@ -344,6 +345,7 @@ def test_after_a_revert_the_gates_show_the_verdict_that_counted(pages: Pages) ->
         assert row.data["champion"] == figure(champion)
         assert pages.judged(stage) == (True, True)
         page, report = (str(m["report"].value) for m in (check.metadata, pages.shown(stage).metadata))
+        assert MaterializationHistory(pages.world.instance, "zoo").judged_page(stage) == page
         assert "Champion" in pages.html(page) and "Champion" not in pages.html(report)
 
 

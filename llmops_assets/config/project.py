@@ -5,7 +5,7 @@ Reading the file from Git belongs in `resources.project_source`; which keys a st
 """
 
 import difflib
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -21,9 +21,11 @@ from pydantic import (
 )
 
 from llmops_assets import catalog
+from llmops_assets.config.documents import CONFIG_BYTES, DocumentError, read_text
 from llmops_assets.config.ignore_patterns import check_pattern
 from llmops_assets.config.part_names import NameOf, SchemeName
-from llmops_assets.config.yaml_validation import validate_yaml
+from llmops_assets.config.yaml_validation import ConfigError, validate_yaml
+from llmops_assets.domain.formatting import quoted
 from llmops_assets.domain.gate import Gate
 from llmops_assets.domain.models import Strict, WrongAt
 from llmops_assets.domain.rollout import Duration, RolloutPolicy, Share
@@ -36,7 +38,9 @@ def _relative(value: object) -> object:
     if isinstance(value, str):
         path = PurePosixPath(value)
         if path.is_absolute() or ".." in path.parts or not value.strip():
-            raise ValueError(f"{value!r} must be a path within the project, such as data/train.jsonl")
+            raise ValueError(f"{quoted(value)} must be a path within the project, such as data/train.jsonl")
+        if len(value) > 1000 or any(len(part.encode()) > 255 for part in path.parts) or not value.isprintable():
+            raise ValueError(f"{quoted(value)} is longer than a file's name may be, or has control characters")
         return str(path)
     return value
 
@@ -300,6 +304,18 @@ class ProjectConfig(Strict):
     @property
     def training_prompt(self) -> str | None:
         return self.training.prompt or self.prompt
+
+
+def load_config(file: Path) -> ProjectConfig:
+    """The configuration in a file on disk.
+
+    Raises:
+        ConfigError: as `parse_config`, or the file cannot be read.
+    """
+    try:
+        return parse_config(read_text(file, CONFIG_BYTES), str(file))
+    except DocumentError as error:
+        raise ConfigError([f"{file}: {error}"]) from error
 
 
 def parse_config(text: str, where: str = CONFIG_FILE) -> ProjectConfig:

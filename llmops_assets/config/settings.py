@@ -16,6 +16,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from llmops_assets import catalog
 from llmops_assets.config.compute import ComputeSettings
+from llmops_assets.config.documents import CONFIG_BYTES, DocumentError, read_text
 from llmops_assets.config.kubernetes import KubernetesSettings
 from llmops_assets.config.part_names import NameOf
 from llmops_assets.config.secrets import Address, FromEnvironment, read_address, refuse_credentials
@@ -355,10 +356,12 @@ def load_settings() -> Settings:
             "`llmops init DIR --register` makes and adds one; `make demo` shows one."
         )
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path}: cannot be read: {error}"]) from error
-    settings = _relative_to(path.resolve().parent, validate_yaml(Settings, text, str(path)))
+        written = validate_yaml(Settings, read_text(path, CONFIG_BYTES), str(path))
+        settings = _relative_to(path.resolve().parent, written)
+    except DocumentError as error:
+        raise ConfigError([f"{path}: cannot be read: {str(error).removeprefix('cannot be read: ')}"]) from error
+    except RuntimeError as error:  # ~name/ of a user who does not exist
+        raise ConfigError([f"{path}: home: {error}; write the whole path"]) from error
     for value in (settings.ledger, settings.mlflow, *(project.repository for project in settings.projects)):
         read_address(value)
     return settings

@@ -1,27 +1,30 @@
 """The schema of the smoke tests: questions that staging and a rollout's candidate must answer."""
 
-import re
-
 from pydantic import Field, field_validator
 
 from llmops_assets.config.yaml_validation import validate_yaml
 from llmops_assets.domain.models import Strict
+from llmops_assets.domain.patterns import compiled
 from llmops_assets.domain.rollout import Duration
 
 
 class Expectation(Strict):
     status: int = Field(default=200, description="HTTP status of the answer.")
     contains: str | None = Field(default=None, description="Text that the answer must contain.")
-    matches: str | None = Field(default=None, description="Regular expression, searched in the answer.")
+    matches: str | None = Field(
+        default=None,
+        description="Regular expression, searched in the answer. RE2's syntax: no lookarounds, no backreferences.",
+    )
+    does_not_match: str | None = Field(
+        default=None, description="Regular expression that must not be found in the answer; syntax as in `matches`."
+    )
     max_latency: Duration | None = Field(default=None, description="For example 5s.")
 
-    @field_validator("matches")
+    @field_validator("matches", "does_not_match")
     @classmethod
     def _compiles(cls, pattern: str | None) -> str | None:
-        try:
-            re.compile(pattern or "")
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from error
+        if pattern is not None:
+            compiled(pattern)
         return pattern
 
 

@@ -8,15 +8,25 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from llmops_assets.config.documents import DocumentError, parse_yaml
+from llmops_assets.domain.formatting import excerpt, quoted
 from llmops_assets.machine.redaction import redacted
+
+MOST_PROBLEMS = 20
 
 
 class ConfigError(Exception):
-    """A file that a user wrote is invalid. Each problem names what is wrong, where, and how to fix it."""
+    """A file that a user wrote is invalid. Each problem names what is wrong, where, and how to fix it, on one line.
+
+    Messages appear in logs and in Dagster's UI, so long problems are shortened, and of many only the first are named.
+    """
 
     def __init__(self, problems: list[str]):
-        self.problems = [redacted(problem) for problem in problems]
-        super().__init__("\n".join(self.problems))
+        told = [excerpt(redacted(p), 1000) for p in problems[:MOST_PROBLEMS]]
+        if len(problems) > MOST_PROBLEMS:
+            told.append(f"and {len(problems) - MOST_PROBLEMS:,} more problems")
+        super().__init__("\n".join(told))
+        self.problems = told
 
 
 M = TypeVar("M", bound=BaseModel)
@@ -29,13 +39,9 @@ def validate_yaml(model: type[M], text: str, where: str, wrap: str | None = None
         ConfigError: every problem, each with file, line, key and remedy.
     """
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, AttributeError, TypeError, RecursionError) as error:
-        # Some scalars that only look like dates or tagged values fail outside of PyYAML's own errors.
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise ConfigError([f"{where}{line}: not valid YAML: {getattr(error, 'problem', None) or error}"]) from error
+        node, value = parse_yaml(text)
+    except DocumentError as error:
+        raise ConfigError([at(where, error)]) from error
     if twice := list(_keys_given_twice(node, where)):
         raise ConfigError(twice)
     prefix: tuple[str, ...] = ()
@@ -46,7 +52,8 @@ def validate_yaml(model: type[M], text: str, where: str, wrap: str | None = None
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        found = error.errors()
+        # A hostile file can hold many thousand mistakes; more than these are not worth the time of all projects.
+        found = error.errors(include_url=False)[: 5 * MOST_PROBLEMS]
         meant = {(e["loc"][:-1], _meant(model, e)) for e in found if e["type"] == "extra_forbidden"}
         # A misspelt key is one problem: the key that was meant is not reported as missing.
         told = [e for e in found if e["type"] != "missing" or (e["loc"][:-1], e["loc"][-1]) not in meant]
@@ -58,6 +65,11 @@ def validate_yaml(model: type[M], text: str, where: str, wrap: str | None = None
         ]
         problems = [_problem(model, e, node, where, prefix) for e in told]
         raise ConfigError(list(dict.fromkeys(problems))) from error
+
+
+def at(where: str, error: DocumentError) -> str:
+    """The problem of a document as text, with its file and line."""
+    return f"{where}{f':{error.line}' if error.line else ''}: {error.problem}"
 
 
 def _keys_given_twice(node: yaml.Node | None, where: str) -> Iterator[str]:
@@ -87,6 +99,8 @@ def _meant(model: type[BaseModel], error: ErrorDetails) -> str | None:
     """The known key that is most similar to an unknown one, if any."""
     *parent, key = error["loc"]
     known = [k for k in _known_keys(model, parent) if k != str(key)]
+    if len(str(key)) > 100:
+        return None
     return next(iter(difflib.get_close_matches(str(key), known, n=1)), None)
 
 
@@ -108,11 +122,11 @@ def _problem(
         message = "it is empty; add at least one"
     elif error["type"] == "model_type":
         known = _known_keys(model, list(error["loc"]))
-        message = f"expected a mapping with {', '.join(known)}, not {error['input']!r}"
+        message = f"expected a mapping with {', '.join(known)}, not {quoted(error['input'])}"
     elif error["type"] == "tuple_type":
-        message = f"expected a list, not {error['input']!r}"
+        message = f"expected a list, not {quoted(error['input'])}"
     elif "input" in error and not isinstance(error["input"], dict | list | tuple) and error["type"] != "value_error":
-        message = f"{message[0].lower()}{message[1:]}, not {error['input']!r}"
+        message = f"{message[0].lower()}{message[1:]}, not {quoted(error['input'])}"
     return f"{where}{f':{line}' if line else ''}: {key + ': ' if key else ''}{message}"
 
 

@@ -1,9 +1,9 @@
 """Evaluates an endpoint's answer to a smoke test."""
 
-import re
-
 from llmops_assets.config.smoke_tests import SmokeTest
+from llmops_assets.domain.formatting import quoted
 from llmops_assets.domain.keys import short
+from llmops_assets.domain.patterns import occurs
 from llmops_assets.domain.records import Check
 from resources.serving.client import Answer
 
@@ -24,9 +24,11 @@ def check_answer(test: SmokeTest, answer: Answer, release: str | None = None) ->
         if release and answer.release != release:
             wrong.append(f"release {short(answer.release or 'unknown')} answered")
     if expect.contains is not None and expect.contains not in answer.text:
-        wrong.append(f"it does not contain {expect.contains!r}")
-    if expect.matches is not None and not re.search(expect.matches, answer.text):
-        wrong.append(f"it does not match {expect.matches!r}")
+        wrong.append(f"it does not contain {quoted(expect.contains)}")
+    if expect.matches is not None and not occurs(expect.matches, answer.text):
+        wrong.append(f"it does not match {quoted(expect.matches)}")
+    if expect.does_not_match is not None and occurs(expect.does_not_match, answer.text):
+        wrong.append(f"it matches {quoted(expect.does_not_match)}")
     if expect.max_latency is not None and answer.latency_s > expect.max_latency:
         wrong.append(f"it took {answer.latency_s:.2f} s, limit {expect.max_latency:g} s")
     summary = "; ".join(wrong) or f"answered in {answer.latency_s:.2f} s: {answer.text.strip()[:80]!r}"

@@ -1,5 +1,7 @@
-"""Formats figures for people. All output uses these functions, so that every page shows the same text. Pure."""
+"""Formats figures and quoted input for people. All output uses these functions, so that every page shows the same text,
+and no message repeats a whole input. Pure."""
 
+import reprlib
 from datetime import UTC, datetime
 
 
@@ -54,3 +56,33 @@ def time_span(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{figure(seconds / size)} {unit}"
     return duration(seconds)
+
+
+def excerpt(text: str, limit: int = 400) -> str:
+    """Text of someone else for a message: on one line, without control characters, cut in the middle at the limit."""
+    if len(text) > limit:
+        tail = limit // 4
+        text = f"{text[: limit - tail]} … ({len(text):,} characters) … {text[-tail:]}"
+    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    return " " if character in "\n\t" else repr(character)[1:-1]
+
+
+class _Quoted(reprlib.Repr):
+    """A value's `repr` with limits on its length, items and depth; a number too long to print is named."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = 100
+        self.maxdict = self.maxlist = self.maxtuple = self.maxset = 4
+        self.maxlevel = 3
+
+    def repr_int(self, x: int, level: int) -> str:
+        return super().repr_int(x, level) if x.bit_length() < 1000 else "a number of many digits"
+
+
+def quoted(value: object) -> str:
+    """A value as Python writes it, for a message; a long or deep one is shortened."""
+    return excerpt(_Quoted().repr(value))

@@ -5,7 +5,8 @@ Mistakes are errors; what is only missing so far, as in a new project, is report
 
 from pathlib import Path
 
-from llmops_assets.config.project import CONFIG_FILE, BaseModelPath, CustomMetric, ProjectConfig, parse_config
+from llmops_assets.config.documents import CONFIG_BYTES, PROMPT_BYTES, DocumentError, read_text
+from llmops_assets.config.project import CONFIG_FILE, BaseModelPath, CustomMetric, ProjectConfig, load_config
 from llmops_assets.config.smoke_tests import parse_smoke_tests
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.prompt import PromptError, check_prompt
@@ -21,23 +22,19 @@ def check_folder(folder: Path) -> ProjectConfig:
         ConfigError: all problems, each with its remedy.
     """
     file = folder / CONFIG_FILE
-    if not file.is_file():
-        raise ConfigError([f"{file}: no such file"])
-    config = parse_config(file.read_text(), str(file))
+    config = load_config(file)
     problems = [f"{file}: {problem}" for part in config.parts if (problem := part.missing())]
     for prompt in {config.prompt, config.training_prompt} - {None}:
         try:
-            check_prompt((folder / str(prompt)).read_text())
-        except FileNotFoundError:
-            problems.append(f"{folder / str(prompt)}: no such file")
-        except PromptError as error:
+            check_prompt(read_text(folder / str(prompt), PROMPT_BYTES))
+        except (DocumentError, PromptError) as error:
             problems.append(f"{folder / str(prompt)}: {error}")
     if config.deployment.smoke_tests:
         path = folder / config.deployment.smoke_tests
         try:
-            parse_smoke_tests(path.read_text(), str(path))
-        except FileNotFoundError:
-            problems.append(f"{path}: no such file (deployment.smoke_tests)")
+            parse_smoke_tests(read_text(path, CONFIG_BYTES), str(path))
+        except DocumentError as error:
+            problems.append(f"{path}: {error} (deployment.smoke_tests)")
         except ConfigError as error:
             problems += error.problems
     for metric in config.evaluation.metrics:

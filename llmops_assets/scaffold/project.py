@@ -15,7 +15,7 @@ from jinja2 import Environment
 from pydantic import Field
 
 from llmops_assets.config.json_schema import SCHEMA_FILE, as_text, project_schema
-from llmops_assets.config.project import CONFIG_FILE, BaseModelPath, ProjectConfig, parse_config
+from llmops_assets.config.project import CONFIG_FILE, BaseModelPath, ProjectConfig, load_config
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.redaction import carries_credentials
@@ -95,7 +95,7 @@ def init(folder: Path, name: str | None = None, base: Path | None = None, conver
         folder.mkdir(parents=True, exist_ok=True)
         for path, text in _contents(folder, name) if config is None else ():
             (made if _write_new(folder / path, text) else kept).append(path)
-        config = config or parse_config((folder / CONFIG_FILE).read_text(encoding="utf-8"), str(folder / CONFIG_FILE))
+        config = config or load_config(folder / CONFIG_FILE)
         if CONFIG_FILE not in made:
             kept = [CONFIG_FILE]
         if done := copy.ensure_git():
@@ -127,7 +127,7 @@ def _existing(folder: Path, name: str | None) -> tuple[ProjectConfig | None, str
     """The existing configuration, if any, and the project's name."""
     file = folder / CONFIG_FILE
     if file.exists():
-        config = parse_config(file.read_text(encoding="utf-8"), str(file))
+        config = load_config(file)
         if name not in (None, config.name):
             raise ConfigError([f"{file}: name: is {config.name!r}, not {name!r}; edit the file, or omit --name"])
         return config, config.name
@@ -156,7 +156,7 @@ def _is_of_others(folder: Path, path: str, text: str) -> bool:
     file = folder / path
     if not file.exists():
         return is_tracked(folder, path)
-    return file.stat().st_size != len(text.encode()) or file.read_text(encoding="utf-8") != text
+    return file.stat().st_size != len(text.encode()) or file.read_bytes() != text.encode()
 
 
 def facts() -> tuple[str, str]:

@@ -9,8 +9,9 @@ from typing import Any
 
 import yaml
 
+from llmops_assets.config.documents import CONFIG_BYTES, DocumentError, parse_yaml, read_text
 from llmops_assets.config.settings import ProjectSource, Settings, load_settings, settings_file
-from llmops_assets.config.yaml_validation import ConfigError, validate_yaml
+from llmops_assets.config.yaml_validation import ConfigError, at, validate_yaml
 from llmops_assets.machine.files import write_atomically
 from llmops_assets.machine.locks import alone
 
@@ -38,8 +39,8 @@ def register(name: str, repository: str, branch: str, port: int | None = None) -
         file.parent.mkdir(parents=True, exist_ok=True)
         file = file.resolve()  # write the target of a link, not the link
         with alone(file.with_name(f".{file.name}.lock")):
-            text = file.read_text(encoding="utf-8") if file.exists() else ""
-            before = validate_yaml(Settings, text, str(file)) if text.strip() and yaml.safe_load(text) else Settings()
+            text = read_text(file, CONFIG_BYTES) if file.exists() else ""
+            before = validate_yaml(Settings, text, str(file)) if parse_yaml(text)[1] else Settings()
             if same := next((p for p in before.projects if p.name == name), None):
                 if _is(same, repository, branch, file):
                     return f"{file} already lists {name}"
@@ -47,7 +48,9 @@ def register(name: str, repository: str, branch: str, port: int | None = None) -
                 raise ConfigError([f"{file}: another project has the name {name} ({it}); choose another --name"])
             chosen = f"serving: {{port: {port}}}\n" if port is not None and not text.strip() else ""
             write_atomically(file, _added(chosen + text, item, file))
-    except (OSError, UnicodeDecodeError) as error:
+    except DocumentError as error:
+        raise ConfigError([f"{at(str(file), error)}; correct it, or add this to its `projects`: {item}"]) from error
+    except OSError as error:
         raise ConfigError([f"{file}: {error}; add this to its `projects` manually: {item}"]) from error
     return f"added to {file}: {item}" + (f", and {chosen.strip()}" if chosen else "")
 

@@ -2,11 +2,12 @@
 
 import posixpath
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from llmops_assets.config.documents import DVC_BYTES, DocumentError, parse_yaml, read_file, text_of
 from llmops_assets.config.yaml_validation import ConfigError
 from resources.project_source.dvc_folders import MD5
 
@@ -39,7 +40,7 @@ def tracked_by(path: str, read: Callable[[str], bytes | None]) -> Iterator[tuple
 
     Args:
         path: within the project.
-        read: returns a file's content by its path, None if it does not exist.
+        read: returns a file's content by its path, None if it does not exist; raises DocumentError if it is too large.
 
     Raises:
         ConfigError: one of them is not a valid DVC file: it has merge markers, or was edited by hand.
@@ -61,15 +62,27 @@ def _tracks(pointer: str, out: Output, path: str) -> bool:
 
 
 def _parse(name: str, read: Callable[[str], bytes | None]) -> _DvcFile:
-    text = read(name)
     try:
-        return _DvcFile.model_validate((yaml.safe_load(text) if text is not None else None) or {})
-    except (yaml.YAMLError, ValidationError) as error:
+        data = read(name)
+        return _parsed(data) if data is not None else _DvcFile()
+    except DocumentError as error:
         # Merge markers are not YAML; an edit by hand can be YAML, but not a DVC file.
-        wrong = "not valid YAML" if isinstance(error, yaml.YAMLError) else "not as DVC writes it"
+        what, _, why = error.problem.partition(": ")
+        where = ", ".join([*([f"line {error.line}"] if error.line else []), *([why] if why else [])])
         raise ConfigError(
-            [f"{name}: {wrong}; was a merge left unfinished? `dvc add` or `dvc repro` writes it again"]
+            [
+                f"{name}: {what}; was a merge left unfinished? `dvc add` or `dvc repro` writes it again"
+                + (f" ({where})" if where else "")
+            ]
         ) from error
+
+
+@lru_cache(maxsize=64)  # each tracked path looks into dvc.lock
+def _parsed(data: bytes) -> _DvcFile:
+    try:
+        return _DvcFile.model_validate(parse_yaml(text_of(data))[1] or {})
+    except ValidationError as error:
+        raise DocumentError("not as DVC writes it") from error
 
 
 def is_tracked(folder: Path, path: str) -> bool:
@@ -81,6 +94,6 @@ def is_tracked(folder: Path, path: str) -> bool:
 
     def read(name: str) -> bytes | None:
         file = folder / name
-        return file.read_bytes() if file.is_file() else None
+        return read_file(file, DVC_BYTES) if file.is_file() else None
 
     return any(tracked_by(path, read))

@@ -8,12 +8,15 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from llmops_assets.config.documents import check_size
 from llmops_assets.config.ignore_patterns import ignoring
 from llmops_assets.domain.approval import Author
-from llmops_assets.domain.keys import digest
+from llmops_assets.domain.formatting import quoted
+from llmops_assets.domain.keys import digest, short
 from llmops_assets.machine.locks import alone
 from llmops_assets.machine.redaction import redacted
 from resources.project_source.errors import SourceError
@@ -24,6 +27,7 @@ from resources.project_source.links import LINK, LeavesProject, follow
 
 _TIMEOUT_S = 600.0
 """Of commands that read and write only this machine's disk: a checkout of a large tree."""
+MOST_FILES = 200_000
 
 
 class GitMirror:
@@ -85,11 +89,19 @@ class GitMirror:
 
         if not (self.folder / "HEAD").exists():
             raise SourceError(f"{self.shown} was never fetched")
-        return pygit2.Repository(str(self.folder))
+        try:
+            return pygit2.Repository(str(self.folder))
+        except (pygit2.GitError, ValueError) as error:
+            raise SourceError(
+                f"{self.folder} is not a Git repository ({error}). Remedy: delete it, and it is fetched again"
+            ) from error
 
     def head(self) -> str | None:
         """The commit of the watched branch as of the last fetch; None if there is no such branch."""
-        reference = self.repo.references.get(f"refs/remotes/origin/{self.branch}")
+        try:
+            reference = self.repo.references.get(f"refs/remotes/origin/{self.branch}")
+        except ValueError:  # a name that no branch can have
+            return None
         return str(reference.target) if reference is not None else None
 
     def resolve(self, name: str) -> str:
@@ -98,14 +110,14 @@ class GitMirror:
         Raises:
             SourceError: there is no such revision.
         """
+        import pygit2
+
         repo = self.repo
         for candidate in (name, f"origin/{name}"):
-            try:
-                commit, _ = repo.resolve_refish(candidate)
-                return str(commit.id)
-            except (KeyError, ValueError):
-                continue
-        raise SourceError(f"{name!r} is no commit, branch or tag of {self.shown}")
+            # A revision can also name a file or a folder, main:README.md, from which no commit is found.
+            with suppress(KeyError, ValueError, TypeError, pygit2.GitError):
+                return str(repo.revparse_single(candidate).peel(pygit2.Commit).id)
+        raise SourceError(f"{quoted(name)} is no commit, branch or tag of {self.shown}")
 
     def commit(self, revision: str) -> Any:
         """The commit of a full SHA.
@@ -113,15 +125,25 @@ class GitMirror:
         Raises:
             SourceError: the mirror does not have it.
         """
+        import pygit2
+
         try:
-            return self.repo[revision]
-        except (KeyError, ValueError) as error:
+            return self.repo[revision].peel(pygit2.Commit)
+        except (KeyError, ValueError, pygit2.GitError) as error:
             raise SourceError(f"{revision} is no commit of {self.shown}") from error
 
-    def read(self, revision: str, path: str) -> bytes | None:
-        """A file's content at a revision, None if there is none."""
+    def read(self, revision: str, path: str, limit: int | None = None) -> bytes | None:
+        """A file's content at a revision, None if there is none.
+
+        Raises:
+            DocumentError: it has more bytes than the limit.
+        """
         entry = self._follow(revision, path)
-        return bytes(entry.data) if entry is not None and entry.type_str == "blob" else None
+        if entry is None or entry.type_str != "blob":
+            return None
+        if limit is not None:
+            check_size(entry.size, limit)
+        return bytes(entry.data)
 
     def _follow(self, revision: str, path: str) -> Any | None:
         """The object at a path, through symbolic links; None for a link that leaves the project (see `links_out`)."""
@@ -133,7 +155,7 @@ class GitMirror:
     def links_out(self, revision: str) -> dict[str, str]:
         """The symbolic links that leave the project → where to."""
         tree, found = self.commit(revision).tree, {}
-        for path, entry in _walk(tree, ""):
+        for path, entry in self._entries(revision):
             if entry.filemode == LINK:
                 try:
                     follow(tree, path)
@@ -147,8 +169,8 @@ class GitMirror:
         return str(found.id) if found is not None else None
 
     def author(self, revision: str) -> str:
-        signature = self.commit(revision).author
-        return f"{signature.name} <{signature.email}>"
+        author = _authors_of(self.commit(revision))[0]
+        return f"{author.name} <{author.email}>"
 
     def authors(self, revision: str, since: str | None) -> list[Author]:
         """The authors of the commits that a revision has and `since` lacks; never empty.
@@ -178,12 +200,25 @@ class GitMirror:
         return [str(commit.id) for commit in walker][:0:-1]
 
     def message(self, revision: str) -> str:
-        return (str(self.commit(revision).message).strip().splitlines() or ["(no message)"])[0]
+        commit = self.commit(revision)
+        return (_text(commit, commit.raw_message).strip().splitlines() or ["(no message)"])[0]
 
     def files(self, revision: str) -> dict[str, str]:
         """Path → blob id (and mode, for executables) of every file at a revision; of a link, also what it leads to."""
         tree = self.commit(revision).tree
-        return {path: _version(tree, path, entry) for path, entry in _walk(tree, "")}
+        return {path: _version(tree, path, entry) for path, entry in self._entries(revision)}
+
+    def _entries(self, revision: str) -> list[tuple[str, Any]]:
+        """Path and object of every file at a revision.
+
+        Raises:
+            SourceError: there are unreasonably many. Git stores equal folders once: a commit of a few KB can hold
+                millions of files, and exporting them would fill the disk.
+        """
+        found = list(islice(_walk(self.commit(revision).tree), MOST_FILES + 1))
+        if len(found) > MOST_FILES:
+            raise SourceError(f"{short(revision)} has more than {MOST_FILES:,} files; leave out what is generated")
+        return found
 
     def changed_files(self, before: str, after: str) -> list[str]:
         """Paths that differ between two revisions."""
@@ -248,19 +283,32 @@ def _note_use(complete: Path) -> bool:
 
 
 def _authors_of(commit: Any) -> list[Author]:
-    found = [Author(name=commit.author.name, email=commit.author.email)]
-    for name, email in re.findall(r"(?im)^co-authored-by:\s*(.*?)\s*<([^<>]+)>\s*$", str(commit.message)):
+    author = commit.author
+    found = [Author(name=_text(commit, author.raw_name), email=_text(commit, author.raw_email))]
+    for name, email in re.findall(r"(?im)^co-authored-by:\s*(.*?)\s*<([^<>]+)>\s*$", _text(commit, commit.raw_message)):
         found.append(Author(name=name, email=email))
     return found
 
 
-def _walk(tree: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    for entry in tree:
-        path = f"{prefix}{entry.name}"
-        if entry.type_str == "tree":
-            yield from _walk(entry, f"{path}/")
-        else:
-            yield path, entry
+def _text(commit: Any, raw: bytes) -> str:
+    """Text of a commit in its own encoding, which Git does not check."""
+    try:
+        return raw.decode(commit.message_encoding or "utf-8", errors="replace")
+    except LookupError:
+        return raw.decode(errors="replace")
+
+
+def _walk(root: Any) -> Iterator[tuple[str, Any]]:
+    folders = [("", root)]
+    while folders:
+        prefix, tree = folders.pop()
+        for entry in tree:
+            # Git stores names as bytes; those that are no text are shown, and compared, with their escapes.
+            path = f"{prefix}{entry.raw_name.decode(errors='backslashreplace')}"
+            if entry.type_str == "tree":
+                folders.append((f"{path}/", entry))
+            else:
+                yield path, entry
 
 
 def _version(tree: Any, path: str, entry: Any) -> str:

@@ -34,7 +34,7 @@ def follow(root: Any, path: str) -> Any | None:
             return None
         try:
             entry = at[-1][part]
-        except KeyError:
+        except (KeyError, ValueError):  # ValueError: no name that Git could hold
             return None
         if entry.filemode != LINK:
             at.append(entry)

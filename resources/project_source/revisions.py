@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from llmops_assets import catalog
+from llmops_assets.config.documents import CODE_BYTES, CONFIG_BYTES, PROMPT_BYTES, DocumentError
+from llmops_assets.config.documents import text_of as decoded
 from llmops_assets.config.ignore_patterns import ignoring
 from llmops_assets.config.project import CONFIG_FILE, BaseModelHub, CustomMetric, ProjectConfig, parse_config
 from llmops_assets.config.settings import ProjectSource, Settings
@@ -60,7 +62,7 @@ class ProjectRepository:
         mirror = settings.home / "mirrors" / f"{project.name}.git"
         self.git = GitMirror(self._url(), project.branch, mirror, settings.fetch_timeout)
         self.dvc = DvcData(self.git, settings.home / "work" / project.name, settings.home / "dvc-cache")
-        self._at = lru_cache(maxsize=64)(self._resolve)
+        self._at = lru_cache(maxsize=64)(self._resolve_or_refuse)
 
     def _url(self) -> str:
         url = self.project.address
@@ -74,18 +76,26 @@ class ProjectRepository:
             ConfigError: llmops.yaml, a prompt or the smoke tests are missing or invalid.
             SourceError: the commit is not in the mirror.
         """
-        return self._at(revision)
+        found = self._at(revision)
+        if isinstance(found, ProjectRevision):
+            return found
+        raise ConfigError(found)
+
+    def _resolve_or_refuse(self, revision: str) -> ProjectRevision | list[str]:
+        """The project, or its problems: both are final for a commit, and every tick asks again."""
+        try:
+            return self._resolve(revision)
+        except ConfigError as error:
+            return error.problems
 
     def _resolve(self, revision: str) -> ProjectRevision:
-        text = self.git.read(revision, CONFIG_FILE)
-        if text is None:
-            raise ConfigError(
-                [f"{CONFIG_FILE}: missing at the root of {short(revision)}; `llmops check` says what it needs"]
-            )
         try:
-            config = parse_config(text.decode())
-        except UnicodeDecodeError as error:
-            raise ConfigError([f"{CONFIG_FILE}: it is not UTF-8 text (byte {error.start})"]) from error
+            data = self.git.read(revision, CONFIG_FILE, CONFIG_BYTES)
+            if data is None:
+                raise DocumentError(f"missing at the root of {short(revision)}; `llmops check` says what it needs")
+            config = parse_config(decoded(data))
+        except DocumentError as error:
+            raise ConfigError([f"{CONFIG_FILE}: {error}"]) from error
         if config.name != self.project.name:
             raise ConfigError(
                 [f"{CONFIG_FILE}: name: it is {config.name!r}, but the settings say {self.project.name!r}"]
@@ -110,35 +120,33 @@ class ProjectRepository:
             )
             return "missing"
 
-        def text_of(path: str, key: str) -> str:
-            data = self.git.read(revision, path)
-            if data is None:
-                problems.append(f"{CONFIG_FILE}: {key}: there is no {path} in Git at {short(revision)}")
-                return BARE_PROMPT
+        def text_of(path: str, key: str, limit: int) -> str:
             try:
-                return data.decode()
-            except UnicodeDecodeError as error:
-                problems.append(f"{path}: it is not UTF-8 text (byte {error.start})")
-                return BARE_PROMPT
+                content = self.git.read(revision, path, limit)
+                if content is not None:
+                    return decoded(content)
+                problems.append(f"{CONFIG_FILE}: {key}: there is no {path} in Git at {short(revision)}")
+            except DocumentError as error:
+                problems.append(f"{path}: {error}")
+            return BARE_PROMPT
 
         def prompt_of(path: str | None, key: str) -> str:
             if path is None:
                 return BARE_PROMPT
-            text = text_of(path, key)
+            text = text_of(path, key, PROMPT_BYTES)
             try:
                 check_prompt(text)
             except PromptError as error:
                 problems.append(f"{path}: {error} (named by {key} in {CONFIG_FILE})")
             return text
 
-        data = config.data
         values: dict[str, Any] = {"name": config.name}
         values["data"] = {
-            **data.model_dump(mode="json", exclude_defaults=True, include={"validation_share", "seed"}),
+            **config.data.model_dump(mode="json", exclude_defaults=True, include={"validation_share", "seed"}),
             **{
                 split: {"path": path, "version": version(path, f"data.{split}")}
                 for split in ("train", "validation", "test")
-                if (path := getattr(data, split))
+                if (path := getattr(config.data, split))
             },
         }
         base = config.model.base
@@ -172,7 +180,7 @@ class ProjectRepository:
         }
         smoke: list[dict[str, Any]] = []
         if deployment.smoke_tests:
-            tests = text_of(deployment.smoke_tests, "deployment.smoke_tests")
+            tests = text_of(deployment.smoke_tests, "deployment.smoke_tests", CONFIG_BYTES)
             if not problems:
                 smoke = parse_smoke_tests(tests, deployment.smoke_tests).model_dump(mode="json")["tests"]
         values["gates"] = [g.model_dump(mode="json", exclude_defaults=True) for g in config.gates]
@@ -204,7 +212,7 @@ class ProjectRepository:
             if isinstance(metric, str):
                 metrics.append(metric)
                 continue
-            code = text_of(metric.file, f"evaluation.metrics: {metric.name}")
+            code = text_of(metric.file, f"evaluation.metrics: {metric.name}", CODE_BYTES)
             digest_of_code = hashlib.sha256(code.encode()).hexdigest()
             found = {**metric.model_dump(mode="json", exclude_defaults=True), "code": digest_of_code}
             if others := {p: files[p] for p in metric_files[metric.name] if p != metric.file}:

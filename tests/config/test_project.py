@@ -188,7 +188,7 @@ BASE = GOOD.replace("  base: {path: models/base}", "  base: {BASE}")
         pytest.param("", ["llmops.yaml: it is empty; expected keys and values"], id="an empty file"),
         pytest.param("# nothing yet\n", ["llmops.yaml: it is empty; expected keys and values"], id="comments only"),
         pytest.param("- name: zoo\n", ["llmops.yaml: it is not a mapping; expected keys and values"], id="a list"),
-        pytest.param(GOOD + "since: 2001-99-99\n", ["llmops.yaml: not valid YAML: month must be in 1..12"],
+        pytest.param(GOOD + "since: 2001-99-99\n", ["llmops.yaml:7: not valid YAML: month must be in 1..12"],
                      id="what only looks like a date"),
     ],
 )  # fmt: skip

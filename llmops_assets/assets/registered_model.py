@@ -1,6 +1,5 @@
 """registered_model: one MLflow model version per checkpoint that passes its gates. Weights stay in the store."""
 
-import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ import dagster as dg
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import Checkpoint, RegisteredModel
+from llmops_assets.programs.models.config_files import read_model_config, read_tokenizer_config
 from llmops_assets.stage.asset import stage_asset
 from llmops_assets.stage.base_model import base_of
 from llmops_assets.stage.execution import StageExecution
@@ -29,7 +29,7 @@ def make(run: StageExecution) -> RegisteredModel:
             base=base,
             checkpoint=weights,
             method=checkpoint.method,
-            architecture=json.loads((base / "config.json").read_text())["architectures"][0],
+            architecture=read_model_config(base)["architectures"][0],
             tokenizer_class=_tokenizer_class(weights),
             run_id=checkpoint.mlflow_run_id,
             metadata={"checkpoint": checkpoint.digest, "base": checkpoint.base, "commit": run.revision},
@@ -55,8 +55,7 @@ def make(run: StageExecution) -> RegisteredModel:
 
 
 def _tokenizer_class(folder: Path) -> str:
-    config = json.loads((folder / "tokenizer_config.json").read_text())
-    return str(config.get("tokenizer_class", "PreTrainedTokenizerFast"))
+    return str(read_tokenizer_config(folder).get("tokenizer_class", "PreTrainedTokenizerFast"))
 
 
 def describe(run: StageExecution, record: RegisteredModel) -> Mapping[str, Any]:

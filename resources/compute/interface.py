@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 from llmops_assets.domain.models import Frozen
 
@@ -48,7 +48,17 @@ class Finished(Frozen):
     """What the program reported by Dagster Pipes: name → {raw_value, type}."""
 
     def read(self, model: type[R]) -> R:
-        return model.model_validate(self.result)
+        """The result as its model.
+
+        Raises:
+            ProgramError: it is something else.
+        """
+        try:
+            return model.model_validate(self.result)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise ProgramError(f"{self.folder}/result.json is no {model.__name__}: {key}: {first['msg']}") from error
 
     @property
     def artifact(self) -> Path:

@@ -19,9 +19,11 @@ import time
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+from llmops_assets.config.documents import DocumentError, read_object
 from llmops_assets.config.settings import Settings
 from llmops_assets.domain.formatting import time_span
 from llmops_assets.domain.keys import short
@@ -55,6 +57,8 @@ ALLOWED_ENVIRONMENT = (
 
 LIMIT = "limit.json"
 """The keeper writes it when it ends a program that has reached its time limit."""
+MOST_WRITTEN = 64 * 2**20
+"""Bytes of a program's result.json, which holds its checks' output."""
 Program = subprocess.Popen[bytes] | Forked
 """A program that this process has started, and whose exit code it receives."""
 
@@ -208,15 +212,15 @@ class LocalCompute:
         result, error = folder / "result.json", folder / "error.json"
         if result.exists():
             return Finished(
-                result=json.loads(result.read_text()),
+                result=_written(result),
                 folder=str(folder),
                 seconds=seconds,
                 adopted=adopted,
                 metadata=reported_metadata(folder),
             )
         if error.exists():
-            value = json.loads(error.read_text())
-            raise BadInput(value["message"], value.get("where", ""))
+            value = _written(error)
+            raise BadInput(str(value.get("message", "no reason given")), str(value.get("where", "")))
         if (folder / LIMIT).exists():
             stage = job.asset.rpartition("/")[2] or job.program
             setting = "compute.ci_timeout" if stage == "ci_report" else f"compute.time_limits.{stage}"
@@ -284,6 +288,18 @@ class LocalCompute:
     def ended(self) -> list[str]:
         """The names of all jobs that have a folder and are not running."""
         return [f.name for f in sorted(self.jobs.glob("*-*")) if f.is_dir() and not locked(f / "alive")]
+
+
+def _written(file: Path) -> dict[str, Any]:
+    """The JSON object that a program has written.
+
+    Raises:
+        ProgramError: it is none; a project's own program can write anything.
+    """
+    try:
+        return read_object(file, MOST_WRITTEN)
+    except DocumentError as error:
+        raise ProgramError(f"{file} is not what a program writes: {error}") from error
 
 
 def _process(folder: Path) -> psutil.Process | None:

@@ -20,7 +20,7 @@ class LedgerError(Exception):
     """The ledger is unusable; the message names the remedy."""
 
 
-def is_locked(error: "sql.OperationalError") -> bool:
+def is_locked(error: "sql.DBAPIError") -> bool:
     return "database is locked" in str(error.orig)
 
 
@@ -29,7 +29,7 @@ def locked(url: str) -> str:
     return f"{sql.make_url(url).database} is locked by {_holder(Path(sql.make_url(url).database or ''))}"
 
 
-def unavailable(error: "sql.OperationalError", url: str, waited_s: float) -> str:
+def unavailable(error: "sql.DBAPIError", url: str, waited_s: float) -> str:
     """Why an operation failed, and the remedy. It was one transaction, so nothing was changed."""
     place = sql.make_url(url)
     if is_locked(error):
@@ -39,11 +39,21 @@ def unavailable(error: "sql.OperationalError", url: str, waited_s: float) -> str
         )
     if place.get_backend_name() == "sqlite" and (is_full(error) or has_no_room(Path(place.database or "/").parent)):
         return full("the ledger", Path(place.database or "/").parent, "; sensors and runs then continue automatically")
-    said = str(error.orig).strip().splitlines()[0]
+    said = next(iter(str(error.orig).strip().splitlines()), type(error.orig).__name__)
+    if "not a database" in said or "malformed" in said:
+        return (
+            f"the ledger {place.database} is damaged: {said}. Nothing was changed. Remedy: stop `llmops`, restore the "
+            "file from a backup or from NAME.v1 beside it, and start again"
+        )
     return (
         f"the ledger {place.render_as_string(hide_password=True)} is not available: {said}. Nothing was changed. "
         "Remedy: check that it exists and that this user can write to it"
     )
+
+
+def shown(url: str) -> str:
+    """The ledger's address without its password."""
+    return str(sql.make_url(url).render_as_string(hide_password=True))
 
 
 def _holder(database: Path) -> str:

@@ -89,7 +89,9 @@ def _version(c: Connection) -> int | None:
     """
     if not inspect(c).has_table(t.schema.name):
         return None
-    version = int(c.execute(select(t.schema.c.version)).scalar_one())
+    version = c.execute(select(t.schema.c.version)).scalar()
+    if not isinstance(version, int):
+        raise LedgerError(f"the ledger's table {t.schema.name} has no version: it is damaged. Remedy: restore a copy")
     if version > t.SCHEMA_VERSION:
         raise LedgerError(
             f"the ledger has schema version {version}, this code has {t.SCHEMA_VERSION}; use the matching release, or "

@@ -1,6 +1,6 @@
 """Stage records, committed once per key, and the lineage edges from revisions to records."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -10,6 +10,7 @@ from llmops_assets.domain.formatting import on_date
 from llmops_assets.domain.provenance import Edge
 from llmops_assets.domain.records import AnyRecord, Record, parse_record
 from llmops_assets.domain.resolution import ResolvedRecords, resolve_records
+from resources.artifact_store.artifact import identity_in
 from resources.ledger import sql
 from resources.ledger.transactions import Transactions
 
@@ -44,6 +45,16 @@ class Records(Transactions):
         query = sql.select(sql.records.c.key).where(sql.records.c.key.startswith(prefix)).limit(1)
         with self._read() as c:
             return c.execute(query).first() is not None
+
+    def artifact_digests(self) -> Iterator[str]:
+        """The digests of the artifacts that records name, newest record first."""
+        query = sql.select(sql.records.c.body).order_by(sql.records.c.created.desc())
+        with self._read() as c:
+            bodies = c.execute(query).scalars().all()
+        for body in bodies:
+            record = _parsed(body)[0]
+            if record is not None and record.made:
+                yield identity_in(record.made)
 
     def commit(self, record: Record) -> AnyRecord:
         """Conditional create: the first record under a key is kept, and every caller gets it back."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, delete, insert, select, update
     from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import IntegrityError, OperationalError
+    from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
     from resources.ledger.schema import (
         active_requests,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     __all__ = [
         "Connection",
+        "DBAPIError",
         "Engine",
         "IntegrityError",
         "OperationalError",

@@ -10,9 +10,12 @@ from contextlib import ExitStack, contextmanager
 from copy import copy
 from typing import Any, Self
 
+from pydantic import ValidationError
+
+from llmops_assets.config.documents import DocumentError, parse_object
 from llmops_assets.domain.audit import AuditHead, AuditReport, Link, audit, compare_head, link_hash
 from resources.ledger import sql
-from resources.ledger.faults import LedgerError, is_locked, locked, unavailable
+from resources.ledger.faults import LedgerError, is_locked, locked, shown, unavailable
 
 PATIENCE_S = 20.0
 """How long a sensor's tick or a command waits for another process to unlock the ledger. Dagster limits a tick to
@@ -88,8 +91,16 @@ class Transactions:
         """Translates database errors into short messages. The originals are a page of SQL."""
         try:
             yield
-        except sql.OperationalError as error:
+        except sql.IntegrityError:
+            raise  # a row exists already: the caller decides what that means
+        except sql.DBAPIError as error:  # OperationalError; from a damaged file also its base class
             raise LedgerError(unavailable(error, self.url, self._patience_s)) from error
+        except ValidationError as error:
+            what = error.errors(include_url=False)[0]
+            raise LedgerError(
+                f"the ledger {shown(self.url)} holds a {error.title} that cannot be read ({what['msg']}): it was "
+                "altered, or written by another version. Remedy: `llmops audit` names altered events; restore a copy"
+            ) from error
 
     def _audit(self, c: "sql.Connection", what: Mapping[str, Any]) -> None:
         """Adds an event to the trail; it is written at the end of the transaction, with the digests of its rows."""
@@ -128,7 +139,7 @@ class Transactions:
         """Every audited event, oldest first: id, at (epoch seconds), hash, and what happened."""
         with self._read() as c:
             rows = c.execute(sql.select(sql.audit).order_by(sql.audit.c.id)).all()
-        told = [{"id": r.id, "at": r.at, **json.loads(r.event), "hash": r.hash} for r in rows]
+        told = [{"id": r.id, "at": r.at, **_event(r), "hash": r.hash} for r in rows]
         return [{k: v for k, v in event.items() if k != "rows"} for event in told if "event" in event]
 
     def verify_audit(self) -> int:
@@ -180,3 +191,10 @@ def append_event(c: "sql.Connection", at: float, what: Mapping[str, Any]) -> Non
     previous = c.execute(sql.select(sql.audit.c.hash).order_by(sql.audit.c.id.desc()).limit(1)).scalar() or ""
     text = json.dumps(dict(what), sort_keys=True)
     c.execute(sql.insert(sql.audit).values(at=at, event=text, previous=previous, hash=link_hash(previous, at, text)))
+
+
+def _event(row: Any) -> dict[str, Any]:
+    try:
+        return parse_object(row.event)
+    except DocumentError as error:
+        raise LedgerError(f"audit event {row.id} was altered: {error}") from error

@@ -1,5 +1,6 @@
 """Bad input that only a run can detect ends it with one clear error, and without effects on production."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -93,6 +94,20 @@ def test_a_base_model_with_a_pickle_beside_its_safetensors_is_refused_and_not_tr
     assert "training_args.bin is a pickle" in said and "delete it" in said and "models/base" in said
     assert [r.status for r in watched.world.ledger.requests("zoo")] == ["failed"]
     assert_untouched(watched)
+
+
+def test_a_tokenizer_with_a_broken_merge_is_refused_with_its_reason(watched: Watched) -> None:
+    """The tokenizer's Rust library raises a bare Exception, which ended four runs with its stack trace."""
+
+    def change(folder: Path) -> None:
+        file = folder / "tokenizer.json"
+        tokenizer = json.loads(file.read_text())
+        tokenizer["model"]["merges"].insert(0, ["no-such-token", "either"])
+        file.write_text(json.dumps(tokenizer))
+
+    said = _replace_base(watched, change)
+    assert "the tokenizer cannot be read: " in said and "no-such-token" in said and "Traceback" not in said
+    assert [r.status for r in watched.world.ledger.requests("zoo")] == ["failed"]
 
 
 def test_an_architecture_that_cannot_be_converted_is_refused_before_training(watched: Watched) -> None:

@@ -84,6 +84,7 @@ def test_plan_of_a_new_project_computes_everything_and_touches_nothing(llmops: T
         (("plan", "bear"), "no such project: 'bear' (known: zoo)"),
         (("run", "--only", "trainng"), "no such stage: 'trainng' (known: ci_report"),
         (("plan", "--revision", "feedc0ffee"), "'feedc0ffee' is no commit, branch or tag"),
+        (("plan", "--revision", "main:README.md"), "'main:README.md' is no commit, branch or tag"),
         (("run", "--rebuild", "ci_report"), "--rebuild needs --reason"),
         (("trace", "feedc0ffee"), "'feedc0ffee' is no commit"),
     ],

@@ -1,5 +1,8 @@
 """Each kind of bad input in a commit gives one clear reason with its remedy, and no run; a fixed commit runs."""
 
+import os
+import subprocess
+
 from tests.support.projects import Watched, rows, write_rows
 
 
@@ -40,6 +43,64 @@ def test_a_prompt_with_an_undefined_variable_is_named(watched: Watched) -> None:
     watched.project.ship("A slip in the prompt")
     said = watched.skip()
     assert "prompts/ask.jinja" in said and "'question'" in said and "input" in said
+
+
+HOSTILE = {
+    "llmops.yaml": ("name: zoo\na: &a [x,x,x,x,x,x,x,x]\n" + "".join(
+        f"b{n}: &b{n} [{','.join([f'*{before}'] * 9)}]\n" for n, before in enumerate(["a", "b0", "b1", "b2", "b3"])
+    ), "llmops.yaml:6: not valid YAML: its aliases expand"),
+    "prompts/ask.jinja": ("{{ input" + "|replace('a', 'aaaaa')" * 9 + " }}\n", "ask.jinja: line 1: the prompt could"),
+    "data/train.jsonl.dvc": ("outs: text\n", "data/train.jsonl.dvc: not as DVC writes it"),
+    "data/test.jsonl.dvc": ("outs:\n- md5: 2026-02-30\n", "(line 2, day is out of range for month)"),
+    ".dvc/config": ("<<<<<<< HEAD\n[core]\n=======\n[core]\n>>>>>>> theirs\n", ".dvc/config:1: not valid"),
+}  # fmt: skip
+
+
+def test_a_hostile_or_half_merged_file_is_a_reason_for_no_other_project_to_wait(watched: Watched) -> None:
+    """Each of these ended the tick with a stack trace, or hung the code server of all projects."""
+    watched.project.push()
+    for path, (text, said) in HOSTILE.items():
+        watched.project.write(path, text)
+        watched.project.ship(f"Breaks {path}")
+        skip = watched.skip()
+        assert said in skip and len(skip) < 2_000
+        assert watched.world.tick("zoo_carry_on")[0] == "no active request"
+        watched.project.git("revert", "--no-edit", "HEAD")
+    assert watched.world.ledger.requests("zoo") == []
+    watched.project.push()
+    assert len(watched.world.tick("zoo_git")[1]) == 1
+
+
+def test_a_commit_that_holds_millions_of_files_is_a_reason(watched: Watched) -> None:
+    """Git stores equal folders once: five levels of sixteen folders are a million files in a few hundred bytes."""
+    git = watched.project.git
+    blob = git("hash-object", "-w", "README.md")
+    tree = _tree(watched, "".join(f"100644 blob {blob}\tf{n}\n" for n in range(16)))
+    for _ in range(5):
+        tree = _tree(watched, "".join(f"040000 tree {tree}\td{n}\n" for n in range(16)))
+    root = _tree(watched, git("ls-tree", "HEAD") + f"\n040000 tree {tree}\tbomb\n")
+    commit = git("commit-tree", root, "-p", "HEAD", "-m", "A bomb")
+    git("push", "--quiet", "origin", f"{commit}:refs/heads/main")
+    assert "has more than 200,000 files" in watched.skip()
+
+
+def _tree(watched: Watched, text: str) -> str:
+    done = subprocess.run(
+        ["git", "mktree"], input=text, cwd=watched.project.folder, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def test_names_and_authors_that_are_no_text_are_read(watched: Watched) -> None:
+    """Git stores bytes: a file's name, an author or an encoding that Python does not know ended the tick."""
+    project = watched.project
+    (project.folder / os.fsdecode(b"caf\xe9.txt")).write_text("a name in Latin-1\n")
+    project.git("config", "i18n.commitEncoding", "no-such-encoding")
+    project.git("config", "user.name", "J\udcfcrgen")
+    project.commit("Gr\udcfc\udcdfe")
+    project.push()
+    _, requests = watched.world.tick("zoo_git")
+    assert [r.tags["llmops/revision"] for r in requests] == [project.head]
 
 
 def test_a_gate_on_an_unknown_metric_is_named(watched: Watched) -> None:

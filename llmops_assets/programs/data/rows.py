@@ -10,9 +10,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from llmops_assets.config.documents import DocumentError, parse_json
+from llmops_assets.domain.formatting import excerpt, quoted
 from llmops_assets.programs.runtime.errors import BadInput
 
 Row = dict[str, Any]
+MAX_ROW = 16 * 2**20
+"""Bytes of one line: one with a million tokens has 4 MB."""
 ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -44,18 +48,27 @@ def read_rows(path: Path, name: str) -> list[Row]:
 
 
 def _jsonl(path: Path, name: str) -> Iterator[tuple[str, Row]]:
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{name}, line {number}"
-        try:
-            yield where, json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"), parse_constant=_refuse)
-        except UnicodeDecodeError as error:
-            raise BadInput(f"not UTF-8 at byte {error.start}", where) from error
-        except json.JSONDecodeError as error:
-            raise BadInput(f"not valid JSON: {error.msg} at column {error.colno}", where) from error
-        except ValueError as error:
-            raise BadInput(str(error), where) from error
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(MAX_ROW + 1):
+            number += 1
+            where = f"{name}, line {number}"
+            if len(line) > MAX_ROW:
+                raise BadInput(f"longer than {MAX_ROW // 2**20} MB, more than any model's context; split it", where)
+            if not line.strip():
+                continue
+            try:
+                row = parse_json(line.decode("utf-8-sig" if number == 1 else "utf-8"), _refuse)
+                if b"\\u" in line:
+                    canonical(row).encode()
+                yield where, row
+            except UnicodeEncodeError as error:
+                told = "an escape from \\ud800 to \\udfff is half of a character; write the whole character"
+                raise BadInput(told, where) from error
+            except UnicodeDecodeError as error:
+                raise BadInput(f"not UTF-8 at byte {error.start}", where) from error
+            except DocumentError as error:
+                raise BadInput(str(error), where) from error
 
 
 def _refuse(constant: str) -> None:
@@ -67,8 +80,8 @@ def _parquet(path: Path, name: str) -> Iterator[tuple[str, Row]]:
 
     try:
         table = pyarrow.parquet.read_table(path)
-    except (pyarrow.ArrowInvalid, OSError) as error:
-        raise BadInput(f"not a Parquet file: {error}", name) from error
+    except (pyarrow.ArrowException, OSError) as error:
+        raise BadInput(f"not a Parquet file: {excerpt(str(error))}", name) from error
     columns = set(table.column_names)
     if "messages" not in columns and not {"input", "output"} <= columns:
         lacking = sorted({"input", "output"} - columns)
@@ -77,7 +90,11 @@ def _parquet(path: Path, name: str) -> Iterator[tuple[str, Row]]:
             "and output, or messages",
             name,
         )
-    for number, row in enumerate(table.to_pylist(), start=1):
+    try:
+        rows = table.to_pylist()
+    except (pyarrow.ArrowException, ValueError, ArithmeticError) as error:  # a date that Python does not have
+        raise BadInput(f"a value cannot be read: {excerpt(str(error))}", name) from error
+    for number, row in enumerate(rows, start=1):
         yield f"{name}, row {number}", row
 
 
@@ -89,7 +106,7 @@ def _problem(row: object) -> str | None:
         return _messages_problem(row["messages"])
     lacking = [c for c in ("input", "output") if row.get(c) is None]
     if lacking:
-        return f"{' and '.join(lacking)} missing (it has {', '.join(sorted(map(str, row))) or 'nothing'})"
+        return f"{' and '.join(lacking)} missing (it has {excerpt(', '.join(sorted(map(str, row)))) or 'nothing'})"
     wrong = [c for c in ("input", "output") if not isinstance(row[c], str)]
     if wrong:
         return f"{wrong[0]} must be text, not {type(row[wrong[0]]).__name__}"
@@ -103,7 +120,7 @@ def _messages_problem(messages: object) -> str | None:
         if not isinstance(message, dict) or not isinstance(message.get("content"), str):
             return f"message {number} must be an object with role and content, both text"
         if message.get("role") not in ROLES:
-            return f"message {number} has the role {message.get('role')!r}; known: {', '.join(ROLES)}"
+            return f"message {number} has the role {quoted(message.get('role'))}; known: {', '.join(ROLES)}"
     roles = [m["role"] for m in messages]
     if roles[-1] != "assistant":
         return f"the last message must be the assistant's, not the {roles[-1]}'s: it is learned and measured"

@@ -1,12 +1,13 @@
 """Checks whether a folder is a base model that can be trained and served. It downloads nothing."""
 
-import json
 from collections.abc import Collection
 from pathlib import Path
 
 from llmops_assets.catalog import QUANTIZATION_BACKENDS
+from llmops_assets.config.documents import DocumentError
 from llmops_assets.domain.weights import problem_of_weights
 from llmops_assets.machine.files import files_below
+from llmops_assets.programs.models.config_files import read_model_config, read_tokenizer_config
 from llmops_assets.programs.quantization.interface import QuantizationBackend
 
 
@@ -23,7 +24,7 @@ def problem_of(
     if problem := problem_of_files(folder, without):
         return problem
     backend: QuantizationBackend = QUANTIZATION_BACKENDS[quantization].load()(converter)
-    return backend.refuses(json.loads((folder / "config.json").read_text()))
+    return backend.refuses(read_model_config(folder))
 
 
 def problem_of_files(folder: Path, without: Collection[str] = ()) -> str | None:
@@ -32,8 +33,9 @@ def problem_of_files(folder: Path, without: Collection[str] = ()) -> str | None:
         return "there is no config.json in it; name a folder that `save_pretrained` has written"
     if problem := problem_of_weights(f for f in files_below(folder) if f not in without):
         return problem
-    try:
-        json.loads((folder / "config.json").read_text())
-    except ValueError as error:
-        return f"its config.json is not valid JSON: {error}"
+    for name, read in (("config.json", read_model_config), ("tokenizer_config.json", read_tokenizer_config)):
+        try:
+            read(folder)
+        except DocumentError as error:
+            return f"its {name}: {error}"
     return None

@@ -4,14 +4,16 @@ Their use belongs in the programs, encoding rows in `programs.data.encoding`.
 """
 
 import importlib.metadata
-import json
 import os
 import platform
 from pathlib import Path
 from typing import Any
 
+from llmops_assets.config.documents import DocumentError
+from llmops_assets.domain.formatting import excerpt
 from llmops_assets.domain.weights import SAFETENSORS, problem_of_weights
 from llmops_assets.machine.files import files_below
+from llmops_assets.programs.models.config_files import read_model_config
 from llmops_assets.programs.runtime.errors import BadInput
 
 LIBRARIES = ("torch", "transformers", "peft", "tokenizers")
@@ -35,10 +37,9 @@ def read_config(folder: Path, what: str = "the base model") -> dict[str, Any]:
     if not path.is_file():
         raise BadInput(f"{what} has no config.json; name a folder in Hugging Face's format", str(folder))
     try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BadInput(f"not valid JSON: {error}", str(path)) from error
-    return config
+        return read_model_config(folder)
+    except DocumentError as error:
+        raise BadInput(str(error), str(path)) from error
 
 
 def check_weights(folder: Path, what: str = "the base model") -> None:
@@ -78,7 +79,8 @@ def load_tokenizer(folder: Path) -> Any:
             exact = Tokenizer.from_file(str(folder / "tokenizer.json"))
             if exact.encode(PROBE, add_special_tokens=False).ids != tokenizer.encode(PROBE, add_special_tokens=False):
                 tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, ImportError, KeyError) as error:
+        tokenizer.encode(PROBE)
+    except Exception as error:  # the Rust library raises nothing more specific, and the files can hold anything
         raise BadInput(f"its tokenizer cannot be loaded: {_first_line(error)}", str(folder)) from error
     if not isinstance(tokenizer.chat_template, str) or not tokenizer.chat_template.strip():
         raise BadInput(
@@ -114,6 +116,7 @@ def load_weights(folder: Path, what: str, dtype: Any) -> Any:
     Raises:
         BadInput: the folder is missing, unsafe or broken, or needs its own code.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     read_config(folder, what)
@@ -122,7 +125,7 @@ def load_weights(folder: Path, what: str, dtype: Any) -> Any:
         return AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, SafetensorError) as error:
         raise BadInput(f"{what} cannot be loaded: {_first_line(error)}", str(folder)) from error
 
 
@@ -178,4 +181,5 @@ def prepare_torch() -> None:
 
 
 def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return excerpt(first if len(first) > 10 else f"{type(error).__name__}: {first}")

@@ -464,6 +464,19 @@ def test_what_a_killed_process_had_not_committed_never_happened(tmp_path: Path, 
     ledger.engine.dispose()
 
 
+def test_a_row_that_cannot_be_read_is_named_and_no_stack_trace(ledger: Ledger) -> None:
+    """A damaged or altered row ended every tick and command with pydantic's or JSON's own error."""
+    ledger.add_verdict("zoo", "a" * 40, "staging_endpoint", Verdict(subject="x", report=None, champion=None))
+    ledger.rebuild("k", "a test")
+    with ledger.engine.begin() as c:
+        c.exec_driver_sql("UPDATE verdicts SET body = '{\"subject\": [1'")
+        c.exec_driver_sql("UPDATE audit SET event = '[1, 2]'")
+    with pytest.raises(LedgerError, match=r"holds a Verdict that cannot be read \(Invalid JSON"):
+        ledger.verdicts("zoo", "a" * 40)
+    with pytest.raises(LedgerError, match="audit event 1 was altered: expected a JSON object"):
+        ledger.events()
+
+
 # -- backup ---------------------------------------------------------------------------------------------------------
 
 

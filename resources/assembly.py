@@ -62,10 +62,12 @@ def build_clients(settings: Settings, **overrides: Any) -> Clients:
         return ProjectRepository(project, settings)
 
     local = settings.profile == "local"
+    ledger: Ledger = overrides.get("ledger") or Ledger(settings.ledger_url)
+    open_store = STORES[scheme_of(settings.store_url)].load()
     clients = Clients(
         settings=settings,
-        ledger=Ledger(settings.ledger_url),
-        store=STORES[scheme_of(settings.store_url)].load()(settings.store_url, settings.home / "store-cache"),
+        ledger=ledger,
+        store=open_store(settings.store_url, settings.home / "store-cache", ledger.artifact_digests),
         compute=COMPUTE[settings.compute.backend].load().from_settings(settings),
         serving=LocalServing(settings.home, settings.serving) if local else NoServing(),
         tracking=Tracking(settings.mlflow_uri, lambda: settings.ui("mlflow")),

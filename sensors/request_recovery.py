@@ -13,6 +13,7 @@ from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.approvals import evaluate_current_approval
 from llmops_assets.delivery.planning import plan_revision
+from llmops_assets.delivery.readiness import waits_for
 from llmops_assets.delivery.request_runs import (
     OutcomeTags,
     explains_skips,
@@ -85,6 +86,8 @@ def build_recovery_sensor(project: ProjectSource, job: Any, settings: Settings) 
             ledger.close(request, decision.status, decision.detail)
             return dg.SkipReason(f"{short(request.revision)} is {decision.status}: {decision.detail}")
         assert isinstance(decision, Again)
+        if waits := waits_for(clients, source, request.revision):
+            return dg.SkipReason(f"{short(request.revision)} waits to continue: {waits}")
         try:
             again = ledger.next_generation(request, decision.generation, decision.reason)
             plan = plan_revision(source, ledger, clients.store, again.revision, again.base)

@@ -109,18 +109,18 @@ def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, ow
     ) -> dg.SensorResult | dg.SkipReason:
         ledger, sha = clients.ledger, short(decision.revision)
         try:
+            base = decision.base if isinstance(decision, Start) else None
+            plan = plan_revision(source, ledger, clients.store, decision.revision, base)
             if isinstance(decision, Note):
                 ledger.open_request(
                     project.name, decision.revision, decision.generation, decision.reason, status="skipped"
                 )
-                plan = plan_revision(source, ledger, clients.store, decision.revision, None)
                 return dg.SensorResult(
                     skip_reason=dg.SkipReason(f"{sha}: {decision.reason}"),
                     asset_events=seen_events(
                         source, ledger, plan, MaterializationHistory(context.instance, project.name)
                     ),
                 )
-            plan = plan_revision(source, ledger, clients.store, decision.revision, decision.base)
             request = ledger.open_request(
                 project.name, decision.revision, decision.generation, decision.reason, base=decision.base
             )

@@ -18,6 +18,7 @@ from llmops_assets.domain.requests import settled
 from llmops_assets.machine.private import NotOurs, keep_private
 from llmops_assets.machine.redaction import RedactedStream, hide_secrets, redacted
 from llmops_assets.machine.supervisor import SupervisorError
+from resources.artifact_store.store import StoreDenied, StoreError
 from resources.ledger import Ledger, LedgerError
 from resources.project_source.errors import SourceError
 from resources.project_source.revisions import ProjectRepository
@@ -64,6 +65,8 @@ def answers() -> Iterator[None]:
         ServingError,
         SupervisorError,
         BrokenPackage,
+        StoreDenied,
+        StoreError,
     ) as error:
         err.print(f"error: {error}", markup=False, soft_wrap=True)
         raise typer.Exit(2) from error

@@ -18,7 +18,9 @@ def plan_revision(
 
     Raises:
         ConfigError, SourceError: the revision cannot be read.
+        StoreDenied: the artifact store is not there, or does not answer: what it holds is unknown.
     """
+    store.require()
     project = source.project.name
     head = Side(revision=revision, values=source.at(revision).values)
     before = None

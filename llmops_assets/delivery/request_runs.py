@@ -16,6 +16,7 @@ from llmops_assets.domain.keys import short
 from llmops_assets.domain.requests import Request, RunState
 from llmops_assets.machine.disk_space import full, is_full, place_of
 from llmops_assets.machine.redaction import redacted, without_secrets
+from resources.artifact_store.store import StoreDenied
 from resources.assembly import Clients
 from resources.ledger import LedgerError
 from resources.project_source.errors import SourceError
@@ -27,7 +28,7 @@ Tick = Callable[[dg.SensorEvaluationContext], dg.SensorResult | dg.RunRequest | 
 
 
 def explains_skips(tick: Tick) -> Tick:
-    """Turns an unavailable ledger or a full disk into a skip with the reason; the next tick tries again."""
+    """Turns what is unavailable or unreadable now into a skip with the reason; the next tick tries again."""
 
     @functools.wraps(tick)
     def _tick(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.RunRequest | dg.SkipReason:
@@ -35,7 +36,7 @@ def explains_skips(tick: Tick) -> Tick:
             with without_secrets():
                 result = tick(context)
             return dg.SkipReason(redacted(result.skip_message or "")) if isinstance(result, dg.SkipReason) else result
-        except LedgerError as error:
+        except (LedgerError, StoreDenied, SourceError, ConfigError) as error:
             return dg.SkipReason(str(error))
         except OSError as error:
             if not is_full(error):

@@ -1,19 +1,22 @@
 """The artifact store: content-addressed folders of files on anything fsspec reaches, a manifest written last.
 
 `artifacts/<digest>/…files…` and `artifacts/<digest>/.manifest.json`. Without its manifest an artifact does not exist.
-The digest is that of the manifest's file list: equal bytes are one artifact. This module puts, finds, fetches and
+The digest is that of the manifest's file list: equal bytes are one artifact. A marker in the store's root distinguishes
+a store from an empty folder where one should be mounted, see `marker`. This module puts, finds, fetches and
 deletes artifacts; their format belongs in `artifact`, moving bytes in `transfer`, checking them in `verification`.
 Records belong in the ledger; credentials in the environment, where fsspec's clients read them.
 """
 
 import os
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from llmops_assets.domain.formatting import excerpt
 from llmops_assets.domain.weights import pickles
 from llmops_assets.machine.disk_space import DiskFull, full, is_full, place_of
 from llmops_assets.machine.locks import sharing
@@ -30,6 +33,7 @@ from resources.artifact_store.artifact import (
     sha256_file,
 )
 from resources.artifact_store.leases import Leases, Stored
+from resources.artifact_store.marker import LOOKED_FOR, is_marked, mark, refuse_without
 from resources.artifact_store.transfer import (
     WORKERS,
     download,
@@ -50,10 +54,16 @@ def cache_lock(cache: Path) -> Path:
 
 
 class ArtifactStore:
-    """Constructing it does no I/O."""
+    """Constructing it does no I/O.
 
-    def __init__(self, url: str, cache: Path):
-        self.url, self.cache = url.rstrip("/"), cache
+    Args:
+        url: a folder, or an fsspec URL.
+        cache: folder for copies of what a remote store holds.
+        expected: the digests of artifacts that the ledger expects in it, newest first.
+    """
+
+    def __init__(self, url: str, cache: Path, expected: Callable[[], Iterable[str]] = tuple):
+        self.url, self.cache, self.expected = url.rstrip("/"), cache, expected
         self._fs: Any = None
         self._cached_leases: Leases | None = None
 
@@ -80,11 +90,26 @@ class ArtifactStore:
                 f"the store {self.url} refuses access ({error}). Remedy: check the credentials in the environment "
                 "(for S3 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) and what they may do"
             ) from error
+        except (StoreError, StoreDenied, FileNotFoundError):
+            raise
         except OSError as error:
-            if not is_full(error):
+            if is_full(error):
+                here = Path(self._open()[1]) if self.is_local else self.cache
+                raise DiskFull(full("an artifact of the store", place_of(error, here))) from error
+            if self.is_local:
                 raise
-            here = Path(self._open()[1]) if self.is_local else self.cache
-            raise DiskFull(full("an artifact of the store", place_of(error, here))) from error
+            raise self._unreachable(error) from error
+        except Exception as error:  # botocore's and aiohttp's errors are no OSErrors
+            if self.is_local:
+                raise
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: Exception) -> StoreDenied:
+        said = excerpt(str(error).strip(), 300)
+        return StoreDenied(
+            f"the store {self.url} does not answer ({type(error).__name__}: {said}). Nothing was changed; work "
+            "continues when it answers"
+        )
 
     @property
     def is_local(self) -> bool:
@@ -94,6 +119,26 @@ class ArtifactStore:
     def folder(self) -> Path:
         """The folder of a local store."""
         return Path(self._open()[1])
+
+    def require(self) -> bool:
+        """Verifies that the store is there: a mount that is missing must not look like a store without artifacts.
+
+        Returns:
+            Whether it exists: a new one does once its first artifact is stored.
+
+        Raises:
+            StoreDenied: it is not there, does not answer, or refuses access.
+        """
+        fs, root = self._open()
+        with self._access():
+            if is_marked(fs, root):
+                return True
+        expected = list(islice(self.expected(), LOOKED_FOR))
+        if expected:
+            with self._access():
+                refuse_without(expected, fs, root, self.url)
+                mark(fs, root)
+        return bool(expected)
 
     def put(self, folder: Path) -> Artifact:
         """Stores a folder's files and returns the artifact; equal content is stored once.
@@ -115,8 +160,11 @@ class ArtifactStore:
         )
         identity = identity_of(files)
         artifact = Artifact(uri=f"{self.url}/artifacts/{identity}", digest=identity, files=files)
+        exists = self.require()
         with self._access():
             self._store(artifact, paths)
+            if not exists:
+                mark(*self._open())
         if self.is_local:
             sweep(Path(self._open()[1]) / "artifacts", identity)
         return artifact
@@ -146,6 +194,7 @@ class ArtifactStore:
 
         Raises:
             StoreError: it has no manifest, so it does not exist, or its manifest was altered.
+            StoreDenied: the store is not there, or refuses access.
         """
         fs, root = self._open()
         identity = identity_in(uri)
@@ -156,6 +205,7 @@ class ArtifactStore:
                     body = fs.cat_file(posixpath.join(root, "artifacts", identity, MANIFEST))
         except FileNotFoundError as error:
             self._refuse_without_bucket(fs, root)
+            self.require()
             raise StoreError(f"artifact {identity[:12]} is not in the store {self.url}") from error
         return read_manifest(body, uri)
 
@@ -231,6 +281,7 @@ class ArtifactStore:
 
     def discard(self, uri: str) -> None:
         """Deletes an artifact, manifest first, so that no reader takes a part of it for the whole."""
+        self.require()
         fs, root = self._open()
         folder = posixpath.join(root, "artifacts", identity_in(uri))
         manifest = posixpath.join(folder, MANIFEST)

@@ -11,18 +11,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlparse
 
+from llmops_assets.config.documents import DVC_BYTES, DocumentError, read_text
+from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.machine.files import write_atomically
 from llmops_assets.machine.locks import sharing
 from resources.project_source.dvc_config import committed_credentials
 from resources.project_source.dvc_files import Output, tracked_by
 from resources.project_source.dvc_folders import problem_of_listing
+from resources.project_source.dvc_remote import DVC_2, TimeLimit, missing_in_remote
 from resources.project_source.errors import SourceError
 from resources.project_source.git_mirror import GitMirror
 from resources.project_source.links import links_out_of, remedy
 
-_DVC_2 = "md5-dos2unix"
-"""DVC 3's name for the hash of DVC 2, whose pointers name none."""
+ANSWER_S = 25.0
+"""How long a remote may take to say what it holds. Dagster ends a sensor's tick after 60 s."""
 
 
 def cache_lock(cache: Path) -> Path:
@@ -45,6 +48,7 @@ class DvcData:
 
     def __init__(self, git: GitMirror, work: Path, cache: Path):
         self.git, self.work, self.cache = git, work, cache
+        self._ask = TimeLimit("the DVC remote", ANSWER_S)
 
     def tracked(self, revision: str, path: str) -> tuple[str, Output] | None:
         """The DVC file that tracks a path at the revision, and its entry; None if DVC does not track it.
@@ -52,7 +56,7 @@ class DvcData:
         Raises:
             ConfigError: as `tracked_by`.
         """
-        found = tracked_by(path, lambda name: self.git.read(revision, name))
+        found = tracked_by(path, lambda name: self.git.read(revision, name, DVC_BYTES))
         return next(((file, out) for file, out in found if out.md5), None)
 
     def work_tree(self, revision: str) -> Path:
@@ -63,30 +67,21 @@ class DvcData:
         """Paths whose version the remote does not hold. Looks at the remote, never at the user's own cache.
 
         Raises:
-            SourceError: the remote cannot be read.
+            RemoteUnreachable: the remote does not answer, or refuses access.
+            ConfigError, SourceError: the project's DVC configuration is invalid, or names no remote.
         """
         if not tracked:
             return []
         tree = self._dvc_tree(revision)
-        os.environ.setdefault("DVC_NO_ANALYTICS", "1")
-        from dvc.exceptions import DvcException
-        from dvc.repo import Repo
-
-        try:
-            with Repo(str(tree)) as repo:
-                stores = {False: (repo.cache.local, repo.cloud.get_remote_odb())}
-                if any(out.of_dvc_2 for out in tracked.values()):
-                    stores[True] = (repo.cache.legacy, repo.cloud.get_remote_odb(hash_name=_DVC_2))
-                return [p for p, out in tracked.items() if not any(odb.exists(out.md5) for odb in stores[out.of_dvc_2])]
-        except (DvcException, OSError) as error:
-            raise SourceError(f"the DVC remote cannot be read: {error}") from error
+        return self._ask(lambda: missing_in_remote(tree, tracked))
 
     def pull(self, revision: str, tracked: Mapping[str, Output], paths: list[str]) -> Path:
         """Pulls those of the paths that DVC tracks into the revision's work tree; returns the tree.
 
         Raises:
             DataNotPushed: the remote does not hold a version.
-            SourceError: DVC failed for another reason.
+            RemoteUnreachable: the remote does not answer, or refuses access.
+            ConfigError, SourceError: DVC failed for another reason.
         """
         wanted = [p for p in paths if p in tracked and not self._is_here(revision, p)]
         if not wanted:
@@ -131,7 +126,7 @@ class DvcData:
             with Repo(str(tree)) as repo:
                 for path, out in folders.items():
                     local = repo.cache.legacy if out.of_dvc_2 else repo.cache.local
-                    remote = repo.cloud.get_remote_odb(**({"hash_name": _DVC_2} if out.of_dvc_2 else {}))
+                    remote = repo.cloud.get_remote_odb(**({"hash_name": DVC_2} if out.of_dvc_2 else {}))
                     for store in (local, remote):  # in the order in which DVC reads them
                         if store.exists(out.md5):
                             with store.fs.open(store.oid_to_path(out.md5), "rb") as file:
@@ -181,7 +176,15 @@ class DvcData:
     def _remotes_made_absolute(self, tree: Path) -> list[str]:
         """A relative remote is relative to the user's .dvc folder, so it is resolved against the repository's path."""
         config = configparser.ConfigParser(interpolation=None, strict=False)  # a URL may contain a %
-        config.read(tree / ".dvc" / "config")
+        file = tree / ".dvc" / "config"
+        try:
+            config.read_string(read_text(file, DVC_BYTES) if file.exists() else "")
+        except (configparser.Error, DocumentError) as error:
+            line = getattr(error, "lineno", None) or next(iter(getattr(error, "errors", ())), (None,))[0]
+            where = f".dvc/config{f':{line}' if line else ''}"
+            raise ConfigError(
+                [f"{where}: not valid ({type(error).__name__}); was a merge left unfinished? Correct it by hand"]
+            ) from error
         found = []
         for section in config.sections():
             url = config[section].get("url", "")

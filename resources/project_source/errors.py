@@ -8,3 +8,7 @@ class SourceError(Exception):
 
     def __init__(self, message: str):
         super().__init__(redacted(message))
+
+
+class RemoteUnreachable(SourceError):
+    """The DVC remote does not answer, or refuses access: what it holds is unknown. Waiting may help; `dvc push` not."""

@@ -184,3 +184,26 @@ def test_an_engine_that_starts_again_does_not_load_an_altered_model_and_comes_ba
     assert code == 0, said
     wait_for("what the remedy that it names brings", lambda: bench.ask().ok)
     bench.assert_whole()
+
+
+def test_a_store_that_is_not_mounted_is_no_reason_to_forget_or_to_train_again(bench: Bench) -> None:
+    """The empty mount point counted as a store that had lost everything: all records were dropped, and everything was
+    trained again, onto the root disk."""
+    world, store = bench.world, bench.world.home / "store"
+    bench.project.write("prompts/ask.jinja", "Please tell: {{ input }}\n")
+    before = bench.records
+    sha = bench.project.ship("A prompt while the disk is away")
+    store.rename(store.with_name("disk"))
+    store.mkdir()
+    skip, asked = world.tick("zoo_git")
+    assert asked == [] and f"the store {store} has no file" in str(skip) and "is it not mounted" in str(skip)
+    code, said = world.llmops("run", "--revision", sha)
+    assert code == 2 and "is it not mounted" in said and "Traceback" not in said
+    failed = world.materialize("zoo", "evaluation_report", tags={"llmops/revision": sha})
+    assert "is it not mounted" in Outcome.of(failed).failures
+    assert list(store.iterdir()) == []
+    assert {k: world.ledger.find(r.key) for k, r in before.items()} == before
+    store.rmdir()
+    store.with_name("disk").rename(store)
+    outcome = world.settle()
+    assert outcome.failures == "" and outcome.computed & WORKS == EVALUATIONS

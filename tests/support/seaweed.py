@@ -38,13 +38,20 @@ class Seaweed:
         ports = iter({free_port() for _ in range(4 * len(names))})  # twice as many as needed: some may be equal
         options = [f"-{name}.port{kind}={next(ports)}" for name in names for kind in ("", ".grpc")]
         self.port = int(next(o for o in options if o.startswith("-s3.port=")).split("=")[1])
-        command = [
+        self.folder = folder
+        self.command = [
             weed(), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder / 'data'}", "-filer", "-s3",
             f"-s3.config={folder / 's3.json'}", "-s3.port.iceberg=0", "-s3.port.lance=0",
             "-master.volumeSizeLimitMB=256", "-volume.max=50", *options,
         ]  # fmt: skip
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.start()
+
+    def start(self) -> None:
+        """Starts the server, or starts it again on the same ports and data."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
 
     @property
     def url(self) -> str:

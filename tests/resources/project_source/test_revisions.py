@@ -123,7 +123,19 @@ def test_a_revision_is_found_by_prefix_branch_and_tag(project: Project, source: 
     source.git.fetch()
     for name in (sha, sha[:8], "main", "release/candidate", "v1"):
         assert source.git.resolve(name) == sha, name
-    for name in ("nowhere", "0" * 40, "main~", "", "-x"):
+    for name in (
+        "nowhere",
+        "0" * 40,
+        "main~",
+        "",
+        "-x",
+        "main:README.md",
+        "main:data",
+        "main^{tree}",
+        "main..v1",
+        ":/x",
+        "\0",
+    ):
         with pytest.raises(SourceError, match="is no commit, branch or tag"):
             source.git.resolve(name)
 

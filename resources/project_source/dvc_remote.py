@@ -1,0 +1,135 @@
+"""Asks a DVC remote what it holds, and tells a remote that lacks data from one that does not answer.
+
+DVC's own check answers "not there" to both: it treats a refused connection, a timeout or a server error like a missing
+file. A project was then told to run `dvc push` while its storage was down.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlparse
+
+from llmops_assets.domain.formatting import excerpt
+from llmops_assets.machine.redaction import redacted
+from resources.project_source.dvc_files import Output
+from resources.project_source.errors import RemoteUnreachable, SourceError
+
+DVC_2 = "md5-dos2unix"
+"""DVC 3's name for the hash of DVC 2, whose pointers name none."""
+_TIMEOUTS = {"connect_timeout": 5, "read_timeout": 15}
+"""Seconds, for remotes that have these options and do not set them. Five attempts of a minute each are the default."""
+_WITH_TIMEOUTS = ("s3", "http", "https")
+_BUCKETS = ("s3", "gs", "azure")
+T = TypeVar("T")
+
+
+def missing_in_remote(tree: Path, tracked: Mapping[str, Output]) -> list[str]:
+    """The paths whose version the default remote does not hold.
+
+    Args:
+        tree: a checkout of the project.
+        tracked: paths, and the entries of their DVC files.
+
+    Raises:
+        RemoteUnreachable: the remote does not answer, or refuses access.
+        SourceError: the project's DVC configuration is invalid, or names no remote.
+    """
+    os.environ.setdefault("DVC_NO_ANALYTICS", "1")
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+    from dvc_objects.fs.errors import AuthError, ConfigError, RemoteMissingDepsError
+
+    shown = "the DVC remote"
+    try:
+        with Repo(str(tree)) as repo:
+            remote = repo.config["remote"].get(repo.config["core"].get("remote"), {})
+            url = str(remote.get("url", ""))
+            if urlparse(url).scheme in _WITH_TIMEOUTS:
+                remote.update({name: value for name, value in _TIMEOUTS.items() if name not in remote})
+            shown = f"the DVC remote {redacted(url)}"
+            stores = {False: (repo.cache.local, repo.cloud.get_remote_odb())}
+            if any(out.of_dvc_2 for out in tracked.values()):
+                stores[True] = (repo.cache.legacy, repo.cloud.get_remote_odb(hash_name=DVC_2))
+            missing = [
+                path
+                for path, out in tracked.items()
+                if not (stores[out.of_dvc_2][0].exists(out.md5) or _holds(stores[out.of_dvc_2][1], out.md5))
+            ]
+            if missing and not _exists(stores[False][1].fs, _root(url, stores[False][1].fs, stores[False][1].path)):
+                raise RemoteUnreachable(
+                    f"{shown} does not exist. Is it mounted, and its name right? A new one is created by `dvc push`"
+                )
+            return missing
+    except (PermissionError, AuthError) as error:
+        raise RemoteUnreachable(f"{shown} refuses access ({_said(error)}). Remedy: check its credentials") from error
+    except (RemoteMissingDepsError, ImportError) as error:
+        raise SourceError(f"{shown} needs a package that is not installed: {_said(error)}") from error
+    except (DvcException, ConfigError) as error:
+        raise SourceError(f"{shown} cannot be read: {_said(error)}") from error
+    except SourceError:
+        raise
+    except Exception as error:  # each kind of storage has its own errors, which say that it did not answer
+        raise RemoteUnreachable(
+            f"{shown} cannot be reached ({type(error).__name__}: {_said(error)}). Nothing is lost: it is asked again"
+        ) from error
+
+
+def _holds(store: Any, md5: str | None) -> bool:
+    return _exists(store.fs, store.oid_to_path(md5))
+
+
+def _exists(fs: Any, path: str) -> bool:
+    """Whether a path exists. `exists` and `isfile` of the file systems also say no if they cannot tell."""
+    try:
+        fs.info(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _root(url: str, fs: Any, path: str) -> str:
+    """What must exist before a remote can lack anything: the bucket, or the folder."""
+    if urlparse(url).scheme in _BUCKETS:
+        return path.lstrip("/").split("/")[0]
+    return str(fs.parent(fs.parent(path)) if path.endswith("/files/md5") else path)
+
+
+def _said(error: Exception) -> str:
+    return redacted(excerpt(str(error).strip() or type(error).__name__, 300))
+
+
+class TimeLimit:
+    """Runs a call in a thread, and gives up waiting after a limit. While that call hangs, another one is refused."""
+
+    def __init__(self, what: str, seconds: float):
+        self.what, self.seconds = what, seconds
+        self._running: threading.Thread | None = None
+
+    def __call__(self, call: Callable[[], T]) -> T:
+        """The call's result or exception.
+
+        Raises:
+            RemoteUnreachable: it has not returned within the limit.
+        """
+        if self._running is not None and self._running.is_alive():
+            raise RemoteUnreachable(f"{self.what} has not answered for more than {self.seconds:g} s; it is asked again")
+        results: list[T] = []
+        errors: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                results.append(call())
+            except BaseException as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=work, name=self.what, daemon=True)
+        thread.start()
+        thread.join(self.seconds)
+        if errors:
+            raise errors[0]
+        if not results:
+            self._running = thread
+            raise RemoteUnreachable(f"{self.what} does not answer within {self.seconds:g} s; it is asked again")
+        return results[0]

@@ -64,7 +64,7 @@ def test_a_hostile_or_half_merged_file_is_a_reason_for_no_other_project_to_wait(
         watched.project.ship(f"Breaks {path}")
         skip = watched.skip()
         assert said in skip and len(skip) < 2_000
-        assert watched.world.tick("zoo_carry_on")[0] == "no active request"
+        assert watched.world.tick("zoo_recovery")[0] == "no active request"
         watched.project.git("revert", "--no-edit", "HEAD")
     assert watched.world.ledger.requests("zoo") == []
     watched.project.push()

@@ -170,11 +170,11 @@ def test_a_request_outlives_an_outage_of_its_data(
         said = Outcome.of(watched.world.execute("zoo", requests[0])).failures
         assert "the DVC remote s3://zoo-data/zoo cannot be reached" in said and "dvc push" not in said
         for _ in range(2):
-            waits, asked = watched.world.tick("zoo_carry_on")
+            waits, asked = watched.world.tick("zoo_recovery")
             assert asked == [] and "waits to continue: the DVC remote s3://zoo-data/zoo cannot be reached" in str(waits)
         assert (watched.request.active, watched.request.tries) == (True, 1)
     finally:
         server.start()
         server.wait()
-    _, requests = watched.world.tick("zoo_carry_on")
+    _, requests = watched.world.tick("zoo_recovery")
     assert [r.tags["llmops/revision"] for r in requests] == [project.head]

@@ -14,6 +14,7 @@ from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.approvals import evaluate_current_approval
 from llmops_assets.delivery.planning import plan_revision
 from llmops_assets.delivery.readiness import waits_for
+from llmops_assets.delivery.reconciliation import Reconciler
 from llmops_assets.delivery.request_runs import (
     OutcomeTags,
     explains_skips,
@@ -29,7 +30,7 @@ from resources.assembly import RESOURCE_KEYS, Clients
 from resources.ledger import Conflict, Ledger
 from resources.project_source.errors import SourceError
 from resources.project_source.revisions import ProjectRepository
-from resources.serving.interface import Serving
+from sensors.serving_upkeep import ServingUpkeep
 
 
 class MissingRunTimer:
@@ -49,21 +50,31 @@ class MissingRunTimer:
 def build_recovery_sensor(project: ProjectSource, job: Any, settings: Settings) -> dg.SensorDefinition:
     """Resumes approved releases and requests whose run ended without an outcome; keeps the endpoints up."""
     missing, outcome_tags, shown_rollouts = MissingRunTimer(), OutcomeTags(), set[int]()
+    upkeep = ServingUpkeep()
 
     @dg.sensor(
         name=f"{project.group}_recovery",
         job=job,
         minimum_interval_seconds=settings.poll,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Resumes approved releases and crashed runs of {project.name}, and keeps its endpoints up after a "
-        "reboot.",
+        description=f"Resumes approved releases and crashed runs of {project.name}, and keeps its endpoints as the "
+        "ledger says, also after a reboot or an interrupted rollout.",
         required_resource_keys=set(RESOURCE_KEYS),
     )
     @explains_skips
     def _sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         clients = Clients.of(context.resources)
+        try:
+            decision = _resume(context, clients)
+        finally:
+            # Last, so that the traffic of a request that was just closed goes back in the same tick.
+            wrong = upkeep(Reconciler.of(clients, project.name), context.log)
+        if wrong and isinstance(decision, dg.SkipReason):
+            return dg.SkipReason(f"{decision.skip_message}; {wrong}")
+        return decision
+
+    def _resume(context: dg.SensorEvaluationContext, clients: Clients) -> dg.RunRequest | dg.SkipReason:
         ledger, source = clients.ledger, clients.sources(project)
-        _keep_serving(context, clients.serving)
         requests = ledger.requests(project.name)
         outcome_tags.update(context.instance, requests)
         active = [r for r in requests if r.active]
@@ -118,13 +129,5 @@ def build_recovery_sensor(project: ProjectSource, job: Any, settings: Settings) 
         except Conflict as error:
             return dg.SkipReason(f"another process already resumed it: {error}")
         return run_request(source, again, AFTER_APPROVAL)
-
-    def _keep_serving(context: dg.SensorEvaluationContext, serving: Serving) -> None:
-        if (
-            serving.deployed(project.name, "production")
-            and not serving.stopped()
-            and (restarted := serving.ensure_running())
-        ):
-            context.log.info(f"restarted: {', '.join(restarted)}")
 
     return _sensor

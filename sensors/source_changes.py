@@ -93,8 +93,10 @@ def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, ow
         if isinstance(decision, Supersede):
             if not ledger.close(decision.request, "superseded", decision.detail):
                 return dg.SkipReason(f"{short(decision.request.revision)} has ended meanwhile; the next tick decides")
-            ended = end_work(context.instance, clients, project, decision.request, decision.detail)
-            context.log.info(f"stopped {short(decision.request.revision)}: {decision.detail}; {ended or 'no program'}")
+            ended = end_work(context.instance, clients, project, decision.request)
+            context.log.info(
+                f"stopped {short(decision.request.revision)}: {decision.detail}; {ended or 'nothing to stop'}"
+            )
             decision = _decide(ledger, source)
         if isinstance(decision, Skip | Supersede):
             return dg.SkipReason(decision.reason if isinstance(decision, Skip) else decision.detail)

@@ -13,7 +13,7 @@ from llmops_assets.machine.forked import ForkServers
 from resources.compute.preloading import PRELOADED
 from tests.support.projects import LIGHT, Outcome, Project, Watched, World
 from tests.support.shared import once
-from tests.support.tiny_model import make_tiny_model
+from tests.support.tiny_model import make_tiny_gguf, make_tiny_model
 
 pytest_plugins = ["tests.support.ledgers"]
 
@@ -42,6 +42,13 @@ def shared_preloading(cache: Path) -> Iterator[None]:
 def base(cache: Path) -> Path:
     """The folder of a random base model."""
     return once(cache / "base", lambda: make_tiny_model(cache / "base", hidden=32))
+
+
+@pytest.fixture(scope="session")
+def model_file(cache: Path) -> Path:
+    """A random model as GGUF, made by our quantization program."""
+    folder = cache / "gguf"
+    return next((once(folder, lambda: make_tiny_gguf(folder)) / "artifact").glob("*.gguf"))
 
 
 @pytest.fixture(scope="session")

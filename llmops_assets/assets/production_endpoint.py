@@ -4,20 +4,23 @@
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
 
 from llmops_assets.assets.deploy_shared import deploy
 from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.delivery.deployment import deliver
 from llmops_assets.delivery.materializations import production_metadata
-from llmops_assets.delivery.rollout import Rollout, canary_tokens, move_champion_alias, questions
+from llmops_assets.delivery.reconciliation import Reconciler
+from llmops_assets.delivery.rollout import Rollout, canary_tokens, questions
 from llmops_assets.delivery.rollout_pages import report_returned, rollout_metadata
+from llmops_assets.delivery.run_tags import REQUEST_TAG
 from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import DatasetVersion, ProductionEndpoint, Release
-from llmops_assets.domain.requests import newest_planned
-from llmops_assets.domain.rollout import begin
+from llmops_assets.domain.requests import CLICK, Request, another_generation, newest_planned
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.stage.asset import stage_asset
 from llmops_assets.stage.execution import DeployConfig, StageExecution
@@ -33,20 +36,15 @@ def make(run: StageExecution) -> ProductionEndpoint:
     if hold := run.ledger.hold_on(project, release.digest):
         subject = f"release {short(release.digest)}"
         run.reject(Verdict(subject=subject, report=release.digest, champion=None, failures=(str(hold),)))
-    champion = run.ledger.serving(project, "production")
-    url = run.serving.base_url(project, "production")
+    run.request = run.request or _lock(run)
     run.ledger.add_release(release, run.revision)
-    rollout = _rollout(run, release)
-    if champion and champion.release == release.digest:
-        _settle(run, rollout)
-        return ProductionEndpoint(
-            **run.header, release=release.digest, base_url=url, replaces=champion.release, outcome="already_serving"
-        )
+    champion = run.ledger.serving(project, "production")
+    reconciler = Reconciler.of(replace(run.clients, ledger=run.ledger), project, run.log.info)
     try:
-        state = rollout.run(begin(release.digest, champion.release if champion else None, rollout.policy))
+        state = deliver(_rollout(run, release, run.request), reconciler)
     except Conflict as error:
         raise dg.Failure(f"another run changed this rollout: {error}", allow_retries=False) from error
-    if state.status != "promoted":
+    if state is not None and state.status != "promoted":
         report_returned(run.context.instance, run.ledger, run.source)
         run.reject(
             Verdict(
@@ -57,17 +55,38 @@ def make(run: StageExecution) -> ProductionEndpoint:
                 reasons=("all traffic is back on the champion",) if state.replaces else ("production serves nothing",),
             )
         )
-    _settle(run, rollout)
-    if held := [h.release for h in run.ledger.holds(project)]:
-        run.ledger.lift(project, held, short(run.revision), f"superseded by release {short(release.digest)}")
+    if fault := reconciler.align_alias():
+        run.log.warning(f"{fault}. The recovery sensor tries again")
     return ProductionEndpoint(
         **run.header,
         release=release.digest,
-        base_url=url,
-        replaces=state.replaces,
-        outcome="promoted",
-        requests=state.requests,
+        base_url=run.serving.base_url(project, "production"),
+        replaces=champion.release if champion else None,
+        outcome="promoted" if state else "already_serving",
+        requests=state.requests if state else 0,
     )
+
+
+def _lock(run: StageExecution) -> Request:
+    """The request of a run that was started by a click: without one, its rollout would be taken for an abandoned one.
+
+    Raises:
+        dg.Failure: another run of the project is active.
+    """
+    project = run.project.name
+    generation = another_generation(run.ledger.requests(project), run.revision)
+    why = f"production_endpoint was materialized for {short(run.revision)}"
+    try:
+        request = run.ledger.open_request(project, run.revision, generation, why, asked_by=CLICK)
+    except Conflict as error:
+        raise dg.Failure(
+            f"another run of {project} is active and may be moving traffic. Remedy: wait for it (`llmops status "
+            f"{project}`), or stop it (`llmops cancel {project}`)",
+            allow_retries=False,
+        ) from error
+    run.ledger.claim(request, run.run_id)
+    run.context.instance.add_run_tags(run.run_id, {REQUEST_TAG: request.name})
+    return request
 
 
 def _refuse_older(run: StageExecution) -> None:
@@ -82,7 +101,7 @@ def _refuse_older(run: StageExecution) -> None:
         )
 
 
-def _rollout(run: StageExecution, release: Release) -> Rollout:
+def _rollout(run: StageExecution, release: Release, request: Request) -> Rollout:
     return Rollout(
         project=run.project.name,
         revision=run.revision,
@@ -95,14 +114,8 @@ def _rollout(run: StageExecution, release: Release) -> Rollout:
         inputs=lambda: questions(run.at, run.fetch(run.record(DatasetVersion, "dataset_version"))),
         answer_tokens=canary_tokens(run.at.config),
         say=run.log.info,
+        request=request,
     )
-
-
-def _settle(run: StageExecution, rollout: Rollout) -> None:
-    """Gives this release all of production's traffic, and updates the ledger and the registry's alias."""
-    project, release = run.project.name, rollout.release.digest
-    rollout.settle(lambda: run.ledger.serve(project, "production", release, run.revision))
-    move_champion_alias(run.registry, run.resolved.records)
 
 
 def describe(run: StageExecution, record: ProductionEndpoint) -> Mapping[str, Any]:

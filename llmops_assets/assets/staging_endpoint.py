@@ -20,8 +20,9 @@ def make(run: StageExecution) -> StagingEndpoint:
     release = release_now(run)
     run.ledger.add_release(release, run.revision)
     deploy(run, "staging", release)
-    run.serving.route(run.project.name, "staging", {release.digest: 1.0})
+    # The ledger first: traffic follows it, also after an interruption.
     run.ledger.serve(run.project.name, "staging", release.digest, run.revision)
+    run.serving.route(run.project.name, "staging", {release.digest: 1.0})
     retire_others(run.serving, run.project.name, "staging", [release.digest], run.settings.serving.drain)
     url = run.serving.base_url(run.project.name, "staging")
     return StagingEndpoint(**run.header, release=release.digest, base_url=url)

@@ -131,7 +131,7 @@ def rollback(
         began = time.monotonic()
         succeeded, said = roll_back(here.settings, here.project, target, reason.strip(), me)
         if not succeeded:
-            raise CommandRefused(f"not rolled back: {said}")
+            raise CommandRefused(f"the rollback failed: {said}")
         for hold in here.ledger.holds(name):
             out.print(f"held: {hold}", markup=False)
         out.print(f"production serves {short(target)} after {time.monotonic() - began:.1f} s")

@@ -117,12 +117,16 @@ def start_detached(settings: Settings, request: Request, only: Sequence[str] | N
 
 
 def cancel(clients: Clients, project: ProjectSource, request: Request) -> str:
-    """Stops a request's run and programs and removes its share of traffic; returns what was done, as text."""
-    why = "cancelled by a person"
-    clients.ledger.close(request, "cancelled", f"{why}; `llmops retry` restarts it")
+    """Stops a request's run and programs and gives its traffic back; returns what was done, as text."""
+    ledger = clients.ledger
+    ledger.close(request, "cancelled", "cancelled by a person; `llmops retry` restarts it")
     with dg.DagsterInstance.from_config(str(dagster_home(clients.settings))) as instance:
-        ended = end_work(instance, clients, project, request, why)
-    return f"{short(request.revision)} is cancelled" + (f"; stopped {ended}" if ended else "")
+        ended = end_work(instance, clients, project, request)
+    found = ledger.rollout(project.name)
+    if found and found[3].owner == request.owner and found[3].status == "promoted":
+        served = f"its release {short(found[3].release)} was promoted before, and production serves it"
+        ended = "; ".join([*([ended] if ended else []), served])
+    return f"{short(request.revision)} is cancelled" + (f"; {ended}" if ended else "")
 
 
 def resume_approved(ledger: Ledger, request: Request, decision: Decision) -> Request:

@@ -7,6 +7,7 @@ import typer
 from llmops_assets.cli.context import AsJson, CommandRefused, OptionalProject, answers, emit, out, own_settings
 from llmops_assets.cli.tables import say, show
 from llmops_assets.domain.keys import short
+from resources.ledger import LedgerError
 
 app = typer.Typer()
 
@@ -16,23 +17,37 @@ def up(
     dagster_port: Annotated[int, typer.Option(help="Port of Dagster's UI.")] = 3000,
     mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's UI.")] = 5000,
 ) -> None:
-    """Start Dagster's webserver and daemon, MLflow's server, and the deployed endpoints."""
+    """Start Dagster's webserver and daemon, MLflow's server, and the endpoints of all releases that serve."""
+    from llmops_assets.delivery.reconciliation import Reconciled, Reconciler
     from resources.assembly import build_clients
     from resources.local_services.services import start
 
     with answers():
         settings = own_settings()
-        serving = build_clients(settings).serving
-        if any(serving.deployed(p.name, e) for p in settings.projects for e in ("staging", "production")):
-            serving.ensure_running()
+        clients = build_clients(settings)
+        faults: list[str] = []
+        for project in settings.projects:
+            try:
+                found = Reconciler.of(clients, project.name, out.print).run(start_stopped=True)
+            except LedgerError as error:
+                found = Reconciled(faults=(str(error),))
+            for done in found.done:
+                out.print(f"{project.name}: {done}", markup=False)
+            faults += [f"{project.name}: {fault}" for fault in found.faults]
         start(settings, dagster_port, mlflow_port, out.print)
         out.print(f"Dagster: http://127.0.0.1:{dagster_port}   MLflow: http://127.0.0.1:{mlflow_port}")
-        if problem := serving.port_problem():
+        if faults:
+            raise CommandRefused(f"not all endpoints are up; this is tried again all the time: {'; '.join(faults)}")
+        if problem := clients.serving.port_problem():
             say(f"warning: no release can be served: {problem}", style="yellow")
 
 
 @app.command()
-def down(forget: Annotated[bool, typer.Option(help="Also forget the deployments.")] = False) -> None:
+def down(
+    forget: Annotated[
+        bool, typer.Option(help="Also delete the engines' configuration; `llmops up` makes it again.")
+    ] = False,
+) -> None:
     """Stop Dagster, MLflow, running programs and all endpoints."""
     from resources.assembly import build_clients
     from resources.local_services.services import stop

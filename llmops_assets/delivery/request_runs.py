@@ -9,10 +9,9 @@ from llmops_assets.config.settings import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.cancellation import end_runs
 from llmops_assets.delivery.console_logger import CONSOLE
-from llmops_assets.delivery.rollout import abandon
+from llmops_assets.delivery.reconciliation import Reconciler
 from llmops_assets.delivery.rollout_pages import report_returned
 from llmops_assets.delivery.run_tags import OUTCOME_TAG, REQUEST_TAG, run_tags
-from llmops_assets.domain.keys import short
 from llmops_assets.domain.requests import Request, RunState
 from llmops_assets.machine.disk_space import full, is_full, place_of
 from llmops_assets.machine.redaction import redacted, without_secrets
@@ -74,8 +73,8 @@ def runs_of(instance: dg.DagsterInstance, request: Request) -> list[dg.DagsterRu
 
 def state_of_run(instance: dg.DagsterInstance, request: Request) -> RunState:
     """The state of a request's run, found by the run id that claimed the request, otherwise by tag."""
-    runs = [r for r in runs_of(instance, request) if r.parent_run_id is None]
-    chosen = next((r for r in runs if r.run_id == request.run_id), runs[0] if runs else None)
+    chosen = instance.get_run_by_id(request.run_id) if request.run_id else None
+    chosen = chosen or next((r for r in runs_of(instance, request) if r.parent_run_id is None), None)
     return _RUN_STATES.get(chosen.status, "active") if chosen else "missing"
 
 
@@ -113,16 +112,16 @@ class OutcomeTags:
         self._known = {r.name: r.status for r in recent}
 
 
-def end_work(instance: dg.DagsterInstance, clients: Clients, project: ProjectSource, request: Request, why: str) -> str:
-    """Stops a closed request's run and programs and removes its share of traffic; returns what was stopped."""
+def end_work(instance: dg.DagsterInstance, clients: Clients, project: ProjectSource, request: Request) -> str:
+    """Stops a closed request's run and programs, and gives its traffic back; returns what was done, as text."""
     ledger, source = clients.ledger, clients.sources(project)
     try:
         keys = list(ledger.resolve(source.at(request.revision).values).keys.values())
     except (ConfigError, SourceError):
         keys = []  # an unreadable revision has no programs
     ended = end_runs(instance, runs_of(instance, request), clients.compute, keys)
-    left = abandon(ledger, clients.serving, project.name, why, clients.settings.serving.drain)
+    found = Reconciler.of(clients, project.name).run()
     for now in (r for r in ledger.requests(project.name) if r.name == request.name):
         tag_outcome(instance, now)
     report_returned(instance, ledger, source)
-    return ", ".join([*ended, *([f"the rollout of {short(left)}"] if left else [])])
+    return "; ".join([*(f"stopped {name}" for name in ended), *found.done, *found.faults])

@@ -11,26 +11,29 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from llmops_assets.config.settings import ProjectSource
+from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.materializations import production_metadata, record_metadata, record_tags
-from llmops_assets.delivery.rollout import Rollout, canary_tokens, move_champion_alias, questions
+from llmops_assets.delivery.reconciliation import Reconciler, start_engine
+from llmops_assets.delivery.rollout import CANARY_TOKENS, Rollout, canary_tokens, questions
 from llmops_assets.delivery.rollout_pages import rollout_metadata
-from llmops_assets.delivery.run_tags import REQUEST_TAG, run_tags
+from llmops_assets.delivery.run_tags import PROJECT_TAG, REQUEST_TAG, REVISION_TAG, WHY_TAG, run_tags
 from llmops_assets.domain.chain import STAGES
 from llmops_assets.domain.keys import digest, short
-from llmops_assets.domain.records import DatasetVersion, MadeBy, ProductionEndpoint, Release
+from llmops_assets.domain.records import DatasetVersion, MadeBy, ProductionEndpoint
 from llmops_assets.domain.requests import ROLLBACK, Request, another_generation
 from llmops_assets.domain.rollback import Hold, NoTarget
-from llmops_assets.domain.rollout import begin_rollback, rollback_policy
+from llmops_assets.domain.rollout import RolloutPolicy, begin_rollback, rollback_policy
 from resources.artifact_store.store import StoreError
 from resources.assembly import Clients
 from resources.compute.interface import hardware_class
-from resources.ledger import Conflict, Ledger
+from resources.ledger import Conflict, Ledger, LedgerError
+from resources.project_source.errors import SourceError
 from resources.project_source.revisions import ProjectRevision
 from resources.serving.interface import ServingError
 
 
 class CannotRollBack(Exception):
-    """The rollback failed and production is unchanged; the message says why."""
+    """The rollback failed; the message says why, and whether production has changed."""
 
 
 def open_rollback(ledger: Ledger, project: str, release: str, reason: str, by: str) -> Request:
@@ -60,11 +63,15 @@ class Rollback:
     def run(self, named: str) -> str:
         """Rolls production back and returns what was done, as text.
 
+        Once the ledger has recorded it, it is done: the registry's alias and Dagster's pages follow if they can, and
+        the recovery sensor repeats what they missed.
+
         Args:
             named: digest of the release, or its first 6 characters or more; empty: the previous release.
 
         Raises:
-            CannotRollBack: there is no earlier release, a run is active, or the earlier release does not answer.
+            CannotRollBack: there is no earlier release, a run is active, or the earlier release does not answer; or
+                it is recorded, but the gateway does not follow yet.
         """
         ledger, name = self.clients.ledger, self.project.name
         try:
@@ -78,73 +85,96 @@ class Rollback:
                 "reverts its traffic changes; then roll back"
             ) from error
         ledger.claim(request, self.context.run_id)
-        tags = run_tags(self.clients.sources(self.project), revision, request.reason)
-        self.context.instance.add_run_tags(self.context.run_id, {**tags, REQUEST_TAG: request.name})
+        self._tag(request, revision)
         try:
-            said = self._move(target, revision)
+            record = self._move(request, target, revision)
         except (CannotRollBack, ServingError, StoreError, Conflict) as error:
-            ledger.close(request, "failed", f"the rollback failed, production is unchanged: {error}")
-            raise CannotRollBack(str(error)) from error
-        ledger.close(request, "done", said)
-        return said
+            if ledger.close(request, "failed", f"the rollback failed, production is unchanged: {error}"):
+                raise CannotRollBack(str(error)) from error
+            now = next(r for r in ledger.requests(name) if r.name == request.name)
+            if now.status != "done":
+                raise CannotRollBack(f"the rollback was {now.status}: {now.detail}") from error
+            raise CannotRollBack(
+                f"{now.detail}; this is recorded, but traffic has not moved yet: {error}. The recovery sensor repeats "
+                "it at each tick; `llmops up` repeats it now"
+            ) from error
+        self._follow(record)
+        return next(r.detail for r in ledger.requests(name) if r.name == request.name)
 
-    def _move(self, target: str, revision: str) -> str:
+    def _move(self, request: Request, target: str, revision: str) -> ProductionEndpoint:
         began = time.monotonic()
         ledger, serving, name = self.clients.ledger, self.clients.serving, self.project.name
         release, present = ledger.release(target), ledger.serving(name, "production")
         if release is None or present is None:
             raise CannotRollBack(f"the ledger no longer contains release {short(target)}")
-        at = self.clients.sources(self.project).at(revision)
+        at = self._at(revision)
+        config = at.config if at else None
         rollout = Rollout(
             project=name,
             revision=revision,
             release=release,
-            policy=rollback_policy(at.config.deployment.rollout),
+            policy=rollback_policy(config.deployment.rollout if config else RolloutPolicy()),
             ledger=ledger,
             serving=serving,
             drain=self.clients.settings.serving.drain,
-            deploy=lambda: self._deploy(release),
-            inputs=lambda: self._questions(at),
-            answer_tokens=canary_tokens(at.config),
+            deploy=lambda: start_engine(self.clients, "production", release, self.context.log.info),
+            inputs=lambda: self._questions(revision, at),
+            answer_tokens=canary_tokens(config) if config else CANARY_TOKENS,
             say=self.context.log.info,
+            request=request,
+            hold=Hold(project=name, release=present.release, reason=self.reason, by=self.by, since=ledger.clock()),
         )
-        state = rollout.run(begin_rollback(target, present.release))
+        # The release that fails may have no engine any more; then there is no traffic to leave with it.
+        up = present.release in serving.deployed(name, "production")
+        state = rollout.run(begin_rollback(target, present.release if up else None))
         if state.status != "promoted":
             raise CannotRollBack(f"release {short(target)} failed its probes: {'; '.join(state.reasons)}")
-        hold = Hold(project=name, release=present.release, reason=self.reason, by=self.by, since=ledger.clock())
+        self.context.log.info(f"production serves {short(target)} after {time.monotonic() - began:.1f} s")
+        return ProductionEndpoint(
+            key=digest(["rollback", name, self.context.run_id]),
+            made_by=self._made_by(revision, time.monotonic() - began),
+            release=target,
+            base_url=serving.base_url(name, "production"),
+            replaces=present.release,
+            outcome="rolled_back",
+            requests=state.requests,
+        )
 
-        def note() -> None:
-            ledger.roll_back(name, target, revision, hold)
-            self.context.log.info(f"production serves {short(target)} after {time.monotonic() - began:.1f} s")
-
-        rollout.settle(note)
-        self._record(
-            ProductionEndpoint(
-                key=digest(["rollback", name, self.context.run_id]),
-                made_by=self._made_by(revision, time.monotonic() - began),
-                release=target,
-                base_url=serving.base_url(name, "production"),
-                replaces=present.release,
-                outcome="rolled_back",
-                requests=state.requests,
+    def _at(self, revision: str) -> ProjectRevision | None:
+        """The release's revision, for its policy and smoke tests; None if the mirror cannot be read."""
+        try:
+            return self.clients.sources(self.project).at(revision)
+        except (SourceError, ConfigError) as error:
+            self.context.log.warning(
+                f"{short(revision)} cannot be read ({error}): the probes use the default conditions and no smoke tests"
             )
-        )
-        move_champion_alias(self.clients.registry, ledger.records_of(name, revision))
-        return (
-            f"production rolled back from {short(present.release)} to {short(target)} of {short(revision)} "
-            f"({self.reason}); {short(present.release)} is held"
-        )
+            return None
 
-    def _deploy(self, release: Release) -> None:
-        store, uri = self.clients.store, release.artifact_uri
-        file, sha256 = store.fetch(uri) / release.file, store.sha256(uri, release.file)
-        self.clients.serving.deploy(self.project.name, "production", release, file, self.context.log.info, sha256)
-
-    def _questions(self, at: ProjectRevision) -> list[str]:
+    def _questions(self, revision: str, at: ProjectRevision | None) -> list[str]:
         """Inputs for the probes: smoke tests, and held-out rows if they still exist."""
-        data = self.clients.ledger.records_of(self.project.name, at.revision).get("dataset_version")
-        folder = self.clients.store.fetch(data.uri) if isinstance(data, DatasetVersion) else None
+        data = self.clients.ledger.records_of(self.project.name, revision).get("dataset_version")
+        try:
+            folder = self.clients.store.fetch(data.uri) if isinstance(data, DatasetVersion) else None
+        except StoreError as error:
+            self.context.log.warning(f"no held-out rows are asked: {error}")
+            folder = None
         return questions(at, folder) or ["Hello"]
+
+    def _tag(self, request: Request, revision: str) -> None:
+        try:
+            tags = run_tags(self.clients.sources(self.project), revision, request.reason)
+        except SourceError:
+            tags = {PROJECT_TAG: self.project.name, REVISION_TAG: revision, WHY_TAG: request.reason}
+        self.context.instance.add_run_tags(self.context.run_id, {**tags, REQUEST_TAG: request.name})
+
+    def _follow(self, record: ProductionEndpoint) -> None:
+        """Tells the other systems; what fails is reported, for production has moved already."""
+        try:
+            self._record(record)
+        except (LedgerError, SourceError) as error:
+            self.context.log.warning(f"Dagster's page of production_endpoint does not show the rollback: {error}")
+        if fault := Reconciler.of(self.clients, self.project.name).align_alias():
+            self.context.log.warning(f"{fault}. The recovery sensor tries again")
 
     def _made_by(self, revision: str, seconds: float) -> MadeBy:
         return MadeBy(

@@ -7,6 +7,7 @@ acting on the next, so that an interrupted rollout resumes.
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from llmops_assets.delivery.canary import StepEvidence
 from llmops_assets.domain.canary import judge, probes_suffice
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import AnyRecord, RegisteredModel, Release
+from llmops_assets.domain.requests import Request
+from llmops_assets.domain.rollback import Hold
 from llmops_assets.domain.rollout import Judgement, RolloutPolicy, RolloutState, advance
 from llmops_assets.programs.data.rows import load_split, question
-from resources.ledger import Conflict, Ledger
+from resources.ledger import Conflict, Ledger, LedgerError
 from resources.model_registry.interface import CHAMPION, ModelRegistry
 from resources.project_source.revisions import ProjectRevision
-from resources.serving.interface import Serving
+from resources.serving.interface import Serving, ServingError
 
 CANARY_TOKENS = 64
 """Longest probe answer, in tokens."""
@@ -48,26 +51,40 @@ class Rollout:
     answer_tokens: int
     """Token limit of probe answers: the evaluated length, unless that takes too long."""
     say: Callable[[str], None]
+    request: Request
+    """The active request that runs it; nothing is promoted once it is closed."""
+    hold: Hold | None = None
+    """Of a rollback: the hold on the release that it replaces."""
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
     def run(self, first: RolloutState) -> RolloutState:
         """Moves traffic until the release is promoted or returned. Resumes an interrupted rollout of the same release.
 
+        The ledger is written before each change of traffic: an interrupted one is completed by the reconciler.
+
         Raises:
-            Conflict: another run changed this rollout.
+            Conflict: another run changed this rollout, or its request was closed.
         """
+        first = first.model_copy(update={"owner": self.request.owner})
+        same = {"release", "replaces", "owner"}
         found = self.ledger.rollout(self.project)
-        if found and found[3].status == "running" and found[3].release == self.release.digest:
+        running = found is not None and found[3].status == "running"
+        if found and running and found[3].model_dump(include=same) == first.model_dump(include=same):
             identity, version, _, state = found
             self.say(f"resuming the rollout of {short(self.release.digest)} at {state.weight:.0%}")
         else:
-            if found and found[3].status == "running":
-                # The rollout of another release was interrupted and will not resume: its release gets no traffic.
-                _give_up(self.ledger, found, "superseded by another release")
+            if found and running:
+                # Another rollout was interrupted and will not resume: its share goes back before anything else.
+                self._shift_back(found, "superseded by another release")
             state = first
             identity, version = self.ledger.begin_rollout(self.project, self.revision, state)
-        self.deploy()
+        try:
+            self.deploy()
+        except Exception as error:
+            with suppress(Conflict, ServingError, LedgerError):  # the reconciler does what fails here
+                self._end(self._shift_back((identity, version, self.revision, state), str(error)))
+            raise
         inputs = itertools.cycle(self.inputs())
         while state.status == "running":
             self._shift(state)
@@ -79,27 +96,34 @@ class Rollout:
                 else f"probing {release}, which has no production traffic yet"
             )
             state = advance(state, self._watch(inputs, hold, state))
-            version = self.ledger.save_rollout(identity, version, state)
-        self._shift(state)
-        if state.status == "returned":
-            retire_others(self.serving, self.project, "production", _champion(state), self.drain)
+            if state.status == "promoted":
+                self.ledger.promote(identity, version, state, self.request, self.revision, self.hold)
+            else:
+                version = self.ledger.save_rollout(identity, version, state)
+        self._end(state)
         return state
 
-    def settle(self, note: Callable[[], None]) -> None:
-        """Gives this release all traffic and retires the others; `note` records that in the ledger."""
-        digest = self.release.digest
+    def restore(self) -> None:
+        """Serves this release, which the ledger calls the champion: starts its engine, and gives it all traffic."""
         self.deploy()
-        self.serving.route(self.project, "production", {digest: 1.0})
-        note()
-        retire_others(self.serving, self.project, "production", [digest], self.drain)
+        self.serving.route(self.project, "production", {self.release.digest: 1.0})
+        retire_others(self.serving, self.project, "production", [self.release.digest], self.drain)
 
     def _shift(self, state: RolloutState) -> None:
-        share = state.weight
-        # A project's first release has no traffic before it is promoted: probes reach it by header.
-        weights = {state.release: share} if state.replaces or state.status == "promoted" else {}
-        if state.replaces and share < 1:
-            weights = {state.replaces: 1 - share, **({state.release: share} if share else {})}
-        self.serving.route(self.project, "production", weights)
+        self.serving.route(self.project, "production", state.traffic)
+
+    def _end(self, state: RolloutState) -> None:
+        """Gives all traffic to the release that remains, and retires the others."""
+        self._shift(state)
+        retire_others(self.serving, self.project, "production", list(state.traffic), self.drain)
+
+    def _shift_back(self, found: tuple[int, int, str, RolloutState], why: str) -> RolloutState:
+        """Ends a running rollout: its share goes back to the release that it was to replace."""
+        left = found[3].model_copy(update={"status": "returned", "reasons": (why,)})
+        self.ledger.save_rollout(found[0], found[1], left)
+        if set(left.traffic) <= set(self.serving.deployed(self.project, "production")):
+            self._shift(left)
+        return left
 
     def _watch(self, inputs: Iterator[str], hold: float, state: RolloutState) -> Judgement:
         """Observes the candidate beside the champion for the hold, and longer until every rule is decided."""
@@ -149,40 +173,15 @@ def move_champion_alias(registry: ModelRegistry, records: Mapping[str, AnyRecord
         registry.set_alias(model.name, CHAMPION, model.version)
 
 
-def abandon(ledger: Ledger, serving: Serving, project: str, why: str, drain: float) -> str | None:
-    """Removes the traffic of a stopped run's rollout; returns the release, or None if there was no active rollout."""
-    found = ledger.rollout(project)
-    if not found or found[3].status != "running":
-        return None
-    state = found[3]
-    try:
-        _give_up(ledger, found, why)
-    except Conflict:
-        return None  # it has ended meanwhile
-    deployed = serving.deployed(project, "production")
-    if state.replaces is None or state.replaces in deployed:
-        serving.route(project, "production", {state.replaces: 1.0} if state.replaces else {})
-        retire_others(serving, project, "production", _champion(state), drain)
-    return state.release
-
-
-def _champion(state: RolloutState) -> list[str]:
-    return [state.replaces] if state.replaces else []
-
-
-def _give_up(ledger: Ledger, found: tuple[int, int, str, RolloutState], why: str) -> None:
-    left = found[3].model_copy(update={"status": "returned", "reasons": (why,)})
-    ledger.save_rollout(found[0], found[1], left)
-
-
 def canary_tokens(config: ProjectConfig) -> int:
     """Token limit of probe answers: the evaluated length, capped so that a canary does not wait for long answers."""
     return min(config.evaluation.max_new_tokens, config.deployment.sampling.max_tokens or CANARY_TOKENS, CANARY_TOKENS)
 
 
-def questions(at: ProjectRevision, data: Path | None) -> list[str]:
+def questions(at: ProjectRevision | None, data: Path | None) -> list[str]:
     """Probe inputs: those of the smoke tests, and of held-out rows if `data` is given."""
-    asked = [str(t["input"]) for t in at.smoke_tests if t.get("expect", {}).get("status", 200) == 200]
+    tests = at.smoke_tests if at else []
+    asked = [str(t["input"]) for t in tests if t.get("expect", {}).get("status", 200) == 200]
     if data is None:
         return asked
     return asked + [question(row) for row in load_split(data, "test")[:HELD_OUT_ROWS]]

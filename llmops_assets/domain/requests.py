@@ -20,6 +20,8 @@ TOLD: frozenset[str] = frozenset({"skipped", "rejected", "failed", "waiting", "s
 """Statuses whose detail every later tick repeats."""
 ROLLBACK = "rollback"
 """The `asked_by` of a request that only moves traffic back; it plans no revision."""
+CLICK = "person, by a click"
+"""The `asked_by` of a rollout that a person started by materializing production_endpoint in Dagster."""
 PARTIAL = "person, some stages"
 """The `asked_by` of `llmops run --only`: it does not complete a commit, so sensors ignore it."""
 UNSETTLED: frozenset[str] = frozenset({"failed", "cancelled", "superseded"})
@@ -59,20 +61,33 @@ class Request(Frozen):
     def rollback(self) -> bool:
         return self.asked_by == ROLLBACK
 
+    @property
+    def by_hand(self) -> bool:
+        """Whether it only moves traffic, now, for a person who watches it: it is never resumed, and plans nothing."""
+        return self.asked_by in (ROLLBACK, CLICK)
+
+    @property
+    def owner(self) -> str:
+        """The owner of the rollouts that it runs; the next generation of a commit resumes those of the last one."""
+        return self.name if self.by_hand else f"{self.project}:{self.revision}"
+
 
 def newest_planned(requests: Sequence[Request]) -> Request | None:
     """The request whose revision may deploy: skipped commits and rollbacks have no release of their own."""
-    return next((r for r in reversed(planned(requests)) if r.status != "skipped" and not r.rollback), None)
+    return next((r for r in reversed(planned(requests)) if r.status != "skipped" and not r.by_hand), None)
 
 
 def planned(requests: Sequence[Request]) -> list[Request]:
-    """Requests that complete a commit; partial ones only while they are active."""
-    return [r for r in requests if r.active or r.asked_by != PARTIAL]
+    """Requests that complete a commit; partial ones and clicks only while they are active."""
+    return [r for r in requests if r.active or r.asked_by not in (PARTIAL, CLICK)]
 
 
 def settled(requests: Sequence[Request]) -> Request | None:
-    """The newest request that left no change undone: a new head is compared with it."""
-    return next((r for r in reversed(planned(requests)) if r.status not in UNSETTLED), None)
+    """The newest request that left no change undone: a new head is compared with it.
+
+    Never a rollback: it has the revision of the last planned commit, which may have failed.
+    """
+    return next((r for r in reversed(planned(requests)) if r.status not in UNSETTLED and not r.by_hand), None)
 
 
 class Head(Frozen):
@@ -257,9 +272,12 @@ def recover(
     """
     if run == "active":
         return Leave(reason=f"{short(request.revision)} is running")
-    if request.rollback and (run != "missing" or missing_s >= LAUNCH_GRACE_S):
-        # A person started it and watches it. Its decision is in the ledger; a rollback is never repeated automatically.
-        return Close(status="failed", detail="the rollback was interrupted; run `llmops rollback` again")
+    if request.by_hand and (run != "missing" or missing_s >= LAUNCH_GRACE_S):
+        # A person started it and watches it, so it is never repeated automatically. It is closed in the transaction
+        # that records the new release, so production has not changed.
+        how = "run `llmops rollback` again" if request.rollback else "materialize production_endpoint again"
+        what = "rollback" if request.rollback else "rollout"
+        return Close(status="failed", detail=f"the {what} was interrupted, production is unchanged; {how}")
     if run == "missing" and missing_s < LAUNCH_GRACE_S:
         return Leave(reason=f"{short(request.revision)} is being launched")
     if run == "succeeded":

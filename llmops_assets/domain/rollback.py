@@ -27,6 +27,17 @@ class NoTarget(Exception):
     """There is no release to roll back to; the message says why."""
 
 
+def rolled_back(served: Sequence[str], holds: Sequence[Hold]) -> Hold | None:
+    """The hold of the rollback that brought the current release to production; None: another way brought it.
+
+    Args:
+        served: releases that production served, oldest first.
+        holds: those that are not lifted.
+    """
+    before = next((r for r in reversed(served) if r != served[-1]), None)
+    return next((hold for hold in holds if hold.release == before), None)
+
+
 def rollback_target(
     served: Sequence[str], held: Sequence[str], named: str | None = None, collected: Mapping[str, float] | None = None
 ) -> str:

@@ -212,6 +212,7 @@ class RolloutState(Frozen):
     reasons: tuple[str, ...] = ()
     requests: int = 0
     results: tuple[StepResult, ...] = Field(default=(), description="The steps that were judged.")
+    owner: str = Field(default="", description="Who may run it: `Request.owner`. Without that request it is abandoned.")
 
     @property
     def history(self) -> tuple[StepResult, ...]:
@@ -228,6 +229,17 @@ class RolloutState(Frozen):
             return 1.0
         return 0.0 if self.status == "returned" else self.weights[self.step]
 
+    @property
+    def traffic(self) -> dict[str, float]:
+        """Production's traffic in this state: release → share.
+
+        A project's first release has none before it is promoted: probes reach it by header.
+        """
+        if self.status == "promoted":
+            return {self.release: 1.0}
+        shares = {self.replaces: 1 - self.weight, self.release: self.weight} if self.replaces else {}
+        return {release: share for release, share in shares.items() if share}
+
 
 def begin(release: str, replaces: str | None, policy: RolloutPolicy) -> RolloutState:
     """The first state. Without a champion there is no traffic to split: one observed step at full weight."""
@@ -236,7 +248,7 @@ def begin(release: str, replaces: str | None, policy: RolloutPolicy) -> RolloutS
     return RolloutState(release=release, replaces=replaces, weights=weights)
 
 
-def begin_rollback(release: str, replaces: str) -> RolloutState:
+def begin_rollback(release: str, replaces: str | None) -> RolloutState:
     """The first state of a rollback: the release is probed by header at weight 0, then gets all traffic."""
     return RolloutState(release=release, replaces=replaces, weights=(0.0,))
 

@@ -33,6 +33,12 @@ def replacing(path: Path, via: Path | None = None) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def write_if_changed(path: Path, text: str) -> None:
+    """Replaces a file as a whole, unless it has this content: a sensor that changes nothing writes nothing."""
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_atomically(path, text)
+
+
 def write_atomically(path: Path, text: str, via: Path | None = None) -> None:
     """Replaces a file as a whole, as UTF-8, also if the machine fails in the middle; its mode stays."""
     with replacing(path, via) as part:

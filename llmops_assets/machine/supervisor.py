@@ -43,6 +43,10 @@ class SupervisorError(Exception):
     """The supervisor does not start or does not answer, or a process cannot be ended."""
 
 
+class NoSupervisor(SupervisorError):
+    """Nobody listens on the supervisor's socket: it is not running. A slow one is not meant: its programs run on."""
+
+
 # Paths are relative to the folder in which supervisord starts: it expands some values twice, so a '%' in a path could
 # not be escaped.
 _CONFIGURATION = """\
@@ -108,12 +112,12 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class _UnixTransport(xmlrpc.client.Transport):
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, timeout_s: float) -> None:
         super().__init__()
-        self._path = path
+        self._path, self._timeout_s = path, timeout_s
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        return UnixConnection(self._path, RPC_TIMEOUT_S)
+        return UnixConnection(self._path, self._timeout_s)
 
 
 class Supervisor:
@@ -121,18 +125,31 @@ class Supervisor:
 
     Args:
         environment: the programs' environment; default: one for engines, without secrets and with half of the cores.
+        timeout_s: how long supervisord may take to answer.
     """
 
-    def __init__(self, folder: Path, socket_path: Path, environment: Mapping[str, str] | None = None) -> None:
-        self._folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        socket_path: Path,
+        environment: Mapping[str, str] | None = None,
+        timeout_s: float = RPC_TIMEOUT_S,
+    ) -> None:
+        self._folder, self._timeout_s = folder, timeout_s
         self._socket = socket_path
         self._environment = environment
         self._configuration = folder / "supervisord.conf"
 
     def alive(self) -> bool:
+        """Whether supervisord runs.
+
+        Raises:
+            SupervisorError: it runs, but does not answer: stopped, or on a machine without free time. It is not taken
+                for a dead one, since whoever starts another one ends all programs of the first.
+        """
         try:
             return bool(self._ask("getState")["statename"] == "RUNNING")
-        except SupervisorError:
+        except NoSupervisor:
             return False
 
     def start(self, programs: Sequence[Program]) -> None:
@@ -187,10 +204,14 @@ class Supervisor:
         self.apply(programs)
 
     def processes(self) -> dict[str, Process]:
-        """Processes by program name; empty if supervisord is not running."""
+        """Processes by program name; empty if supervisord is not running.
+
+        Raises:
+            SupervisorError: it runs, but does not answer.
+        """
         try:
             found = self._ask("getAllProcessInfo")
-        except SupervisorError:
+        except NoSupervisor:
             return {}
         return {info["name"]: Process(state=info["statename"], pid=info["pid"]) for info in found}
 
@@ -243,11 +264,20 @@ class Supervisor:
         """Calls supervisord.
 
         Raises:
-            SupervisorError: it does not answer, or refuses.
+            NoSupervisor: nobody listens.
+            SupervisorError: it does not answer in time, or refuses.
         """
+        transport = _UnixTransport(self._socket, self._timeout_s)
         try:
-            with xmlrpc.client.ServerProxy("http://localhost", transport=_UnixTransport(self._socket)) as server:
+            with xmlrpc.client.ServerProxy("http://localhost", transport=transport) as server:
                 return getattr(server.supervisor, method)(*arguments)
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            raise NoSupervisor(f"no process supervisor is running at {self._folder}") from error
+        except TimeoutError as error:
+            raise SupervisorError(
+                f"the process supervisor of {self._folder} runs, but has not answered {method} for "
+                f"{self._timeout_s:g} s; its programs run on. Remedy: if that lasts, `llmops down` and `llmops up`"
+            ) from error
         except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
             raise SupervisorError(f"the process supervisor failed on {method}: {error}") from error
 

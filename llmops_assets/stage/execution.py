@@ -76,7 +76,7 @@ class StageExecution:
 
     def __init__(self, context: dg.AssetExecutionContext, project: ProjectSource, stage: Stage, config: StageConfig):
         self.context, self.project, self.stage, self.config = context, project, stage, config
-        clients = Clients.of(context.resources)
+        self.clients = clients = Clients.of(context.resources)
         self.settings, self.store, self.compute = clients.settings, clients.store, clients.compute
         self.serving, self.tracking, self.registry = clients.serving, clients.tracking, clients.registry
         self.source = clients.sources(project)

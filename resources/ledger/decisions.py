@@ -4,8 +4,10 @@
 """
 
 from llmops_assets.domain.approval import Decision
-from llmops_assets.domain.requests import Request
-from llmops_assets.domain.rollback import Hold, rollback_target
+from llmops_assets.domain.keys import short
+from llmops_assets.domain.requests import ACTIVE, Request
+from llmops_assets.domain.rollback import Hold, NoTarget, rollback_target, rolled_back
+from llmops_assets.domain.rollout import RolloutState
 from resources.ledger import sql
 from resources.ledger.collection import Collection
 from resources.ledger.faults import Conflict
@@ -68,34 +70,90 @@ class Decisions(Requests, Releases, Collection):
         return next((h for h in self.holds(project) if h.release == release), None)
 
     def rollback_target(self, project: str, named: str | None) -> tuple[str, str]:
-        """(release, revision) to roll back to.
+        """(release, revision) to roll back to; by default one step, however often it is asked for.
 
         Raises:
-            NoTarget: there is no such release.
+            NoTarget: there is no such release, or production was rolled back already and no release is named.
         """
-        served = self.served(project)
-        held = [h.release for h in self.holds(project)]
-        releases = [release for release, _, _ in served]
-        target = rollback_target(releases, held, named or None, self.collected_releases(project))
+        served, holds = self.served(project), self.holds(project)
+        releases, held = [release for release, _, _ in served], [h.release for h in holds]
+        last = None if named else rolled_back(releases, holds)
+        try:
+            target = rollback_target(releases, held, named or None, self.collected_releases(project))
+        except NoTarget:
+            if last is None:
+                raise
+            further = "It served no earlier release that is not held"
+        else:
+            further = (
+                f"To go further back, name the release: `llmops rollback {project} --to {short(target)} --reason ...`"
+            )
+        if last is not None:
+            raise NoTarget(
+                f"production serves {short(releases[-1])} since {last.by} rolled {short(last.release)} back "
+                f"({last.reason}), and nothing was changed now. {further}"
+            )
         return target, next(revision for release, revision, _ in reversed(served) if release == target)
 
     def roll_back(self, project: str, release: str, revision: str, hold: Hold) -> None:
         """Records in one transaction that production serves an earlier release and that the replaced one is held."""
+        with self._write() as c:
+            self._roll_back(c, project, release, revision, hold)
+
+    def _roll_back(self, c: "sql.Connection", project: str, release: str, revision: str, hold: Hold) -> None:
         now = self.clock()
         row = {"project": project, "environment": "production", "release": release, "revision": revision, "since": now}
         kept = {"project": project, "release": hold.release, "reason": hold.reason}
+        c.execute(sql.insert(sql.servings).values(row))
+        c.execute(sql.insert(sql.holds).values(**kept, held_by=hold.by, since=now))
+        self._audit(c, {"event": "rolled back", "to": release, "revision": revision, "by": hold.by, **kept})
+
+    def promote(
+        self, identity: int, version: int, state: RolloutState, request: Request, revision: str, hold: Hold | None
+    ) -> int:
+        """Records in one transaction that a rollout was promoted and that production serves its release.
+
+        A cancellation comes before it or after it, never in between. A rollback also holds the replaced release;
+        another release lifts all holds. A request by hand is closed too: what it asked for is done.
+
+        Raises:
+            Conflict: the request is no longer active, or the rollout was changed; nothing was recorded.
+        """
+        project = request.project
         with self._write() as c:
-            c.execute(sql.insert(sql.servings).values(row))
-            c.execute(sql.insert(sql.holds).values(**kept, held_by=hold.by, since=now))
-            self._audit(c, {"event": "rolled back", "to": release, "revision": revision, "by": hold.by, **kept})
+            # An update and not a read: on PostgreSQL it locks the row against a cancellation at the same time.
+            active = self._is(request) & sql.requests.c.status.in_(ACTIVE)
+            if c.execute(sql.update(sql.requests).where(active).values(updated=self.clock())).rowcount != 1:
+                raise Conflict(f"{request.name} is no longer active")
+            version = self._save_rollout(c, identity, version, state)
+            if hold is not None:
+                self._roll_back(c, project, state.release, revision, hold)
+            else:
+                self._serve(c, project, "production", state.release, revision)
+                self._lift(c, project, None, short(revision), f"superseded by release {short(state.release)}")
+            if request.by_hand:
+                self._close(c, request, "done" if hold else "released", _done(state.release, hold))
+        return version
 
     def lift(self, project: str, releases: list[str], by: str, reason: str) -> list[str]:
         """Lifts the holds on these releases; returns those that were held."""
-        held = (sql.holds.c.project == project) & sql.holds.c.release.in_(releases) & sql.holds.c.lifted.is_(None)
         with self._write() as c:
-            found = list(dict.fromkeys(c.execute(sql.select(sql.holds.c.release).where(held)).scalars()))
-            if found:
-                c.execute(sql.update(sql.holds).where(held).values(lifted=self.clock()))
-                what = {"event": "lifted", "project": project, "releases": found, "by": by, "reason": reason}
-                self._audit(c, what)
-            return found
+            return self._lift(c, project, releases, by, reason)
+
+    def _lift(self, c: "sql.Connection", project: str, releases: list[str] | None, by: str, reason: str) -> list[str]:
+        """Lifts the holds on these releases, or all of the project's if `releases` is None."""
+        held = (sql.holds.c.project == project) & sql.holds.c.lifted.is_(None)
+        if releases is not None:
+            held &= sql.holds.c.release.in_(releases)
+        found = list(dict.fromkeys(c.execute(sql.select(sql.holds.c.release).where(held)).scalars()))
+        if found:
+            c.execute(sql.update(sql.holds).where(held).values(lifted=self.clock()))
+            self._audit(c, {"event": "lifted", "project": project, "releases": found, "by": by, "reason": reason})
+        return found
+
+
+def _done(release: str, hold: Hold | None) -> str:
+    if hold is None:
+        return f"release {short(release)}: promoted"
+    left = short(hold.release)
+    return f"production rolled back from {left} to {short(release)} ({hold.reason}); {left} is held"

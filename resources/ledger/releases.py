@@ -19,7 +19,7 @@ class ServedRelease:
 
 
 class Releases(Transactions):
-    """The tables `verdicts`, `releases`, `servings` and `rollouts`."""
+    """The tables `verdicts`, `releases`, `servings`, `rollouts` and `projections`."""
 
     def add_verdict(self, project: str, revision: str, stage: str, verdict: Verdict) -> None:
         with self._write() as c:
@@ -97,21 +97,12 @@ class Releases(Transactions):
         if now and (now.release, now.revision) == (release, revision):
             return
         with self._write() as c:
-            c.execute(
-                sql.insert(sql.servings).values(
-                    project=project, environment=environment, release=release, revision=revision, since=self.clock()
-                )
-            )
-            self._audit(
-                c,
-                {
-                    "event": "serves",
-                    "project": project,
-                    "environment": environment,
-                    "release": release,
-                    "revision": revision,
-                },
-            )
+            self._serve(c, project, environment, release, revision)
+
+    def _serve(self, c: "sql.Connection", project: str, environment: str, release: str, revision: str) -> None:
+        row = {"project": project, "environment": environment, "release": release, "revision": revision}
+        c.execute(sql.insert(sql.servings).values(**row, since=self.clock()))
+        self._audit(c, {"event": "serves", **row})
 
     def serving(self, project: str, environment: str) -> ServedRelease | None:
         where = (sql.servings.c.project == project) & (sql.servings.c.environment == environment)
@@ -144,6 +135,21 @@ class Releases(Transactions):
                 break
             champion, came = release, since
         return champion, came
+
+    # -- projections --------------------------------------------------------------------------------------------------
+
+    def projected(self, project: str, name: str) -> str | None:
+        """The value that another system was last given for something that follows from the ledger."""
+        where = (sql.projections.c.project == project) & (sql.projections.c.name == name)
+        with self._read() as c:
+            return c.execute(sql.select(sql.projections.c.value).where(where)).scalar()
+
+    def note_projected(self, project: str, name: str, value: str) -> None:
+        """Records that another system has this value now, so that it is not asked again."""
+        where = (sql.projections.c.project == project) & (sql.projections.c.name == name)
+        with self._write() as c:
+            if c.execute(sql.update(sql.projections).where(where).values(value=value)).rowcount == 0:
+                c.execute(sql.insert(sql.projections).values(project=project, name=name, value=value))
 
     # -- rollouts ---------------------------------------------------------------------------------------------------
 
@@ -191,15 +197,18 @@ class Releases(Transactions):
             Conflict: another run changed the rollout since `version` was read.
         """
         with self._write() as c:
-            done = c.execute(
-                sql.update(sql.rollouts)
-                .where(sql.rollouts.c.id == identity, sql.rollouts.c.version == version)
-                .values(version=version + 1, status=state.status, body=state.model_dump_json(), updated=self.clock())
+            return self._save_rollout(c, identity, version, state)
+
+    def _save_rollout(self, c: "sql.Connection", identity: int, version: int, state: RolloutState) -> int:
+        done = c.execute(
+            sql.update(sql.rollouts)
+            .where(sql.rollouts.c.id == identity, sql.rollouts.c.version == version)
+            .values(version=version + 1, status=state.status, body=state.model_dump_json(), updated=self.clock())
+        )
+        if done.rowcount != 1:
+            raise Conflict(f"rollout {identity} was changed by another run since version {version}")
+        if state.status != "running":
+            self._audit(
+                c, {"event": f"rollout {state.status}", "release": state.release, "reasons": list(state.reasons)}
             )
-            if done.rowcount != 1:
-                raise Conflict(f"rollout {identity} was changed by another run since version {version}")
-            if state.status != "running":
-                self._audit(
-                    c, {"event": f"rollout {state.status}", "release": state.release, "reasons": list(state.reasons)}
-                )
         return version + 1

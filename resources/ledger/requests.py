@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from llmops_assets.domain.requests import ACTIVE, ROLLBACK, Request, Status
+from llmops_assets.domain.requests import ACTIVE, CLICK, ROLLBACK, Request, Status
 from resources.ledger import sql
 from resources.ledger.faults import Conflict
 from resources.ledger.transactions import Transactions
@@ -33,6 +33,13 @@ class Requests(Transactions):
         with self._read() as c:
             rows = c.execute(sql.select(r.revision, r.generation, r.created, r.updated).where(r.project == project))
             return {f"{project}:{w.revision}:{w.generation}": (w.created, w.updated) for w in rows}
+
+    def active_request(self, project: str) -> Request | None:
+        """The project's queued or running request; there is at most one."""
+        active = (sql.requests.c.project == project) & sql.requests.c.status.in_([*ACTIVE])
+        with self._read() as c:
+            row = c.execute(sql.select(sql.requests).where(active).order_by(sql.requests.c.id.desc()).limit(1)).first()
+        return self._request(row._mapping) if row else None
 
     def _request(self, row: Mapping[Any, Any]) -> Request:
         return Request(**{k: row[k] for k in Request.model_fields})
@@ -71,7 +78,7 @@ class Requests(Transactions):
             with self._write() as c:
                 identity = c.execute(sql.insert(sql.requests).values(row)).inserted_primary_key
                 if status in ACTIVE:
-                    if asked_by != ROLLBACK:
+                    if asked_by not in (ROLLBACK, CLICK):
                         self._supersede_waiting(c, project, revision)
                     c.execute(sql.insert(sql.active_requests).values(project=project, request=identity[0]))  # type: ignore[index]
                 self._audit(
@@ -154,16 +161,19 @@ class Requests(Transactions):
             False if it was already closed: the first outcome is kept.
         """
         with self._write() as c:
-            done = c.execute(
-                sql.update(sql.requests)
-                .where(self._is(request), sql.requests.c.status.in_(ACTIVE))
-                .values(status=status, detail=detail, updated=self.clock())
-            )
-            if done.rowcount != 1:
-                return False
-            c.execute(sql.delete(sql.active_requests).where(sql.active_requests.c.project == request.project))
-            self._audit(c, {"event": "closed", "request": request.name, "status": status, "detail": detail})
-            return True
+            return self._close(c, request, status, detail)
+
+    def _close(self, c: "sql.Connection", request: Request, status: Status, detail: str) -> bool:
+        done = c.execute(
+            sql.update(sql.requests)
+            .where(self._is(request), sql.requests.c.status.in_(ACTIVE))
+            .values(status=status, detail=detail, updated=self.clock())
+        )
+        if done.rowcount != 1:
+            return False
+        c.execute(sql.delete(sql.active_requests).where(sql.active_requests.c.project == request.project))
+        self._audit(c, {"event": "closed", "request": request.name, "status": status, "detail": detail})
+        return True
 
     @staticmethod
     def _is(request: Request) -> Any:

@@ -12,9 +12,9 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """1: initial. 2: approvals and holds. 3: number of tries of a request. 4: tombstones of collected results.
-5: the audit trail covers rows.
+5: the audit trail covers rows. 6: projections.
 `resources.ledger.migrations` upgrades older ledgers."""
 metadata = MetaData()
 
@@ -141,6 +141,15 @@ rollouts = Table(
     Column("body", Text, nullable=False),
     Column("updated", Float, nullable=False),
 )
+
+projections = Table(
+    "projections",
+    metadata,
+    Column("project", String(64), primary_key=True),
+    Column("name", String(40), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+"""What other systems were last told of the ledger's state, such as the release whose model has the alias champion."""
 
 approvals = Table(
     "approvals",

@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.machine.locks import alone
 from llmops_assets.machine.ports import free_port, holder
 from llmops_assets.machine.private import NotOurs, keep_private
-from llmops_assets.machine.supervisor import Process, Program, Supervisor
+from llmops_assets.machine.supervisor import Process, Program, Supervisor, SupervisorError
 from llmops_assets.machine.unix_sockets import NotPrivate, make_socket_folder, socket_folder
 from resources.tracking.mlflow_server import MlflowServer
 
@@ -200,13 +200,19 @@ def stop(settings: Settings) -> list[str]:
         return []
     with _locked(settings):
         supervisor = _supervisor(settings)
-        ended = sorted(supervisor.processes())
+        ended = ["the services"]
+        with suppress(SupervisorError):  # it does not answer: it is ended all the same
+            ended = sorted(supervisor.processes())
         supervisor.stop(patience_s=2.0)  # they need no clean shutdown: all state survives a power cut
     return ended
 
 
 def processes(settings: Settings) -> dict[str, Process]:
-    """The services' processes, by name; empty if the supervisor is not running."""
+    """The services' processes, by name; empty if the supervisor is not running.
+
+    Raises:
+        SupervisorError: it runs, but does not answer.
+    """
     return _supervisor(settings).processes()
 
 

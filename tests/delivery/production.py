@@ -2,12 +2,14 @@
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 from llmops_assets.domain.canary_evidence import UserRequest
-from resources.serving.interface import RELEASE_HEADER, Serving, UserTraffic
+from llmops_assets.domain.records import Release
+from resources.serving.interface import RELEASE_HEADER, Serving, ServingError, UserTraffic
 
 
 class Clock:
@@ -39,7 +41,11 @@ class MemoryServing(Serving):
     """An in-memory serving: the deployed releases, their traffic, and the endpoint's answers.
 
     Attributes:
-        routed: all shares of traffic that were set, in order.
+        engines, shares: production's releases and their traffic.
+        staging: likewise staging's.
+        calls: called with each operation's name before it and after it, to interrupt it; by default does nothing.
+        broken: releases whose engine does not start.
+        routed: all shares of traffic that production got, in order.
         asked: the bodies of all requests.
         answer: text of every answer.
         answers_for: release that the answers name; None: the requested one.
@@ -49,6 +55,10 @@ class MemoryServing(Serving):
 
     def __init__(self, *deployed: str, weights: Mapping[str, float], url: str = "", clock: Clock | None = None):
         self.engines, self.shares, self.url, self.clock = list(deployed), dict(weights), url, clock or Clock()
+        self.staging: tuple[list[str], dict[str, float]] = ([], {})
+        self.calls: Callable[[str], None] = lambda name: None
+        self.broken: set[str] = set()
+        self.is_stopped = False
         self.routed: list[dict[str, float]] = []
         self.asked: list[dict[str, object]] = []
         self.answer = "yes"
@@ -56,17 +66,66 @@ class MemoryServing(Serving):
         self.takes_s = 0.0
         self.users: dict[str, list[UserRequest]] = {}
 
+    def _of(self, environment: str) -> tuple[list[str], dict[str, float]]:
+        return (self.engines, self.shares) if environment == "production" else self.staging
+
+    def deploy(
+        self,
+        project: str,
+        environment: str,
+        release: Release,
+        model_file: Path,
+        on_wait: Callable[[str], None] | None = None,
+        sha256: str = "",
+    ) -> None:
+        self.start(environment, release)
+
+    def start(self, environment: str, release: Release) -> None:
+        """What a `deploy` callback of a rollout or of a reconciler does here."""
+        self.calls("deploy")
+        if release.digest in self.broken:
+            raise ServingError(f"the engine of {release.digest[:12]} does not start")
+        engines, _ = self._of(environment)
+        if release.digest not in engines:
+            engines.append(release.digest)
+        self.calls("deployed")
+
     def deployed(self, project: str, environment: str) -> tuple[str, ...]:
-        return tuple(self.engines)
+        return tuple(self._of(environment)[0])
+
+    def weights(self, project: str, environment: str) -> dict[str, float]:
+        return dict(self._of(environment)[1])
 
     def route(self, project: str, environment: str, weights: Mapping[str, float]) -> None:
-        assert set(weights) <= set(self.engines)
-        self.shares = dict(weights)
-        self.routed.append(self.shares)
+        self.calls("route")
+        engines, _ = self._of(environment)
+        if not set(weights) <= set(engines):
+            raise ServingError("it is not deployed: deploy it first")
+        if environment == "production":
+            self.shares = dict(weights)
+            self.routed.append(self.shares)
+        else:
+            self.staging = (engines, dict(weights))
+        self.calls("routed")
 
     def retire(self, project: str, environment: str, release_digest: str, drain_s: float) -> None:
-        assert not self.shares.get(release_digest), "it has traffic"
-        self.engines.remove(release_digest)
+        self.calls("retire")
+        engines, shares = self._of(environment)
+        if shares.get(release_digest):
+            raise ServingError("it has traffic: route it to another release first")
+        if release_digest in engines:
+            engines.remove(release_digest)
+        self.calls("retired")
+
+    def stopped(self) -> bool:
+        return self.is_stopped
+
+    def ensure_running(self) -> tuple[str, ...]:
+        return ()
+
+    def forget(self) -> None:
+        """Loses all deployments, like a lost state.json."""
+        self.engines, self.shares, self.staging = [], {}, ([], {})
 
     def base_url(self, project: str, environment: str) -> str:
         return self.url

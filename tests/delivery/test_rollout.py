@@ -1,4 +1,7 @@
-"""A rollout moves traffic based on its own probes, and returns it if they fail, are too few, or are interrupted."""
+"""A rollout moves traffic based on its own probes, and returns it if they fail or are too few.
+
+What happens to an interrupted one is in test_reconciliation.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from llmops_assets.config.settings import ProjectSource, Settings
-from llmops_assets.delivery.rollout import Rollout, abandon, questions
+from llmops_assets.delivery.rollout import Rollout, questions
 from llmops_assets.domain.canary_evidence import UserRequest
 from llmops_assets.domain.records import Release
+from llmops_assets.domain.requests import Request
 from llmops_assets.domain.rollout import (
     Analysis,
     RolloutPolicy,
@@ -21,6 +25,7 @@ from llmops_assets.domain.rollout import (
 from llmops_assets.programs.data.rows import write_rows
 from resources.ledger import Conflict, Ledger
 from resources.project_source.revisions import ProjectRepository
+from resources.serving.interface import ServingError
 from tests.delivery.production import MemoryServing, reachable
 from tests.support.projects import Project
 
@@ -36,6 +41,11 @@ RELEASE = Release(
 NEW = RELEASE.digest
 
 
+def active(ledger: Ledger) -> Request:
+    """The project's active request, opened if there is none."""
+    return ledger.active_request("zoo") or ledger.open_request("zoo", "a" * 40, 1, "because")
+
+
 def rollout(ledger: Ledger, serving: MemoryServing, **change: object) -> Rollout:
     """A rollout with one step of 50%, on the endpoint's clock."""
     fields = {
@@ -46,12 +56,13 @@ def rollout(ledger: Ledger, serving: MemoryServing, **change: object) -> Rollout
         "ledger": ledger,
         "serving": serving,
         "drain": 0.0,
-        "deploy": lambda: serving.engines.append(NEW) if NEW not in serving.engines else None,
+        "deploy": lambda: serving.start("production", RELEASE),
         "inputs": lambda: ["Hello"],
         "answer_tokens": 8,
         "say": lambda text: None,
         "clock": serving.clock,
         "sleep": serving.clock.sleep,
+        "request": active(ledger),
     }
     return Rollout(**{**fields, **change})  # type: ignore[arg-type]
 
@@ -69,10 +80,6 @@ def stored(ledger: Ledger) -> RolloutState:
     found = ledger.rollout("zoo")
     assert found is not None
     return found[3]
-
-
-def given_back(ledger: Ledger, serving: MemoryServing) -> str | None:
-    return abandon(ledger, serving, "zoo", "cancelled by a person", 0.0)
 
 
 @pytest.fixture
@@ -126,15 +133,13 @@ def test_an_answer_may_be_as_long_as_it_was_evaluated_or_as_the_endpoint_itself_
 # -- traffic --------------------------------------------------------------------------------------------------------
 
 
-def test_traffic_moves_step_by_step_and_what_is_left_behind_ends(ledger: Ledger, serving: MemoryServing) -> None:
+def test_traffic_moves_step_by_step_and_the_replaced_engine_ends(ledger: Ledger, serving: MemoryServing) -> None:
     policy = canary((0.1, 0), (0.5, 0))
-    way = rollout(ledger, serving, policy=policy)
-    assert way.run(begin(NEW, "old", policy)).status == "promoted"
+    assert rollout(ledger, serving, policy=policy).run(begin(NEW, "old", policy)).status == "promoted"
     assert serving.routed == [{"old": 0.9, NEW: 0.1}, {"old": 0.5, NEW: 0.5}, {NEW: 1.0}]
-    noted: list[dict[str, float]] = []
-    way.settle(lambda: noted.append(serving.shares))
-    assert noted == [{NEW: 1.0}], "the ledger hears of it once it is so"
     assert serving.engines == [NEW]
+    serves = ledger.serving("zoo", "production")
+    assert serves is not None and serves.release == NEW
 
 
 def test_the_first_release_of_a_project_has_no_traffic_until_it_is_promoted(ledger: Ledger) -> None:
@@ -178,7 +183,7 @@ def test_the_champion_is_asked_a_part_of_the_same_and_all_of_it_if_a_rule_compar
     beside = Analysis(metric="error_rate", no_worse_than="champion", margin=0.3)
     compared = canary((0.5, 0)).model_copy(update={"analysis": (beside,)})
     other = RELEASE.model_copy(update={"artifact_digest": "newer"})
-    serving.engines.append(other.digest)
+    serving.engines += ["old", other.digest]
     state = rollout(ledger, serving, release=other, inputs=lambda: inputs, policy=compared).run(
         begin(other.digest, "old", compared)
     )
@@ -228,37 +233,12 @@ def test_after_three_holds_or_two_minutes_without_enough_answers_it_stops(
     assert serving.shares == {"old": 1.0}
 
 
-# -- interruptions --------------------------------------------------------------------------------------------------
+# -- the next rollout ------------------------------------------------------------------------------------------------
 
 
-def test_the_champion_has_all_traffic_again_and_the_candidate_no_engine(ledger: Ledger) -> None:
-    ledger.begin_rollout("zoo", "a" * 40, begin("new", "old", RolloutPolicy()))
-    serving = MemoryServing("old", "new", weights={"old": 0.9, "new": 0.1})
-    assert given_back(ledger, serving) == "new"
-    assert (serving.shares, serving.engines) == ({"old": 1.0}, ["old"])
-    found = ledger.rollout("zoo")
-    assert found is not None and (found[3].status, found[3].reasons) == ("returned", ("cancelled by a person",))
-    assert given_back(ledger, serving) is None, "once is enough"
-
-
-def test_a_first_release_that_was_cut_off_leaves_nothing(ledger: Ledger) -> None:
-    ledger.begin_rollout("zoo", "a" * 40, begin("new", None, RolloutPolicy()))
-    serving = MemoryServing("new", weights={})
-    assert given_back(ledger, serving) == "new"
-    assert (serving.shares, serving.engines) == ({}, [])
-
-
-def test_a_rollout_that_came_to_its_end_is_left_alone(ledger: Ledger) -> None:
-    state = begin("new", "old", RolloutPolicy())
-    identity, version = ledger.begin_rollout("zoo", "a" * 40, state)
-    ledger.save_rollout(identity, version, state.model_copy(update={"status": "promoted"}))
-    serving = MemoryServing("new", weights={"new": 1.0})
-    assert given_back(ledger, serving) is None and serving.shares == {"new": 1.0}
-
-
-def test_a_rollout_that_was_cut_resumes_where_it_stopped(ledger: Ledger, serving: MemoryServing) -> None:
+def test_an_interrupted_rollout_resumes_at_its_step(ledger: Ledger, serving: MemoryServing) -> None:
     policy = canary((0.1, 60), (0.5, 0))
-    state = begin(NEW, "old", policy)
+    state = begin(NEW, "old", policy).model_copy(update={"owner": active(ledger).owner})
     identity, version = ledger.begin_rollout("zoo", "a" * 40, state)
     ledger.save_rollout(identity, version, state.model_copy(update={"step": 1, "requests": 40}))
     ended = rollout(ledger, serving, policy=policy).run(state)
@@ -268,37 +248,48 @@ def test_a_rollout_that_was_cut_resumes_where_it_stopped(ledger: Ledger, serving
     assert found is not None and found[0] == identity, "it is the same rollout"
 
 
-def test_a_rollout_that_was_cut_makes_way_for_another_release(ledger: Ledger, serving: MemoryServing) -> None:
+def test_an_interrupted_rollout_gives_its_share_back_before_the_next_engine_starts(
+    ledger: Ledger, serving: MemoryServing
+) -> None:
+    """It kept half of production's traffic until the engine of the next release was healthy, for minutes."""
     serving.engines.append("cut")
     serving.shares = {"old": 0.5, "cut": 0.5}
     identity, version = ledger.begin_rollout("zoo", "a" * 40, begin("cut", "old", RolloutPolicy()))
-    way = rollout(ledger, serving)
+    shares_at_start: list[dict[str, float]] = []
+
+    def deploy() -> None:
+        shares_at_start.append(serving.shares)
+        serving.start("production", RELEASE)
+
+    way = rollout(ledger, serving, deploy=deploy)
     assert way.run(begin(NEW, "old", canary((0.5, 0)))).status == "promoted"
-    assert all("cut" not in shares for shares in serving.routed)
+    assert shares_at_start == [{"old": 1.0}]
     with pytest.raises(Conflict):
         ledger.save_rollout(identity, version, begin("cut", "old", RolloutPolicy()))
-    way.settle(lambda: None)
     assert serving.engines == [NEW]
 
 
-def test_a_run_that_watches_a_rollout_which_was_given_up_stops(ledger: Ledger, serving: MemoryServing) -> None:
-    """After a cancellation during the hold, the run must not move traffic again."""
-    policy = canary((0.5, 10.0))
-    said: list[str] = []
-
-    def say(text: str) -> None:
-        said.append(text)
-        given_back(ledger, serving)
-
-    with pytest.raises(Conflict):
-        rollout(ledger, serving, policy=policy, say=say).run(begin(NEW, "old", policy))
-    assert len(said) == 1 and stored(ledger).reasons == ("cancelled by a person",)
+def test_a_candidate_whose_engine_no_longer_starts_gives_its_share_back_at_once(
+    ledger: Ledger, serving: MemoryServing
+) -> None:
+    """A resumed rollout that failed on its engine left its share with the candidate, and its row running forever."""
+    policy = canary((0.5, 0))
+    state = begin(NEW, "old", policy).model_copy(update={"owner": active(ledger).owner})
+    ledger.begin_rollout("zoo", "a" * 40, state)
+    serving.engines.append(NEW)
+    serving.shares, serving.broken = {"old": 0.5, NEW: 0.5}, {NEW}
+    with pytest.raises(ServingError):
+        rollout(ledger, serving, policy=policy).run(state)
     assert (serving.shares, serving.engines) == ({"old": 1.0}, ["old"])
+    assert (stored(ledger).status, "does not start" in stored(ledger).reasons[0]) == ("returned", True)
 
 
-def test_traffic_stays_where_it_is_if_the_champion_has_no_engine(ledger: Ledger) -> None:
-    """Traffic is never routed to a champion without an engine."""
-    ledger.begin_rollout("zoo", "a" * 40, begin("new", "old", RolloutPolicy()))
-    serving = MemoryServing("new", weights={"new": 1.0})
-    assert given_back(ledger, serving) == "new"
-    assert (serving.shares, serving.engines) == ({"new": 1.0}, ["new"])
+def test_nothing_is_promoted_after_a_cancellation(ledger: Ledger, serving: MemoryServing) -> None:
+    """The run had probed enough when a person cancelled it: the gateway was at 100 %, the ledger at the old release."""
+
+    def cancel(text: str) -> None:
+        ledger.close(active(ledger), "cancelled", "by a person")
+
+    with pytest.raises(Conflict, match="no longer active"):
+        rollout(ledger, serving, say=cancel).run(begin(NEW, "old", canary((0.5, 0))))
+    assert ledger.serving("zoo", "production") is None and stored(ledger).status == "running"

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from llmops_assets.domain.approval import Approved, Ask, Decision, Waiting
 from llmops_assets.domain.config_diff import Change, needs_a_run, only_data
 from llmops_assets.domain.requests import (
+    CLICK,
     LAUNCH_GRACE_S,
     MAX_TRIES,
     PARTIAL,
@@ -223,6 +224,25 @@ def test_after_a_rollback_the_planned_commit_is_not_started_again() -> None:
     found = next_request([request(A), back], Head(revision=A), "git")
     assert isinstance(found, Skip) and "production went back" in found.reason
     assert isinstance(next_request([request(A), back], head(CODE), "git"), Start)
+
+
+def test_a_rollback_does_not_hide_that_the_commit_before_it_failed() -> None:
+    """Its row has that commit's revision and is done: the next commit was compared with it, and the change was lost."""
+    rows = [request(A), request(B, "failed"), request(B, "done", 2, asked_by=ROLLBACK)]
+    before = settled(rows)
+    assert before is not None and before.revision == A
+    started = next_request(rows, head(CODE, revision=C), "git")
+    assert isinstance(started, Start) and started.base == A
+
+
+def test_a_rollout_by_a_click_completes_no_commit_and_is_resumed_by_nobody() -> None:
+    click = request(A, "running", 2, asked_by=CLICK)
+    assert planned([click]) == [click], "it has the project's lock"
+    assert newest_planned([request(A), request(B), click]) == request(B)
+    ended = click.model_copy(update={"status": "released"})
+    assert planned([ended]) == [] and settled([ended]) is None
+    found = recover(click, "failed", True)
+    assert isinstance(found, Close) and found.status == "failed" and "materialize production_endpoint" in found.detail
 
 
 def test_neither_a_noted_commit_nor_a_rollback_makes_a_release_old() -> None:

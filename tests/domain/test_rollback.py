@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmops_assets.domain.rollback import Hold, NoTarget, rollback_target
+from llmops_assets.domain.rollback import Hold, NoTarget, rollback_target, rolled_back
 
 A, B, C = ("a" * 64, "b" * 64, "c" * 64)
 
@@ -17,6 +17,16 @@ def test_by_default_it_goes_to_the_release_before_the_present_one() -> None:
 def test_twice_goes_further_back_instead_of_to_and_fro() -> None:
     """After C → B, the release before the current one is C again, which is held."""
     assert rollback_target([A, B, C, B], [C]) == A
+
+
+def test_it_is_known_that_a_rollback_brought_the_current_release() -> None:
+    """So that repeating the command does not go one release further back."""
+    hold = Hold(project="zoo", release=C, reason="cut short", by="eve", since=1.0)
+    assert rolled_back([A, B, C, B], [hold]) == hold
+    assert rolled_back([A, B, C, B, B], [hold]) == hold, "the same release for another commit changes nothing"
+    assert rolled_back([A, B, C, B, A], [hold]) is None
+    assert rolled_back([A, B, C, B], []) is None, "the hold was lifted"
+    assert rolled_back([A], []) is None and rolled_back([], []) is None
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ example's own script.
 
 import importlib.util
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -49,3 +51,15 @@ def make_tiny_model(target: Path, cache: Path = CACHE, hidden: int = 32, layers:
     )
     LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(target)
     return target
+
+
+def make_tiny_gguf(folder: Path) -> Path:
+    """Writes the model as GGUF to `folder`/artifact, by our quantization program."""
+    from llmops_assets.programs.runtime.specs import QuantizeSpec
+
+    model = make_tiny_model(folder / "tiny")
+    spec = QuantizeSpec(method="none", base=str(model), checkpoint=str(model))
+    (folder / "spec.json").write_text(spec.model_dump_json())
+    program = [sys.executable, "-m", "llmops_assets.programs.quantize"]
+    subprocess.run([*program, "--spec", folder / "spec.json", "--output", folder], check=True, capture_output=True)
+    return folder / "artifact"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from llmops_assets.config.settings import ServingSettings
 from llmops_assets.machine import ports
-from llmops_assets.machine.files import write_atomically
+from llmops_assets.machine.files import write_if_changed
 from llmops_assets.machine.processes import wait_for
 from llmops_assets.machine.supervisor import Program, Supervisor, SupervisorError
 from resources.serving.interface import ServingError
@@ -35,11 +35,13 @@ def as_serving_errors() -> Iterator[None]:
 
 
 class Reconciler:
-    def __init__(self, files: StateFiles, settings: ServingSettings, engine: tuple[str, ...]) -> None:
+    def __init__(
+        self, files: StateFiles, settings: ServingSettings, engine: tuple[str, ...], answer_timeout_s: float
+    ) -> None:
         self._files = files
         self._settings = settings
         self._engine = engine
-        self.supervisor = Supervisor(files.folder, files.sockets / "supervisor.sock")
+        self.supervisor = Supervisor(files.folder, files.sockets / "supervisor.sock", None, answer_timeout_s)
         access_log = files.log("access")
         self.gateway = Gateway(files.gateway, files.sockets / "envoy.sock", settings, files.access, access_log)
 
@@ -62,8 +64,7 @@ class Reconciler:
             self.supervisor.stop()  # leftover processes of a killed supervisor hold the ports
         state = self._with_free_ports(state)
         self._files.write(state)
-        for replica in state.replicas:
-            self._write_spec(replica)
+        moved = [replica.name for replica in state.replicas if self._write_spec(replica)]
         programs = [self.gateway.program(), *(self._program(r) for r in state.replicas)]
         started: tuple[str, ...] = ()
         if not alive:
@@ -79,6 +80,10 @@ class Reconciler:
         self.gateway.publish(state)
         if alive:
             started += self.supervisor.apply(programs)  # after the routes: a removed engine no longer has any
+            for name in moved:
+                if name not in started:  # it runs on another port, unknown since the state was lost
+                    self.supervisor.replace(name, programs)
+                    started += (name,)
         names = {replica.name for replica in state.replicas}
         for gone in before - names:
             shutil.rmtree(self._files.replicas / gone, ignore_errors=True)
@@ -90,6 +95,13 @@ class Reconciler:
         """Applies changed API keys to a running gateway; one that starts later reads them then."""
         if self.gateway.ready():
             self.gateway.publish(self._files.read())
+
+    def supervised(self) -> bool:
+        """Whether the supervisor answers, so that a process that dies would be restarted."""
+        try:
+            return self.supervisor.alive()
+        except SupervisorError:
+            return False
 
     def await_healthy(self, name: str, timeout_s: float, on_wait: Callable[[str], None]) -> None:
         """Blocks until an engine is healthy; needs no lock.
@@ -103,13 +115,16 @@ class Reconciler:
         said = 0.0
         while True:
             replica = next((r for r in self._files.read().replicas if r.name == name), None)
-            process = self.supervisor.processes().get(name)
+            try:
+                process = self.supervisor.processes().get(name)
+            except SupervisorError:
+                process = None  # it is slow to answer; `timeout_s` limits how often it is asked
             pid = process.pid if process else 0
             pids |= {pid} - {0}
             if replica and pid and healthy(replica) and ports.listens(pid, replica.spec.port):
                 return
             waited = time.monotonic() - began
-            if replica is None or len(pids - {pid}) >= FAILED_STARTS:
+            if replica is None or (process and len(pids - {pid}) >= FAILED_STARTS):
                 raise ServingError(f"the engine {name} does not start; {self._files.log_tail(name)}")
             if waited > timeout_s:
                 raise ServingError(
@@ -157,9 +172,12 @@ class Reconciler:
     def _folder(self, replica: Replica) -> Path:
         return self._files.replicas / replica.name
 
-    def _write_spec(self, replica: Replica) -> None:
+    def _write_spec(self, replica: Replica) -> bool:
+        """Writes the engine's specification; returns whether an engine that runs already has another port."""
+        before = self._files.spec(replica.name)
         self._folder(replica).mkdir(exist_ok=True)
-        write_atomically(self._folder(replica) / "spec.json", replica.spec.model_dump_json())
+        write_if_changed(self._folder(replica) / "spec.json", replica.spec.model_dump_json())
+        return before is None or before.port != replica.spec.port
 
     def _program(self, replica: Replica) -> Program:
         folder = self._folder(replica)

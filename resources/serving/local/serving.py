@@ -16,6 +16,7 @@ from typing import Literal
 from llmops_assets.config.settings import ServingSettings
 from llmops_assets.domain.records import Release
 from llmops_assets.machine import ports
+from llmops_assets.machine.supervisor import RPC_TIMEOUT_S
 from llmops_assets.programs.runtime.specs import ServeSpec
 from resources.serving.interface import CANDIDATE_HEADER, Endpoint, Serving, ServingError, Traffic, UserTraffic
 from resources.serving.local.access import ApiKey
@@ -34,6 +35,7 @@ class LocalServing(Serving):
         home: the folder of all state; this class uses `<home>/serving`.
         start_timeout_s: how long an engine may take to become healthy; None: as in the settings.
         engine: command of the engine program, which takes --spec and --output.
+        answer_timeout_s: how long the supervisor may take to answer.
     """
 
     def __init__(
@@ -42,11 +44,12 @@ class LocalServing(Serving):
         settings: ServingSettings,
         start_timeout_s: float | None = None,
         engine: tuple[str, ...] = ENGINE,
+        answer_timeout_s: float = RPC_TIMEOUT_S,
     ) -> None:
         self._settings = settings
         self._start_timeout_s = settings.start_timeout if start_timeout_s is None else start_timeout_s
         self._files = StateFiles(home)
-        self._machine = Reconciler(self._files, settings, engine)
+        self._machine = Reconciler(self._files, settings, engine, answer_timeout_s)
 
     def base_url(self, project: str, environment: str) -> str:
         host = "127.0.0.1" if self._settings.host in WILDCARDS else self._settings.host
@@ -150,7 +153,7 @@ class LocalServing(Serving):
         state = self._files.read()
         replicas = [r for r in state.replicas if project in (None, r.project)]
         fit = {r.name for r in replicas if healthy(r)}
-        reachable, supervised = self._machine.gateway.ready(), self._machine.supervisor.alive()
+        reachable, supervised = self._machine.gateway.ready(), self._machine.supervised()
         found = []
         for key in sorted({r.key for r in replicas}):
             ordered = sorted((r for r in replicas if r.key == key), key=state.weight, reverse=True)
@@ -214,14 +217,19 @@ class LocalServing(Serving):
     def _new_replica(self, state: State, project: str, environment: str, release: Release) -> Replica:
         # Different homes start at different ports, so that two concurrent starts do not choose the same one.
         first = 10_000 + zlib.crc32(str(self._files.folder).encode()) % 20_000
+        taken = self._machine.taken_ports(state)
         spec = ServeSpec(
             engine=release.engine,
             model="",
             alias=project,
             chat_template=release.chat_template,
-            port=ports.free_port("127.0.0.1", first, self._machine.taken_ports(state)),
+            port=0,
             serving=release.serving,
             sampling=release.sampling,
             api_key=secrets.token_hex(32),
         )
-        return Replica(project=project, environment=environment, release=release.digest, spec=spec)
+        replica = Replica(project=project, environment=environment, release=release.digest, spec=spec)
+        # If only the state was lost, the engine runs: on the port of its specification.
+        known = self._files.spec(replica.name)
+        port = known.port if known and known.port not in taken else ports.free_port("127.0.0.1", first, taken)
+        return replica.model_copy(update={"spec": spec.model_copy(update={"port": port})})

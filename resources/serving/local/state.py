@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
-from llmops_assets.machine.files import write_atomically
+from llmops_assets.machine.files import write_if_changed
 from llmops_assets.machine.locks import alone
 from llmops_assets.machine.unix_sockets import NotPrivate, make_socket_folder, socket_folder
 from llmops_assets.programs.runtime.specs import ServeSpec
@@ -116,11 +116,18 @@ class StateFiles:
         except ValidationError as error:
             raise ServingError(
                 f"{self.state} is not a valid serving state ({error.error_count()} errors, first: "
-                f"{error.errors()[0]['msg']}); move it away and deploy again"
+                f"{error.errors()[0]['msg']}). Remedy: move it away; the next tick, or `llmops up`, makes it again"
             ) from error
 
+    def spec(self, name: str) -> ServeSpec | None:
+        """The specification with which an engine was last started; None if there is none that can be read."""
+        try:
+            return ServeSpec.model_validate_json((self.replicas / name / "spec.json").read_bytes())
+        except (OSError, ValidationError):
+            return None
+
     def write(self, state: State, stopped: bool = False) -> None:
-        write_atomically(self.state, state.model_copy(update={"stopped": stopped}).model_dump_json(indent=1))
+        write_if_changed(self.state, state.model_copy(update={"stopped": stopped}).model_dump_json(indent=1))
 
     def drop_sockets(self) -> None:
         shutil.rmtree(self.sockets, ignore_errors=True)

@@ -12,6 +12,7 @@ from sqlalchemy import create_engine, insert, inspect, select, update
 from llmops_assets.domain.approval import Ask, Choice, Decision
 from llmops_assets.domain.requests import ROLLBACK, Request
 from llmops_assets.domain.rollback import Hold, NoTarget
+from llmops_assets.domain.rollout import RolloutPolicy, RolloutState, begin
 from resources.ledger import Conflict, Ledger, LedgerError
 from resources.ledger import schema as tables
 from tests.support.waiting import CEILING_S
@@ -136,6 +137,63 @@ def test_a_rollback_serves_the_one_and_holds_the_other_until_somebody_lifts_it(l
     assert [e["event"] for e in ledger.events()] == ["serves", "serves", "rolled back", "lifted"]
 
 
+def promoted(ledger: Ledger, release: str, replaces: str | None) -> tuple[int, int, RolloutState]:
+    """(id, version, next state) of a rollout that has answered well."""
+    state = begin(release, replaces, RolloutPolicy())
+    return (*ledger.begin_rollout("zoo", B, state), state.model_copy(update={"status": "promoted"}))
+
+
+def test_a_promotion_and_the_new_champion_are_recorded_together_and_lift_all_holds(ledger: Ledger) -> None:
+    ledger.serve("zoo", "production", ONE, A)
+    ledger.roll_back("zoo", ONE, A, hold())
+    request = ledger.open_request("zoo", B, 1, "prompt changed")
+    ledger.promote(*promoted(ledger, "three", ONE), request, B, None)
+    serving, found = ledger.serving("zoo", "production"), ledger.rollout("zoo")
+    assert serving is not None and (serving.release, serving.revision) == ("three", B)
+    assert found is not None and found[3].status == "promoted"
+    assert ledger.holds("zoo") == [] and ledger.active_request("zoo") is not None
+    assert [e["event"] for e in ledger.events()][-3:] == ["rollout promoted", "serves", "lifted"]
+
+
+@pytest.mark.parametrize("first", ["cancelled", "changed"])
+def test_nothing_is_promoted_once_the_request_is_closed_or_the_rollout_was_ended(ledger: Ledger, first: str) -> None:
+    """A cancellation between the promotion and its record left the gateway and the ledger with different champions."""
+    request = ledger.open_request("zoo", B, 1, "prompt changed")
+    identity, version, state = promoted(ledger, TWO, None)
+    if first == "cancelled":
+        ledger.close(request, "cancelled", "by a person")
+    else:
+        ledger.save_rollout(identity, version, state.model_copy(update={"status": "returned"}))
+    with pytest.raises(Conflict):
+        ledger.promote(identity, version, state, request, B, None)
+    assert ledger.serving("zoo", "production") is None
+    assert "serves" not in [e["event"] for e in ledger.events()]
+
+
+def test_a_rollback_is_done_in_the_moment_in_which_production_moves(ledger: Ledger) -> None:
+    """A kill after that point reported it as interrupted, and the repetition went one release further back."""
+    ledger.serve("zoo", "production", ONE, A)
+    ledger.serve("zoo", "production", TWO, B)
+    request = ledger.open_request("zoo", B, 2, "rollback", asked_by=ROLLBACK)
+    ledger.promote(*promoted(ledger, ONE, TWO), request, A, hold())
+    closed = ledger.requests("zoo")[-1]
+    done = f"production rolled back from {TWO[:12]} to {ONE[:12]} (cut short); {TWO[:12]} is held"
+    assert (closed.status, closed.detail) == ("done", done)
+    assert [h.release for h in ledger.holds("zoo")] == [TWO]
+    serving = ledger.serving("zoo", "production")
+    assert serving is not None and serving.release == ONE
+    with pytest.raises(NoTarget, match=r"nothing was changed now\. It served no earlier release"):
+        ledger.rollback_target("zoo", None)
+
+
+def test_what_other_systems_were_told_is_remembered(ledger: Ledger) -> None:
+    assert ledger.projected("zoo", "alias") is None
+    for value in (ONE, TWO):
+        ledger.note_projected("zoo", "alias", value)
+        assert ledger.projected("zoo", "alias") == value
+    assert ledger.projected("farm", "alias") is None
+
+
 def test_the_champion_came_when_another_release_left(ledger: Ledger, clock: Any) -> None:
     """A second commit with the same release is not a new champion; the same release after a rollback is."""
     assert ledger.champion_since("zoo") == (None, None)
@@ -149,7 +207,7 @@ def test_the_champion_came_when_another_release_left(ledger: Ledger, clock: Any)
 
 # -- an older ledger ------------------------------------------------------------------------------------------------
 
-LATER_TABLES = ("approvals", "holds", "tombstones")
+LATER_TABLES = ("approvals", "holds", "tombstones", "projections")
 """Tables that version 1 did not have."""
 
 

@@ -1,7 +1,5 @@
 """Real servings in temporary homes: supervisord, Envoy and llama.cpp with a tiny random model."""
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,32 +8,14 @@ import pytest
 
 from llmops_assets.config.settings import ServingSettings
 from llmops_assets.domain.records import Release
-from llmops_assets.programs.runtime.specs import QuantizeSpec
 from resources.serving.local.serving import LocalServing
 from tests.support.ports import free_port
-from tests.support.shared import once
-from tests.support.tiny_model import make_tiny_model
 from tests.support.waiting import CEILING_S
 
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "<|im_start|>assistant\n"
 )
-
-
-@pytest.fixture(scope="session")
-def model_file(cache: Path) -> Path:
-    """A random model as GGUF, made by our quantization program."""
-    folder = cache / "gguf"
-
-    def make() -> None:
-        model = make_tiny_model(folder / "tiny")
-        spec = QuantizeSpec(method="none", base=str(model), checkpoint=str(model))
-        (folder / "spec.json").write_text(spec.model_dump_json())
-        program = [sys.executable, "-m", "llmops_assets.programs.quantize"]
-        subprocess.run([*program, "--spec", folder / "spec.json", "--output", folder], check=True, capture_output=True)
-
-    return next((once(folder, make) / "artifact").glob("*.gguf"))
 
 
 def make_release(name: str) -> Release:

@@ -94,6 +94,25 @@ def test_a_killed_supervisor_leaves_nothing_that_then_runs_twice(
     assert [e.status for e in serving.endpoints()] == ["serving"]
 
 
+def test_a_supervisor_that_is_slow_to_answer_is_not_taken_for_a_dead_one(
+    serving: LocalServing, url: str, home: Path, engines: Find
+) -> None:
+    """An asker whose call timed out ended all of production, and started it again."""
+    before = [p.pid for p in engines(home)]
+    port = int(url.split(":")[2].split("/")[0])
+    impatient = LocalServing(home, ServingSettings(port=port), answer_timeout_s=0.5)
+    os.kill(supervisor_pid(home), signal.SIGSTOP)
+    try:
+        with pytest.raises(ServingError, match=r"runs, but has not answered getState for 0\.5 s; its programs run on"):
+            impatient.ensure_running()
+        assert ask(url, "demo", "Hello", max_tokens=4).ok, "production is untouched"
+        assert [e.status for e in impatient.endpoints()] == ["degraded"], "but nobody would restart it"
+    finally:
+        os.kill(supervisor_pid(home), signal.SIGCONT)
+    assert impatient.ensure_running() == ()
+    assert [p.pid for p in engines(home)] == before
+
+
 def test_the_same_endpoints_are_back_after_everything_died_at_once(
     serving: LocalServing, url: str, home: Path, processes: Find
 ) -> None:

@@ -1,0 +1,181 @@
+"""Makes endpoints agree with the ledger: traffic, engines, the champion's alias. The one place that repairs them.
+
+Run by the recovery sensor at each tick, by `llmops up`, after a cancellation, and before each rollout. It needs no
+state of its own, so whatever was interrupted, including itself, the next run completes it. What should be served is
+decided in `llmops_assets.domain.desired_serving`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from llmops_assets.delivery.rollout import move_champion_alias, retire_others
+from llmops_assets.domain.desired_serving import Desired, desired_serving, runs, why_abandoned
+from llmops_assets.domain.keys import short
+from llmops_assets.domain.models import Frozen
+from llmops_assets.domain.records import Release
+from llmops_assets.machine.background import Background, StillRunning
+from resources.artifact_store.store import StoreError
+from resources.assembly import Clients
+from resources.ledger import Conflict, Ledger
+from resources.serving.interface import Serving, ServingError
+
+Environment = Literal["production", "staging"]
+ENVIRONMENTS: tuple[Environment, ...] = ("production", "staging")
+ROUNDS = 5
+"""How often it looks again after a change. A run that moves traffic meanwhile writes the ledger first, so the next
+look follows it."""
+ALIAS_PATIENCE_S = 10.0
+"""How long a run waits for the registry. MLflow's client tries an unreachable server for 4 minutes."""
+ALIAS = "champion alias"
+
+
+class Reconciled(Frozen):
+    """What a reconciliation did, and what it could not do."""
+
+    done: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reconciler:
+    """The reconciler of one project's endpoints."""
+
+    project: str
+    ledger: Ledger
+    serving: Serving
+    drain: float
+    start: Callable[[str, Release], None]
+    """Starts a healthy engine in an environment, with the release's weights from the store."""
+    move_alias: Callable[[str], None]
+    """Moves the registry's alias to the model of a revision."""
+
+    @classmethod
+    def of(cls, clients: Clients, project: str, say: Callable[[str], None] = lambda text: None) -> "Reconciler":
+        def move(revision: str) -> None:
+            move_champion_alias(clients.registry, clients.ledger.records_of(project, revision))
+
+        return cls(
+            project=project,
+            ledger=clients.ledger,
+            serving=clients.serving,
+            drain=clients.settings.serving.drain,
+            start=lambda environment, release: start_engine(clients, environment, release, say),
+            move_alias=move,
+        )
+
+    def run(self, environments: Sequence[Environment] = ENVIRONMENTS, start_stopped: bool = False) -> Reconciled:
+        """Makes the environments agree with the ledger; each fault is reported, and the rest goes on.
+
+        Args:
+            start_stopped: also start what `llmops down` stopped.
+        """
+        done: list[str] = []
+        faults: list[str] = []
+        try:
+            stopped = self.serving.stopped()
+        except ServingError as error:  # an unreadable state is not taken for an empty one
+            return Reconciled(faults=(str(error),))
+        if stopped and not start_stopped:
+            left = self._abandon()
+            return Reconciled(done=(left,) if left else ())
+        for environment in environments:
+            try:
+                done += self._settle(environment)
+            except (ServingError, StoreError, OSError) as error:
+                faults.append(f"{environment}: {error}")
+        if any(self.serving.deployed(self.project, e) for e in ENVIRONMENTS):
+            try:
+                done += [f"restarted {name}" for name in self.serving.ensure_running()]
+            except ServingError as error:
+                faults.append(str(error))
+        return Reconciled(done=tuple(done), faults=tuple(dict.fromkeys(faults)))
+
+    def _settle(self, environment: Environment) -> list[str]:
+        done: list[str] = []
+        for _ in range(ROUNDS):
+            # In this order: a run writes the ledger before it moves traffic, so what is seen here is explained there.
+            deployed = self.serving.deployed(self.project, environment)
+            weights = self.serving.weights(self.project, environment)
+            if environment == "production" and (left := self._abandon()):
+                done.append(left)
+            now = self._apply(environment, self._desired(environment, deployed), deployed, weights)
+            done += now
+            if not now:
+                break
+        return done
+
+    def _abandon(self) -> str | None:
+        """Ends a running rollout that no active request runs."""
+        found = self.ledger.rollout(self.project)
+        if found is None or found[3].status != "running" or runs(found[3], self.ledger.active_request(self.project)):
+            return None
+        why = why_abandoned(found[3], self.ledger.requests(self.project))
+        try:
+            left = found[3].model_copy(update={"status": "returned", "reasons": (why,)})
+            self.ledger.save_rollout(found[0], found[1], left)
+        except Conflict:
+            return None  # it has ended meanwhile
+        return f"ended the rollout of {short(found[3].release)}: {why}"
+
+    def _desired(self, environment: Environment, deployed: Sequence[str]) -> Desired:
+        active = self.ledger.active_request(self.project)
+        found = self.ledger.rollout(self.project) if environment == "production" else None
+        serving = self.ledger.serving(self.project, environment)
+        return desired_serving(serving.release if serving else None, active, found[3] if found else None, deployed)
+
+    def _apply(
+        self, environment: Environment, desired: Desired, deployed: Sequence[str], weights: dict[str, float]
+    ) -> list[str]:
+        done: list[str] = []
+        if desired.engine is not None and desired.engine not in deployed:
+            release = self.ledger.release(desired.engine)
+            if release is None:
+                raise StoreError(
+                    f"the ledger does not contain release {short(desired.engine)}, which it says is served"
+                )
+            self.start(environment, release)
+            done.append(f"started {environment}'s engine of {short(desired.engine)} from the store")
+        if not _equal(weights, desired.traffic):
+            self.serving.route(self.project, environment, desired.traffic)
+            shares = ", ".join(f"{share:.0%} to {short(release)}" for release, share in desired.traffic.items())
+            done.append(f"routed {environment}'s traffic: {shares or 'none'}")
+        if desired.ends_others:
+            keep = {*desired.traffic, *([desired.engine] if desired.engine else [])}
+            if others := [digest for digest in deployed if digest not in keep]:
+                retire_others(self.serving, self.project, environment, [*keep], self.drain)
+                done.append(f"ended {environment}'s engine of {', '.join(map(short, others))}")
+        return done
+
+    def align_alias(self) -> str | None:
+        """Moves the champion's alias to what production serves; returns why it could not, and then tries again later.
+
+        The ledger knows where the alias is, so nothing is asked of the registry while that is right.
+        """
+        serving = self.ledger.serving(self.project, "production")
+        if serving is None or self.ledger.projected(self.project, ALIAS) == serving.release:
+            return None
+        try:
+            Background[None](ALIAS_PATIENCE_S)(lambda: self.move_alias(serving.revision))
+        except StillRunning as error:
+            return f"the registry's alias champion is not moved yet: {error}"
+        except Exception as error:  # the registry is another system: nothing that it raises may stop a release
+            return f"the registry's alias champion is not moved yet: {type(error).__name__}: {error}"
+        self.ledger.note_projected(self.project, ALIAS, serving.release)
+        return None
+
+
+def start_engine(clients: Clients, environment: str, release: Release, say: Callable[[str], None]) -> None:
+    """Starts a healthy engine for a release, with its weights from the store; sends it no traffic.
+
+    Raises:
+        StoreError: the weights are missing or damaged.
+        ServingError: the engine does not start.
+    """
+    store, uri = clients.store, release.artifact_uri
+    file, sha256 = store.fetch(uri) / release.file, store.sha256(uri, release.file)
+    clients.serving.deploy(release.project, environment, release, file, say, sha256)
+
+
+def _equal(one: dict[str, float], other: dict[str, float]) -> bool:
+    return one.keys() == other.keys() and all(abs(one[release] - other[release]) < 1e-6 for release in one)

@@ -53,11 +53,19 @@ class Story:
 
     def __init__(self, ledger: Ledger, serving: MemoryServing):
         self.ledger, self.serving = ledger, serving
+        self.connections: list[Any] = []
+        event.listen(ledger.engine, "connect", lambda connection, record: self.connections.append(connection))
         self.alias: list[str] = []
         self.reconciler = Reconciler("zoo", ledger, serving, 0.0, serving.start, self.alias.append)
         # First, so that what happens beside it comes before the transaction has the lock.
         event.listen(ledger.engine, "begin", lambda connection: serving.calls("transaction"), insert=True)
         event.listen(ledger.engine, "commit", lambda connection: serving.calls("commit"))
+
+    def killed(self) -> "Story":
+        """The story as another process continues it: the killed one's connections are closed, with their locks."""
+        for connection in self.connections:
+            connection.close()
+        return Story(Ledger(self.ledger.url), self.serving)
 
     def request(self, revision: str) -> Request:
         generation = another_generation(self.ledger.requests("zoo"), revision)
@@ -137,16 +145,19 @@ class Interrupted(RuleBasedStateMachine):
         folder = Path(tempfile.mkdtemp())
         self.made.callback(shutil.rmtree, folder)
         self.serving = self.made.enter_context(reachable(weights={}))
-        self.ledger = Ledger(f"sqlite:///{folder / 'ledger.sqlite'}")
-        self.made.callback(self.ledger.engine.dispose)
-        self.story = Story(self.ledger, self.serving)
+        self.story = Story(Ledger(f"sqlite:///{folder / 'ledger.sqlite'}"), self.serving)
         self.good: set[str] = set()
         self.count = 0
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.story.ledger
 
     def teardown(self) -> None:
         try:
             self.all_ends_and_agrees()
         finally:
+            self.ledger.engine.dispose()
             self.made.close()
 
     def kill(self) -> None:
@@ -180,8 +191,10 @@ class Interrupted(RuleBasedStateMachine):
 
         self.serving.calls = count if how != "nothing" else lambda name: None
         try:
-            with suppress(Killed, ServingError, Conflict, NoTarget):
+            with suppress(ServingError, Conflict, NoTarget):
                 work()
+        except Killed:
+            self.story = self.story.killed()
         finally:
             self.serving.calls = lambda name: None
 
@@ -245,7 +258,7 @@ class Interrupted(RuleBasedStateMachine):
 
 
 TestInterrupted = Interrupted.TestCase
-TestInterrupted.settings = settings(max_examples=40, stateful_step_count=12, deadline=None)
+TestInterrupted.settings = settings(max_examples=30, stateful_step_count=12, deadline=None)
 
 
 # -- single failures --------------------------------------------------------------------------------------------------

@@ -33,9 +33,10 @@ from tests.delivery.production import MemoryServing, reachable
 
 POLICY = RolloutPolicy(
     steps=(RolloutStep(weight=0.2, hold=0.0), RolloutStep(weight=0.6, hold=0.0)),
-    analysis=(Analysis(metric="empty_rate", at_most=0.0),),
-    min_samples=1,
+    analysis=(Analysis(metric="empty_rate", at_most=0.4),),
+    min_samples=4,
 )
+"""One round of probes, eight good answers, decides a step."""
 
 
 def make_release(name: str) -> Release:

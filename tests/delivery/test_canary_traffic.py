@@ -95,6 +95,7 @@ class Production:
             inputs=lambda: ["a probe"],
             answer_tokens=8,
             say=lambda text: None,
+            request=self.ledger.active_request("zoo") or self.ledger.open_request("zoo", "a" * 40, 1, "because"),
         )
         return rollout.run(begin(candidate.digest, self.champion, POLICY))
 

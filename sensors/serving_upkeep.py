@@ -16,6 +16,8 @@ from resources.serving.interface import ServingError
 
 PATIENCE_S = 10.0
 """How long a tick waits. Dagster limits a tick to 60 s, and an engine may need 120 s to start."""
+ALIAS_PATIENCE_S = 1.0
+"""How long a tick waits for the registry, which is less urgent: importing MLflow alone takes seconds."""
 LONGEST_PAUSE_S = 60.0
 
 
@@ -46,6 +48,7 @@ class ServingUpkeep:
 
     def __init__(self, patience_s: float = PATIENCE_S, clock: Callable[[], float] = time.monotonic):
         self._work = Background[Reconciled](patience_s)
+        self._alias = Background[str | None](ALIAS_PATIENCE_S)
         self._pauses = Pauses(clock)
         self._reported = ""
 
@@ -59,7 +62,8 @@ class ServingUpkeep:
             found = Reconciled(faults=(f"{type(error).__name__}: {error}",))
         if found.done:
             log.info(f"endpoints: {'; '.join(found.done)}")
-        said = f"endpoints: {'; '.join(found.faults)}" if found.faults else ""
+        faults = [*found.faults, *([why] if (why := self._align_alias(reconciler)) else [])]
+        said = f"endpoints: {'; '.join(faults)}" if faults else ""
         if said and said.partition(" (next attempt")[0] != self._reported:
             log.warning(said)
         self._reported = said.partition(" (next attempt")[0]
@@ -77,10 +81,20 @@ class ServingUpkeep:
                 raise
             self._pauses.succeeded(what)
 
-        found = replace(reconciler, start=start).run()
-        why = self._pauses.why_not("alias")
-        if why is None and (why := reconciler.align_alias()):
+        return replace(reconciler, start=start).run()
+
+    def _align_alias(self, reconciler: Reconciler) -> str | None:
+        """Moves the registry's alias; returns why that failed."""
+        if why := self._pauses.why_not("alias"):
+            return why
+        try:
+            why = self._alias(reconciler.align_alias)
+        except StillRunning:
+            return None  # the next tick asks how it ended
+        except Exception as error:
+            why = f"the registry's alias champion is not moved yet: {type(error).__name__}: {error}"
+        if why:
             self._pauses.failed("alias", why)
-        elif why is None:
+        else:
             self._pauses.succeeded("alias")
-        return Reconciled(done=found.done, faults=(*found.faults, *([why] if why else [])))
+        return why

@@ -81,7 +81,7 @@ class Reconciler:
         if alive:
             started += self.supervisor.apply(programs)  # after the routes: a removed engine no longer has any
             for name in moved:
-                if name not in started:  # it runs on another port, unknown since the state was lost
+                if name not in started:  # it runs with another port or key, unknown since the state was lost
                     self.supervisor.replace(name, programs)
                     started += (name,)
         names = {replica.name for replica in state.replicas}
@@ -173,11 +173,11 @@ class Reconciler:
         return self._files.replicas / replica.name
 
     def _write_spec(self, replica: Replica) -> bool:
-        """Writes the engine's specification; returns whether an engine that runs already has another port."""
+        """Writes the engine's specification; returns whether an engine that runs already has another port or key."""
         before = self._files.spec(replica.name)
         self._folder(replica).mkdir(exist_ok=True)
         write_if_changed(self._folder(replica) / "spec.json", replica.spec.model_dump_json())
-        return before is None or before.port != replica.spec.port
+        return before is None or (before.port, before.api_key) != (replica.spec.port, replica.spec.api_key)
 
     def _program(self, replica: Replica) -> Program:
         folder = self._folder(replica)

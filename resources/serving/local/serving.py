@@ -229,7 +229,10 @@ class LocalServing(Serving):
             api_key=secrets.token_hex(32),
         )
         replica = Replica(project=project, environment=environment, release=release.digest, spec=spec)
-        # If only the state was lost, the engine runs: on the port of its specification.
+        # If only the state was lost, the engine runs: with the port and the key of its specification.
         known = self._files.spec(replica.name)
-        port = known.port if known and known.port not in taken else ports.free_port("127.0.0.1", first, taken)
-        return replica.model_copy(update={"spec": spec.model_copy(update={"port": port})})
+        if known is not None and known.port not in taken:
+            own = {"port": known.port, "api_key": known.api_key}
+        else:
+            own = {"port": ports.free_port("127.0.0.1", first, taken)}
+        return replica.model_copy(update={"spec": spec.model_copy(update=own)})

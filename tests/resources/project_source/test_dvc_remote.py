@@ -23,6 +23,7 @@ CONFIG = "[core]\n    remote = storage\n['remote \"storage\"']\n    url = {url}\
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
     server = Seaweed(tmp_path_factory.mktemp("seaweed"))
     patch = pytest.MonkeyPatch()
+    patch.setenv("AWS_MAX_ATTEMPTS", "1")  # a refused connection is final here, and each attempt waits longer
     for name, value in server.environment.items():
         patch.setenv(name, value)
     try:

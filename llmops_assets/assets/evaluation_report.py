@@ -13,6 +13,7 @@ from llmops_assets.assets.evaluation_shared import (
     measure_champion,
 )
 from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.delivery.gate_evidence import ChampionNow, verdict_on
 from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import (
@@ -27,7 +28,6 @@ from llmops_assets.programs.runtime.specs import (
 from llmops_assets.stage.asset import stage_asset
 from llmops_assets.stage.base_model import base_of
 from llmops_assets.stage.execution import StageExecution
-from llmops_assets.stage.gate_evidence import ChampionNow, verdict_on
 
 
 def evaluate(

@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from llmops_assets.delivery.gate_evidence import ChampionNow, champion_now, compares_with_champion
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.measurement import differences
 from llmops_assets.domain.records import Checkpoint, DatasetVersion, Measured, Metric
@@ -12,7 +13,6 @@ from llmops_assets.programs.evaluation.report import PAGE
 from llmops_assets.programs.runtime.specs import MetricSpec
 from llmops_assets.stage.code_rules import code_rules
 from llmops_assets.stage.execution import StageExecution
-from llmops_assets.stage.gate_evidence import ChampionNow, champion_now, compares_with_champion
 from llmops_assets.stage.metadata import figure_of
 from llmops_assets.stage.mlflow_inputs import origin_of, used_rows
 from resources.compute.interface import Finished

@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.delivery.gate_evidence import verdict_on
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import Checkpoint, DatasetVersion
 from llmops_assets.machine.disk_space import DiskFull
@@ -18,7 +19,6 @@ from llmops_assets.programs.runtime.specs import TrainResult, TrainSpec
 from llmops_assets.stage.asset import stage_asset
 from llmops_assets.stage.base_model import base_model
 from llmops_assets.stage.execution import StageExecution
-from llmops_assets.stage.gate_evidence import verdict_on
 from llmops_assets.stage.metadata import figure_of
 from llmops_assets.stage.mlflow_inputs import origin_of, used_rows
 from resources.compute.interface import ProgramError

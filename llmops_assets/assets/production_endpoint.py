@@ -1,6 +1,6 @@
 """production_endpoint: rolls the release out to the production URL, evaluating each step.
 
-`llmops_assets.delivery.rollout` moves the traffic; `stage.gate_evidence` checks the evidence before.
+`llmops_assets.delivery.rollout` moves the traffic; `delivery.gate_evidence` checks the evidence before.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,9 @@ import dagster as dg
 
 from llmops_assets.assets.deploy_shared import deploy
 from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.delivery.approvals import standing_rejection
 from llmops_assets.delivery.deployment import deliver
+from llmops_assets.delivery.gate_evidence import release_now, verdict_on
 from llmops_assets.delivery.materializations import production_metadata
 from llmops_assets.delivery.reconciliation import Reconciler
 from llmops_assets.delivery.rollout import Rollout, canary_tokens, questions
@@ -24,7 +26,6 @@ from llmops_assets.domain.requests import CLICK, Request, another_generation, ne
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.stage.asset import stage_asset
 from llmops_assets.stage.execution import DeployConfig, StageExecution
-from llmops_assets.stage.gate_evidence import release_now, verdict_on
 from llmops_assets.stage.mlflow_mirror import mirror_outcome
 from resources.ledger import Conflict
 
@@ -106,13 +107,14 @@ def _rollout(run: StageExecution, release: Release, request: Request) -> Rollout
         project=run.project.name,
         revision=run.revision,
         release=release,
-        policy=run.at.config.deployment.rollout,
+        policy=run.at.policy.rollout,
         ledger=run.ledger,
         serving=run.serving,
         drain=run.settings.serving.drain,
         deploy=lambda: deploy(run, "production", release),
         inputs=lambda: questions(run.at, run.fetch(run.record(DatasetVersion, "dataset_version"))),
         answer_tokens=canary_tokens(run.at.config),
+        objections=lambda: standing_rejection(run.source, run.ledger, run.revision),
         say=run.log.info,
         request=request,
     )

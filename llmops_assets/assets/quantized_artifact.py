@@ -6,12 +6,12 @@ from typing import Any
 import dagster as dg
 
 from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.delivery.gate_evidence import verdict_on
 from llmops_assets.domain.records import Checkpoint, QuantizedArtifact
 from llmops_assets.programs.runtime.specs import QuantizeResult, QuantizeSpec
 from llmops_assets.stage.asset import stage_asset
 from llmops_assets.stage.base_model import base_of
 from llmops_assets.stage.execution import StageExecution
-from llmops_assets.stage.gate_evidence import verdict_on
 
 
 def make(run: StageExecution) -> QuantizedArtifact:

@@ -8,13 +8,13 @@ from typing import Any
 import dagster as dg
 
 from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.delivery.gate_evidence import verdict_on
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import Checkpoint, RegisteredModel
 from llmops_assets.programs.models.config_files import read_model_config, read_tokenizer_config
 from llmops_assets.stage.asset import stage_asset
 from llmops_assets.stage.base_model import base_of
 from llmops_assets.stage.execution import StageExecution
-from llmops_assets.stage.gate_evidence import verdict_on
 from resources.model_registry.interface import CHECKPOINT_TAG
 from resources.model_registry.mlflow import how_to_load, write_mlflow_model
 

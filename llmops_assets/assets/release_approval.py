@@ -13,6 +13,8 @@ from pydantic import Field
 
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.delivery.approvals import Refused, call_for, current_ask, decide, evaluate_current_approval, subject
+from llmops_assets.delivery.gate_evidence import release_now, verdict_on
+from llmops_assets.delivery.release_policy import release_policy
 from llmops_assets.delivery.run_tags import run_tags
 from llmops_assets.domain.approval import Choice, Waiting
 from llmops_assets.domain.gate import Verdict
@@ -20,7 +22,6 @@ from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import ReleaseApproval
 from llmops_assets.stage.asset import stage_asset
 from llmops_assets.stage.execution import AwaitingApproval, StageConfig, StageExecution
-from llmops_assets.stage.gate_evidence import release_now, verdict_on
 from resources.ledger import Conflict, Ledger
 from resources.project_source.identity import local_identity
 from resources.project_source.revisions import ProjectRepository
@@ -109,12 +110,17 @@ def make_approval(run: StageExecution) -> ReleaseApproval:
     if ask is None:
         raise dg.Failure(f"the reports on release {short(release.digest)} do not exist yet", allow_retries=False)
     serves = ask.replaces == ask.release
+    policy = release_policy(run.source, run.ledger, run.revision)
     reason = "production already serves this release" if serves else "deployment.approval is not required"
     said: dict[str, Any] = {"decision": "automatic", "by": "llmops.yaml", "reason": reason}
-    if run.at.config.deployment.approval.needed and not serves:
+    # A revision of the same release that loosens its policy needs a person too: its policy would become the champion's.
+    if policy.needed and (not serves or policy.because):
         found = evaluate_current_approval(run.source, run.ledger, run.revision)
+        if isinstance(found, Waiting) and found.rejected:
+            subject_of = f"release {short(ask.release)}"
+            run.reject(Verdict(subject=subject_of, report=None, champion=ask.replaces, failures=found.reasons))
         if isinstance(found, Waiting):
-            raise AwaitingApproval(call_for(ask, found))
+            raise AwaitingApproval(call_for(ask, found, policy.because))
         said = {"decision": "approved", "by": found.decision.by, "reason": found.decision.reason}
     return ReleaseApproval(
         **run.header,
@@ -133,7 +139,12 @@ def describe_approval(run: StageExecution, record: ReleaseApproval) -> Mapping[s
         "by": record.by,
         "reason": record.reason,
         "replaces": short(record.replaces) if record.replaces else "nothing",
+        **({"loosened": loosened} if (loosened := _loosened(run)) else {}),
     }
+
+
+def _loosened(run: StageExecution) -> str:
+    return "; ".join(release_policy(run.source, run.ledger, run.revision).loosened)
 
 
 def verdict_approval(run: StageExecution, record: ReleaseApproval) -> Verdict:

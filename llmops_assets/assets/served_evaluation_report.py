@@ -8,6 +8,7 @@ import dagster as dg
 from llmops_assets.assets import evaluation_shared
 from llmops_assets.assets.evaluation_shared import common_spec, identity, log_evaluation, measure_champion
 from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.delivery.gate_evidence import ChampionNow, verdict_on
 from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import short, stage_key
 from llmops_assets.domain.records import (
@@ -21,7 +22,6 @@ from llmops_assets.domain.release import release_of
 from llmops_assets.programs.runtime.specs import ServedEvaluateResult, ServedEvaluateSpec
 from llmops_assets.stage.asset import stage_asset
 from llmops_assets.stage.execution import StageExecution
-from llmops_assets.stage.gate_evidence import ChampionNow, verdict_on
 from llmops_assets.stage.metadata import figure_of
 from resources.compute.interface import Finished, hardware_class
 from resources.project_source.revisions import ProjectRevision

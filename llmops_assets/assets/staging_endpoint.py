@@ -7,13 +7,13 @@ import dagster as dg
 
 from llmops_assets.assets.deploy_shared import deploy
 from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.delivery.gate_evidence import release_now, verdict_on
 from llmops_assets.delivery.materializations import reached_at
 from llmops_assets.delivery.rollout import retire_others
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import StagingEndpoint
 from llmops_assets.stage.asset import stage_asset
 from llmops_assets.stage.execution import StageExecution
-from llmops_assets.stage.gate_evidence import release_now, verdict_on
 
 
 def make(run: StageExecution) -> StagingEndpoint:

@@ -21,7 +21,7 @@ from llmops_assets.delivery.run_tags import PROJECT_TAG
 from llmops_assets.domain.approval import Decision
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.plan import Plan
-from llmops_assets.domain.requests import PARTIAL, Request, another_generation, ended_well
+from llmops_assets.domain.requests import EVALUATION, INCOMPLETE, PARTIAL, Request, another_generation, ended_well
 from llmops_assets.jobs.rollback import rollback_job_name
 from resources.assembly import Clients
 from resources.ledger import Ledger
@@ -33,13 +33,13 @@ from resources.run_launching.run_workers import worker_tags
 def open_by_person(
     source: ProjectRepository, ledger: Ledger, revision: str, plan: Plan, reason: str, partial: bool = False
 ) -> Request:
-    """Opens the request for this run in the ledger; `partial` if it does not complete the commit.
+    """Opens the request for this run in the ledger; `partial` if it runs only some stages.
 
     Raises:
         resources.ledger.Conflict: another request of the project is active.
     """
     generation = another_generation(ledger.requests(source.project.name), revision)
-    by = PARTIAL if partial else "person"
+    by = EVALUATION if plan.evaluates_only else PARTIAL if partial else "person"
     return ledger.open_request(source.project.name, revision, generation, reason, asked_by=by, base=plan.base)
 
 
@@ -79,9 +79,10 @@ def execute(
         now = next(r for r in ledger.requests(project.name) if r.name == request.name)
         if now.active and result.success:
             end = ended_well(refused_in(instance, request))
-            ledger.close(now, end.status, end.detail)
-        elif now.active and request.asked_by == PARTIAL:
-            # Nothing retries a request for single stages; left open, it would block others.
+            detail = plan.evaluates_only if end.status == "done" and plan.evaluates_only else end.detail
+            ledger.close(now, end.status, detail)
+        elif now.active and request.asked_by in INCOMPLETE:
+            # Nothing retries a request that completes no commit; left open, it would block others.
             ledger.close(now, "failed", _failure(result) or "a requested stage failed; see its log")
         now = next(r for r in ledger.requests(project.name) if r.name == request.name)
         tag_outcome(instance, now)

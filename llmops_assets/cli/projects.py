@@ -1,6 +1,6 @@
 """Commands about a project's files: check, init, schema."""
 
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +10,10 @@ from llmops_assets.cli.context import CommandContext, CommandRefused, OptionalPr
 from llmops_assets.cli.tables import say
 from llmops_assets.config.settings import Settings, load_settings
 from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.delivery.release_policy import release_policy
 from llmops_assets.domain.keys import short
+from llmops_assets.domain.policy import Policy
+from llmops_assets.domain.policy_floor import PolicyFloor, below_floor, floor_in_words
 from llmops_assets.programs.checks.project_code import not_isolated
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.stage.code_rules import code_rules
@@ -36,8 +39,14 @@ def check(
             out.print(f"{path / 'llmops.yaml'} is valid: project {config.name}, {len(config.gates)} gates")
             for text in still_to_do(path, config):
                 say(f"still to do: {text}")
-            with suppress(ConfigError):  # the settings are not needed to check a folder
-                _warn_of_port(load_settings())
+            try:
+                settings = load_settings()
+            except ConfigError as error:  # the settings are not needed to check a folder
+                say(f"the settings' policy floor was not checked: {error}")
+                return
+            _warn_of_port(settings)
+            stated = config.policy("", {"metrics": config.evaluation.names}, ())
+            _say_floor(settings.floors(config.name), stated, str(path / "llmops.yaml"))
             return
         here = CommandContext(project)
         sha = here.revision(revision)
@@ -55,6 +64,23 @@ def check(
         )
         _warn_of_port(here.settings)
         say(_isolation(here.settings))
+        for text in release_policy(here.source, here.ledger, sha).notes:
+            say(f"policy: {text}")
+        stated = at.config.policy("", at.values["evaluation"], ())
+        _say_floor(here.settings.floors(here.project.name), stated, f"llmops.yaml at {short(sha)}")
+
+
+def _say_floor(floors: Sequence[PolicyFloor], stated: Policy, where: str) -> None:
+    """Prints the floor that applies beside what the project states.
+
+    Raises:
+        CommandRefused: the project states less than the floor.
+    """
+    for text in (text for floor in floors for text in floor_in_words(floor)):
+        say(f"policy floor of the settings: {text}")
+    if below := [text for floor in floors for text in below_floor(stated, floor)]:
+        told = "\n".join(f"{where}: {text}" for text in below)
+        raise CommandRefused(f"below the policy floor of the settings, which applies all the same:\n{told}")
 
 
 def _warn_of_port(settings: Settings) -> None:

@@ -48,6 +48,7 @@ def plan(
                     "revision": found.revision,
                     "stages": [s.model_dump(include={"stage", "action", "reasons", "key"}) for s in found.stages],
                     "canary": canary,
+                    "policy": found.policy,
                 }
             )
             return
@@ -80,6 +81,8 @@ def show_plan(found: Plan) -> None:
             4,
             "dim",
         )
+    for text in found.policy:
+        say(f"policy: {text}", 2)
 
 
 @app.command()
@@ -134,6 +137,8 @@ def _start(here: CommandContext, sha: str, found: Plan, reason: str, only: list[
             f"not started: {error}. `llmops status` shows the active run; `llmops cancel` stops it"
         ) from error
     show_plan(found)
+    if found.evaluates_only:
+        say(found.evaluates_only)
     if not wait:
         start_detached(here.settings, request, only)
         out.print(f"started; `llmops status {here.project.name}` shows the progress")

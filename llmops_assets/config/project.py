@@ -5,6 +5,7 @@ Reading the file from Git belongs in `resources.project_source`; which keys a st
 """
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -25,10 +26,12 @@ from llmops_assets.config.documents import CONFIG_BYTES, DocumentError, read_tex
 from llmops_assets.config.ignore_patterns import check_pattern
 from llmops_assets.config.part_names import NameOf, SchemeName
 from llmops_assets.config.yaml_validation import ConfigError, validate_yaml
+from llmops_assets.domain.approval import Approval
 from llmops_assets.domain.formatting import quoted
 from llmops_assets.domain.gate import Gate
 from llmops_assets.domain.models import Strict, WrongAt
-from llmops_assets.domain.rollout import Duration, RolloutPolicy, Share
+from llmops_assets.domain.policy import CiPolicy, Policy
+from llmops_assets.domain.rollout import RolloutPolicy, Share
 from llmops_assets.domain.sampling import Sampling
 
 CONFIG_FILE = "llmops.yaml"
@@ -193,22 +196,6 @@ class ServingOptions(Strict):
     )
 
 
-class Approval(Strict):
-    required: bool | None = Field(
-        default=None, description="Whether a person must approve each release; None: only if there are approvers."
-    )
-    approvers: tuple[str, ...] = Field(
-        default=(), description="E-mail addresses of the approvers; empty: everyone except the authors of the change."
-    )
-    expires_after: Duration = Field(
-        default=7 * 86400.0, gt=0, description="How long an approval is valid that has not led to a release: 7d."
-    )
-
-    @property
-    def needed(self) -> bool:
-        return bool(self.approvers) if self.required is None else self.required
-
-
 class Deployment(Strict):
     engine: Annotated[str, NameOf(catalog.ENGINES)] = Field(
         default="llama.cpp", description="The server behind the endpoint."
@@ -299,6 +286,18 @@ class ProjectConfig(Strict):
             *metrics,
             catalog.QUANTIZATION_BACKENDS[self.quantization.backend],
             catalog.ENGINES[self.deployment.engine],
+        )
+
+    def policy(self, test_rows: str, evaluation: dict[str, Any], smoke_tests: Sequence[dict[str, Any]]) -> Policy:
+        """The policy that it states, with the resolved parts of the revision."""
+        return Policy(
+            gates=self.gates,
+            approval=self.deployment.approval,
+            rollout=self.deployment.rollout,
+            smoke_tests=tuple(smoke_tests),
+            test_rows=test_rows,
+            evaluation=evaluation,
+            ci=CiPolicy(ruff=self.ci.ruff, tests=self.ci.tests, ignore=self.ci.ignore),
         )
 
     @property

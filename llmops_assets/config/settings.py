@@ -23,6 +23,7 @@ from llmops_assets.config.secrets import Address, FromEnvironment, read_address,
 from llmops_assets.config.yaml_validation import ConfigError, validate_yaml
 from llmops_assets.domain.garbage import DAY_S, Keep
 from llmops_assets.domain.models import Strict, WrongAt
+from llmops_assets.domain.policy_floor import PolicyFloor
 from llmops_assets.domain.rollout import Duration
 from llmops_assets.machine.redaction import redacted
 
@@ -58,6 +59,10 @@ class ProjectSource(Strict):
         pattern=r"^https?://\S+$",
         description="Address of the repository's page, for links to WEB/commit/SHA. None: derived from `repository` on "
         "github.com, gitlab.com and codeberg.org, else no links.",
+    )
+
+    policy: PolicyFloor = Field(
+        default=PolicyFloor(), description="Policy that this project's llmops.yaml can tighten, but not drop or loosen."
     )
 
     @field_validator("repository", "web")
@@ -224,6 +229,10 @@ class Settings(Strict):
         default=GarbageSettings(), description="Garbage collection of store, caches, work trees and logs."
     )
     kubernetes: KubernetesSettings = Field(default=KubernetesSettings(), description="Pods; profile cluster only.")
+    policy: PolicyFloor = Field(
+        default=PolicyFloor(),
+        description="Policy that the llmops.yaml of every project can tighten, but not drop or loosen.",
+    )
     hint: str | None = Field(default=None, description="Shown when the location is empty.")
 
     @field_validator("projects")
@@ -315,6 +324,11 @@ class Settings(Strict):
             return (self.home / "services" / f"{service}.url").read_text().strip() or None
         except OSError:
             return None
+
+    def floors(self, project: str) -> tuple[PolicyFloor, ...]:
+        """The policy floors of a project. Where they contradict each other, the last one decides."""
+        own = next((p.policy for p in self.projects if p.name == project), PolicyFloor())
+        return own, self.policy
 
     def project(self, name: str | None) -> ProjectSource:
         """The project of that name, or the only one.

@@ -3,13 +3,13 @@
 Used by the stage, the sensor, the CLI and Dagster's launchpad. `llmops_assets.domain.approval` evaluates the evidence.
 """
 
+from llmops_assets.delivery.release_policy import release_policy
 from llmops_assets.domain.approval import (
     Approved,
     Ask,
     Author,
     Choice,
     Decision,
-    Rules,
     Waiting,
     evaluate_approvals,
     refusals,
@@ -48,6 +48,7 @@ def current_ask(source: ProjectRepository, ledger: Ledger, revision: str) -> Ask
         reports=tuple(records[s].outputs[""] for s in REPORTS),
         replaces=champion,
         since=since,
+        loosened=release_policy(source, ledger, revision).loosened,
     )
 
 
@@ -55,11 +56,6 @@ def authors_of(source: ProjectRepository, ledger: Ledger, revision: str) -> list
     """The authors of all commits that this revision would release."""
     champion = ledger.serving(source.project.name, "production")
     return source.git.authors(revision, champion.revision if champion else None)
-
-
-def rules_of(source: ProjectRepository, revision: str) -> Rules:
-    policy = source.at(revision).config.deployment.approval
-    return Rules(approvers=policy.approvers, expires_after=policy.expires_after)
 
 
 def evaluate_current_approval(source: ProjectRepository, ledger: Ledger, revision: str) -> Approved | Waiting:
@@ -70,14 +66,23 @@ def evaluate_current_approval(source: ProjectRepository, ledger: Ledger, revisio
     decisions = ledger.decisions(ask.project, ask.release)
     if not decisions:
         return Waiting()
-    authors = authors_of(source, ledger, revision)
-    return evaluate_approvals(ask, decisions, rules_of(source, revision), authors, ledger.clock())
+    authors, rules = authors_of(source, ledger, revision), release_policy(source, ledger, revision).rules
+    return evaluate_approvals(ask, decisions, rules, authors, ledger.clock())
 
 
-def call_for(ask: Ask, found: Waiting) -> str:
+def standing_rejection(source: ProjectRepository, ledger: Ledger, revision: str) -> tuple[str, ...]:
+    """The reasons of a rejection of exactly this release, given at any time before it serves production."""
+    if not release_policy(source, ledger, revision).needed:
+        return ()
+    found = evaluate_current_approval(source, ledger, revision)
+    return found.reasons if isinstance(found, Waiting) and found.rejected else ()
+
+
+def call_for(ask: Ask, found: Waiting, because: str = "") -> str:
     """The message of a release that waits for approval."""
     instead = f"instead of {short(ask.replaces)}" if ask.replaces else "as the first release"
-    said = "; ".join(found.reasons)
+    loosened = [f"it loosens the champion's policy: {', '.join(ask.loosened)}"] if ask.loosened else []
+    said = "; ".join([*loosened, *filter(None, [because]), *found.reasons])
     return (
         f"waiting for approval: llmops approve {ask.project} --release {short(ask.release)} --reason … (or reject), or "
         "in Dagster's launchpad release_approval with this release and a decision; "
@@ -96,9 +101,14 @@ def subject(source: ProjectRepository, ledger: Ledger) -> tuple[str, Request | N
     if waiting:
         return waiting[-1].revision, waiting[-1]
     staged, champion = ledger.serving(project, "staging"), ledger.serving(project, "production")
-    if staged is None or (champion and champion.release == staged.release):
+    if staged is None:
         raise Refused(f"no release of {project} waits for approval")
-    if not source.at(staged.revision).config.deployment.approval.needed:
+    if champion and champion.release == staged.release:
+        raise Refused(
+            f"no release of {project} waits for approval: {short(staged.release)} already serves production; "
+            f"`llmops rollback {project}` moves traffic back to the release before"
+        )
+    if not release_policy(source, ledger, staged.revision).needed:
         raise Refused(f"no release of {project} waits for approval: {short(staged.revision)} requires none")
     return staged.revision, None
 
@@ -122,9 +132,8 @@ def decide(
         raise Refused(f"{short(ask.release)} waits for approval: give its digest, or at least its first 6 characters")
     if release is not None and not ask.release.startswith(release):
         raise Refused(f"release {short(release)} does not wait for approval; {short(ask.release)} does")
-    if request is None and choice == "rejected":
-        raise Refused(f"{short(ask.release)} does not wait yet; `llmops cancel` stops its active run")
-    if wrong := refusals(choice, by, rules_of(source, revision), authors_of(source, ledger, revision)):
+    rules = release_policy(source, ledger, revision).rules
+    if wrong := refusals(choice, by, rules, authors_of(source, ledger, revision)):
         raise Refused("; ".join(wrong))
     decision = Decision(
         ask=ask, revision=revision, choice=choice, by=by.strip(), reason=reason.strip(), at=ledger.clock()

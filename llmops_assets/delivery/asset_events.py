@@ -101,7 +101,7 @@ def seen_events(
         event = _reused_event(source, plan, record, history, now)
         shown = history.tags(stage.name)
         differs = any(shown.get(tag) != value for tag, value in _provenance(event).items())
-        if (differs and stage.kind == "work") or history.looks_bad(stage.name):
+        if differs or history.looks_bad(stage.name):
             events += [event, *_check_events(source, ledger, plan, record)]
     return events
 

@@ -3,6 +3,9 @@
 from contextlib import suppress
 
 from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.delivery.gate_evidence import PlannedRevision, lacks_comparison, verdict_on
+from llmops_assets.delivery.release_policy import not_on_branch, release_policy
+from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.plan import Plan, Side, make_plan
 from llmops_assets.domain.records import AnyRecord
 from resources.artifact_store.store import ArtifactStore, StoreDenied
@@ -22,7 +25,9 @@ def plan_revision(
     """
     store.require()
     project = source.project.name
-    head = Side(revision=revision, values=source.at(revision).values)
+    at = source.at(revision)
+    head = Side(revision=revision, values=at.values)
+    candidate = PlannedRevision(source.project, source, ledger, revision, at, ledger.resolve(at.values))
     before = None
     if base is not None:
         try:
@@ -42,7 +47,37 @@ def plan_revision(
         return None if wrong else record
 
     now = serving.release if serving else None
-    return make_plan(project, head, find, before, now, ledger.salt_of, held, lost)
+    plan = make_plan(
+        project,
+        head,
+        find,
+        before,
+        now,
+        ledger.salt_of,
+        held,
+        lost,
+        judge=lambda stage: _known_verdict(candidate, stage),
+        lacks_comparison=lambda stage: _lacks_comparison(candidate, stage),
+        elsewhere=not_on_branch(source, revision),
+    )
+    floor = [f"the settings' policy floor applies: {text}" for text in at.below_floor]
+    return plan.model_copy(update={"policy": (*floor, *release_policy(source, ledger, revision).notes)})
+
+
+def _known_verdict(candidate: PlannedRevision, stage: str) -> Verdict | None:
+    """The verdict on an existing record; None if the run must measure the champion first, or it cannot be read now."""
+    try:
+        if stage == "registered_model" and lacks_comparison(candidate, "evaluation_report"):
+            return None
+        return verdict_on(candidate, stage)
+    except (ConfigError, SourceError):
+        return None  # a plan is no lock: the stage that acts reports it
+
+
+def _lacks_comparison(candidate: PlannedRevision, stage: str) -> bool:
+    with suppress(ConfigError, SourceError):
+        return lacks_comparison(candidate, stage)
+    return False
 
 
 def damage_of(record: AnyRecord, store: ArtifactStore) -> str | None:

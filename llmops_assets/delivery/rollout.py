@@ -55,6 +55,8 @@ class Rollout:
     """The active request that runs it; nothing is promoted once it is closed."""
     hold: Hold | None = None
     """Of a rollback: the hold on the release that it replaces."""
+    objections: Callable[[], tuple[str, ...]] = lambda: ()
+    """Reasons against the release that arose during the rollout, such as a person's rejection."""
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
@@ -146,6 +148,8 @@ class Rollout:
         while True:
             seen, waited = step.so_far(), self.clock() - began
             judgement = judge(self.policy, seen, waited, hold)
+            if against := self.objections():
+                return Judgement(status="failed", failures=against, answers=judgement.answers)
             if judgement.status != "waiting":
                 return judgement
             if waited - said > PROGRESS_S:

@@ -12,11 +12,28 @@ from pydantic import Field
 
 from llmops_assets.domain.formatting import ago
 from llmops_assets.domain.keys import short
-from llmops_assets.domain.models import Frozen
+from llmops_assets.domain.models import Frozen, Strict
+from llmops_assets.domain.rollout import Duration
 
 CLOCK_SKEW_S = 300.0
 """How far another machine's clock may be ahead. Beyond that, a decision's expiry is unknown."""
 Choice = Literal["approved", "rejected"]
+
+
+class Approval(Strict):
+    required: bool | None = Field(
+        default=None, description="Whether a person must approve each release; None: only if there are approvers."
+    )
+    approvers: tuple[str, ...] = Field(
+        default=(), description="E-mail addresses of the approvers; empty: everyone except the authors of the change."
+    )
+    expires_after: Duration = Field(
+        default=7 * 86400.0, gt=0, description="How long an approval is valid that has not led to a release: 7d."
+    )
+
+    @property
+    def needed(self) -> bool:
+        return bool(self.approvers) if self.required is None else self.required
 
 
 class Ask(Frozen):
@@ -30,6 +47,9 @@ class Ask(Frozen):
     since: float | None = Field(
         default=None,
         description="When the champion started serving: a rollback invalidates approvals given before it.",
+    )
+    loosened: tuple[str, ...] = Field(
+        default=(), description="What the policy of its commit asks for less than the champion's."
     )
 
 
@@ -56,6 +76,7 @@ class Rules(Frozen):
 
     approvers: tuple[str, ...] = ()
     expires_after: float = 7 * 86400.0
+    where: str = Field(default="llmops.yaml", description="Where the approvers are named, for messages.")
 
 
 class Approved(Frozen):
@@ -64,6 +85,7 @@ class Approved(Frozen):
 
 class Waiting(Frozen):
     reasons: tuple[str, ...] = Field(default=(), description="Why the existing decisions are not valid.")
+    rejected: bool = Field(default=False, description="A person rejected exactly this, and nobody approved it since.")
 
 
 def person(name: str) -> str:
@@ -95,7 +117,7 @@ def refusals(choice: Choice, who: str, rules: Rules, authors: Iterable[Author]) 
     if author:
         found.append(f"{me} is an author of this change; another person must approve it")
     if rules.approvers and me not in {person(a) for a in rules.approvers}:
-        found.append(f"{me} is not in deployment.approval.approvers of llmops.yaml ({', '.join(rules.approvers)})")
+        found.append(f"{me} is not in deployment.approval.approvers of {rules.where} ({', '.join(rules.approvers)})")
     return tuple(found)
 
 
@@ -108,18 +130,20 @@ def evaluate_approvals(
         decisions: the decisions on this release, oldest first. A rejection revokes every earlier approval.
     """
     reasons: list[str] = []
+    rejected = False
     for decision in reversed(decisions):
         who = f"{decision.choice} by {decision.by}"
         if differs := _differs(decision.ask, ask):
             reasons.append(f"{who}, not valid: {differs}")
         elif decision.choice == "rejected":
             reasons.append(f"{who}: {decision.reason}")
+            rejected = True
             break
         elif problem := _problem(decision, rules, authors, now):
             reasons.append(f"{who}, not valid: {problem}")
         else:
             return Approved(decision=decision)
-    return Waiting(reasons=tuple(dict.fromkeys(reasons)))
+    return Waiting(reasons=tuple(dict.fromkeys(reasons)), rejected=rejected)
 
 
 def _differs(given: Ask, ask: Ask) -> str:
@@ -130,6 +154,8 @@ def _differs(given: Ask, ask: Ask) -> str:
         parts.append(f"it was given for {given.environment}")
     if given.reports != ask.reports:
         parts.append("the reports have changed since")
+    if given.loosened != ask.loosened:
+        parts.append("what it loosens of the policy has changed since")
     if given.replaces != ask.replaces:
         was, now = short(given.replaces or "nothing"), short(ask.replaces or "nothing")
         parts.append(f"it was given to replace {was}, but {ask.environment} now serves {now}")

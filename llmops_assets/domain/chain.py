@@ -21,12 +21,19 @@ class Stage:
     requires: tuple[str, ...] = ()
     after: tuple[str, ...] = ()  # order only: neither read nor checked
     sources: tuple[str, ...] = ()  # external sources in Dagster's graph: "repository", "data"
+    deploys: bool = False
+    """Also judges the revision's policy, and that the watched branch contains it."""
     kind: Literal["work", "event"] = "work"
     program: str | None = None
     """The module of `llmops_assets.programs` that does the work, in its own process."""
     heavy: str = ""
     """What makes the stage heavy: it uses the only slot for heavy programs, or its own pod. Empty: light."""
     does: str = field(default="", compare=False)
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """What the stage judges before it acts."""
+        return (POLICY, *self.requires) if self.deploys else self.requires
 
     @property
     def upstream(self) -> tuple[str, ...]:
@@ -48,6 +55,11 @@ class Stage:
             salt,
         )
 
+
+POLICY = "policy"
+"""Not a stage: the verdict on the revision's own policy and origin."""
+EVIDENCE = ("ci_report", "dataset_version", "evaluation_report", "registered_model", "served_evaluation_report")
+"""What an endpoint judges at its own revision, whether a run computed it or reused it."""
 
 CHAIN: tuple[Stage, ...] = (
     Stage(
@@ -91,7 +103,8 @@ CHAIN: tuple[Stage, ...] = (
         1,
         values=("name",),
         records=("fine_tuned_checkpoint",),
-        requires=("evaluation_report",),
+        # The code and data checks again: the checkpoint may be one that an earlier revision made.
+        requires=("ci_report", "dataset_version", "evaluation_report"),
         does="Registers one MLflow model version per checkpoint, if the gates pass.",
     ),
     Stage(
@@ -118,7 +131,8 @@ CHAIN: tuple[Stage, ...] = (
         1,
         kind="event",
         records=("quantized_artifact",),
-        requires=("evaluation_report", "served_evaluation_report"),
+        requires=EVIDENCE,
+        deploys=True,
         does="Serves the release on the staging URL.",
     ),
     Stage(
@@ -139,7 +153,8 @@ CHAIN: tuple[Stage, ...] = (
         "production_endpoint",
         1,
         kind="event",
-        requires=("release_approval", "evaluation_report", "served_evaluation_report", "smoke_test_report"),
+        requires=(*EVIDENCE, "smoke_test_report", "release_approval"),
+        deploys=True,
         does="Rolls the release out step by step, evaluates each step, and returns to the champion on failure.",
     ),
     Stage(
@@ -155,6 +170,8 @@ EVIDENCE_CHECK = "evidence"
 """The asset check of every stage that requires verdicts: what it required, as evaluated when it acted or refused."""
 STAGES: Mapping[str, Stage] = {stage.name: stage for stage in CHAIN}
 WORK: tuple[Stage, ...] = tuple(s for s in CHAIN if s.kind == "work")
+COMPARED: tuple[str, ...] = ("evaluation_report", "served_evaluation_report")
+"""The reports whose gates may compare with the champion."""
 HEAVY: frozenset[str] = frozenset(s.name for s in CHAIN if s.heavy)
 CHECKS: Mapping[str, str] = {
     "ci_report": "passes",

@@ -1,6 +1,6 @@
 """Evaluates gates: evidence in, a verdict with all its reasons out. Unreadable evidence fails.
 
-Also holds the champion rules. `llmops_assets.stage.gate_evidence` loads the evidence; `llmops_assets.stage` handles
+Also holds the champion rules. `llmops_assets.delivery.gate_evidence` loads the evidence; `llmops_assets.stage` handles
 rejections.
 """
 
@@ -113,6 +113,9 @@ class Verdict(Frozen):
     )
     figures: tuple[Compared, ...] = Field(default=(), description="The report's figures beside the champion's.")
     check: str = Field(default="", description="The asset check that shows it: 'stage:check'. Empty: none does.")
+    loosened: tuple[str, ...] = Field(
+        default=(), description="What the candidate's policy asks for less than the champion's."
+    )
 
     @property
     def passed(self) -> bool:
@@ -121,10 +124,12 @@ class Verdict(Frozen):
     @property
     def text(self) -> str:
         """All reasons on one line: the failures if any, otherwise what held."""
-        return "; ".join(self.failures or (*self.reasons, *self.skipped)) or "no gate applies"
+        warnings = (f"loosened since the champion: {text}" for text in self.loosened)
+        return "; ".join(self.failures or (*self.reasons, *self.skipped, *warnings)) or "no gate applies"
 
     def markdown(self) -> str:
         signs = {"❌": self.failures, "✅": self.reasons, "➖": self.skipped}
+        signs["⚠️ loosened since the champion:"] = self.loosened
         lines = [f"- {sign} {text}" for sign, texts in signs.items() for text in texts]
         return "\n".join(lines) or "- no gate applies"
 
@@ -152,6 +157,7 @@ def combined(subject: str, report: str | None, verdicts: Mapping[str, Verdict]) 
         failures=texts("failures"),
         reasons=texts("reasons"),
         skipped=texts("skipped"),
+        loosened=tuple(dict.fromkeys(text for verdict in verdicts.values() for text in verdict.loosened)),
     )
 
 

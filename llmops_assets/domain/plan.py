@@ -1,21 +1,26 @@
-"""The plan of a revision: per stage run, reuse, or decide later, with reasons and key. Pure."""
+"""The plan of a revision: per stage run, reuse, refuse or decide later, with reasons and key. Pure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field
 
-from llmops_assets.domain.chain import CHAIN, Stage, downstream_of
+from llmops_assets.domain.chain import CHAIN, COMPARED, STAGES, Stage, downstream_of
 from llmops_assets.domain.config_diff import describe
+from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.records import Measured, QuantizedArtifact, Record, named_outputs
 from llmops_assets.domain.release import release_of
 
-Action = Literal["run", "reuse", "decide_later"]
+Action = Literal["run", "reuse", "decide_later", "refuse", "skip"]
+"""refuse: a verdict on existing evidence fails. A run still selects the stage, so that it judges again and refuses.
+skip: not part of the run, because the watched branch does not contain the revision."""
 Find = Callable[[str], Record | None]
 """The record committed under a key, or None."""
 SaltOf = Callable[[str], str | None]
+Judge = Callable[[str], Verdict | None]
+"""The verdict on a stage's existing record; None if it is not known before the run."""
 
 
 class StagePlan(Frozen):
@@ -24,7 +29,8 @@ class StagePlan(Frozen):
     reasons: tuple[str, ...]
     key: str | None = None
     judge_again: bool = False
-    """Reused, but selected anyway because gates changed: the existing report needs a new verdict."""
+    """Reused, but selected anyway: gates changed, so the report needs a new verdict, or the champion must be measured
+    on the same rows first."""
 
 
 class Plan(Frozen):
@@ -32,14 +38,21 @@ class Plan(Frozen):
     revision: str
     base: str | None
     stages: tuple[StagePlan, ...]
+    policy: tuple[str, ...] = ()
+    """What applies from the settings' floor, and what the revision loosens compared with the champion."""
 
     def __getitem__(self, stage: str) -> StagePlan:
         return next(s for s in self.stages if s.stage == stage)
 
     @property
     def to_materialize(self) -> tuple[str, ...]:
-        """The stages that a run selects: all except those that are reused without a new verdict."""
-        return tuple(s.stage for s in self.stages if s.action != "reuse" or s.judge_again)
+        """The stages that a run selects: all except those that are skipped, or reused without a new verdict."""
+        return tuple(s.stage for s in self.stages if s.action not in ("reuse", "skip") or s.judge_again)
+
+    @property
+    def evaluates_only(self) -> str | None:
+        """Why a run of this revision deploys nothing; None if it may."""
+        return next((s.reasons[0] for s in self.stages if s.action == "skip"), None)
 
     @property
     def nothing_to_do(self) -> bool:
@@ -63,6 +76,9 @@ def make_plan(
     salt_of: SaltOf = lambda key: None,
     held: Mapping[str, str] | None = None,
     lost: Mapping[str, str] | None = None,
+    judge: Judge = lambda stage: None,
+    lacks_comparison: Callable[[str], bool] = lambda stage: False,
+    elsewhere: str | None = None,
 ) -> Plan:
     """Plans a revision, in one pass over the chain.
 
@@ -74,11 +90,17 @@ def make_plan(
         salt_of: the salt of a deliberate rebuild of an (unsalted) key, or None.
         held: releases that are not deployed automatically, each with the message to show.
         lost: keys whose record `find` omits because it is no longer usable, each with the message to show.
+        judge: evaluates the verdict on a reused stage's record, for the stages that require it.
+        lacks_comparison: whether a gate on this report needs a report of the champion that does not exist yet.
+        elsewhere: why the revision is not deployed, if the watched branch does not contain it.
     """
     outputs: dict[str, str] = {}
     plans: list[StagePlan] = []
     release: str | None = None
     for stage in CHAIN:
+        if stage.kind == "event" and elsewhere:
+            plans.append(StagePlan(stage=stage.name, action="skip", reasons=(elsewhere,)))
+            continue
         if stage.kind == "event":
             plans.append(_event(stage, release, serving, held or {}))
             continue
@@ -109,7 +131,28 @@ def make_plan(
             if lost and key in lost:
                 reasons = (f"{lost[key]}; it is recomputed",)
             plans.append(StagePlan(stage=stage.name, action="run", reasons=reasons, key=key))
+    plans = _judged(plans, judge, lacks_comparison)
     return Plan(project=project, revision=head.revision, base=base.revision if base else None, stages=tuple(plans))
+
+
+def _judged(plans: Sequence[StagePlan], judge: Judge, lacks_comparison: Callable[[str], bool]) -> list[StagePlan]:
+    """The plan with the refusals that existing evidence already implies, and the comparisons that it still needs."""
+    found = {plan.stage: plan for plan in plans}
+    for stage in (STAGES[plan.stage] for plan in plans if plan.action in ("run", "decide_later")):
+        reasons = {up: f"{up} refuses" for up in stage.upstream if found[up].action == "refuse"}
+        for up in stage.requires:
+            if found[up].action != "reuse" or STAGES[up].kind == "event":
+                continue
+            if up in COMPARED and lacks_comparison(up):
+                more = (*found[up].reasons, "the champion is measured on the same rows first")
+                found[up] = found[up].model_copy(update={"judge_again": True, "reasons": more})
+            elif (verdict := judge(up)) is not None:
+                for text in verdict.failures:
+                    reasons.setdefault(text, f"{up}: {text}")
+        if reasons:
+            update = {"action": "refuse", "reasons": tuple(reasons.values())}
+            found[stage.name] = found[stage.name].model_copy(update=update)
+    return [found[plan.stage] for plan in plans]
 
 
 def _event(stage: Stage, release: str | None, serving: str | None, held: Mapping[str, str]) -> StagePlan:

@@ -24,6 +24,9 @@ CLICK = "person, by a click"
 """The `asked_by` of a rollout that a person started by materializing production_endpoint in Dagster."""
 PARTIAL = "person, some stages"
 """The `asked_by` of `llmops run --only`: it does not complete a commit, so sensors ignore it."""
+EVALUATION = "person, evaluation only"
+"""The `asked_by` of a run of a commit outside of the watched branch, which is never deployed."""
+INCOMPLETE: frozenset[str] = frozenset({PARTIAL, EVALUATION, CLICK})
 UNSETTLED: frozenset[str] = frozenset({"failed", "cancelled", "superseded"})
 """Final statuses that leave a change undone: the next head is compared with the request before it."""
 MAX_TRIES = 4
@@ -78,8 +81,8 @@ def newest_planned(requests: Sequence[Request]) -> Request | None:
 
 
 def planned(requests: Sequence[Request]) -> list[Request]:
-    """Requests that complete a commit; partial ones and clicks only while they are active."""
-    return [r for r in requests if r.active or r.asked_by not in (PARTIAL, CLICK)]
+    """Requests that complete a commit of the branch; the others only while they are active."""
+    return [r for r in requests if r.active or r.asked_by not in INCOMPLETE]
 
 
 def settled(requests: Sequence[Request]) -> Request | None:
@@ -239,6 +242,8 @@ def after_waiting(requests: Sequence[Request], request: Request, found: Approved
     newest = newest_planned(requests)
     if newest is not None and newest.revision != request.revision:
         return Close(status="superseded", detail=f"a newer commit, {short(newest.revision)}, has been planned since")
+    if isinstance(found, Waiting) and found.rejected:
+        return Close(status="rejected", detail="; ".join(found.reasons))
     if isinstance(found, Waiting):
         return Leave(reason=f"{short(request.revision)} is waiting: {request.detail}")
     generation = another_generation(requests, request.revision)

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from llmops_assets.delivery.gate_evidence import current_release
 from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import Measured, RegisteredModel
 from llmops_assets.domain.requests import Status
 from llmops_assets.programs.evaluation.report import MEASUREMENT, PAGE, Judgement, Measurement, render
 from llmops_assets.stage.execution import StageExecution
-from llmops_assets.stage.gate_evidence import current_release
 from resources.model_registry.interface import CHAMPION, STAGING
 from resources.tracking.mlflow import COMMIT_TAG, OUTCOME_TAG, RELEASE_TAG
 

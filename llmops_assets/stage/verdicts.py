@@ -24,7 +24,7 @@ Require = Callable[[StageExecution, str], Verdict]
 def judge_required(run: StageExecution, require: Require | None) -> tuple[dict[str, Verdict], Verdict | None]:
     """Every verdict that this stage requires, by stage, and the combined one; None if it requires nothing."""
     judged: dict[str, Verdict] = {}
-    for stage in run.stage.requires:
+    for stage in run.stage.judged:
         assert require is not None, f"{run.stage.name} requires {stage} but has no `require`"
         judged[stage] = note(run, stage, require(run, stage))
     if not judged:
@@ -77,6 +77,8 @@ def check_result(
 
 
 def _judged(run: StageExecution, stage: str) -> Record | None:
+    if stage not in STAGES:
+        return None  # the policy has no record
     if STAGES[stage].kind == "work":
         return run.resolved.records.get(stage)
     return run.ledger.records_of(run.project.name, run.revision).get(stage)

@@ -173,10 +173,10 @@ class GitMirror:
         return f"{author.name} <{author.email}>"
 
     def authors(self, revision: str, since: str | None) -> list[Author]:
-        """The authors of the commits that a revision has and `since` lacks; never empty.
+        """The people behind the commits that a revision has and `since` lacks: authors, committers, co-authors.
 
         Of the whole history if `since` is None or gone; of the commit itself if it adds no commit, as when an older
-        commit is deployed again. Includes `Co-authored-by`.
+        commit is deployed again. Never empty.
         """
         import pygit2
 
@@ -198,6 +198,14 @@ class GitMirror:
         except (KeyError, ValueError, pygit2.GitError):
             return []
         return [str(commit.id) for commit in walker][:0:-1]
+
+    def contains(self, revision: str) -> bool:
+        """Whether the watched branch contains a commit, as of the last fetch."""
+        head = self.head()
+        if head is None:
+            return False
+        commit = str(self.commit(revision).id)
+        return commit == head or bool(self.repo.descendant_of(head, commit))
 
     def message(self, revision: str) -> str:
         commit = self.commit(revision)
@@ -283,11 +291,16 @@ def _note_use(complete: Path) -> bool:
 
 
 def _authors_of(commit: Any) -> list[Author]:
-    author = commit.author
-    found = [Author(name=_text(commit, author.raw_name), email=_text(commit, author.raw_email))]
-    for name, email in re.findall(r"(?im)^co-authored-by:\s*(.*?)\s*<([^<>]+)>\s*$", _text(commit, commit.raw_message)):
-        found.append(Author(name=name, email=email))
-    return found
+    found = [
+        Author(name=_text(commit, who.raw_name), email=_text(commit, who.raw_email))
+        for who in (commit.author, commit.committer)
+    ]
+    for text in re.findall(r"(?im)^[ \t]*co-authored-by[ \t]*:[ \t]*(.+?)[ \t\r]*$", _text(commit, commit.raw_message)):
+        name, _, rest = text.partition("<")
+        # Some tools write the address alone.
+        email = rest.split(">")[0] if rest else text
+        found.append(Author(name=name.strip(), email=email.strip()))
+    return list(dict.fromkeys(found))
 
 
 def _text(commit: Any, raw: bytes) -> str:

@@ -5,7 +5,7 @@ Which values a stage reads belongs in `llmops_assets.domain.chain`.
 
 import hashlib
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.config.smoke_tests import parse_smoke_tests
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.keys import digest, short
+from llmops_assets.domain.policy import Policy
+from llmops_assets.domain.policy_floor import below_floor, with_floor
 from llmops_assets.domain.prompt import PromptError, check_prompt
 from llmops_assets.domain.python_imports import imported_files
 from llmops_assets.domain.sampling import Sampling
@@ -45,6 +47,8 @@ class ProjectRevision:
         smoke_tests: list[dict[str, Any]],
         tracked: dict[str, Output],
         metric_files: dict[str, tuple[str, ...]],
+        policy: Policy,
+        below_floor: tuple[str, ...] = (),
     ):
         self.project, self.revision, self.config, self.values = project, revision, config, values
         self.smoke_tests = smoke_tests
@@ -52,6 +56,10 @@ class ProjectRevision:
         """DVC-tracked paths that stages read → their pointer's entry."""
         self.metric_files = metric_files
         """The project's own metrics → the files that their keys cover, and that their code can see."""
+        self.policy = policy
+        """What its release must satisfy: that of llmops.yaml, and never less than the settings' floor."""
+        self.below_floor = below_floor
+        """What llmops.yaml sets below the floor."""
 
 
 class ProjectRepository:
@@ -62,6 +70,7 @@ class ProjectRepository:
         mirror = settings.home / "mirrors" / f"{project.name}.git"
         self.git = GitMirror(self._url(), project.branch, mirror, settings.fetch_timeout)
         self.dvc = DvcData(self.git, settings.home / "work" / project.name, settings.home / "dvc-cache")
+        self.floors = settings.floors(project.name)
         self._at = lru_cache(maxsize=64)(self._resolve_or_refuse)
 
     def _url(self) -> str:
@@ -194,7 +203,10 @@ class ProjectRepository:
         ci = config.ci.model_dump(mode="json", exclude_defaults=True)
         # Pointers of data that dataset_version reads are ignored: new rows do not require linting the code again.
         values["tree"] = {"digest": tree_digest(files, config.ci.ignore, frozenset(pointers)), **ci}
-        return ProjectRevision(self.project, revision, config, values, smoke, tracked, metric_files)
+        stated = config.policy(values["data"]["test"]["version"], values["evaluation"], smoke)
+        below = tuple(text for floor in self.floors for text in below_floor(stated, floor))
+        policy = reduce(with_floor, self.floors, stated)
+        return ProjectRevision(self.project, revision, config, values, smoke, tracked, metric_files, policy, below)
 
     def _files_of(self, revision: str, metric: CustomMetric, files: Mapping[str, str]) -> tuple[str, ...]:
         """The files that a metric of the project can see: what it imports, and what its `files` match."""

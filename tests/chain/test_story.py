@@ -14,6 +14,7 @@ from dagster import AssetKey, RunsFilter
 
 from llmops_assets.cli.execution import execute
 from llmops_assets.delivery.run_tags import REQUEST_TAG
+from llmops_assets.domain.chain import EVIDENCE
 from llmops_assets.domain.records import Checkpoint, EvaluationReport, RegisteredModel, ServedEvaluationReport
 from tests.support.projects import Outcome, Project, Watched, World, rows, write_rows
 from tests.support.waiting import CEILING_S
@@ -243,8 +244,9 @@ def test_other_test_rows_have_the_champion_measured_on_them_first(story: Story) 
     assert story.request.status == "released"
     assert story.production not in story.releases
     verdicts = [v for s, v in story.world.ledger.verdicts("zoo", story.project.head) if s == "staging_endpoint"]
-    assert [v.subject.split()[0] for v in verdicts] == ["evaluation_report", "served_evaluation_report"]
-    for verdict in verdicts:
+    judged = {v.subject.split()[0]: v for v in verdicts}
+    assert set(judged) == {"policy", *EVIDENCE}
+    for verdict in (judged["evaluation_report"], judged["served_evaluation_report"]):
         assert verdict.champion == story.releases[-1]
         assert re.search(r"perplexity [\d.,]+, champion [\d.,]+, margin 50%", verdict.reasons[0]), verdict.reasons
 

@@ -148,6 +148,23 @@ def test_the_first_release_of_a_project_has_no_traffic_until_it_is_promoted(ledg
     assert serving.routed == [{}, {NEW: 1.0}]
 
 
+def test_a_rejection_during_a_step_returns_all_traffic_at_once(ledger: Ledger, serving: MemoryServing) -> None:
+    """A person who rejected an approved release at 10% saw it promoted all the same."""
+    policy = canary((0.1, 3600.0), (0.5, 3600.0))
+    said = iter([(), ()])
+    way = rollout(ledger, serving, policy=policy, objections=lambda: next(said, ("rejected by eve: too bold",)))
+    state = way.run(begin(NEW, "old", policy))
+    assert (state.status, state.reasons) == ("returned", ("at 10%: rejected by eve: too bold",))
+    assert serving.shares == {"old": 1.0} and serving.engines == ["old"]
+    assert serving.clock.now < 3600.0, "it does not wait for the end of the step"
+
+
+def test_a_rejection_in_the_last_moment_is_no_promotion(ledger: Ledger, serving: MemoryServing) -> None:
+    way = rollout(ledger, serving, objections=lambda: ("rejected by eve: too bold",))
+    assert way.run(begin(NEW, "old", canary((0.5, 0)))).status == "returned"
+    assert serving.shares == {"old": 1.0}
+
+
 def test_a_rollback_target_is_probed_by_header_before_any_traffic_moves(ledger: Ledger, serving: MemoryServing) -> None:
     policy = rollback_policy(canary((0.1, 60), min_samples=100))
     assert rollout(ledger, serving, policy=policy).run(begin_rollback(NEW, "old")).status == "promoted"

@@ -27,7 +27,7 @@ DAY = 86400.0
 NOW = 1_000_000.0
 OTHERS: dict[str, Any] = {
     "project": "farm", "release": "s" * 64, "environment": "staging", "reports": ("a", "x"), "replaces": None,
-    "since": 600.0,
+    "since": 600.0, "loosened": ("gate removed: perplexity of checkpoint at most 30",),
 }  # fmt: skip
 
 
@@ -64,6 +64,15 @@ def test_an_approval_is_invalid_once_anything_that_it_was_bound_to_changed(field
 
 def test_everything_that_an_ask_holds_is_tried_above() -> None:
     assert set(OTHERS) == set(Ask.model_fields)
+
+
+def test_a_rejection_is_told_apart_from_a_decision_that_is_missing_or_invalid() -> None:
+    """A release that was rejected after its approval waited for another decision instead of ending."""
+    assert weighed(said(), said("rejected")) == Waiting(
+        reasons=("rejected by eve@example.com: because",), rejected=True
+    )
+    assert weighed(said(reports=())).rejected is False  # type: ignore[union-attr]
+    assert weighed(said("rejected", reports=())).rejected is False  # type: ignore[union-attr]
 
 
 def test_the_reason_says_what_changed() -> None:

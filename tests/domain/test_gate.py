@@ -325,3 +325,9 @@ def test_the_combined_verdict_has_all_reasons_once_each_named_where_several_have
     assert both.failures == ("evaluation_report: too bad", "registered_model: too slow")
     assert (both.reasons, both.champion, both.report, both.passed) == (("fast",), "c", "key", False)
     assert combined("all", "key", {"evaluation_report": one}).failures == ("too bad",)
+
+
+def test_what_a_policy_loosened_is_shown_beside_a_verdict_that_passes() -> None:
+    verdict = Verdict(subject="policy", report=None, champion="c", loosened=("gate removed: rougeL",))
+    assert verdict.passed and "loosened since the champion: gate removed: rougeL" in verdict.text
+    assert "loosened since the champion: gate removed: rougeL" in verdict.markdown()

@@ -1,5 +1,6 @@
 """The plan for a change: one that runs too much wastes GPU hours, one that reuses too much ships a stale model."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from llmops_assets.domain.chain import CHAIN, STAGES, WORK, downstream_of
 from llmops_assets.domain.config_diff import changes, describe, flatten
+from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.plan import Plan, prompt_retrains
 from llmops_assets.domain.records import Checkpoint
 from tests.support.records import VALUES, Memory, changed
@@ -176,6 +178,70 @@ def test_a_rebuild_runs_its_stage_says_why_and_is_then_reused_itself() -> None:
     again = memory.plan(VALUES, VALUES, serving)
     assert all(again[s.name].action == "reuse" for s in WORK)
     assert runs(again) == EVENTS, "other weights are another release"
+
+
+def failing(*stages: str) -> Callable[[str], Verdict]:
+    """Judges these stages' records as failed and all others as passed."""
+    return lambda name: Verdict(
+        subject=name, report="r", champion=None, failures=(f"{name} is bad",) if name in stages else ()
+    )
+
+
+@pytest.mark.parametrize("failed", ["ci_report", "dataset_version", "registered_model"])
+def test_a_failed_stage_that_is_reused_refuses_the_release_of_every_later_change(failed: str) -> None:
+    """Rows that leaked were rejected with the first push, and the next new prompt released them."""
+    memory = Memory()
+    serving = memory.release(VALUES)
+    head = changed(VALUES, prompt="Say: {{ input }}")
+    plan = memory.plan(head, VALUES, serving, judge=failing(failed))
+    assert plan["staging_endpoint"].action == "refuse"
+    assert plan["staging_endpoint"].reasons == (f"{failed}: {failed} is bad",)
+    assert {plan[s].action for s in EVENTS} == {"refuse"}, "whatever follows does not act either"
+    assert plan["smoke_test_report"].reasons == ("staging_endpoint refuses",)
+    assert set(plan.to_materialize) == {"evaluation_report", "served_evaluation_report"} | EVENTS, "it judges again"
+
+
+def test_a_stage_that_has_not_run_is_not_judged_in_advance() -> None:
+    memory = Memory()
+    memory.deliver(VALUES)
+    plan = memory.plan(changed(VALUES, tree={"digest": "t2"}, prompt="x {{ input }}"), judge=failing("ci_report"))
+    assert plan["ci_report"].action == plan["staging_endpoint"].action == "run"
+
+
+def test_a_gate_that_refuses_shows_in_the_plan_and_all_below_depends_on_it() -> None:
+    """The plan of a rejected commit said "run" for the stage that would refuse again."""
+    memory = Memory()
+    memory.deliver(VALUES, only=("ci_report", "dataset_version", "fine_tuned_checkpoint", "evaluation_report"))
+    plan = memory.plan(VALUES, judge=failing("evaluation_report"))
+    assert plan["registered_model"].reasons == ("evaluation_report: evaluation_report is bad",)
+    below = set(downstream_of("registered_model"))
+    assert {s.stage for s in plan.stages if s.action == "refuse"} == below
+    assert plan["quantized_artifact"].reasons == ("registered_model refuses",)
+
+
+def test_what_production_serves_already_is_not_refused() -> None:
+    memory = Memory()
+    plan = memory.plan(VALUES, VALUES, memory.release(VALUES), judge=failing("ci_report", "dataset_version"))
+    assert plan.nothing_to_do
+
+
+def test_a_report_that_must_be_compared_with_a_new_champion_is_selected_again() -> None:
+    """The champion's report on these rows is made where the report is; a reused one was not selected."""
+    memory = Memory()
+    memory.release(VALUES)
+    plan = memory.plan(VALUES, VALUES, "another", lacks_comparison=lambda stage: stage == "evaluation_report")
+    assert plan["evaluation_report"].judge_again and "evaluation_report" in plan.to_materialize
+    assert "the champion is measured on the same rows first" in plan["evaluation_report"].reasons
+    assert plan["staging_endpoint"].action == "run"
+    alike = memory.plan(VALUES, VALUES, memory.release(VALUES), lacks_comparison=lambda stage: True)
+    assert alike.nothing_to_do, "nothing is released, so nothing is compared"
+
+
+def test_a_revision_outside_the_watched_branch_is_evaluated_and_not_deployed() -> None:
+    plan = Memory().plan(VALUES, elsewhere="it is not in the watched branch")
+    assert set(plan.to_materialize) == {s.name for s in WORK}
+    assert plan.evaluates_only == "it is not in the watched branch"
+    assert Memory().plan(VALUES).evaluates_only is None
 
 
 def test_a_prompt_that_is_also_the_training_prompt_retrains_and_the_plan_says_how_to_avoid_it() -> None:

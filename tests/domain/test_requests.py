@@ -10,6 +10,7 @@ from llmops_assets.domain.approval import Approved, Ask, Decision, Waiting
 from llmops_assets.domain.config_diff import Change, needs_a_run, only_data
 from llmops_assets.domain.requests import (
     CLICK,
+    EVALUATION,
     LAUNCH_GRACE_S,
     MAX_TRIES,
     PARTIAL,
@@ -65,12 +66,13 @@ def test_an_outcome_is_what_the_next_commit_is_compared_with(end: Status) -> Non
     assert before is not None and before.revision == B
 
 
-def test_a_run_of_some_stages_does_not_pass_for_the_commits_own() -> None:
-    some = request(A, "done", asked_by=PARTIAL)
+@pytest.mark.parametrize("by", [PARTIAL, EVALUATION])
+def test_a_run_of_some_stages_or_of_another_branch_does_not_pass_for_the_commits_own(by: str) -> None:
+    some = request(A, "done", asked_by=by)
     assert planned([some]) == [] and settled([some]) is None and newest_planned([some]) is None
     started = next_request([some], Head(revision=A), "git")
     assert started == Start(revision=A, generation=2, reason="first run of this project")
-    running = request(A, "running", asked_by=PARTIAL)
+    running = request(A, "running", asked_by=by)
     assert isinstance(next_request([running], Head(revision=B), "git"), Skip)
 
 
@@ -260,6 +262,12 @@ def test_what_was_approved_resumes_and_nothing_else_does() -> None:
     rows = [request(A, "waiting"), request(B, "skipped"), request(A, "done", 2, asked_by=ROLLBACK)]
     assert after_waiting(rows, rows[0], YES) == Again(generation=3, reason="approved by eve: fine")
     assert isinstance(after_waiting(rows, rows[0], Waiting()), Leave)
+
+
+def test_a_release_that_was_rejected_while_its_request_began_to_wait_ends() -> None:
+    rows = [request(A, "waiting")]
+    found = after_waiting(rows, rows[0], Waiting(reasons=("rejected by eve: no",), rejected=True))
+    assert found == Close(status="rejected", detail="rejected by eve: no")
 
 
 @pytest.mark.parametrize("found", [YES, Waiting()])

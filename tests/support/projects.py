@@ -336,13 +336,13 @@ class World:
             run_config=config, raise_on_error=False,
         )  # fmt: skip
 
-    def llmops(self, *words: str) -> tuple[int, str]:
+    def llmops(self, *words: str, user: str = "eve@example.com") -> tuple[int, str]:
         """Runs a command as a user does; returns (exit code, stdout and stderr)."""
         file = self.home / "settings.yaml"
         file.write_text(dump_settings(self.settings))
         own = {"LLMOPS_HOME": str(self.home), "LLMOPS_SETTINGS": str(file), "DAGSTER_HOME": str(self.home / "dagster")}
         command = [sys.executable, "-m", "llmops_assets.cli", *words]
-        env = {**os.environ, **own, "COLUMNS": "200", "LLMOPS_USER": "eve@example.com"}
+        env = {**os.environ, **own, "COLUMNS": "200", "LLMOPS_USER": user}
         done = subprocess.run(command, env=env, capture_output=True, text=True)
         return done.returncode, done.stdout + done.stderr
 

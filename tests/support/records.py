@@ -131,13 +131,14 @@ class Memory:
         base: dict[str, Any] | None = None,
         serving: str | None = None,
         held: dict[str, str] | None = None,
+        **more: Any,
     ) -> Plan:
         before = None
         if base is not None:
             outputs = resolve_records(base, self.records.get, self.salts.get).outputs
             before = Side(revision="base-revision", values=base, outputs=outputs)
         head = Side(revision="head-revision", values=values)
-        return make_plan("zoo", head, self.records.get, before, serving, self.salts.get, held)
+        return make_plan("zoo", head, self.records.get, before, serving, self.salts.get, held, **more)
 
     def release(self, values: dict[str, Any]) -> str:
         artifact = self.deliver(values).records["quantized_artifact"]

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import create_engine, insert, inspect, select, update
 
 from llmops_assets.domain.approval import Ask, Choice, Decision
-from llmops_assets.domain.requests import ROLLBACK, Request
+from llmops_assets.domain.requests import EVALUATION, ROLLBACK, Request
 from llmops_assets.domain.rollback import Hold, NoTarget
 from llmops_assets.domain.rollout import RolloutPolicy, RolloutState, begin
 from resources.ledger import Conflict, Ledger, LedgerError
@@ -56,6 +56,13 @@ def test_a_waiting_request_blocks_nothing_and_is_superseded_by_a_start(ledger: L
 def test_a_rollback_leaves_what_waits_alone(ledger: Ledger) -> None:
     waiting(ledger)
     ledger.open_request("zoo", A, 2, "rollback", asked_by=ROLLBACK)
+    assert statuses(ledger) == ["waiting", "queued"]
+
+
+def test_a_run_of_another_branch_leaves_what_waits_alone(ledger: Ledger) -> None:
+    """It deploys nothing, and yet the release that waited for an approval was given up in its favour."""
+    waiting(ledger)
+    ledger.open_request("zoo", B, 1, "requested by a person", asked_by=EVALUATION)
     assert statuses(ledger) == ["waiting", "queued"]
 
 

@@ -4,12 +4,16 @@
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
 import dagster as dg
 
+from llmops_assets.config.settings import ProjectSource
 from llmops_assets.delivery.approvals import evaluate_current_approval
+from llmops_assets.delivery.release_policy import not_on_branch, release_policy
 from llmops_assets.domain.approval import Waiting
-from llmops_assets.domain.chain import STAGES
+from llmops_assets.domain.chain import POLICY, STAGES
 from llmops_assets.domain.gate import Champion, Judged, Verdict, judge, judge_checks
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.measurement import differences
@@ -27,15 +31,38 @@ from llmops_assets.domain.records import (
     SmokeTestReport,
 )
 from llmops_assets.domain.release import release_from_records
-from llmops_assets.stage.execution import StageExecution
-from resources.ledger import ServedRelease
-from resources.project_source.revisions import ProjectRevision
+from llmops_assets.domain.resolution import ResolvedRecords
+from resources.ledger import Ledger, ServedRelease
+from resources.project_source.revisions import ProjectRepository, ProjectRevision
+
+
+class Candidate(Protocol):
+    """The revision that is judged: the execution of a stage, or a plan."""
+
+    project: ProjectSource
+    source: ProjectRepository
+    ledger: Ledger
+    revision: str
+    at: ProjectRevision
+    resolved: ResolvedRecords
+
+
+@dataclass
+class PlannedRevision:
+    """A candidate outside of any run."""
+
+    project: ProjectSource
+    source: ProjectRepository
+    ledger: Ledger
+    revision: str
+    at: ProjectRevision
+    resolved: ResolvedRecords
 
 
 class ChampionNow:
     """The release that production serves now, with its records."""
 
-    def __init__(self, run: StageExecution, serving: ServedRelease):
+    def __init__(self, run: Candidate, serving: ServedRelease):
         self.release = serving.release
         self.revision = serving.revision
         self.at: ProjectRevision = run.source.at(serving.revision)
@@ -44,7 +71,7 @@ class ChampionNow:
         self.checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else None
         self.artifact = artifact if isinstance(artifact, QuantizedArtifact) else None
 
-    def key(self, run: StageExecution, stage: str, like: Measured | None = None) -> str | None:
+    def key(self, run: Candidate, stage: str, like: Measured | None = None) -> str | None:
         """The key of the champion's report on *this* revision's test rows and metrics, with its own prompt.
 
         With `like`, of the report that was made because an earlier one was measured differently than this one.
@@ -58,7 +85,7 @@ class ChampionNow:
         salt = f"measured with {digest(like.measured_with)}" if like is not None else None
         return STAGES[stage].key(values, outputs, salt)
 
-    def report(self, run: StageExecution, stage: str, like: Measured | None = None) -> Measured | None:
+    def report(self, run: Candidate, stage: str, like: Measured | None = None) -> Measured | None:
         """The champion's report; the one that was measured as `like` was, if there are several."""
         found = self._find(run, self.key(run, stage))
         if found is None or like is None or not differences(like, found):
@@ -66,22 +93,22 @@ class ChampionNow:
         return self._find(run, self.key(run, stage, like)) or found
 
     @staticmethod
-    def _find(run: StageExecution, key: str | None) -> Measured | None:
+    def _find(run: Candidate, key: str | None) -> Measured | None:
         found = run.ledger.find(key) if key else None
         return found if isinstance(found, Measured) else None
 
 
-def champion_now(run: StageExecution) -> ChampionNow | None:
+def champion_now(run: Candidate) -> ChampionNow | None:
     serving = run.ledger.serving(run.project.name, "production")
     return ChampionNow(run, serving) if serving else None
 
 
-def current_release(run: StageExecution) -> Release | None:
+def current_release(run: Candidate) -> Release | None:
     """The release of this revision; None while its artifact does not exist."""
     return release_from_records(run.project.name, run.at.values, run.resolved.records)
 
 
-def release_now(run: StageExecution) -> Release:
+def release_now(run: Candidate) -> Release:
     """The release of this revision.
 
     Raises:
@@ -96,23 +123,36 @@ def release_now(run: StageExecution) -> Release:
     return found
 
 
-def compares_with_champion(run: StageExecution, of: str) -> bool:
-    return any(g.of == of and g.no_worse_than == "champion" for g in run.at.config.gates)
+def lacks_comparison(run: Candidate, stage: str) -> bool:
+    """Whether a gate needs the champion's report on this revision's rows and metrics, and it does not exist yet."""
+    of, champion = "checkpoint" if stage == "evaluation_report" else "served", champion_now(run)
+    if champion is None or not compares_with_champion(run, of) or _has_served(run):
+        return False
+    if champion.key(run, stage) is None:
+        return False
+    own = run.resolved.records.get(stage)
+    own = own if isinstance(own, Measured) else None
+    report = champion.report(run, stage, own)
+    return report is None or bool(own and differences(own, report))
 
 
-def verdict_on(run: StageExecution, stage: str) -> Verdict:
+def compares_with_champion(run: Candidate, of: str) -> bool:
+    return any(g.of == of and g.no_worse_than == "champion" for g in run.at.policy.gates)
+
+
+def verdict_on(run: Candidate, stage: str) -> Verdict:
     """The verdict on a stage's record, with the current evidence and the current champion."""
     return JUDGES[stage](run, stage, f"{stage} of {short(run.revision)}")
 
 
-def _checked(run: StageExecution, stage: str, subject: str) -> Verdict:
+def _checked(run: Candidate, stage: str, subject: str) -> Verdict:
     """The verdict on a record of checks."""
     record = run.resolved.records.get(stage)
     checks = record.checks if isinstance(record, CiReport | DatasetVersion) else None
     return judge_checks(subject, record.key if record else None, checks)
 
 
-def _registered(run: StageExecution, stage: str, subject: str) -> Verdict:
+def _registered(run: Candidate, stage: str, subject: str) -> Verdict:
     record = run.resolved.records.get(stage)
     checkpoint = run.resolved.records.get("fine_tuned_checkpoint")
     if not isinstance(record, RegisteredModel) or not isinstance(checkpoint, Checkpoint):
@@ -130,22 +170,27 @@ def _registered(run: StageExecution, stage: str, subject: str) -> Verdict:
     return again.model_copy(update={"reasons": (reason, *again.reasons)})
 
 
-def _measured(run: StageExecution, stage: str, subject: str) -> Verdict:
+def _measured(run: Candidate, stage: str, subject: str) -> Verdict:
     record = run.resolved.records.get(stage)
     unquantized = run.resolved.records.get("evaluation_report")
     champion = champion_now(run)
-    release = current_release(run)
     report = record if isinstance(record, Measured) else None
     evidence = Judged(
         report=report,
         unquantized=unquantized if isinstance(unquantized, EvaluationReport) else None,
         champion=Champion(release=champion.release, report=champion.report(run, stage, report)) if champion else None,
-        has_served=bool(release and run.ledger.has_served(run.project.name, release.digest)),
+        has_served=_has_served(run),
     )
-    verdict = judge(subject, run.at.config.gates, "checkpoint" if stage == "evaluation_report" else "served", evidence)
+    verdict = judge(subject, run.at.policy.gates, "checkpoint" if stage == "evaluation_report" else "served", evidence)
     if isinstance(record, ServedEvaluationReport):
         verdict = _with_parity(verdict, record)
-    return verdict
+    loosened = release_policy(run.source, run.ledger, run.revision).loosened
+    return verdict.model_copy(update={"loosened": loosened})
+
+
+def _has_served(run: Candidate) -> bool:
+    release = current_release(run)
+    return bool(release and run.ledger.has_served(run.project.name, release.digest))
 
 
 def _with_parity(verdict: Verdict, record: ServedEvaluationReport) -> Verdict:
@@ -160,7 +205,7 @@ def _with_parity(verdict: Verdict, record: ServedEvaluationReport) -> Verdict:
     return verdict.model_copy(update={"reasons": (*verdict.reasons, reason)})
 
 
-def _event(run: StageExecution, stage: str, subject: str) -> Verdict:
+def _event(run: Candidate, stage: str, subject: str) -> Verdict:
     """The verdict on the newest smoke test report or approval of this release at this revision."""
     release = current_release(run)
     record = run.ledger.records_of(run.project.name, run.revision).get(stage)
@@ -171,7 +216,8 @@ def _event(run: StageExecution, stage: str, subject: str) -> Verdict:
         return judge_checks(subject, record.key, record.checks)
     champion = run.ledger.serving(run.project.name, "production")
     now = champion.release if champion else None
-    if run.at.config.deployment.approval.needed and now != record.release:
+    policy = release_policy(run.source, run.ledger, run.revision)
+    if policy.needed and (now != record.release or policy.because):
         # The record says that it was approved at that time. Whether the decision is still valid is evaluated now.
         found = evaluate_current_approval(run.source, run.ledger, run.revision)
         if isinstance(found, Waiting):
@@ -184,7 +230,30 @@ def _event(run: StageExecution, stage: str, subject: str) -> Verdict:
     return Verdict(subject=subject, report=record.key, champion=now, reasons=(f"{record.decision}: {record.reason}",))
 
 
-JUDGES: Mapping[str, Callable[[StageExecution, str, str], Verdict]] = {
+def _policy(run: Candidate, stage: str, subject: str) -> Verdict:
+    """The verdict on what the revision itself says: whether it may be deployed, under which policy."""
+    champion = run.ledger.serving(run.project.name, "production")
+    policy = release_policy(run.source, run.ledger, run.revision)
+    elsewhere = not_on_branch(run.source, run.revision)
+    than = (
+        f"at least as strict as the champion's ({short(champion.revision)})"
+        if champion
+        else "not compared: no champion"
+    )
+    reasons = [*(f"the settings' policy floor applies: {text}" for text in run.at.below_floor)]
+    reasons += [policy.because] if policy.because else []
+    reasons += [] if policy.loosened else [f"policy {than}"]
+    return Verdict(
+        subject=subject,
+        report=None,
+        champion=champion.release if champion else None,
+        failures=(elsewhere,) if elsewhere else (),
+        reasons=tuple(reasons),
+        loosened=policy.loosened,
+    )
+
+
+JUDGES: Mapping[str, Callable[[Candidate, str, str], Verdict]] = {
     "ci_report": _checked,
     "dataset_version": _checked,
     "evaluation_report": _measured,
@@ -192,5 +261,6 @@ JUDGES: Mapping[str, Callable[[StageExecution, str, str], Verdict]] = {
     "served_evaluation_report": _measured,
     "smoke_test_report": _event,
     "release_approval": _event,
+    POLICY: _policy,
 }
-"""Stage → function that evaluates its record, from (execution, stage, subject of the verdict)."""
+"""Stage → function that evaluates its record, from (candidate, stage, subject of the verdict)."""

@@ -1,0 +1,83 @@
+"""Compares a revision's policy with the champion's: what it loosens, and whether and under whose rules a person must
+approve its release.
+
+`llmops_assets.domain.policy` compares; it is pure. `llmops_assets.delivery.approvals` evaluates people's decisions.
+"""
+
+from collections.abc import Iterator
+
+from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.domain.approval import Rules
+from llmops_assets.domain.keys import short
+from llmops_assets.domain.models import Frozen
+from llmops_assets.domain.policy import Policy, loosened, newest_policy
+from resources.ledger import Ledger
+from resources.project_source.errors import SourceError
+from resources.project_source.revisions import ProjectRepository
+
+
+class ReleasePolicy(Frozen):
+    """What applies to a revision's release."""
+
+    needed: bool
+    """Whether a person must approve it."""
+    rules: Rules
+    loosened: tuple[str, ...] = ()
+    because: str = ""
+    """Why a person must approve, if its own llmops.yaml is not the reason."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What it loosens and who must approve that, as lines for a plan."""
+        return (*(f"loosened since the champion: {text}" for text in self.loosened), *filter(None, [self.because]))
+
+
+def release_policy(source: ProjectRepository, ledger: Ledger, revision: str) -> ReleasePolicy:
+    """The policy of a revision's release, beside that of the champion.
+
+    Where the champion's policy asked for a person and this one loosens anything, a person must approve under the
+    champion's rules: otherwise a commit could abolish its own approval.
+    """
+    own = source.at(revision).policy
+    found: list[str] = []
+    needed, rules, because = own.approval.needed, _rules(own, "llmops.yaml"), ""
+    for sha, before in _standing(source, ledger, revision):
+        if before is None:
+            found.append(f"the policy of {short(sha)} cannot be read, so nothing can be compared with it")
+            needed, because = True, because or f"a person must approve: the policy of {short(sha)} cannot be read"
+            continue
+        texts = loosened(before, own)
+        found += texts
+        if texts and before.approval.needed and not because:
+            needed, rules = True, _rules(before, f"{short(sha)}, the champion's policy")
+            because = f"a person must approve it under the rules of the champion's policy ({short(sha)})"
+    return ReleasePolicy(needed=needed, rules=rules, loosened=tuple(dict.fromkeys(found)), because=because)
+
+
+def _standing(source: ProjectRepository, ledger: Ledger, revision: str) -> Iterator[tuple[str, Policy | None]]:
+    """(revision, policy) of the champion, and of the newest policy that reached production; None if unreadable."""
+    served = [(release, sha) for release, sha, _ in ledger.served(source.project.name)]
+    if served and served[-1][1] == revision:
+        return  # it is the champion
+    for sha in dict.fromkeys([*(s for _, s in served[-1:]), *filter(None, [newest_policy(served)])]):
+        if sha == revision:
+            continue
+        try:
+            yield sha, source.at(sha).policy
+        except (ConfigError, SourceError):
+            yield sha, None
+
+
+def _rules(policy: Policy, where: str) -> Rules:
+    return Rules(approvers=policy.approval.approvers, expires_after=policy.approval.expires_after, where=where)
+
+
+def not_on_branch(source: ProjectRepository, revision: str) -> str | None:
+    """Why a revision is not deployed: the watched branch does not contain it. None if it does."""
+    if source.git.contains(revision):
+        return None
+    branch = source.project.branch
+    return (
+        f"{short(revision)} is not in the watched branch {branch!r}, so it is evaluated but not deployed. "
+        f"Remedy: merge it into {branch} and push"
+    )

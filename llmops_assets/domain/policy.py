@@ -1,0 +1,194 @@
+"""A release's policy, what it must satisfy before production, and what a commit loosens compared with another. Pure.
+
+`resources.project_source.revisions` reads a revision's policy; `llmops_assets.delivery.release_policy` compares it with
+the champion's and decides whether a person must approve. The settings' floor is in `llmops_assets.domain.policy_floor`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import Field
+
+from llmops_assets.domain.approval import Approval, person
+from llmops_assets.domain.formatting import figure
+from llmops_assets.domain.gate import Gate
+from llmops_assets.domain.models import Frozen
+from llmops_assets.domain.rollout import Analysis, RolloutPolicy
+
+REMOVED = "removed: "
+"""In the text of a condition that is not stated any more, unlike one that is stated and weaker."""
+
+
+class CiPolicy(Frozen):
+    ruff: bool
+    tests: bool
+    ignore: tuple[str, ...]
+
+
+class Policy(Frozen):
+    """What a revision's release must satisfy, and what it is measured with."""
+
+    gates: tuple[Gate, ...]
+    approval: Approval
+    rollout: RolloutPolicy
+    smoke_tests: tuple[dict[str, Any], ...]
+    test_rows: str = Field(description="Version of the test rows.")
+    evaluation: dict[str, Any] = Field(description="Metrics with their code, and limits, as in the evaluation's key.")
+    ci: CiPolicy
+
+
+def loosened(before: Policy, after: Policy) -> tuple[str, ...]:
+    """Each way in which the second policy asks for less than the first, as text; empty if in none."""
+    if before == after:
+        return ()
+    return tuple(
+        dict.fromkeys(
+            (
+                *loosened_gates(before.gates, after.gates),
+                *_changed_measurement(before, after),
+                *_loosened_approval(before.approval, after.approval),
+                *_changed_smoke_tests(before.smoke_tests, after.smoke_tests),
+                *_loosened_rollout(before.rollout, after.rollout),
+                *_loosened_ci(before.ci, after.ci),
+            )
+        )
+    )
+
+
+def newest_policy(served: Sequence[tuple[str, str]]) -> str | None:
+    """The revision whose policy counts beside the champion's: the newest that reached production for the first time.
+
+    A rollback or a redeployment of an older revision does not bring that revision's older policy back into force.
+
+    Args:
+        served: (release, revision) of all that production served, oldest first.
+    """
+    return next((pair[1] for n, pair in reversed(list(enumerate(served))) if pair not in served[:n]), None)
+
+
+def loosened_gates(before: Iterable[Gate], after: Sequence[Gate]) -> Iterator[str]:
+    for old in before:
+        same = [g for g in after if (g.metric, g.of) == (old.metric, old.of)]
+        name = f"{old.metric} of {old.of}"
+        if old.at_least is not None:
+            bounds = [g.at_least for g in same if g.at_least is not None]
+            if not bounds:
+                yield f"gate {REMOVED}{name} at least {figure(old.at_least)}"
+            elif max(bounds) < old.at_least:
+                yield f"gate weakened: {name} at least {figure(old.at_least)} → {figure(max(bounds))}"
+        if old.at_most is not None:
+            bounds = [g.at_most for g in same if g.at_most is not None]
+            if not bounds:
+                yield f"gate {REMOVED}{name} at most {figure(old.at_most)}"
+            elif min(bounds) > old.at_most:
+                yield f"gate weakened: {name} at most {figure(old.at_most)} → {figure(min(bounds))}"
+        if old.no_worse_than is not None:
+            margins = [g.tolerance() for g in same if g.no_worse_than == old.no_worse_than]
+            allowed = old.tolerance()
+            condition = f"{name} no worse than {old.no_worse_than}"
+            if not margins:
+                yield f"gate {REMOVED}{condition}"
+            elif not any((m.relative == allowed.relative or not m.value) and m.value <= allowed.value for m in margins):
+                yield f"margin widened: {condition} (margin {allowed} → {', '.join(map(str, margins))})"
+
+
+def metrics_of(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """Name of each metric → its definition, with the digest of its code if it is the project's own."""
+    return {m if isinstance(m, str) else str(m["name"]): m for m in evaluation.get("metrics", ())}
+
+
+def _changed_measurement(before: Policy, after: Policy) -> Iterator[str]:
+    if before.test_rows != after.test_rows:
+        yield "test rows changed"
+    old, new = metrics_of(before.evaluation), metrics_of(after.evaluation)
+    for name, metric in old.items():
+        if name not in new:
+            yield f"metric removed: {name}"
+        elif metric != new[name]:
+            yield f"metric changed: {name}"
+    for name in sorted({*before.evaluation, *after.evaluation} - {"metrics"}):
+        was, now = before.evaluation.get(name, "default"), after.evaluation.get(name, "default")
+        if was != now:
+            yield f"evaluation.{name} {was} → {now}"
+
+
+def _loosened_approval(before: Approval, after: Approval) -> Iterator[str]:
+    if not before.needed:
+        return
+    if not after.needed:
+        yield "approval dropped: no person has to approve"
+        return
+    if before.approvers and not after.approvers:
+        yield f"approvers widened: {', '.join(before.approvers)} → anyone except the authors"
+    elif others := without(after.approvers, before.approvers) if before.approvers else ():
+        yield f"approvers widened: {', '.join(others)} added"
+    if after.expires_after > before.expires_after:
+        yield f"approvals expire later: {lasting(before.expires_after)} → {lasting(after.expires_after)}"
+
+
+def _changed_smoke_tests(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    names = {str(test["name"]) for test in after}
+    for test in before:
+        if test not in after:
+            yield f"smoke test {'changed' if str(test['name']) in names else 'removed'}: {test['name']}"
+
+
+def _loosened_rollout(before: RolloutPolicy, after: RolloutPolicy) -> Iterator[str]:
+    yield from loosened_analysis(before.analysis, after.analysis)
+    if after.min_samples < before.min_samples:
+        yield f"rollout: min_samples {before.min_samples} → {after.min_samples}"
+    if after.confidence < before.confidence:
+        yield f"rollout: confidence {before.confidence:.3g} → {after.confidence:.3g}"
+    if (before.strategy, after.strategy) == ("canary", "all_at_once"):
+        yield "rollout: strategy canary → all_at_once"
+        return
+    if after.steps != before.steps and after.strategy == "canary":
+        if sum(s.hold for s in after.steps) < sum(s.hold for s in before.steps):
+            yield "rollout: the steps hold for less time"
+        if before.steps and (not after.steps or after.steps[0].weight > before.steps[0].weight):
+            share = after.steps[0].weight if after.steps else 1.0
+            yield f"rollout: the first step has more traffic, {before.steps[0].weight:.0%} → {share:.0%}"
+
+
+def loosened_analysis(before: Iterable[Analysis], after: Sequence[Analysis]) -> Iterator[str]:
+    for old in before:
+        same = [r for r in after if r.metric == old.metric]
+        if old.at_most is not None:
+            bounds = [r.at_most for r in same if r.at_most is not None]
+            if not bounds:
+                yield f"analysis {REMOVED}{old.metric} at most {old.at_most:g}"
+            elif min(bounds) > old.at_most:
+                yield f"analysis loosened: {old.metric} at most {old.at_most:g} → {min(bounds):g}"
+        if old.no_worse_than is not None:
+            margins = [r.margin for r in same if r.no_worse_than == old.no_worse_than]
+            condition = f"{old.metric} no worse than {old.no_worse_than}"
+            if not margins:
+                yield f"analysis {REMOVED}{condition}"
+            elif min(margins) > old.margin:
+                yield f"analysis loosened: {condition} (margin {old.margin:g} → {min(margins):g})"
+
+
+def _loosened_ci(before: CiPolicy, after: CiPolicy) -> Iterator[str]:
+    for name in ("ruff", "tests"):
+        if getattr(before, name) and not getattr(after, name):
+            yield f"ci.{name} switched off"
+    added = [p for p in after.ignore if p not in before.ignore and not p.startswith("!")]
+    lost = [p for p in before.ignore if p not in after.ignore and p.startswith("!")]
+    if added or lost:
+        yield "ci.ignore widened: " + ", ".join([*(f"{p} added" for p in added), *(f"{p} removed" for p in lost)])
+    both = [p for p in before.ignore if p in after.ignore]
+    # The last match decides, so order matters if a pattern includes files again.
+    if any(p.startswith("!") for p in both) and both != [p for p in after.ignore if p in before.ignore]:
+        yield "ci.ignore widened: the order of its patterns changed"
+
+
+def without(names: Iterable[str], allowed: Iterable[str]) -> tuple[str, ...]:
+    known = {person(a) for a in allowed}
+    return tuple(n for n in names if person(n) not in known)
+
+
+def lasting(seconds: float) -> str:
+    for unit, size in (("d", 86400.0), ("h", 3600.0), ("m", 60.0)):
+        if seconds >= size:
+            return f"{seconds / size:g} {unit}"
+    return f"{seconds:g} s"

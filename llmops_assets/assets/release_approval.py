@@ -114,7 +114,7 @@ def make_approval(run: StageExecution) -> ReleaseApproval:
     reason = "production already serves this release" if serves else "deployment.approval is not required"
     said: dict[str, Any] = {"decision": "automatic", "by": "llmops.yaml", "reason": reason}
     # A revision of the same release that loosens its policy needs a person too: its policy would become the champion's.
-    if policy.needed and (not serves or policy.because):
+    if policy.needed and (not serves or policy.guarded):
         found = evaluate_current_approval(run.source, run.ledger, run.revision)
         if isinstance(found, Waiting) and found.rejected:
             subject_of = f"release {short(ask.release)}"

@@ -217,7 +217,7 @@ def _event(run: Candidate, stage: str, subject: str) -> Verdict:
     champion = run.ledger.serving(run.project.name, "production")
     now = champion.release if champion else None
     policy = release_policy(run.source, run.ledger, run.revision)
-    if policy.needed and (now != record.release or policy.because):
+    if policy.needed and (now != record.release or policy.guarded):
         # The record says that it was approved at that time. Whether the decision is still valid is evaluated now.
         found = evaluate_current_approval(run.source, run.ledger, run.revision)
         if isinstance(found, Waiting):

@@ -10,7 +10,7 @@ from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.approval import Rules
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
-from llmops_assets.domain.policy import Policy, loosened, newest_policy
+from llmops_assets.domain.policy import Policy, loosened, loosened_approval, newest_policy
 from resources.ledger import Ledger
 from resources.project_source.errors import SourceError
 from resources.project_source.revisions import ProjectRepository
@@ -23,6 +23,8 @@ class ReleasePolicy(Frozen):
     """Whether a person must approve it."""
     rules: Rules
     loosened: tuple[str, ...] = ()
+    guarded: bool = False
+    """Whether it loosens a policy that required a person: then that holds even if production serves the release."""
     because: str = ""
     """Why a person must approve, if its own llmops.yaml is not the reason."""
 
@@ -35,23 +37,31 @@ class ReleasePolicy(Frozen):
 def release_policy(source: ProjectRepository, ledger: Ledger, revision: str) -> ReleasePolicy:
     """The policy of a revision's release, beside that of the champion.
 
-    Where the champion's policy asked for a person and this one loosens anything, a person must approve under the
-    champion's rules: otherwise a commit could abolish its own approval.
+    Where the champion's policy asked for a person and this one loosens anything, a person must approve under rules at
+    least as strict as the champion's: otherwise a commit could abolish its own approval.
     """
     own = source.at(revision).policy
+    rules, because = _rules(own, "llmops.yaml"), ""
     found: list[str] = []
-    needed, rules, because = own.approval.needed, _rules(own, "llmops.yaml"), ""
-    for sha, before in _standing(source, ledger, revision):
+    guarded = False
+    for sha, before in reversed(list(_standing(source, ledger, revision))):  # the champion's decides, so it is last
         if before is None:
             found.append(f"the policy of {short(sha)} cannot be read, so nothing can be compared with it")
-            needed, because = True, because or f"a person must approve: the policy of {short(sha)} cannot be read"
+            guarded, because = True, because or f"a person must approve: the policy of {short(sha)} cannot be read"
             continue
         texts = loosened(before, own)
         found += texts
-        if texts and before.approval.needed and not because:
-            needed, rules = True, _rules(before, f"{short(sha)}, the champion's policy")
+        guarded = guarded or bool(texts and before.approval.needed)
+        if any(loosened_approval(before.approval, own.approval)):
+            rules = _rules(before, f"{short(sha)}, the champion's policy")
             because = f"a person must approve it under the rules of the champion's policy ({short(sha)})"
-    return ReleasePolicy(needed=needed, rules=rules, loosened=tuple(dict.fromkeys(found)), because=because)
+    return ReleasePolicy(
+        needed=own.approval.needed or guarded,
+        rules=rules,
+        loosened=tuple(dict.fromkeys(found)),
+        guarded=guarded,
+        because=because,
+    )
 
 
 def _standing(source: ProjectRepository, ledger: Ledger, revision: str) -> Iterator[tuple[str, Policy | None]]:

@@ -46,7 +46,7 @@ def loosened(before: Policy, after: Policy) -> tuple[str, ...]:
             (
                 *loosened_gates(before.gates, after.gates),
                 *_changed_measurement(before, after),
-                *_loosened_approval(before.approval, after.approval),
+                *loosened_approval(before.approval, after.approval),
                 *_changed_smoke_tests(before.smoke_tests, after.smoke_tests),
                 *_loosened_rollout(before.rollout, after.rollout),
                 *_loosened_ci(before.ci, after.ci),
@@ -112,7 +112,7 @@ def _changed_measurement(before: Policy, after: Policy) -> Iterator[str]:
             yield f"evaluation.{name} {was} → {now}"
 
 
-def _loosened_approval(before: Approval, after: Approval) -> Iterator[str]:
+def loosened_approval(before: Approval, after: Approval) -> Iterator[str]:
     if not before.needed:
         return
     if not after.needed:

@@ -224,6 +224,8 @@ def _figures(report: Measured, champion: Measured | None, unquantized: Measured 
         comparable = other is not None and other.key != report.key and alike(report, other)
         return finite(other.value(metric)) if other is not None and comparable else None
 
+    if champion is not None and differences(report, champion):
+        champion = None  # its figures are not shown beside those that they cannot be compared with
     return tuple(
         Compared(
             metric=m.name,

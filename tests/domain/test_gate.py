@@ -113,6 +113,7 @@ def test_reports_that_were_measured_differently_are_not_compared(there: dict[str
     """An upgrade of torch moved a figure, and the gate took it for a worse, or a better, model."""
     found = verdict(NOT_WORSE, report(measured_with=HERE), champion=champion(99, measured_with=there))
     (failure,) = found.failures
+    assert [figure.champion for figure in found.figures] == [None]
     assert says in failure and "llmops run --rebuild evaluation_report --reason WHY" in failure
 
 

@@ -89,7 +89,8 @@ def watch(command: int, limits: Limits, told: Path | None = None) -> int:
         if now >= kill_at:
             for pid in descendants():
                 _signal(pid, signal.SIGKILL)
-        heard = signal.sigtimedwait(SIGNALS, LOOK_EVERY_S if now < kill_at else 0.01)
+        left = limits.seconds - (now - began) if limits.seconds is not None and not stopping else LOOK_EVERY_S
+        heard = signal.sigtimedwait(SIGNALS, min(LOOK_EVERY_S, max(left, 0.01)) if now < kill_at else 0.01)
         if heard is not None and heard.si_signo == signal.SIGTERM and not stopping:
             stopping, kill_at = True, time.monotonic() + limits.grace_s
             _signal(-command, signal.SIGTERM)

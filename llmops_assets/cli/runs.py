@@ -65,7 +65,7 @@ def _canary(here: CommandContext, found: Plan) -> str | None:
         return None
     from llmops_assets.domain.canary_power import in_words
 
-    return in_words(here.source.at(found.revision).config.deployment.rollout)
+    return in_words(here.source.at(found.revision).policy.rollout)
 
 
 def show_plan(found: Plan) -> None:

@@ -313,7 +313,7 @@ def test_every_decision_stands_in_a_trail_that_can_be_verified(case: Case) -> No
 
 def test_a_newer_commit_that_says_so_cancels_the_active_run(case: Case) -> None:
     """The training ends with its run; the newest commit starts at once and includes all changes."""
-    slow = {"training": {"max_steps": 5000}, "deployment": {"approval": {"required": False}}}
+    slow = {"training": {"max_steps": 5000}}
     case.project.ship("Trains for minutes", slow)
     code, said = case.llmops("run")
     assert code == 0, said
@@ -324,7 +324,7 @@ def test_a_newer_commit_that_says_so_cancels_the_active_run(case: Case) -> None:
     assert "waits for" in (case.world.tick("zoo_git")[0] or ""), "to wait is the default"
     case.project.ship("Now", {"on_newer": "cancel"})
     outcome = case.world.settle()
-    assert outcome.failures == "" and case.request.status == "released"
+    assert outcome.failures == "" and case.request.status == "waiting", "it is as far as it gets without a person"
     was = next(r for r in case.world.ledger.requests("zoo") if r.name == older.name)
     assert was.status == "superseded" and case.project.head[:12] in was.detail
     assert not any(compute.cancel(folder.name) for folder in running), "the training was ended"

@@ -65,8 +65,10 @@ def test_an_older_ledger_is_taken_over_once_by_any_process_and_a_backup_is_kept(
     assert all(skip for skip, _ in ticks.values()), "each tick says what it makes of an older home"
     after = rows(ledger)
     assert after["schema_version"] == [(tables.SCHEMA_VERSION,)]
-    for name in set(before) - {"schema_version", "requests", "active_requests"}:
+    for name in set(before) - {"schema_version", "requests", "active_requests", "rollouts"}:
         assert after[name][: len(before[name])] == before[name], f"{name} lost rows"
+    (was,), (rollout,) = before["rollouts"], after["rollouts"]
+    assert rollout[:4] == was[:4] and rollout[5] == "returned", "no run of this version owns it, so it has ended"
     known = [r[1:4] for r in before["requests"]]
     assert [r[1:4] for r in after["requests"]][: len(known)] == known, "its requests are known, and carried on"
     assert rows(ledger.with_name("ledger.sqlite.v1")) == before, "the way back"

@@ -15,6 +15,7 @@ from dagster import AssetKey, RunsFilter
 from llmops_assets.cli.execution import execute
 from llmops_assets.delivery.run_tags import REQUEST_TAG
 from llmops_assets.domain.chain import EVIDENCE
+from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.records import Checkpoint, EvaluationReport, RegisteredModel, ServedEvaluationReport
 from tests.support.projects import Outcome, Project, Watched, World, rows, write_rows
 from tests.support.waiting import CEILING_S
@@ -232,6 +233,12 @@ def test_a_release_that_passes_its_evaluation_but_cuts_answers_short_loses_its_t
     assert story.production == champion
 
 
+def judged_by_staging(story: Story) -> dict[str, Verdict]:
+    """The verdicts that staging acted on, by what they judge; the one that combines them all is left out."""
+    verdicts = [v for s, v in story.world.ledger.verdicts("zoo", story.project.head) if s == "staging_endpoint"]
+    return {v.subject.split()[0]: v for v in verdicts if not v.subject.startswith("the evidence for")}
+
+
 def test_other_test_rows_have_the_champion_measured_on_them_first(story: Story) -> None:
     write_rows(story.project.folder / "data/test.jsonl", rows(8, start=2000))
     story.project.dvc_add("data/test.jsonl")
@@ -243,8 +250,7 @@ def test_other_test_rows_have_the_champion_measured_on_them_first(story: Story) 
     assert not outcome.computed & {"fine_tuned_checkpoint", "quantized_artifact", "registered_model"}
     assert story.request.status == "released"
     assert story.production not in story.releases
-    verdicts = [v for s, v in story.world.ledger.verdicts("zoo", story.project.head) if s == "staging_endpoint"]
-    judged = {v.subject.split()[0]: v for v in verdicts}
+    judged = judged_by_staging(story)
     assert set(judged) == {"policy", *EVIDENCE}
     for verdict in (judged["evaluation_report"], judged["served_evaluation_report"]):
         assert verdict.champion == story.releases[-1]
@@ -266,8 +272,8 @@ def test_after_an_upgrade_the_champion_is_measured_again_before_it_is_compared(
     story.project.write("prompts/ask.jinja", "Say it now: {{ input }}\n")
     outcome = story.ship("After an upgrade")
     assert outcome.failures == "" and story.request.status == "released"
-    verdicts = [v for s, v in story.world.ledger.verdicts("zoo", story.project.head) if s == "staging_endpoint"]
-    for verdict in verdicts:
+    judged = judged_by_staging(story)
+    for verdict in (judged["evaluation_report"], judged["served_evaluation_report"]):
         assert verdict.champion == champion
         assert "same libraries, dtype, device and engine" in verdict.reasons[0], verdict.reasons
 

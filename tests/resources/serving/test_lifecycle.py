@@ -82,7 +82,7 @@ def test_a_taken_port_is_named_with_its_holder_before_anything_is_changed(
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", port))
         holder.listen()
-        with pytest.raises(ServingError, match=rf"port {port} on 127.0.0.1 is in use by pid \d+.*serving\.port"):
+        with pytest.raises(ServingError, match=rf"port {port} on 127.0.0.1 is in use by pid \d+.*`serving: {{port: "):
             serving.deploy("demo", "production", release("first"), model_file)
     assert processes(home) == []
     assert serving.deployed("demo", "production") == ()

@@ -22,7 +22,7 @@ from tests.support.waiting import CEILING_S
 
 ENGINE = Path(__file__).parents[1] / "support" / "unreliable_engine.py"
 POLICY = RolloutPolicy(
-    steps=(RolloutStep(weight=0.5, hold=1.0),),
+    steps=(RolloutStep(weight=0.5, hold=4.0),),  # long enough for a busy machine to see some dozens of users
     analysis=(
         Analysis(metric="error_rate", at_most=0.05),
         Analysis(metric="empty_rate", at_most=0.05),

@@ -66,11 +66,11 @@ def test_results_that_nobody_needs_go_and_every_page_says_when(old: tuple[Projec
     done = gc(world)
     assert done["items"] == tried["items"] and done["freed_bytes"] == tried["freed_bytes"] > 0
     assert len(world.clients.store.stored()) == len(before) - 2
-    code, said = world.llmops("plan", "--json")
+    _, said = world.llmops("plan", "--json")
     assert {s["action"] for s in json.loads(said)["stages"] if s["stage"] in {w.name for w in WORK}} == {"reuse"}, said
-    code, said = world.llmops("plan", "--revision", first)
+    _, said = world.llmops("plan", "--revision", first)
     assert f"was collected on {time.strftime('%Y-%m-%d', time.gmtime())} (not used for 14 days" in said
-    code, said = world.llmops("trace", first, "--json")
+    _, said = world.llmops("trace", first, "--json")
     trace = json.loads(said)
     assert trace["evaluation"]["collected"] and trace["evaluation"]["metrics"]["perplexity"] > 0
     assert "collected" not in trace["checkpoint"]

@@ -14,7 +14,7 @@ from llmops_assets.domain.formatting import excerpt
 MAX_PATTERN = 2_000
 _UNICODE = {"d": r"\p{Nd}", "w": r"\p{L}\p{N}_", "s": r"\t-\r\x{1c}-\x{20}\x{85}\p{Z}"}
 """What \\d, \\w and \\s match in Python; RE2's match ASCII only, and answers are in any language."""
-_TOKEN = re.compile(r"\\.|\[|\]|\{,(?=\d)|\$", re.DOTALL)
+_TOKEN = re.compile(r"\\.|\[|\]|\{,(?=\d*\})|\$", re.DOTALL)
 
 
 class PatternError(ValueError):

@@ -1,16 +1,12 @@
 """The files of `llmops audit --export` and `--against`, and the text on rows that the trail does not cover."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.audit import AuditHead, AuditReport
-
-
-def utc(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+from llmops_assets.domain.formatting import iso
 
 
 def write_head(file: Path, head: AuditHead | None) -> None:
@@ -46,5 +42,5 @@ def uncovered(report: AuditReport) -> list[str]:
     if not report.taken_over or report.taken_over_at is None:
         return []
     rows = ", ".join(f"{count} of {table}" for table, count in sorted(report.taken_over.items()))
-    since = utc(report.taken_over_at)
+    since = iso(report.taken_over_at)
     return [f"not covered before {since}, when this ledger was upgraded: {rows}. Earlier changes to them are unknown"]

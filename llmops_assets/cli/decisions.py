@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from llmops_assets.cli.audit_heads import read_head, uncovered, utc, write_head
+from llmops_assets.cli.audit_heads import read_head, uncovered, write_head
 from llmops_assets.cli.context import (
     AsJson,
     CommandContext,
@@ -23,7 +23,7 @@ from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.approvals import Decided, Refused, decide
 from llmops_assets.domain.approval import Choice
 from llmops_assets.domain.chain import AFTER_APPROVAL
-from llmops_assets.domain.formatting import at_time
+from llmops_assets.domain.formatting import at_time, iso
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.rollback import NoTarget
 from resources.ledger import Conflict
@@ -213,7 +213,7 @@ def audit(
                 raise typer.Exit(1)
             return
         for event in shown:
-            at = utc(event["at"])
+            at = iso(event["at"])
             rest = {
                 k: v for k, v in event.items() if k not in ("id", "at", "event", "hash") and v not in (None, "", [])
             }
@@ -230,7 +230,7 @@ def audit(
         )
         if earlier is not None:
             out.print(
-                f"it continues from the head in {against}: event {earlier.id} of {utc(earlier.at)}", soft_wrap=True
+                f"it continues from the head in {against}: event {earlier.id} of {iso(earlier.at)}", soft_wrap=True
             )
         if export and report.head is not None:
             out.print(f"the head, event {report.head.id}, is in {export}", soft_wrap=True)

@@ -5,10 +5,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from llmops_assets.cli.audit_heads import utc
 from llmops_assets.cli.context import AsJson, CommandRefused, answers, emit, err, out, own_settings
 from llmops_assets.config.settings import Settings
 from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.domain.formatting import iso
 from resources.ledger import Ledger
 from resources.project_source.identity import local_identity
 from resources.serving.local.serving import LocalServing
@@ -66,7 +66,7 @@ def list_keys(as_json: AsJson = False) -> None:
             return
         table = Table("id", "client", "project", "created")
         for key in keys:
-            table.add_row(key.id, key.client, key.project or "all", utc(key.created))
+            table.add_row(key.id, key.client, key.project or "all", iso(key.created))
         out.print(table)
         if not settings.serving.require_api_key:
             out.print("endpoints also answer without a key: `serving.require_api_key` is not set", soft_wrap=True)

@@ -16,6 +16,7 @@ from llmops_assets.cli.context import (
     own_settings,
 )
 from llmops_assets.cli.tables import STYLES, say, show, show_tree
+from llmops_assets.domain.desired_serving import ENVIRONMENTS
 from llmops_assets.domain.formatting import at_time, iso
 from llmops_assets.domain.history import ReleaseLine, release_history
 from llmops_assets.domain.keys import short
@@ -24,7 +25,6 @@ from llmops_assets.domain.release import release_from_records
 from resources.project_source.errors import SourceError
 
 app = typer.Typer()
-ENVIRONMENTS = ("production", "staging")
 
 
 @app.command()

@@ -156,7 +156,7 @@ class GarbageSettings(Keep):
     grace: Duration = Field(
         default=DAY_S,
         ge=3600.0,
-        description="How long an artifact, work tree or cached file stays after its last use, whoever used it: 1d.",
+        description="How long an artifact, work tree or cached file stays after its last use by any process: 1d.",
     )
     keep_logs: Duration = Field(
         default=30 * DAY_S, ge=3600.0, description="How long logs, and the folders of ended programs, are kept: 30d."

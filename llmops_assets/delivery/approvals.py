@@ -3,7 +3,7 @@
 Used by the stage, the sensor, the CLI and Dagster's launchpad. `llmops_assets.domain.approval` evaluates the evidence.
 """
 
-from llmops_assets.delivery.release_policy import release_policy
+from llmops_assets.delivery.release_policy import ReleasePolicy, release_policy
 from llmops_assets.domain.approval import (
     Approved,
     Ask,
@@ -36,6 +36,10 @@ class Decided(Frozen):
 
 def current_ask(source: ProjectRepository, ledger: Ledger, revision: str) -> Ask | None:
     """The current ask for a revision's release; None while it has no release or reports."""
+    return _ask(source, ledger, revision, release_policy(source, ledger, revision))
+
+
+def _ask(source: ProjectRepository, ledger: Ledger, revision: str, policy: ReleasePolicy) -> Ask | None:
     project, values = source.project.name, source.at(revision).values
     records = ledger.resolve(values).records
     release = release_from_records(project, values, records)
@@ -48,7 +52,7 @@ def current_ask(source: ProjectRepository, ledger: Ledger, revision: str) -> Ask
         reports=tuple(records[s].outputs[""] for s in REPORTS),
         replaces=champion,
         since=since,
-        loosened=release_policy(source, ledger, revision).loosened,
+        loosened=policy.loosened,
     )
 
 
@@ -60,21 +64,25 @@ def authors_of(source: ProjectRepository, ledger: Ledger, revision: str) -> list
 
 def evaluate_current_approval(source: ProjectRepository, ledger: Ledger, revision: str) -> Approved | Waiting:
     """Whether the revision's release is currently approved."""
-    ask = current_ask(source, ledger, revision)
+    return _evaluate(source, ledger, revision, release_policy(source, ledger, revision))
+
+
+def _evaluate(source: ProjectRepository, ledger: Ledger, revision: str, policy: ReleasePolicy) -> Approved | Waiting:
+    ask = _ask(source, ledger, revision, policy)
     if ask is None:
         return Waiting(reasons=(f"the reports on {short(revision)} do not exist",))
     decisions = ledger.decisions(ask.project, ask.release)
     if not decisions:
         return Waiting()
-    authors, rules = authors_of(source, ledger, revision), release_policy(source, ledger, revision).rules
-    return evaluate_approvals(ask, decisions, rules, authors, ledger.clock())
+    return evaluate_approvals(ask, decisions, policy.rules, authors_of(source, ledger, revision), ledger.clock())
 
 
 def standing_rejection(source: ProjectRepository, ledger: Ledger, revision: str) -> tuple[str, ...]:
     """The reasons of a rejection of exactly this release, given at any time before it serves production."""
-    if not release_policy(source, ledger, revision).needed:
+    policy = release_policy(source, ledger, revision)
+    if not policy.needed:
         return ()
-    found = evaluate_current_approval(source, ledger, revision)
+    found = _evaluate(source, ledger, revision, policy)
     return found.reasons if isinstance(found, Waiting) and found.rejected else ()
 
 
@@ -125,15 +133,15 @@ def decide(
     if not reason.strip():
         raise Refused("a decision needs a reason, which is kept in the ledger")
     revision, request = subject(source, ledger)
-    ask = current_ask(source, ledger, revision)
+    policy = release_policy(source, ledger, revision)
+    ask = _ask(source, ledger, revision, policy)
     if ask is None:
         raise Refused(f"the reports on {short(revision)} do not exist, so there is nothing to decide on")
     if release is not None and len(release) < 6:
         raise Refused(f"{short(ask.release)} waits for approval: give its digest, or at least its first 6 characters")
     if release is not None and not ask.release.startswith(release):
         raise Refused(f"release {short(release)} does not wait for approval; {short(ask.release)} does")
-    rules = release_policy(source, ledger, revision).rules
-    if wrong := refusals(choice, by, rules, authors_of(source, ledger, revision)):
+    if wrong := refusals(choice, by, policy.rules, authors_of(source, ledger, revision)):
         raise Refused("; ".join(wrong))
     decision = Decision(
         ask=ask, revision=revision, choice=choice, by=by.strip(), reason=reason.strip(), at=ledger.clock()

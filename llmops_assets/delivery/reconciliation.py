@@ -7,10 +7,16 @@ decided in `llmops_assets.domain.desired_serving`.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from llmops_assets.delivery.rollout import move_champion_alias, retire_others
-from llmops_assets.domain.desired_serving import Desired, desired_serving, runs, why_abandoned
+from llmops_assets.delivery.rollout import move_alias, retire_others
+from llmops_assets.domain.desired_serving import (
+    ENVIRONMENTS,
+    Desired,
+    Environment,
+    desired_serving,
+    runs,
+    why_abandoned,
+)
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.records import Release
@@ -18,10 +24,9 @@ from llmops_assets.machine.background import Background, StillRunning
 from resources.artifact_store.store import StoreError
 from resources.assembly import Clients
 from resources.ledger import Conflict, Ledger
+from resources.model_registry.interface import CHAMPION
 from resources.serving.interface import Serving, ServingError
 
-Environment = Literal["production", "staging"]
-ENVIRONMENTS: tuple[Environment, ...] = ("production", "staging")
 ROUNDS = 5
 """How often it looks again after a change. A run that moves traffic meanwhile writes the ledger first, so the next
 look follows it."""
@@ -53,7 +58,7 @@ class Reconciler:
     @classmethod
     def of(cls, clients: Clients, project: str, say: Callable[[str], None] = lambda text: None) -> "Reconciler":
         def move(revision: str) -> None:
-            move_champion_alias(clients.registry, clients.ledger.records_of(project, revision))
+            move_alias(clients.registry, CHAMPION, clients.ledger.records_of(project, revision))
 
         return cls(
             project=project,
@@ -112,8 +117,7 @@ class Reconciler:
             return None
         why = why_abandoned(found[3], self.ledger.requests(self.project))
         try:
-            left = found[3].model_copy(update={"status": "returned", "reasons": (why,)})
-            self.ledger.save_rollout(found[0], found[1], left)
+            self.ledger.save_rollout(found[0], found[1], found[3].returned(why))
         except Conflict:
             return None  # it has ended meanwhile
         return f"ended the rollout of {short(found[3].release)}: {why}"

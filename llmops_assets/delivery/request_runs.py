@@ -99,7 +99,7 @@ def tag_outcome(instance: dg.DagsterInstance, request: Request) -> None:
 
 
 class OutcomeTags:
-    """Keeps the runs of a project's newest requests tagged with their outcome, whoever closed the request."""
+    """Keeps the runs of a project's newest requests tagged with their outcome, also if another process closed it."""
 
     def __init__(self) -> None:
         self._known: dict[str, str] = {}

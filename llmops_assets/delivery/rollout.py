@@ -21,7 +21,7 @@ from llmops_assets.domain.rollback import Hold
 from llmops_assets.domain.rollout import Judgement, RolloutPolicy, RolloutState, advance
 from llmops_assets.programs.data.rows import load_split, question
 from resources.ledger import Conflict, Ledger, LedgerError
-from resources.model_registry.interface import CHAMPION, ModelRegistry
+from resources.model_registry.interface import ModelRegistry
 from resources.project_source.revisions import ProjectRevision
 from resources.serving.interface import Serving, ServingError
 
@@ -121,7 +121,7 @@ class Rollout:
 
     def _shift_back(self, found: tuple[int, int, str, RolloutState], why: str) -> RolloutState:
         """Ends a running rollout: its share goes back to the release that it was to replace."""
-        left = found[3].model_copy(update={"status": "returned", "reasons": (why,)})
+        left = found[3].returned(why)
         self.ledger.save_rollout(found[0], found[1], left)
         if set(left.traffic) <= set(self.serving.deployed(self.project, "production")):
             self._shift(left)
@@ -170,11 +170,11 @@ def retire_others(serving: Serving, project: str, environment: str, keep: Sequen
             serving.retire(project, environment, digest, drain)
 
 
-def move_champion_alias(registry: ModelRegistry, records: Mapping[str, AnyRecord]) -> None:
-    """Moves the alias of what production serves to the registered model among these records, by stage."""
+def move_alias(registry: ModelRegistry, alias: str, records: Mapping[str, AnyRecord]) -> None:
+    """Moves an alias to the registered model among the records, by stage, of the revision that is served."""
     model = records.get("registered_model")
     if isinstance(model, RegisteredModel):
-        registry.set_alias(model.name, CHAMPION, model.version)
+        registry.set_alias(model.name, alias, model.version)
 
 
 def canary_tokens(config: ProjectConfig) -> int:

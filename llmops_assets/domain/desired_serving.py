@@ -5,12 +5,16 @@ active requests and rollouts are in the ledger; `llmops_assets.delivery.reconcil
 """
 
 from collections.abc import Collection, Sequence
+from typing import Literal
 
 from pydantic import Field
 
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.requests import Request
 from llmops_assets.domain.rollout import RolloutState
+
+Environment = Literal["production", "staging"]
+ENVIRONMENTS: tuple[Environment, ...] = ("production", "staging")
 
 
 class Desired(Frozen):

@@ -214,6 +214,10 @@ class RolloutState(Frozen):
     results: tuple[StepResult, ...] = Field(default=(), description="The steps that were judged.")
     owner: str = Field(default="", description="Who may run it: `Request.owner`. Without that request it is abandoned.")
 
+    def returned(self, why: str) -> "RolloutState":
+        """This rollout, ended for a reason outside of its figures: its share goes back to the release it replaces."""
+        return self.model_copy(update={"status": "returned", "reasons": (why,)})
+
     @property
     def history(self) -> tuple[StepResult, ...]:
         """All steps so far. A rollout that ended within a step, by a cancellation or a crash, ends with that step."""

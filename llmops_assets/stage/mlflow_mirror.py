@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from llmops_assets.delivery.gate_evidence import current_release
+from llmops_assets.delivery.rollout import move_alias
 from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import Measured, RegisteredModel
@@ -67,11 +68,8 @@ def mirror_outcome(run: StageExecution, outcome: Status) -> None:
             if _belongs(run, outcome, run.registry.tags(name, version)):
                 run.registry.tag(name, version, tags)
         for environment, alias in (("production", CHAMPION), ("staging", STAGING)):
-            serving = run.ledger.serving(run.project.name, environment)
-            served = run.ledger.records_of(run.project.name, serving.revision) if serving else {}
-            served_model = served.get("registered_model")
-            if isinstance(served_model, RegisteredModel):
-                run.registry.set_alias(served_model.name, alias, served_model.version)
+            if serving := run.ledger.serving(run.project.name, environment):
+                move_alias(run.registry, alias, run.ledger.records_of(run.project.name, serving.revision))
 
 
 def _belongs(run: StageExecution, outcome: Status, tags: dict[str, str]) -> bool:

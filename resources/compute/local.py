@@ -7,7 +7,6 @@ when nothing of the program is left, whether or not a run still waits for it: no
 program, nor a process that it has left behind.
 """
 
-import fcntl
 import json
 import os
 import shutil
@@ -30,12 +29,13 @@ from llmops_assets.domain.keys import short
 from llmops_assets.machine import keeper
 from llmops_assets.machine.disk_space import DiskFull, full, has_no_room, says_full
 from llmops_assets.machine.forked import Forked
+from llmops_assets.machine.locks import is_locked, take_now
 from llmops_assets.machine.processes import PASSIVE_OPENMP
 from llmops_assets.programs.runtime.errors import DISK_FULL, BadInput
 from resources.compute.interface import Finished, Job, OnProgress, ProgramError, TimeLimitReached
 from resources.compute.pipes import forward_progress, pipes_environment, reported_metadata
 from resources.compute.preloading import Preloading
-from resources.compute.slots import heavy_slot, locked
+from resources.compute.slots import heavy_slot
 
 ALLOWED_ENVIRONMENT = (
     "PATH",
@@ -121,7 +121,7 @@ class LocalCompute:
 
     def _preloaded(self, job: Job, folder: Path) -> AbstractContextManager[socket.socket | None]:
         """Connects before the job is locked: that can take seconds, and a locked job looks like a running one."""
-        if not self.preload or locked(folder / "alive") or (folder / "result.json").exists():
+        if not self.preload or is_locked(folder / "alive") or (folder / "result.json").exists():
             return nullcontext()
         return self._preloading.connection(job.program, self.environment(folder), folder / "log.txt")
 
@@ -130,7 +130,7 @@ class LocalCompute:
         while True:
             running = process is not None and process.poll() is None
             if process is None or (isinstance(process, Forked) and process.lost):
-                running = locked(folder / "alive")
+                running = is_locked(folder / "alive")
             seen = forward_progress(folder, seen, on_progress)
             if not running:
                 break
@@ -142,14 +142,10 @@ class LocalCompute:
     ) -> tuple[Program | None, bool]:
         descriptor = os.open(folder / "alive", os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if locked(folder / "alive"):
-                        return None, True  # the program's keeper holds it: adopt
-                    # Another process only checked the lock, and has released it by now.
+            while not take_now(descriptor):
+                # If it is taken but not locked, another process only looked at it, and has released it by now.
+                if is_locked(folder / "alive"):
+                    return None, True  # the program's keeper holds it: adopt
             if (folder / "result.json").exists():
                 return None, True  # it finished without an observer
             for stale in ("error.json", LIMIT):
@@ -246,14 +242,14 @@ class LocalCompute:
 
     def _slot(self, folder: Path, on_progress: OnProgress | None) -> AbstractContextManager[int | None]:
         def settled() -> bool:
-            return locked(folder / "alive") or (folder / "result.json").exists()
+            return is_locked(folder / "alive") or (folder / "result.json").exists()
 
         return heavy_slot(self.jobs / ".slot", settled, self.poll_s, on_progress)
 
     def cancel(self, name: str) -> bool:
         """Ends the job with everything that it has started; True if it was running."""
         folder = self.folder(name)
-        if not locked(folder / "alive"):
+        if not is_locked(folder / "alive"):
             return False
         try:
             os.kill(int((folder / "pid").read_text()), signal.SIGTERM)
@@ -282,12 +278,12 @@ class LocalCompute:
 
     def clean(self, name: str) -> None:
         """Deletes a job's folder, once its result is safe in store and ledger."""
-        if not locked(self.folder(name) / "alive"):
+        if not is_locked(self.folder(name) / "alive"):
             shutil.rmtree(self.folder(name), ignore_errors=True)
 
     def ended(self) -> list[str]:
         """The names of all jobs that have a folder and are not running."""
-        return [f.name for f in sorted(self.jobs.glob("*-*")) if f.is_dir() and not locked(f / "alive")]
+        return [f.name for f in sorted(self.jobs.glob("*-*")) if f.is_dir() and not is_locked(f / "alive")]
 
 
 def _written(file: Path) -> dict[str, Any]:

@@ -1,12 +1,11 @@
-"""The slot for heavy programs, and locks that are looked at without being taken."""
+"""The slot for heavy programs."""
 
-import fcntl
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from llmops_assets.machine.locks import take_now
 from resources.compute.interface import OnProgress
 
 SAY_EVERY_S = 30.0
@@ -31,28 +30,11 @@ def heavy_slot(
     say_at = 0.0
     with slot.open("a") as lock:
         while not settled():
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if on_progress is not None and time.monotonic() >= say_at:
-                    say_at = time.monotonic() + SAY_EVERY_S
-                    on_progress({"phase": "wait", "message": "for the heavy program that runs now: one at a time"})
-                time.sleep(poll_s)
-                continue
-            yield lock.fileno()
-            return
+            if take_now(lock.fileno()):
+                yield lock.fileno()
+                return
+            if on_progress is not None and time.monotonic() >= say_at:
+                say_at = time.monotonic() + SAY_EVERY_S
+                on_progress({"phase": "wait", "message": "for the heavy program that runs now: one at a time"})
+            time.sleep(poll_s)
     yield None
-
-
-def locked(path: Path) -> bool:
-    try:
-        descriptor = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: concurrent checks do not see each other
-        return False
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)

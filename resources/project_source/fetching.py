@@ -4,7 +4,6 @@ A sensor's tick ends after a minute, and a first clone can take an hour: the fet
 done. The lock of the mirror is held by Git itself, so it is free when no fetch runs, whoever had started it.
 """
 
-import fcntl
 import os
 import select
 import subprocess
@@ -13,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from llmops_assets.domain.formatting import time_span
+from llmops_assets.machine.locks import take_now
 from resources.project_source.errors import SourceError
 from resources.project_source.git import GitError, environment
 
@@ -63,7 +63,7 @@ class Fetching:
         waiter = _Waiter(self, patience_s, on_progress)
         self._lock.parent.mkdir(parents=True, exist_ok=True)
         with self._lock.open("a+") as lock:
-            while not _locked(lock.fileno()):
+            while not take_now(lock.fileno()):
                 waiter.wait()
             lock.truncate(0)
             lock.write(str(time.time()))
@@ -132,11 +132,3 @@ class _Waiter:
             time.sleep(LOOK_EVERY_S)
         else:
             select.select([ended], [], [], max(LOOK_EVERY_S, min(0.5, self._until - now)))
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -33,15 +33,21 @@ class ChatStream:
         return not self.error
 
     def read(self, lines: Iterable[str], timeout_s: float = math.inf) -> None:
-        """Reads the lines until the answer ends, or `timeout_s` seconds after `began`.
+        """Reads the lines until the response ends, or `timeout_s` seconds after `began`.
+
+        The response ends after [DONE]: a client that closes the connection at [DONE] may do so before the gateway has
+        the end of the response, which then counts it as a user who left.
 
         Raises:
             ValueError: an event is not JSON, or not in OpenAI's format.
         """
+        done = False
         for line in lines:
             if self._clock() - self._began > timeout_s:
                 self.error = f"the answer took longer than {timeout_s:g} s"
                 return
+            if done:
+                continue
             if line.startswith("error:"):  # llama.cpp reports errors so
                 self.error = line[:1000]
                 return
@@ -50,7 +56,8 @@ class ChatStream:
             data = line.removeprefix("data:").strip()
             if data == "[DONE]":
                 self.error = "" if self.finish_reason else "the stream has no finish_reason"
-                return
+                done = True
+                continue
             event = json.loads(data)
             try:
                 if "error" in event:

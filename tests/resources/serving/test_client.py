@@ -1,6 +1,7 @@
 """Which answers the probe accepts: status 200 is not enough, since a stream may break off."""
 
 import json
+import select
 import subprocess
 import sys
 import threading
@@ -51,6 +52,29 @@ def test_a_complete_stream_is_a_good_answer(endpoint: Callable[[int, str], str])
     assert (answer.ok, answer.broken, answer.text, answer.tokens, answer.release) == (True, False, "Hello", 2, "abc")
     assert answer.first_token_s is not None and answer.first_token_s <= answer.latency_s
     assert (answer.sample(2).ok, answer.sample(2).empty, answer.sample(9).cut) == (True, False, False)
+
+
+def test_the_client_stays_until_the_response_ends() -> None:
+    """It closed the connection at [DONE]: a gateway that had not sent the end yet counted a user who left."""
+    left: list[bool] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write((event("Hello", "stop") + "data: [DONE]\n\n").encode())
+            readable, _, _ = select.select([self.connection], [], [], 0.3)
+            left.append(bool(readable))  # a client that has sent its request is only heard of again when it closes
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        answer = ask(f"http://127.0.0.1:{server.server_port}/v1", "demo", "Hi")
+        server.shutdown()
+    assert (answer.ok, answer.text, left) == (True, "Hello", [False])
 
 
 @pytest.mark.parametrize(

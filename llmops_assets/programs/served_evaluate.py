@@ -6,7 +6,6 @@ unquantized model belongs in `programs.evaluate`.
 """
 
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from llmops_assets.catalog import ENGINES, QUANTIZATION_BACKENDS
 from llmops_assets.programs.data.encoding import Encoder
 from llmops_assets.programs.data.rows import Row, messages_of, reference
 from llmops_assets.programs.engines.interface import EngineClient, ServingEngine
+from llmops_assets.programs.engines.parity import compare_tokens
 from llmops_assets.programs.engines.running import running_engine
 from llmops_assets.programs.evaluate import METRIC_LIBRARIES, load_test, refuse_too_long, samples
 from llmops_assets.programs.evaluation.load_test import put_under_load
@@ -126,31 +126,6 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
         libraries=libraries,
         measured_with={**measured_with(libraries), "engine": spec.engine},
     )
-
-
-def compare_tokens(engine: EngineClient, encoder: Encoder, rows: Sequence[Row]) -> list[str]:
-    """Compares the engine's tokens with those of training and evaluation; returns a line for each row that differs.
-
-    Compares the ids of the rendered prompt, and their number in a real request, where the engine may add a
-    beginning-of-text token.
-    """
-    mismatches = []
-    for number, row in enumerate(rows, start=1):
-        messages = messages_of(row)[:-1]
-        expected = encoder.prompt_ids(row)
-        got = engine.tokens(engine.rendered(messages))
-        if got != expected:
-            pairs = enumerate(zip(got, expected, strict=False))
-            at = next((i for i, (a, b) in pairs if a != b), min(len(got), len(expected)))
-            mismatches.append(
-                f"row {number}: from token {at + 1} on the engine reads {got[at : at + 5]}, training read "
-                f"{expected[at : at + 5]} ({len(got)} and {len(expected)} tokens)"
-            )
-            continue
-        _, asked, _ = engine.answer(messages, 1)
-        if asked != len(expected):
-            mismatches.append(f"row {number}: the engine reads {asked} tokens, training read {len(expected)}")
-    return mismatches
 
 
 def ask_all(

@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.harness import Benchmark, Goal, Measured, Unmeasured, command, interleaved
 from benchmarks.inputs import random_model
 from benchmarks.place import Place
-from llmops_assets.config.settings import ServingSettings
+from llmops_assets.config.serving import ServingSettings
 from llmops_assets.domain.records import Release
 from llmops_assets.programs.engines.llama_cpp_client import LlamaCppClient
 from llmops_assets.programs.evaluation.load_test import put_under_load

@@ -4,7 +4,8 @@ import sys
 
 from benchmarks.harness import Benchmark, Goal, Measured, command, interleaved, seconds_of
 from benchmarks.place import Place
-from llmops_assets.config.settings import ProjectSource, Settings, dump_settings
+from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings_file import dump_settings
 
 LOAD = "from llmops_assets.definitions import defs; assert defs.get_repository_def().asset_graph"
 

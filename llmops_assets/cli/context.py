@@ -9,7 +9,8 @@ import typer
 from rich.console import Console
 
 from llmops_assets.catalog import BrokenPackage
-from llmops_assets.config.settings import ProjectSource, Settings, load_settings
+from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings_file import load_settings
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.planning import plan_revision
 from llmops_assets.domain.plan import Plan

@@ -8,7 +8,8 @@ import typer
 
 from llmops_assets.cli.context import CommandContext, CommandRefused, OptionalProject, Revision, answers, out
 from llmops_assets.cli.tables import say
-from llmops_assets.config.settings import Settings, load_settings
+from llmops_assets.config.settings import Settings
+from llmops_assets.config.settings_file import load_settings
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.release_policy import release_policy
 from llmops_assets.domain.keys import short

@@ -10,21 +10,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-import yaml
 from platformdirs import user_data_path
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from llmops_assets import catalog
 from llmops_assets.config.compute import ComputeSettings
-from llmops_assets.config.documents import CONFIG_BYTES, DocumentError, read_text
+from llmops_assets.config.garbage import GarbageSettings
 from llmops_assets.config.kubernetes import KubernetesSettings
 from llmops_assets.config.part_names import NameOf
 from llmops_assets.config.secrets import Address, FromEnvironment, read_address, refuse_credentials
-from llmops_assets.config.yaml_validation import ConfigError, validate_yaml
-from llmops_assets.domain.garbage import DAY_S, Keep
+from llmops_assets.config.serving import ServingSettings
+from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.models import Strict, WrongAt
 from llmops_assets.domain.policy_floor import PolicyFloor
-from llmops_assets.domain.rollout import Duration
 from llmops_assets.machine.redaction import redacted
 
 
@@ -104,69 +102,6 @@ class ProjectSource(Strict):
         if web is None and (found := _HOSTED.match(self.shown)):
             web = f"https://{found['host']}/{found['path']}"
         return f"{web.rstrip('/')}/commit/{revision}" if web else None
-
-
-class ServingSettings(Strict):
-    port: int = Field(
-        default=8300, ge=1, le=65535, description="The gateway's port, the stable address of all endpoints."
-    )
-    host: str = Field(default="127.0.0.1", description="Address that the gateway listens on.")
-    start_timeout: float = Field(
-        default=900.0,
-        gt=0,
-        description="Seconds that an engine may take until it answers: it verifies the weights' digest (about 1 s "
-        "per GB), and loads them.",
-    )
-    require_api_key: bool = Field(
-        default=False,
-        description="Answer only requests with an API key of `llmops keys add`. Set it when `host` is reachable from "
-        "other machines.",
-    )
-    cors_origins: tuple[Annotated[str, Field(pattern=r"^(\*|https?://[^/\s*]+)$")], ...] = Field(
-        default=(),
-        description="Origins whose web pages may ask the endpoints from a browser, such as https://chat.example.com; "
-        '"*": all. Empty: none.',
-    )
-    max_body: int = Field(
-        default=1 << 20,
-        ge=1024,
-        le=1 << 30,
-        description="Largest request body in bytes. An endpoint accepts less if such a request would not fit its "
-        "context: 64 KiB and 32 bytes per token of `deployment.serving.context_length`.",
-    )
-    max_headers: int = Field(default=32, ge=1, le=1024, description="Largest request headers in KiB.")
-    receive_timeout: float = Field(
-        default=30.0, gt=0, description="Seconds that a client has to send its whole request. Answers have no limit."
-    )
-    idle_timeout: float = Field(
-        default=600.0,
-        gt=0,
-        description="Seconds without a byte in either direction after which a request ends: at least as long as an "
-        "answer takes that is not streamed, with the time that it waits for a free slot.",
-    )
-    drain: float = Field(default=30.0, ge=0, description="Seconds that a replaced engine has to finish its streams.")
-
-
-class GarbageSettings(Keep):
-    """What garbage collection keeps, and when it runs."""
-
-    schedule: Literal["daily", "off"] = Field(
-        default="daily", description="daily: the daemon collects every night at 3. off: only `llmops gc` does."
-    )
-    grace: Duration = Field(
-        default=DAY_S,
-        ge=3600.0,
-        description="How long an artifact, work tree or cached file stays after its last use by any process: 1d.",
-    )
-    keep_logs: Duration = Field(
-        default=30 * DAY_S, ge=3600.0, description="How long logs, and the folders of ended programs, are kept: 30d."
-    )
-    keep_lineage: Duration = Field(
-        default=365 * DAY_S,
-        ge=3600.0,
-        description="How long the ledger keeps which results an old revision used, for `llmops trace`: 365d. The audit "
-        "trail, decisions and releases are kept forever.",
-    )
 
 
 _SHARED = {
@@ -345,54 +280,3 @@ class Settings(Strict):
             if project.name == name:
                 return project
         raise ConfigError([f"no such project: {name!r} (known: {known}); projects are listed in LLMOPS_SETTINGS"])
-
-
-def settings_file() -> Path:
-    """The file that `LLMOPS_SETTINGS` names, else `settings.yaml` in the home folder. It may not exist."""
-    named = os.environ.get("LLMOPS_SETTINGS")
-    return Path(named).expanduser() if named else default_home() / "settings.yaml"
-
-
-def load_settings() -> Settings:
-    """The settings that `LLMOPS_SETTINGS` names, else `settings.yaml` in the home folder (`make demo` writes one),
-    else none at all, with a hint.
-
-    Raises:
-        ConfigError: the file is missing or invalid, or a variable that it names is not set; names file, line, key and
-            remedy.
-    """
-    path = settings_file()
-    if not path.is_file():
-        if os.environ.get("LLMOPS_SETTINGS"):
-            raise ConfigError([f"{path}: no such file; LLMOPS_SETTINGS must name a YAML file of settings"])
-        return Settings(
-            hint="No project is watched. Set LLMOPS_SETTINGS to a file that lists them; "
-            "`llmops init DIR --register` makes and adds one; `make demo` shows one."
-        )
-    try:
-        written = validate_yaml(Settings, read_text(path, CONFIG_BYTES), str(path))
-        settings = _relative_to(path.resolve().parent, written)
-    except DocumentError as error:
-        raise ConfigError([f"{path}: cannot be read: {str(error).removeprefix('cannot be read: ')}"]) from error
-    except RuntimeError as error:  # ~name/ of a user who does not exist
-        raise ConfigError([f"{path}: home: {error}; write the whole path"]) from error
-    for value in (settings.ledger, settings.mlflow, *(project.repository for project in settings.projects)):
-        read_address(value)
-    return settings
-
-
-def _relative_to(folder: Path, settings: Settings) -> Settings:
-    """Relative paths in the file are relative to it: daemon, workers and command line have different folders."""
-    projects = tuple(
-        p.model_copy(update={"repository": str((folder / p.repository).resolve())})
-        if isinstance(p.repository, str) and p.repository.startswith(("./", "../"))
-        else p
-        for p in settings.projects
-    )
-    home = (folder / settings.home.expanduser()).resolve()
-    return settings.model_copy(update={"projects": projects, "home": home})
-
-
-def dump_settings(settings: Settings) -> str:
-    """The settings as YAML, for a file that another process reads."""
-    return yaml.safe_dump(settings.model_dump(mode="json", exclude_defaults=True) | {"home": str(settings.home)})

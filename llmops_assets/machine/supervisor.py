@@ -8,7 +8,6 @@ again. A program may start processes that outlive it, in their own session, as D
 import http.client
 import os
 import shlex
-import socket
 import subprocess
 import sys
 import xmlrpc.client
@@ -31,6 +30,7 @@ from llmops_assets.machine.processes import (
     of_another_session,
     wait_for,
 )  # fmt: skip
+from llmops_assets.machine.unix_rpc import UnixTransport
 
 PASSED_ON = (
     "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH",
@@ -96,28 +96,6 @@ class Process(Frozen):
 
     state: str
     pid: int
-
-
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: Path, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(os.fspath(self._path))
-
-
-class _UnixTransport(xmlrpc.client.Transport):
-    def __init__(self, path: Path, timeout_s: float) -> None:
-        super().__init__()
-        self._path, self._timeout_s = path, timeout_s
-
-    def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        return UnixConnection(self._path, self._timeout_s)
 
 
 class Supervisor:
@@ -267,7 +245,7 @@ class Supervisor:
             NoSupervisor: nobody listens.
             SupervisorError: it does not answer in time, or refuses.
         """
-        transport = _UnixTransport(self._socket, self._timeout_s)
+        transport = UnixTransport(self._socket, self._timeout_s)
         try:
             with xmlrpc.client.ServerProxy("http://localhost", transport=transport) as server:
                 return getattr(server.supervisor, method)(*arguments)

@@ -4,7 +4,8 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from llmops_assets.config.settings import ServingSettings, load_settings, settings_file
+from llmops_assets.config.serving import ServingSettings
+from llmops_assets.config.settings_file import load_settings, settings_file
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.machine.ports import free_port, is_free
 from llmops_assets.scaffold.folder_check import check_folder, still_to_do

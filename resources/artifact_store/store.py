@@ -9,16 +9,14 @@ Records belong in the ledger; credentials in the environment, where fsspec's cli
 
 import os
 import posixpath
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from llmops_assets.domain.formatting import excerpt
 from llmops_assets.domain.weights import pickles
-from llmops_assets.machine.disk_space import DiskFull, full, is_full, place_of
 from llmops_assets.machine.locks import sharing
 from resources.artifact_store.artifact import (
     MANIFEST,
@@ -32,6 +30,7 @@ from resources.artifact_store.artifact import (
     read_manifest,
     sha256_file,
 )
+from resources.artifact_store.errors import store_errors
 from resources.artifact_store.leases import Leases, Stored
 from resources.artifact_store.marker import LOOKED_FOR, is_marked, mark, refuse_without
 from resources.artifact_store.transfer import (
@@ -81,35 +80,9 @@ class ArtifactStore:
             self._fs = fsspec.core.url_to_fs(self.url, use_listings_cache=False, skip_instance_cache=True)
         return self._fs[0], self._fs[1]
 
-    @contextmanager
-    def _access(self) -> Iterator[None]:
-        try:
-            yield
-        except PermissionError as error:
-            raise StoreDenied(
-                f"the store {self.url} refuses access ({error}). Remedy: check the credentials in the environment "
-                "(for S3 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) and what they may do"
-            ) from error
-        except (StoreError, StoreDenied, FileNotFoundError):
-            raise
-        except OSError as error:
-            if is_full(error):
-                here = Path(self._open()[1]) if self.is_local else self.cache
-                raise DiskFull(full("an artifact of the store", place_of(error, here))) from error
-            if self.is_local:
-                raise
-            raise self._unreachable(error) from error
-        except Exception as error:  # botocore's and aiohttp's errors are no OSErrors
-            if self.is_local:
-                raise
-            raise self._unreachable(error) from error
-
-    def _unreachable(self, error: Exception) -> StoreDenied:
-        said = excerpt(str(error).strip(), 300)
-        return StoreDenied(
-            f"the store {self.url} does not answer ({type(error).__name__}: {said}). Nothing was changed; work "
-            "continues when it answers"
-        )
+    def _access(self) -> AbstractContextManager[None]:
+        here = Path(self._open()[1]) if self.is_local else self.cache
+        return store_errors(self.url, self.is_local, here)
 
     @property
     def is_local(self) -> bool:

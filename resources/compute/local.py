@@ -18,11 +18,9 @@ import time
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
-from typing import Any
 
 import psutil
 
-from llmops_assets.config.documents import DocumentError, read_object
 from llmops_assets.config.settings import Settings
 from llmops_assets.domain.formatting import time_span
 from llmops_assets.domain.keys import short
@@ -33,6 +31,7 @@ from llmops_assets.machine.locks import is_locked, take_now
 from llmops_assets.machine.processes import PASSIVE_OPENMP
 from llmops_assets.programs.runtime.errors import DISK_FULL, BadInput
 from resources.compute.interface import Finished, Job, OnProgress, ProgramError, TimeLimitReached
+from resources.compute.job_folder import process_of, tail_of, written
 from resources.compute.pipes import forward_progress, pipes_environment, reported_metadata
 from resources.compute.preloading import Preloading
 from resources.compute.slots import heavy_slot
@@ -57,8 +56,6 @@ ALLOWED_ENVIRONMENT = (
 
 LIMIT = "limit.json"
 """The keeper writes it when it ends a program that has reached its time limit."""
-MOST_WRITTEN = 64 * 2**20
-"""Bytes of a program's result.json, which holds its checks' output."""
 Program = subprocess.Popen[bytes] | Forked
 """A program that this process has started, and whose exit code it receives."""
 
@@ -208,14 +205,14 @@ class LocalCompute:
         result, error = folder / "result.json", folder / "error.json"
         if result.exists():
             return Finished(
-                result=_written(result),
+                result=written(result),
                 folder=str(folder),
                 seconds=seconds,
                 adopted=adopted,
                 metadata=reported_metadata(folder),
             )
         if error.exists():
-            value = _written(error)
+            value = written(error)
             raise BadInput(str(value.get("message", "no reason given")), str(value.get("where", "")))
         if (folder / LIMIT).exists():
             stage = job.asset.rpartition("/")[2] or job.program
@@ -227,7 +224,7 @@ class LocalCompute:
                 "settings, then `llmops retry`; a training resumes from its last complete checkpoint"
             )
         code = process.returncode if process is not None else None
-        tail = _tail(folder / "log.txt")
+        tail = tail_of(folder / "log.txt")
         if code == DISK_FULL or (code is None and (has_no_room(folder) or says_full(tail))):
             raise DiskFull(full(f"what {job.program} writes", folder))
         if code is not None and code < 0:
@@ -270,7 +267,7 @@ class LocalCompute:
 
     def _end(self, names: list[str]) -> list[str]:
         names = [name for name in names if self.cancel(name)]
-        gone = [p for n in names if (p := _process(self.folder(n)))]
+        gone = [p for n in names if (p := process_of(self.folder(n)))]
         _, alive = psutil.wait_procs(gone, timeout=10)
         for process in alive:
             process.kill()
@@ -284,28 +281,3 @@ class LocalCompute:
     def ended(self) -> list[str]:
         """The names of all jobs that have a folder and are not running."""
         return [f.name for f in sorted(self.jobs.glob("*-*")) if f.is_dir() and not is_locked(f / "alive")]
-
-
-def _written(file: Path) -> dict[str, Any]:
-    """The JSON object that a program has written.
-
-    Raises:
-        ProgramError: it is none; a project's own program can write anything.
-    """
-    try:
-        return read_object(file, MOST_WRITTEN)
-    except DocumentError as error:
-        raise ProgramError(f"{file} is not what a program writes: {error}") from error
-
-
-def _process(folder: Path) -> psutil.Process | None:
-    try:
-        return psutil.Process(int((folder / "pid").read_text()))
-    except (OSError, ValueError, psutil.NoSuchProcess):
-        return None
-
-
-def _tail(path: Path, lines: int = 25) -> str:
-    if not path.exists():
-        return ""
-    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])

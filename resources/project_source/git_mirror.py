@@ -4,7 +4,6 @@ The user's own checkout is never changed. Interpreting the files belongs in `res
 """
 
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from llmops_assets.config.documents import check_size
-from llmops_assets.config.ignore_patterns import ignoring
 from llmops_assets.domain.approval import Author
 from llmops_assets.domain.formatting import quoted
-from llmops_assets.domain.keys import digest, short
+from llmops_assets.domain.keys import short
 from llmops_assets.machine.locks import alone
 from llmops_assets.machine.redaction import redacted
 from resources.project_source.errors import SourceError
 from resources.project_source.fetching import Fetching, StillFetching
 from resources.project_source.git import GitError, git
 from resources.project_source.git_credentials import apart
+from resources.project_source.git_objects import authors_of, text_of, version, walk
 from resources.project_source.links import LINK, LeavesProject, follow
 
 _TIMEOUT_S = 600.0
@@ -169,7 +168,7 @@ class GitMirror:
         return str(found.id) if found is not None else None
 
     def author(self, revision: str) -> str:
-        author = _authors_of(self.commit(revision))[0]
+        author = authors_of(self.commit(revision))[0]
         return f"{author.name} <{author.email}>"
 
     def authors(self, revision: str, since: str | None) -> list[Author]:
@@ -184,8 +183,8 @@ class GitMirror:
         if since is not None:
             with suppress(KeyError, ValueError, pygit2.GitError):
                 walker.hide(self.repo[since].id)
-        found = {a: None for commit in walker for a in _authors_of(commit)}
-        return list(found or _authors_of(self.commit(revision)))
+        found = {a: None for commit in walker for a in authors_of(commit)}
+        return list(found or authors_of(self.commit(revision)))
 
     def between(self, before: str, after: str) -> list[str]:
         """The branch's commits between two revisions, oldest first; empty if `before` is gone."""
@@ -209,12 +208,12 @@ class GitMirror:
 
     def message(self, revision: str) -> str:
         commit = self.commit(revision)
-        return (_text(commit, commit.raw_message).strip().splitlines() or ["(no message)"])[0]
+        return (text_of(commit, commit.raw_message).strip().splitlines() or ["(no message)"])[0]
 
     def files(self, revision: str) -> dict[str, str]:
         """Path → blob id (and mode, for executables) of every file at a revision; of a link, also what it leads to."""
         tree = self.commit(revision).tree
-        return {path: _version(tree, path, entry) for path, entry in self._entries(revision)}
+        return {path: version(tree, path, entry) for path, entry in self._entries(revision)}
 
     def _entries(self, revision: str) -> list[tuple[str, Any]]:
         """Path and object of every file at a revision.
@@ -223,7 +222,7 @@ class GitMirror:
             SourceError: there are unreasonably many. Git stores equal folders once: a commit of a few KB can hold
                 millions of files, and exporting them would fill the disk.
         """
-        found = list(islice(_walk(self.commit(revision).tree), MOST_FILES + 1))
+        found = list(islice(walk(self.commit(revision).tree), MOST_FILES + 1))
         if len(found) > MOST_FILES:
             raise SourceError(f"{short(revision)} has more than {MOST_FILES:,} files; leave out what is generated")
         return found
@@ -288,58 +287,3 @@ def _note_use(complete: Path) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def _authors_of(commit: Any) -> list[Author]:
-    found = [
-        Author(name=_text(commit, who.raw_name), email=_text(commit, who.raw_email))
-        for who in (commit.author, commit.committer)
-    ]
-    for text in re.findall(r"(?im)^[ \t]*co-authored-by[ \t]*:[ \t]*(.+?)[ \t\r]*$", _text(commit, commit.raw_message)):
-        name, _, rest = text.partition("<")
-        # Some tools write the address alone.
-        email = rest.split(">")[0] if rest else text
-        found.append(Author(name=name.strip(), email=email.strip()))
-    return list(dict.fromkeys(found))
-
-
-def _text(commit: Any, raw: bytes) -> str:
-    """Text of a commit in its own encoding, which Git does not check."""
-    try:
-        return raw.decode(commit.message_encoding or "utf-8", errors="replace")
-    except LookupError:
-        return raw.decode(errors="replace")
-
-
-def _walk(root: Any) -> Iterator[tuple[str, Any]]:
-    folders = [("", root)]
-    while folders:
-        prefix, tree = folders.pop()
-        for entry in tree:
-            # Git stores names as bytes; those that are no text are shown, and compared, with their escapes.
-            path = f"{prefix}{entry.raw_name.decode(errors='backslashreplace')}"
-            if entry.type_str == "tree":
-                folders.append((f"{path}/", entry))
-            else:
-                yield path, entry
-
-
-def _version(tree: Any, path: str, entry: Any) -> str:
-    version = f"{entry.id}{'' if entry.filemode == 0o100644 else oct(entry.filemode)}"
-    if entry.filemode == LINK:
-        with suppress(LeavesProject):
-            target = follow(tree, path)
-            return f"{version}:{target.id if target is not None else ''}"
-    return version
-
-
-def tree_digest(files: dict[str, str], leave_out: tuple[str, ...], also: frozenset[str]) -> str:
-    """One digest of all files that are not ignored.
-
-    Args:
-        files: path → blob id.
-        leave_out: patterns of files to ignore, as in .gitignore.
-        also: paths to ignore too.
-    """
-    spec = ignoring(leave_out)
-    return digest({p: blob for p, blob in sorted(files.items()) if p not in also and not spec.match_file(p)})

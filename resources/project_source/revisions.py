@@ -25,7 +25,8 @@ from llmops_assets.domain.python_imports import imported_files
 from llmops_assets.domain.sampling import Sampling
 from resources.project_source.dvc import DvcData
 from resources.project_source.dvc_files import Output
-from resources.project_source.git_mirror import GitMirror, tree_digest
+from resources.project_source.git_mirror import GitMirror
+from resources.project_source.git_objects import tree_digest
 from resources.project_source.links import remedy
 
 BARE_PROMPT = "{{ input }}"

@@ -16,7 +16,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from llmops_assets.config.settings import dump_settings
+from llmops_assets.config.settings_file import dump_settings
 from llmops_assets.delivery.approvals import current_ask
 from llmops_assets.domain.approval import Decision
 from resources.serving.client import ask

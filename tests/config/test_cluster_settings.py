@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from llmops_assets.config.kubernetes import Pod
-from llmops_assets.config.settings import Settings, dump_settings, load_settings
+from llmops_assets.config.settings import Settings
+from llmops_assets.config.settings_file import dump_settings, load_settings
 from llmops_assets.config.yaml_validation import ConfigError, validate_yaml
 from resources.run_launching.kubernetes_pods import step_config
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from llmops_assets.config.settings import ProjectSource, Settings, default_home, dump_settings, load_settings
+from llmops_assets.config.settings import ProjectSource, Settings, default_home
+from llmops_assets.config.settings_file import dump_settings, load_settings
 from llmops_assets.config.yaml_validation import ConfigError
 
 TWO = """\

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from llmops_assets.config.settings import ServingSettings
+from llmops_assets.config.serving import ServingSettings
 from llmops_assets.delivery.rollout import Rollout
 from llmops_assets.domain.records import Release
 from llmops_assets.domain.rollout import Analysis, RolloutPolicy, RolloutState, RolloutStep, begin

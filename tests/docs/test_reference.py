@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from llmops_assets.config.json_schema import project_schema, settings_schema, smoke_tests_schema
 from llmops_assets.config.project import parse_config
 from llmops_assets.config.reference_docs import documents
-from llmops_assets.config.settings import Settings, dump_settings
+from llmops_assets.config.settings import Settings
+from llmops_assets.config.settings_file import dump_settings
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.rollout import parse_duration, parse_share
 

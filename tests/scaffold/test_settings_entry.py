@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmops_assets.config.settings import load_settings
+from llmops_assets.config.settings_file import load_settings
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.scaffold.settings_entry import register
 from tests.scaffold.conftest import Llmops

@@ -13,7 +13,9 @@ import dagster as dg
 import psutil
 import pytest
 
-from llmops_assets.config.settings import ProjectSource, ServingSettings, Settings, dump_settings
+from llmops_assets.config.serving import ServingSettings
+from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings_file import dump_settings
 from llmops_assets.delivery.run_tags import REQUEST_TAG
 from llmops_assets.domain.records import Checkpoint
 from llmops_assets.domain.requests import Request

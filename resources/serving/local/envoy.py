@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from llmops_assets.config.settings import ServingSettings
+from llmops_assets.config.serving import ServingSettings
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.machine.files import write_atomically
-from llmops_assets.machine.supervisor import Program, UnixConnection
+from llmops_assets.machine.supervisor import Program
+from llmops_assets.machine.unix_rpc import UnixConnection
 from resources.serving.interface import ServingError
 from resources.serving.local.access import Access
 from resources.serving.local.access_log import ROTATE_AT

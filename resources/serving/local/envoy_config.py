@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmops_assets.config.settings import ServingSettings
+from llmops_assets.config.serving import ServingSettings
 from llmops_assets.domain.models import Frozen
 from resources.serving.interface import CANDIDATE_HEADER, RELEASE_HEADER
 from resources.serving.local.access import ApiKey

@@ -5,7 +5,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from llmops_assets.config.settings import ServingSettings
+from llmops_assets.config.serving import ServingSettings
 from llmops_assets.programs.engines.context import CONTEXT
 from resources.serving.local.access import ApiKey
 from resources.serving.local.state import Replica

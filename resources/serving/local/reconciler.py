@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from llmops_assets.config.settings import ServingSettings
+from llmops_assets.config.serving import ServingSettings
 from llmops_assets.machine import ports
 from llmops_assets.machine.files import write_if_changed
 from llmops_assets.machine.processes import wait_for

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from llmops_assets.config.settings import ServingSettings
+from llmops_assets.config.serving import ServingSettings
 from llmops_assets.domain.records import Release
 from llmops_assets.machine import ports
 from llmops_assets.machine.supervisor import RPC_TIMEOUT_S

@@ -18,7 +18,8 @@ from llmops_assets.domain.chain import CHAIN
 from llmops_assets.domain.config_diff import changes, only_data
 from resources.project_source.dvc import DataNotPushed
 from resources.project_source.errors import SourceError
-from resources.project_source.git_mirror import GitMirror, tree_digest
+from resources.project_source.git_mirror import GitMirror
+from resources.project_source.git_objects import tree_digest
 from resources.project_source.revisions import ProjectRepository
 from tests.support.projects import Project, rows, write_rows
 from tests.support.waiting import CEILING_S

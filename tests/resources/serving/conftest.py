@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from llmops_assets.config.settings import ServingSettings
+from llmops_assets.config.serving import ServingSettings
 from llmops_assets.domain.records import Release
 from resources.serving.local.serving import LocalServing
 from tests.support.ports import free_port

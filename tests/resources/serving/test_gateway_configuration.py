@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmops_assets.config.settings import ServingSettings
+from llmops_assets.config.serving import ServingSettings
 from llmops_assets.programs.runtime.specs import ServeSpec
 from resources.serving.local.envoy_config import OWN_TRAFFIC, TOTAL_WEIGHT, Rules, clusters, integer_weights, routes
 from resources.serving.local.state import Replica, State

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from llmops_assets.config.settings import ServingSettings
+from llmops_assets.config.serving import ServingSettings
 from llmops_assets.domain.records import Release
 from resources.serving.client import Answer, ask
 from resources.serving.interface import CANDIDATE_HEADER, RELEASE_HEADER

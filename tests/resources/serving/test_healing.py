@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from llmops_assets.config.settings import ServingSettings
+from llmops_assets.config.serving import ServingSettings
 from llmops_assets.domain.records import Release
 from resources.serving.client import Answer, ask, ask_many
 from resources.serving.interface import ServingError

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from llmops_assets.config.settings import ServingSettings
+from llmops_assets.config.serving import ServingSettings
 from llmops_assets.domain.records import Release
 from resources.serving.client import ask
 from resources.serving.interface import ServingError
@@ -27,7 +27,7 @@ DEPLOY = """
 import sys
 from pathlib import Path
 from llmops_assets.domain.records import Release
-from llmops_assets.config.settings import ServingSettings
+from llmops_assets.config.serving import ServingSettings
 from resources.serving.local.serving import LocalServing
 
 home, port, model, release = sys.argv[1:]

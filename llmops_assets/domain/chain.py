@@ -119,7 +119,7 @@ CHAIN: tuple[Stage, ...] = (
     ),
     Stage(
         "served_evaluation_report",
-        2,
+        3,
         values=("prompt", "evaluation", "engine"),
         records=("quantized_artifact", "dataset_version.test"),
         program="served_evaluate",

@@ -27,7 +27,7 @@ class EngineClient(Protocol):
         """The text that the engine renders from a conversation."""
 
     def tokens(self, text: str) -> list[int]:
-        """The text's token ids; special tokens are parsed as such."""
+        """The ids that a chat request evaluates for its rendered text; special tokens are parsed as such."""
 
     def answer(self, messages: list[dict[str, str]], max_tokens: int) -> tuple[str, int, int]:
         """The answer with the engine's sampling defaults, and the numbers of tokens of the prompt and of the answer."""

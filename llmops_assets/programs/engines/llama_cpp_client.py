@@ -38,8 +38,12 @@ class LlamaCppClient:
         return str(self._post("/apply-template", {"messages": messages})["prompt"])
 
     def tokens(self, text: str) -> list[int]:
-        """The text's token ids; special tokens are parsed as such."""
-        body = {"content": text, "add_special": False, "parse_special": True}
+        """The ids that a chat request evaluates for its rendered text.
+
+        llama.cpp strips the beginning-of-text token from the rendered text if the model's tokenizer adds one, and adds
+        it when it tokenizes the request: `add_special` does the same here.
+        """
+        body = {"content": text, "add_special": True, "parse_special": True}
         return [int(t) for t in self._post("/tokenize", body)["tokens"]]
 
     def answer(self, messages: list[dict[str, str]], max_tokens: int) -> tuple[str, int, int]:

@@ -97,7 +97,7 @@ def _run_all(chain: Chain, folder: Path, base: Path) -> None:
     trained = chain.run("train", {**model, "data": data, "prompt": PROMPT, "max_steps": 2, "batch_size": 4})
     of = {**model, "checkpoint": str(trained.artifact)}
     asked = {"data": data, "prompt": PROMPT, "max_new_tokens": 4}
-    metrics = [{"name": name} for name in ("perplexity", "bleu", "rougeL", "toxicity")]
+    metrics = [{"name": name} for name in ("perplexity", "bleu", "rougeL", "profanity")]
     chain.run("evaluate", {**of, **asked, "metrics": metrics})
     quantized = chain.run("quantize", {**of, "scheme": "q8_0"})
     template = trained.result["chat_template"]

@@ -12,7 +12,7 @@ parts:
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -82,6 +82,8 @@ class MetricPart(Part):
     higher_is_better: bool
     unit: str
     """Unit or range of the value."""
+    options: Mapping[str, bool] = field(default_factory=dict)
+    """Keys of its mapping in llmops.yaml (`config.metrics.ListedMetric`) → whether it is required."""
     reads: Literal["texts", "likelihoods"] = "texts"
     """texts: the model's answers and the references. likelihoods: log-likelihood and tokens of each reference."""
 
@@ -210,9 +212,17 @@ METRICS = Parts(
         unit="0 to 100",
     ),
     MetricPart(
+        name="chrf",
+        path=f"{_METRICS}.chrf:Chrf",
+        does="Corpus chrF of the answers: character n-grams, for every script.",
+        source="Popović 2015, sacrebleu",
+        higher_is_better=True,
+        unit="0 to 100",
+    ),
+    MetricPart(
         name="rouge1",
         path=f"{_METRICS}.rouge:Rouge",
-        does="F-measure of ROUGE-1, mean over the rows.",
+        does="F-measure of ROUGE-1, mean over the rows; Latin script only.",
         source=_LIN,
         higher_is_better=True,
         unit="0 to 1",
@@ -220,7 +230,7 @@ METRICS = Parts(
     MetricPart(
         name="rouge2",
         path=f"{_METRICS}.rouge:Rouge",
-        does="F-measure of ROUGE-2, mean over the rows.",
+        does="F-measure of ROUGE-2, mean over the rows; Latin script only.",
         source=_LIN,
         higher_is_better=True,
         unit="0 to 1",
@@ -228,18 +238,27 @@ METRICS = Parts(
     MetricPart(
         name="rougeL",
         path=f"{_METRICS}.rouge:Rouge",
-        does="F-measure of ROUGE-L, mean over the rows.",
+        does="F-measure of ROUGE-L, mean over the rows; Latin script only.",
         source=_LIN,
         higher_is_better=True,
         unit="0 to 1",
     ),
     MetricPart(
-        name="toxicity",
-        path=f"{_METRICS}.toxicity:Toxicity",
-        does="Mean probability that an answer is offensive.",
+        name="profanity",
+        path=f"{_METRICS}.profanity:Profanity",
+        does="Mean probability that an answer has offensive words; English only.",
         source="alt-profanity-check's linear model",
         higher_is_better=False,
         unit="0 to 1",
+    ),
+    MetricPart(
+        name="toxicity",
+        path=f"{_METRICS}.toxicity:Toxicity",
+        does="Mean probability that a classifier of the project gives a label to an answer.",
+        source="the project's own transformers sequence classifier",
+        higher_is_better=False,
+        unit="0 to 1",
+        options={"model": True, "label": True},
     ),
 )
 

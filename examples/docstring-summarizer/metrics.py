@@ -1,6 +1,6 @@
 """The project's own metrics: functions (prediction, reference) -> float, named in llmops.yaml.
 
-Common metrics (perplexity, BLEU, ROUGE, toxicity) are built into the platform and do not belong here.
+Common metrics (perplexity, BLEU, ROUGE, profanity) are built into the platform and do not belong here.
 """
 
 

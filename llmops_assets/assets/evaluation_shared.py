@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from llmops_assets.config.metrics import CustomMetric, ListedMetric, name_of
 from llmops_assets.delivery.gate_evidence import ChampionNow, champion_now, compares_with_champion
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.measurement import differences
@@ -109,19 +110,25 @@ def log_evaluation(
 
 
 def metric_specs(run: StageExecution) -> tuple[MetricSpec, ...]:
+    return tuple(_metric_spec(run, metric) for metric in run.at.config.evaluation.metrics)
+
+
+def _metric_spec(run: StageExecution, metric: str | ListedMetric | CustomMetric) -> MetricSpec:
+    if isinstance(metric, str):
+        return MetricSpec(name=metric)
     tree = run.source.work_tree(run.revision)
-    return tuple(
-        MetricSpec(name=m)
-        if isinstance(m, str)
-        else MetricSpec(
-            name=m.name,
-            file=m.file,
-            function=m.function.split(":")[1],
-            tree=str(tree),
-            files=run.at.metric_files[m.name],
-            higher_is_better=m.higher_is_better,
-        )
-        for m in run.at.config.evaluation.metrics
+    if isinstance(metric, ListedMetric):
+        options = metric.options
+        if metric.model:
+            options["model"] = str(run.source.pull(run.at, [metric.model]) / metric.model)
+        return MetricSpec(name=name_of(metric), metric=metric.metric, options=options)
+    return MetricSpec(
+        name=metric.name,
+        file=metric.file,
+        function=metric.function.split(":")[1],
+        tree=str(tree),
+        files=run.at.metric_files[metric.name],
+        higher_is_better=metric.higher_is_better,
     )
 
 

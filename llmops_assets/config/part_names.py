@@ -1,5 +1,6 @@
 """Types of keys that name a part of the catalog: validated against it, and listed in the JSON Schema."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +17,14 @@ class NameOf:
     parts: Parts[Any]
     otherwise: str = ""
     """Other allowed values, for the error message."""
+    listed: Callable[[Any], bool] = lambda part: True
+    """Whether the JSON Schema lists a part."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self._known, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"type": "string", "enum": list(self.parts)}
+        return {"type": "string", "enum": [name for name, part in self.parts.items() if self.listed(part)]}
 
     def _known(self, name: str) -> str:
         try:

@@ -6,17 +6,15 @@ Reading the file from Git belongs in `resources.project_source`; which keys a st
 
 import difflib
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Discriminator,
     Field,
     Tag,
     ValidationInfo,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -24,10 +22,11 @@ from pydantic import (
 from llmops_assets import catalog
 from llmops_assets.config.documents import CONFIG_BYTES, DocumentError, read_text
 from llmops_assets.config.ignore_patterns import check_pattern
+from llmops_assets.config.metrics import SERVED, AnyMetric, name_of, part_of
 from llmops_assets.config.part_names import NameOf, SchemeName
+from llmops_assets.config.project_paths import ProjectPath
 from llmops_assets.config.yaml_validation import ConfigError, validate_yaml
 from llmops_assets.domain.approval import Approval
-from llmops_assets.domain.formatting import quoted
 from llmops_assets.domain.gate import Gate
 from llmops_assets.domain.models import Strict, WrongAt
 from llmops_assets.domain.policy import CiPolicy, Policy
@@ -35,22 +34,6 @@ from llmops_assets.domain.rollout import RolloutPolicy, Share
 from llmops_assets.domain.sampling import Sampling
 
 CONFIG_FILE = "llmops.yaml"
-
-
-def _relative(value: object) -> object:
-    if isinstance(value, str):
-        path = PurePosixPath(value)
-        if path.is_absolute() or ".." in path.parts or not value.strip():
-            raise ValueError(f"{quoted(value)} must be a path within the project, such as data/train.jsonl")
-        if len(value) > 1000 or any(len(part.encode()) > 255 for part in path.parts) or not value.isprintable():
-            raise ValueError(f"{quoted(value)} is longer than a file's name may be, or has control characters")
-        return str(path)
-    return value
-
-
-ProjectPath = Annotated[
-    str, BeforeValidator(_relative), WithJsonSchema({"type": "string", "pattern": r"^(?!/)(?!(.*/)?\.\.(/|$)).*\S"})
-]
 
 
 class BaseModelPath(Strict):
@@ -118,39 +101,10 @@ class Training(Strict):
     seed: int = Field(default=7, description="Seed of order, initialization and dropout.")
 
 
-class CustomMetric(Strict):
-    """A metric that the project defines."""
-
-    name: str = Field(pattern=r"^\w+$", description="The metric's name in gates and reports.")
-    function: str = Field(
-        pattern=r"^[\w./-]+\.py:\w+$", description="file.py:function, (prediction: str, reference: str) -> float"
-    )
-    higher_is_better: bool = Field(default=True, description="Direction that no_worse_than uses.")
-    files: tuple[Annotated[str, AfterValidator(check_pattern)], ...] = Field(
-        default=(),
-        description="Further files in Git that the function reads, or imports by a computed name, as patterns of "
-        ".gitignore. It sees these, its own file and the files of the project that this imports; nothing else.",
-    )
-
-    @property
-    def file(self) -> str:
-        return self.function.split(":")[0]
-
-
-def _kind_of_metric(value: Any) -> str:
-    return "CustomMetric" if isinstance(value, dict | CustomMetric) else "str"
-
-
-AnyMetric = Annotated[
-    Annotated[str, NameOf(catalog.METRICS, ", or your own as {name, function: 'file.py:function'}"), Tag("str")]
-    | Annotated[CustomMetric, Tag("CustomMetric")],
-    Discriminator(_kind_of_metric),
-]
-
-
 class Evaluation(Strict):
     metrics: tuple[AnyMetric, ...] = Field(
-        default=("perplexity", "rougeL"), description="What is measured: metrics of the catalog, or your own functions."
+        default=("perplexity", "rougeL"),
+        description="What is measured: metrics of the catalog, or your own functions.",
     )
     max_rows: int | None = Field(default=None, ge=1, description="The first rows of test to use; None: all.")
     max_new_tokens: int = Field(default=32, ge=1, description="Maximum tokens of an answer.")
@@ -163,7 +117,7 @@ class Evaluation(Strict):
 
     @property
     def names(self) -> list[str]:
-        return [m if isinstance(m, str) else m.name for m in self.metrics]
+        return [name_of(m) for m in self.metrics]
 
 
 class Quantization(Strict):
@@ -280,7 +234,7 @@ class ProjectConfig(Strict):
     @property
     def parts(self) -> tuple[catalog.Part, ...]:
         """The parts of the catalog that this project uses."""
-        metrics = (catalog.METRICS[m] for m in self.evaluation.metrics if isinstance(m, str))
+        metrics = (part for m in self.evaluation.metrics if (part := part_of(m)) is not None)
         return (
             catalog.TRAINING_METHODS[self.training.method],
             *metrics,
@@ -317,10 +271,10 @@ def load_config(file: Path) -> ProjectConfig:
         raise ConfigError([f"{file}: {error}"]) from error
 
 
-def parse_config(text: str, where: str = CONFIG_FILE) -> ProjectConfig:
-    """A project's configuration from its YAML.
+def parse_config(text: str, where: str = CONFIG_FILE, served: bool = False) -> ProjectConfig:
+    """A project's configuration from its YAML; of a served release, metrics that have since been renamed are accepted.
 
     Raises:
         ConfigError: every problem, each with file, line, key and remedy.
     """
-    return validate_yaml(ProjectConfig, text, where)
+    return validate_yaml(ProjectConfig, text, where, context=SERVED if served else None)

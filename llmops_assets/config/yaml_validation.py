@@ -32,8 +32,8 @@ class ConfigError(Exception):
 M = TypeVar("M", bound=BaseModel)
 
 
-def validate_yaml(model: type[M], text: str, where: str, wrap: str | None = None) -> M:
-    """Validates YAML against a model; `wrap` puts a top-level list under that key first.
+def validate_yaml(model: type[M], text: str, where: str, wrap: str | None = None, context: str | None = None) -> M:
+    """Validates YAML against a model; `wrap` puts a top-level list under that key first, `context` is for validators.
 
     Raises:
         ConfigError: every problem, each with file, line, key and remedy.
@@ -50,7 +50,7 @@ def validate_yaml(model: type[M], text: str, where: str, wrap: str | None = None
     if not isinstance(value, dict):
         raise ConfigError([f"{where}: it is {'empty' if value is None else 'not a mapping'}; expected keys and values"])
     try:
-        return model.model_validate(value)
+        return model.model_validate(value, context=context)
     except ValidationError as error:
         # A hostile file can hold many thousand mistakes; more than these are not worth the time of all projects.
         found = error.errors(include_url=False)[: 5 * MOST_PROBLEMS]

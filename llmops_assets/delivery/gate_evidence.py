@@ -65,7 +65,7 @@ class ChampionNow:
     def __init__(self, run: Candidate, serving: ServedRelease):
         self.release = serving.release
         self.revision = serving.revision
-        self.at: ProjectRevision = run.source.at(serving.revision)
+        self.at: ProjectRevision = run.source.at(serving.revision, served=True)
         records = run.ledger.records_of(run.project.name, serving.revision)
         checkpoint, artifact = records.get("fine_tuned_checkpoint"), records.get("quantized_artifact")
         self.checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else None

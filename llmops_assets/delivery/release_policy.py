@@ -73,7 +73,7 @@ def _standing(source: ProjectRepository, ledger: Ledger, revision: str) -> Itera
         if sha == revision:
             continue
         try:
-            yield sha, source.at(sha).policy
+            yield sha, source.at(sha, served=True).policy
         except (ConfigError, SourceError):
             yield sha, None
 

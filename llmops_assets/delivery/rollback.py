@@ -143,7 +143,7 @@ class Rollback:
     def _at(self, revision: str) -> ProjectRevision | None:
         """The release's revision, for its policy and smoke tests; None if the mirror cannot be read."""
         try:
-            return self.clients.sources(self.project).at(revision)
+            return self.clients.sources(self.project).at(revision, served=True)
         except (SourceError, ConfigError) as error:
             self.context.log.warning(
                 f"{short(revision)} cannot be read ({error}): the probes use the default conditions and no smoke tests"

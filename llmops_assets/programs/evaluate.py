@@ -42,9 +42,9 @@ def evaluate_checkpoint(spec: EvaluateSpec, job: ProgramRun) -> EvaluateResult:
     from llmops_assets.programs.evaluation.scoring import check_metrics, reads_likelihoods, score
 
     prepare_torch()
-    check_metrics(spec.metrics, spec.code)
     base, checkpoint = Path(spec.base), Path(spec.checkpoint)
     rows = load_test(Path(spec.data), spec.max_rows)
+    check_metrics(spec.metrics, spec.code, [reference(row) for row in rows])
     encoder = Encoder(load_tokenizer(checkpoint), spec.prompt)
     encoded = [encoder.row(row, last_only=True) for row in rows]
     refuse_too_long([len(e.ids) for e in encoded], context_length(read_config(base)))

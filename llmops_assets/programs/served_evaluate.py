@@ -43,8 +43,8 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
     from llmops_assets.programs.evaluation.scoring import check_metrics, reads_likelihoods, score
 
     prepare_torch()
-    check_metrics(spec.metrics, spec.code)
     rows = load_test(Path(spec.data), spec.max_rows)
+    check_metrics(spec.metrics, spec.code, [reference(row) for row in rows])
     encoder = Encoder(load_tokenizer(Path(spec.tokenizer)), spec.prompt, spec.model_chat_template)
     server: ServingEngine = ENGINES[spec.engine].load()()
     backend: QuantizationBackend = QUANTIZATION_BACKENDS[spec.backend].load()()

@@ -6,7 +6,8 @@ Mistakes are errors; what is only missing so far, as in a new project, is report
 from pathlib import Path
 
 from llmops_assets.config.documents import CONFIG_BYTES, PROMPT_BYTES, DocumentError, read_text
-from llmops_assets.config.project import CONFIG_FILE, BaseModelPath, CustomMetric, ProjectConfig, load_config
+from llmops_assets.config.metrics import CustomMetric, ListedMetric
+from llmops_assets.config.project import CONFIG_FILE, BaseModelPath, ProjectConfig, load_config
 from llmops_assets.config.smoke_tests import parse_smoke_tests
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.prompt import PromptError, check_prompt
@@ -41,6 +42,7 @@ def check_folder(folder: Path) -> ProjectConfig:
         if isinstance(metric, CustomMetric) and not (folder / metric.file).is_file():
             problems.append(f"{folder / metric.file}: no such file (evaluation.metrics: {metric.name})")
     data = [config.data.train, config.data.validation, config.data.test]
+    data += [m.model for m in config.evaluation.metrics if isinstance(m, ListedMetric)]
     data += [config.model.base.path] if isinstance(config.model.base, BaseModelPath) else []
     for name in data:
         try:

@@ -4,7 +4,7 @@ Which values a stage reads belongs in `llmops_assets.domain.chain`.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from llmops_assets import catalog
 from llmops_assets.config.documents import CODE_BYTES, CONFIG_BYTES, PROMPT_BYTES, DocumentError
 from llmops_assets.config.documents import text_of as decoded
 from llmops_assets.config.ignore_patterns import ignoring
-from llmops_assets.config.project import CONFIG_FILE, BaseModelHub, CustomMetric, ProjectConfig, parse_config
+from llmops_assets.config.metrics import CustomMetric, ListedMetric, name_of, part_of
+from llmops_assets.config.project import CONFIG_FILE, BaseModelHub, ProjectConfig, parse_config
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.config.smoke_tests import parse_smoke_tests
 from llmops_assets.config.yaml_validation import ConfigError
@@ -79,31 +80,31 @@ class ProjectRepository:
         is_path = "://" not in url and ":" not in url.split("/")[0]
         return str(Path(url).expanduser().resolve()) if is_path else url
 
-    def at(self, revision: str) -> ProjectRevision:
-        """The project at a full commit SHA.
+    def at(self, revision: str, served: bool = False) -> ProjectRevision:
+        """The project at a full commit SHA; `served`: of a release that an earlier version of this code may have made.
 
         Raises:
             ConfigError: llmops.yaml, a prompt or the smoke tests are missing or invalid.
             SourceError: the commit is not in the mirror.
         """
-        found = self._at(revision)
+        found = self._at(revision, served)
         if isinstance(found, ProjectRevision):
             return found
         raise ConfigError(found)
 
-    def _resolve_or_refuse(self, revision: str) -> ProjectRevision | list[str]:
+    def _resolve_or_refuse(self, revision: str, served: bool) -> ProjectRevision | list[str]:
         """The project, or its problems: both are final for a commit, and every tick asks again."""
         try:
-            return self._resolve(revision)
+            return self._resolve(revision, served)
         except ConfigError as error:
             return error.problems
 
-    def _resolve(self, revision: str) -> ProjectRevision:
+    def _resolve(self, revision: str, served: bool) -> ProjectRevision:
         try:
             data = self.git.read(revision, CONFIG_FILE, CONFIG_BYTES)
             if data is None:
                 raise DocumentError(f"missing at the root of {short(revision)}; `llmops check` says what it needs")
-            config = parse_config(decoded(data))
+            config = parse_config(decoded(data), served=served)
         except DocumentError as error:
             raise ConfigError([f"{CONFIG_FILE}: {error}"]) from error
         if config.name != self.project.name:
@@ -178,7 +179,7 @@ class ProjectRepository:
             for metric in config.evaluation.metrics
             if isinstance(metric, CustomMetric)
         }
-        values["evaluation"] = self._evaluation(config, text_of, metric_files, files)
+        values["evaluation"] = self._evaluation(config, text_of, version, metric_files, files)
         values["quantization"] = config.quantization.model_dump(mode="json", exclude_defaults=True)
         values["quantization"] |= catalog.versions(catalog.QUANTIZATION_BACKENDS[config.quantization.backend])
         deployment = config.deployment
@@ -217,13 +218,23 @@ class ProjectRepository:
 
     @staticmethod
     def _evaluation(
-        config: ProjectConfig, text_of: Any, metric_files: Mapping[str, tuple[str, ...]], files: Mapping[str, str]
+        config: ProjectConfig,
+        text_of: Any,
+        version: Callable[[str, str], str],
+        metric_files: Mapping[str, tuple[str, ...]],
+        files: Mapping[str, str],
     ) -> dict[str, Any]:
         value = config.evaluation.model_dump(mode="json", exclude={"metrics"}, exclude_defaults=True)
         metrics: list[Any] = []
         for metric in config.evaluation.metrics:
             if isinstance(metric, str):
                 metrics.append(metric)
+                continue
+            if isinstance(metric, ListedMetric):
+                found = {"metric": metric.metric, "name": name_of(metric), **metric.options}
+                if metric.model:
+                    found["model"] = version(metric.model, f"evaluation.metrics: {name_of(metric)}")
+                metrics.append(found)
                 continue
             code = text_of(metric.file, f"evaluation.metrics: {metric.name}", CODE_BYTES)
             digest_of_code = hashlib.sha256(code.encode()).hexdigest()
@@ -232,7 +243,8 @@ class ProjectRepository:
                 found["files"] = digest(others)
             metrics.append(found)
         value["metrics"] = metrics
-        return value | catalog.versions(*(catalog.METRICS[m] for m in metrics if isinstance(m, str)))
+        parts = (part for m in config.evaluation.metrics if (part := part_of(m)) is not None)
+        return value | catalog.versions(*parts)
 
     def work_tree(self, revision: str) -> Path:
         """A clean export of the revision for programs."""

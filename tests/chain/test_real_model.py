@@ -49,7 +49,7 @@ def test_the_demos_project_becomes_an_answering_endpoint(tmp_path: Path, make_wo
     assert served.parity_rows > 0 and served.parity_mismatches == 0
     perplexity = served.value("perplexity")
     assert perplexity is not None and 5 < perplexity < 100, "a model that speaks, also after quantization"
-    assert {m.name for m in served.metrics} >= {"perplexity", "bleu", "rougeL", "toxicity", "starts_upper"}
+    assert {m.name for m in served.metrics} >= {"perplexity", "bleu", "rougeL", "profanity", "starts_upper"}
     client = OpenAI(base_url=world.clients.serving.base_url(NAME, "production"), api_key="none")
     code = "def mean(values):\n    return sum(values) / len(values)"
     answer = client.chat.completions.create(

@@ -134,6 +134,28 @@ BASE = GOOD.replace("  base: {path: models/base}", "  base: {BASE}")
             id="a metric twice",
         ),
         pytest.param(
+            GOOD + "evaluation:\n  metrics:\n  - perplexity\n  - toxicity\n",
+            [
+                (
+                    "llmops.yaml:10: evaluation.metrics.1: toxicity alone is no metric any more; what it measured "
+                    "until now is called `profanity`: write that, and in gates too; or configure a "
+                    "classifier of your own as "
+                    "{metric: toxicity, model: FOLDER, label: NAME}"
+                )
+            ],
+            id="a metric whose name said something else than it measured",
+        ),
+        pytest.param(
+            GOOD + "evaluation:\n  metrics:\n  - {metric: toxicity, model: judge}\n",
+            ["llmops.yaml:9: evaluation.metrics.0.label: toxicity needs it; add it"],
+            id="a metric without an option that it needs",
+        ),
+        pytest.param(
+            GOOD + "evaluation:\n  metrics:\n  - metric: bleu\n    model: judge\n",
+            ["llmops.yaml:10: evaluation.metrics.0.model: bleu has no such option; it has no options; name it alone"],
+            id="an option of another metric",
+        ),
+        pytest.param(
             GOOD + "evaluation: {metrics: [{nme: x, function: 'm.py:f'}]}\n",
             ["llmops.yaml:7: evaluation.metrics.0.nme: unknown key; did you mean 'name'?"],
             id="a custom metric is not told that it should be text",

@@ -34,9 +34,9 @@ def test_every_metric_is_measured_once_in_the_order_asked(evaluated: Ended, eval
     assert [m["name"] for m in metrics] == [m["name"] for m in evaluation["metrics"]]
     figures = {m["name"]: m["value"] for m in metrics}
     assert 1 < figures["perplexity"] < 49152 * 2
-    assert 0 <= figures["rougeL"] <= 1 and 0 <= figures["bleu"] <= 100 and 0 <= figures["toxicity"] <= 1
+    assert 0 <= figures["rougeL"] <= 1 and 0 <= figures["bleu"] <= 100 and 0 <= figures["profanity"] <= 1
     better = {m["name"]: m["higher_is_better"] for m in metrics}
-    assert better["rougeL"] and not better["perplexity"] and not better["toxicity"]
+    assert better["rougeL"] and not better["perplexity"] and not better["profanity"]
 
 
 def test_the_perplexity_is_that_of_the_validation_loss(
@@ -53,7 +53,7 @@ def test_each_prediction_is_kept_with_its_scores(evaluated: Ended) -> None:
     rows = [json.loads(line) for line in (evaluated.artifact / "predictions.jsonl").read_text().splitlines()]
     assert len(rows) == evaluated.result["rows"] == 20
     assert rows[0]["input"].startswith("def add_104(") and rows[0]["reference"] == "Add 104 to x."
-    assert set(rows[0]["scores"]) == {"perplexity", "bleu", "rouge1", "rougeL", "toxicity"}
+    assert set(rows[0]["scores"]) == {"perplexity", "bleu", "rouge1", "rougeL", "profanity"}
 
 
 def test_the_report_stands_alone_and_escapes(evaluated: Ended) -> None:

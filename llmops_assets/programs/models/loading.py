@@ -25,14 +25,14 @@ def versions(*names: str) -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in (*LIBRARIES, *names)}
 
 
-def read_config(folder: Path, what: str = "the base model") -> dict[str, Any]:
-    """A model folder's config.json.
+def read_config(folder: Path, what: str = "the base model", key: str = "model.base") -> dict[str, Any]:
+    """A model folder's config.json; messages call it `what`, and say that `key` of llmops.yaml names it.
 
     Raises:
         BadInput: the folder or the file is missing or broken.
     """
     if not folder.is_dir():
-        raise BadInput(f"{what} does not exist; correct model.base, or push its folder to the DVC remote", str(folder))
+        raise BadInput(f"{what} does not exist; correct {key}, or push its folder to the DVC remote", str(folder))
     path = folder / "config.json"
     if not path.is_file():
         raise BadInput(f"{what} has no config.json; name a folder in Hugging Face's format", str(folder))

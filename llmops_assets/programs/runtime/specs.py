@@ -102,6 +102,15 @@ class MetricSpec(Frozen):
     tree: str = Field(default="", description="Folder of the project.")
     files: tuple[str, ...] = Field(default=(), description="What the function can see of it: what its key covers.")
     higher_is_better: bool | None = None
+    metric: str = Field(default="", description="Name in the catalog, if it is not `name`.")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Options of a metric of the catalog: `model` a folder, `file` a text."
+    )
+
+    @property
+    def part(self) -> str:
+        """Its name in the catalog."""
+        return self.metric or self.name
 
 
 class EvaluateSpec(Frozen):

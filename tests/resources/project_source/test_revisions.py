@@ -376,6 +376,33 @@ def test_a_metric_of_the_projects_own_counts_by_its_code(project: Project, sourc
     assert set(source.at(after).values["evaluation"]["metrics"][1]) == {"name", "function", "code"}
 
 
+def test_the_model_of_a_metric_is_data_that_is_pulled_and_counts_by_its_version(
+    project: Project, source: ProjectRepository
+) -> None:
+    own = {"metric": "toxicity", "model": "models/judge", "label": "toxic"}
+    metric = {"evaluation": {"metrics": ["perplexity", "rougeL", own]}}
+    project.write("models/judge/config.json", "{}")
+    project.dvc_add("models/judge")
+    before = shipped(project, source, "A classifier", metric)
+    project.write("models/judge/config.json", '{"id2label": {}}')
+    project.dvc_add("models/judge")
+    after = shipped(project, source, "Another")
+    assert "evaluation" in changed_values(source, before, after)
+    assert set(source.at(after).values["evaluation"]["metrics"][2]) == {"name", "metric", "model", "label"}
+    assert "models/judge" in source.at(after).tracked
+    tree = source.pull(source.at(after), ["models/judge"])
+    assert (tree / "models/judge/config.json").read_text() == '{"id2label": {}}'
+
+
+def test_a_metric_that_was_renamed_does_not_make_what_is_served_unreadable(
+    project: Project, source: ProjectRepository
+) -> None:
+    """No push could have corrected the champion's llmops.yaml, so each later release would have failed on it."""
+    sha = shipped(project, source, "As it was", {"evaluation": {"metrics": ["perplexity", "rougeL", "toxicity"]}})
+    assert "called `profanity`" in told(source, sha)[0]
+    assert source.at(sha, served=True).config.evaluation.names == ["perplexity", "rougeL", "toxicity"]
+
+
 def test_a_prompt_counts_by_its_text_and_the_training_prompt_by_its_own(
     project: Project, source: ProjectRepository
 ) -> None:

@@ -1,6 +1,7 @@
 """The interface of a text metric: an `evaluate.Metric` that also returns the value of each row."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import datasets
@@ -15,13 +16,22 @@ class TextMetric(evaluate.Metric):
     """
 
     names: tuple[str, ...] = ()
+    options: Mapping[str, Any] = MappingProxyType({})
+    """What llmops.yaml sets for it: `model` is a folder on this machine, `file` the text of a file."""
 
     @classmethod
-    def of(cls, names: Sequence[str], cache: str) -> "TextMetric":
+    def of(cls, names: Sequence[str], cache: str, options: Mapping[str, Any] | None = None) -> "TextMetric":
         """A metric for these names; `cache` is a folder that no other evaluation uses."""
         metric = cls(cache_dir=cache, keep_in_memory=True)
-        metric.names = tuple(names)
+        metric.names, metric.options = tuple(names), dict(options or {})
         return metric
+
+    def check(self, references: Sequence[str] = ()) -> None:
+        """Called before any inference.
+
+        Raises:
+            BadInput: the options cannot be used, or it measures nothing on these references.
+        """
 
     def _info(self) -> evaluate.MetricInfo:
         text = datasets.Value("string")

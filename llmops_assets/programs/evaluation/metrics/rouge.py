@@ -1,13 +1,33 @@
 """ROUGE-1, -2 and -L (Lin 2004), by rouge_score."""
 
+import functools
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
 from llmops_assets.programs.evaluation.metrics.base import TextMetric, mean_of_rows
+from llmops_assets.programs.runtime.errors import BadInput
+
+BLIND = 0.05
+"""Share of rows in another script above which ROUGE is refused: each of them scores 0, whatever the answer."""
 
 
 class Rouge(TextMetric):
-    """F-measures of ROUGE-1, -2 and -L (Lin 2004), the mean over the rows."""
+    """F-measures of ROUGE-1, -2 and -L (Lin 2004), the mean over the rows.
+
+    Like its authors' implementation it splits at every character that is not an ASCII letter or digit, so it sees
+    nothing of a text in another script: a perfect answer in Greek or Chinese scores 0.
+    """
+
+    def check(self, references: Sequence[str] = ()) -> None:
+        blind = [number for number, text in enumerate(references, start=1) if not mostly_latin(text)]
+        if blind and len(blind) > BLIND * len(references):
+            raise BadInput(
+                f"{', '.join(self.names)} reads ASCII letters and digits only, and {len(blind)} of {len(references)} "
+                "references are mostly in another script; remove it from evaluation.metrics, and measure chrf or "
+                "similarity instead",
+                f"test.jsonl, row {blind[0]}",
+            )
 
     def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
         from rouge_score.rouge_scorer import RougeScorer
@@ -15,3 +35,14 @@ class Rouge(TextMetric):
         scorer = RougeScorer(list(self.names))
         rows = [scorer.score(r, p) for p, r in zip(predictions, references, strict=True)]
         return mean_of_rows({name: [row[name].fmeasure for row in rows] for name in self.names})
+
+
+def mostly_latin(text: str) -> bool:
+    """Whether at least half of a text's letters are Latin; a text without letters (a number) counts as Latin."""
+    letters = [c for c in text if c.isalpha()]
+    return sum(map(_is_latin, letters)) * 2 >= len(letters)
+
+
+@functools.cache
+def _is_latin(letter: str) -> bool:
+    return unicodedata.name(letter, "").startswith("LATIN")

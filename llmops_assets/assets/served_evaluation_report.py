@@ -40,7 +40,6 @@ def evaluate_served(
     release = release_of(run.project.name, at.values, artifact)
     spec = ServedEvaluateSpec(
         model=str(run.fetch(artifact) / artifact.file),
-        backend=artifact.backend,
         engine=release.engine,
         tokenizer=str(run.fetch(checkpoint)),
         chat_template=release.chat_template,

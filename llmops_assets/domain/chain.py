@@ -91,7 +91,7 @@ CHAIN: tuple[Stage, ...] = (
     ),
     Stage(
         "evaluation_report",
-        2,
+        3,
         values=("prompt", "evaluation"),
         records=("fine_tuned_checkpoint", "dataset_version.test"),
         program="evaluate",

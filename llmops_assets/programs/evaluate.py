@@ -17,6 +17,7 @@ from llmops_assets.programs.models.loading import (
     device,
     load_tokenizer,
     measured_with,
+    merge_dtype,
     prepare_torch,
     read_config,
     seed_everything,
@@ -36,8 +37,6 @@ def evaluate_checkpoint(spec: EvaluateSpec, job: ProgramRun) -> EvaluateResult:
     Raises:
         BadInput: the model, the rows or a metric cannot be used.
     """
-    import torch
-
     from llmops_assets.programs.evaluation.inference import answers, likelihoods
     from llmops_assets.programs.evaluation.scoring import check_metrics, reads_likelihoods, score
 
@@ -51,7 +50,7 @@ def evaluate_checkpoint(spec: EvaluateSpec, job: ProgramRun) -> EvaluateResult:
     seed_everything(0)
     job.progress("load", f"{spec.method} checkpoint")
     method: TrainingMethod = TRAINING_METHODS[spec.method].load()()
-    model = method.load(base, checkpoint, torch.bfloat16 if device() == "cuda" else torch.float32)
+    model = method.load(base, checkpoint, merge_dtype(base))
     model.to(device())
     pad = encoder.tokenizer.pad_token_id
     wanted = reads_likelihoods(spec.metrics)

@@ -8,14 +8,19 @@ import shutil
 from pathlib import Path
 
 from llmops_assets.catalog import QUANTIZATION_BACKENDS, TRAINING_METHODS
-from llmops_assets.programs.models.loading import load_tokenizer, prepare_torch, read_config, save_tokenizer, versions
+from llmops_assets.programs.models.loading import (
+    load_tokenizer,
+    merge_dtype,
+    prepare_torch,
+    read_config,
+    save_tokenizer,
+    versions,
+)
 from llmops_assets.programs.quantization.interface import QuantizationBackend
 from llmops_assets.programs.runtime.entry import ProgramRun, run
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import QuantizeResult, QuantizeSpec
 from llmops_assets.programs.training.methods.interface import TrainingMethod
-
-MERGED_IN_FLOAT32_BELOW = 8 << 30  # bytes of weights; larger models are merged in their own precision to fit
 
 
 def quantize(spec: QuantizeSpec, job: ProgramRun) -> QuantizeResult:
@@ -42,9 +47,8 @@ def _merge(name: str, base: Path, checkpoint: Path, merged: Path) -> None:
     import torch
 
     prepare_torch()
-    small = sum(p.stat().st_size for p in base.glob("*.safetensors")) < MERGED_IN_FLOAT32_BELOW
     method: TrainingMethod = TRAINING_METHODS[name].load()()
-    model = method.load(base, checkpoint, torch.float32 if small else "auto")
+    model = method.load(base, checkpoint, merge_dtype(base))
     if broken := next((n for n, w in model.named_parameters() if not torch.isfinite(w).all()), None):
         raise BadInput(f"the weights {broken} are not finite: the training diverged; lower training.learning_rate")
     model.save_pretrained(merged)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from llmops_assets.programs.models.loading import merge_dtype
 from llmops_assets.programs.quantization.gguf_header import read_header
 from llmops_assets.programs.runtime.errors import BadInput
 from tests.programs.conftest import Ended, Make, run_program
@@ -46,3 +47,10 @@ def test_a_file_that_is_no_gguf_is_reported(tmp_path: Path, content: bytes) -> N
 def test_a_missing_gguf_is_reported(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="cannot be read"):
         read_header(tmp_path / "absent.gguf")
+
+
+def test_a_checkpoint_is_evaluated_in_the_precision_of_its_release(tiny: Path, tmp_path: Path) -> None:
+    """On a GPU it was merged in bfloat16 and released in float32: perplexity 18.5 was reported of a model with 18.0."""
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.truncate(8 << 30)  # a sparse file
+    assert merge_dtype(tiny) == "float32" and merge_dtype(tmp_path) == "auto"

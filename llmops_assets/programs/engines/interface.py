@@ -32,6 +32,15 @@ class EngineClient(Protocol):
     def answer(self, messages: list[dict[str, str]], max_tokens: int) -> tuple[str, int, int]:
         """The answer with the engine's sampling defaults, and the numbers of tokens of the prompt and of the answer."""
 
+    def negative_log_likelihood(self, prompt: list[int], answer: list[int]) -> float:
+        """Negative log-likelihood, in nats, of an answer's tokens after a prompt's tokens.
+
+        Of the softmax over the model's logits: no sampling parameter changes it.
+
+        Raises:
+            RuntimeError: the engine does not return it.
+        """
+
     def stream(self, messages: list[dict[str, str]], max_tokens: int) -> Streamed:
         """One streamed answer with its times; an incomplete one is reported, not raised."""
 
@@ -58,6 +67,9 @@ class ServingEngine(Protocol):
         Raises:
             BadInput: the model cannot be read, or a setting is invalid.
         """
+
+    def device(self) -> str:
+        """What computes in this installation: a GPU's name, or the CPU's instructions. It can change figures."""
 
     def context_per_request(self, model: Path, serving: dict[str, Any]) -> int:
         """Maximum tokens of one request, including the answer.

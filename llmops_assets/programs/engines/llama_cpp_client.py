@@ -13,6 +13,9 @@ from llmops_assets.programs.engines.chat_stream import ChatStream
 from llmops_assets.programs.engines.interface import Streamed
 
 ANSWER_S = 600.0
+FORCED = 1e6  # a bias above any logit: the engine answers with this token
+NO_STOP = ["\uffff"]  # no text has it; without a list of its own, a request gets the release's stop texts
+MORE_TOKENS = (256, 1 << 24)  # the most likely tokens to ask for; the second is more than any vocabulary
 
 
 class LlamaCppClient:
@@ -52,6 +55,51 @@ class LlamaCppClient:
         usage = body["usage"]
         text = body["choices"][0]["message"].get("content") or ""
         return text.strip(), int(usage["prompt_tokens"]), int(usage["completion_tokens"])
+
+    def negative_log_likelihood(self, prompt: list[int], answer: list[int]) -> float:
+        """Negative log-likelihood, in nats, of an answer's tokens after a prompt's tokens.
+
+        llama.cpp's server has no log-probabilities of a prompt. So each token of the answer is forced in a request of
+        its own, and its log-probability before sampling is returned. What precedes it is in the cache: a request
+        computes one token. All requests use one slot and one order, so the value is repeatable.
+
+        Raises:
+            RuntimeError: the engine does not return it.
+        """
+        before = list(prompt)
+        total = 0.0
+        for token in answer:
+            total -= self._log_probability(before, token, cached=len(before) > len(prompt))
+            before.append(token)
+        return total
+
+    def _log_probability(self, before: list[int], token: int, cached: bool) -> float:
+        if told := self._forced(before, token, 1, cached):
+            if told["id"] != token:
+                raise RuntimeError(f"the engine answered with token {told['id']} where {token} was forced")
+            return float(told["logprob"])
+        # The server returns nothing for a token that ends within a character (part of an emoji): look for it among the
+        # most likely ones beside another forced token.
+        whole = self.tokens("a")[-1]
+        for most in MORE_TOKENS:
+            for listed in (self._forced(before, whole, most, cached) or {}).get("top_logprobs", ()):
+                if listed["id"] == token:
+                    return float(listed["logprob"])
+        raise RuntimeError(f"the engine returned no log-probability of token {token}")
+
+    def _forced(self, before: list[int], token: int, most: int, cached: bool) -> dict[str, Any] | None:
+        body = {
+            "prompt": before,
+            "logit_bias": [[token, FORCED]],
+            "n_predict": 1,
+            "n_probs": most,
+            "samplers": ["temperature"],
+            "temperature": 0,
+            "stop": NO_STOP,
+            "id_slot": 0,
+            "cache_prompt": cached,
+        }
+        return next(iter(self._post("/completion", body).get("completion_probabilities") or ()), None)
 
     def stream(self, messages: list[dict[str, str]], max_tokens: int) -> Streamed:
         """One streamed answer with its times; an incomplete one is reported, not raised."""

@@ -17,6 +17,7 @@ from llmops_assets.programs.models.config_files import read_model_config
 from llmops_assets.programs.runtime.errors import BadInput
 
 LIBRARIES = ("torch", "transformers", "peft", "tokenizers")
+MERGED_IN_FLOAT32_BELOW = 8 << 30  # bytes of weights; larger models are merged in their own precision to fit
 PROBE = "def f(x):\n    return x + 12345  # Größe, 'quoted' \"twice\"\n\n  end"
 
 
@@ -127,6 +128,16 @@ def load_weights(folder: Path, what: str, dtype: Any) -> Any:
         )
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, SafetensorError) as error:
         raise BadInput(f"{what} cannot be loaded: {_first_line(error)}", str(folder)) from error
+
+
+def merge_dtype(base: Path) -> str:
+    """The dtype in which a checkpoint is merged into this base model, on every device.
+
+    Evaluation and quantization share it, so that what is measured is what is released: merging LoRA weights in bfloat16
+    rounds away a part of them (perplexity 18.5 instead of 18.0 for a model of 135 million parameters).
+    """
+    small = sum(file.stat().st_size for file in base.glob(f"*{SAFETENSORS}")) < MERGED_IN_FLOAT32_BELOW
+    return "float32" if small else "auto"
 
 
 def context_length(config: Any) -> int:

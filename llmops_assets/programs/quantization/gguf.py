@@ -28,26 +28,6 @@ class Gguf:
         _verify(file)
         return file
 
-    def load(self, file: Path) -> Any:
-        """The weights, dequantized without further loss by transformers' GGUF reader."""
-        import torch
-        from transformers import AutoModelForCausalLM, GgufConfig
-
-        try:
-            return AutoModelForCausalLM.from_pretrained(
-                file.parent,
-                gguf_file=file.name,
-                quantization_config=GgufConfig(gguf_file=file.name, dequantize=True),
-                dtype=torch.float32,
-                local_files_only=True,
-            )
-        except (ValueError, KeyError, OSError, NotImplementedError) as error:
-            raise BadInput(
-                f"its perplexity cannot be measured, since transformers cannot read it: {error}; drop perplexity from "
-                "evaluation.metrics, or its gates on `of: served`",
-                file.name,
-            ) from error
-
 
 def _convert(model: Path, file: Path, scheme: str, converter: str | None) -> None:
     # The name is written into the file: a fixed one, so that equal weights are equal bytes.

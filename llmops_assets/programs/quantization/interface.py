@@ -1,4 +1,4 @@
-"""The interface of a quantization backend: refuse a model early, write one file for the engine, and load it."""
+"""The interface of a quantization backend: refuse a model early, write one file for the engine."""
 
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,11 +23,4 @@ class QuantizationBackend(Protocol):
 
         Raises:
             BadInput: the model cannot be converted.
-        """
-
-    def load(self, file: Path) -> Any:
-        """The quantized weights as a torch model in float32, for likelihoods.
-
-        Raises:
-            BadInput: they cannot be loaded that way.
         """

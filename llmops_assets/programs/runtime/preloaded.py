@@ -25,7 +25,6 @@ import transformers.models.llama.modeling_llama  # noqa: E402, F401
 from transformers import (  # noqa: E402, F401
     AutoModelForCausalLM,
     AutoTokenizer,
-    GgufConfig,
     PreTrainedTokenizerFast,
     Trainer,
     TrainingArguments,

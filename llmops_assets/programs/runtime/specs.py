@@ -159,7 +159,6 @@ class ServedEvaluateSpec(Frozen):
     """The program starts the engine on a free port, sends it requests, and stops it."""
 
     model: str = Field(description="The file of weights that the quantization backend wrote.")
-    backend: str = Field(default="gguf", description="The quantization backend that wrote it.")
     engine: str = Field(default="llama.cpp", description="An engine of the catalog.")
     tokenizer: str = Field(description="Folder with the tokenizer that training used.")
     chat_template: str = Field(description="With the prompt composed in.")

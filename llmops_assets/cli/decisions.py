@@ -92,7 +92,7 @@ def approve(
             except Conflict as error:
                 raise CommandRefused(f"approved, but not released by this command: {error}") from error
             execute(here.clients, here.source, request, AFTER_APPROVAL, out.print)
-            now = next(r for r in here.ledger.requests(name) if r.name == request.name)
+            now = here.ledger.now(request)
             if now.status != "released":
                 raise CommandRefused(f"{short(now.revision)} is {now.status}: {now.detail}")
             out.print(f"{short(now.revision)} is released: {now.detail}")

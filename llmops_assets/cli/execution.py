@@ -76,7 +76,7 @@ def execute(
             asset_selection=[dg.AssetKey([project.name, s]) for s in stages],
             run_config=CONSOLE,
         )
-        now = next(r for r in ledger.requests(project.name) if r.name == request.name)
+        now = ledger.now(request)
         if now.active and result.success:
             end = ended_well(refused_in(instance, request))
             detail = plan.evaluates_only if end.status == "done" and plan.evaluates_only else end.detail
@@ -84,7 +84,7 @@ def execute(
         elif now.active and request.asked_by in INCOMPLETE:
             # Nothing retries a request that completes no commit; left open, it would block others.
             ledger.close(now, "failed", _failure(result) or "a requested stage failed; see its log")
-        now = next(r for r in ledger.requests(project.name) if r.name == request.name)
+        now = ledger.now(request)
         tag_outcome(instance, now)
         succeeded = result.success and now.status != "rejected"
         outcome = "failed" if not result.success else "rejected" if not succeeded else "succeeded"

@@ -151,12 +151,12 @@ def _await(here: CommandContext, request: Request) -> None:
     out.print(f"{short(request.revision)} is already running ({request.name}); waiting for it")
     while request.active:
         time.sleep(1)
-        request = here.ledger.requests(here.project.name)[-1]
+        request = here.ledger.now(request)
     _answer(here, request)
 
 
 def _answer(here: CommandContext, request: Request) -> None:
-    now = next(r for r in here.ledger.requests(here.project.name) if r.name == request.name)
+    now = here.ledger.now(request)
     if now.status == "waiting":
         raise CommandRefused(f"{short(now.revision)} is {now.detail}")
     if now.status not in ("released", "done"):
@@ -171,7 +171,7 @@ def execute(request: str, only: Annotated[list[str] | None, typer.Option()] = No
 
     with answers():
         here = CommandContext(request.split(":")[0])
-        found = next((r for r in here.ledger.requests(here.project.name) if r.name == request), None)
+        found = here.ledger.request(request)
         if found is None:
             raise ConfigError([f"no such request in the ledger: {request}"])
         if not work(here.clients, here.source, found, only, out.print):

@@ -91,7 +91,7 @@ class Rollback:
         except (CannotRollBack, ServingError, StoreError, Conflict) as error:
             if ledger.close(request, "failed", f"the rollback failed, production is unchanged: {error}"):
                 raise CannotRollBack(str(error)) from error
-            now = next(r for r in ledger.requests(name) if r.name == request.name)
+            now = ledger.now(request)
             if now.status != "done":
                 raise CannotRollBack(f"the rollback was {now.status}: {now.detail}") from error
             raise CannotRollBack(

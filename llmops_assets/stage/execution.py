@@ -100,7 +100,7 @@ class StageExecution:
         name = self.context.run.tags.get(REQUEST_TAG)
         if not name or self.context.run.parent_run_id or not name.startswith(f"{self.project.name}:"):
             return None
-        found = next((r for r in self.ledger.requests(self.project.name) if r.name == name), None)
+        found = self.ledger.request(name)
         if found is None:
             raise dg.Failure(f"no such request in the ledger: {name}", allow_retries=False)
         try:

@@ -27,6 +27,24 @@ class Requests(Transactions):
             )
             return [self._request(r._mapping) for r in rows]
 
+    def request(self, name: str) -> Request | None:
+        """The request of this name, `project:revision:generation`; None if there is none."""
+        project, _, rest = name.partition(":")
+        revision, _, generation = rest.rpartition(":")
+        r = sql.requests.c
+        named = (r.project == project) & (r.revision == revision)
+        if not generation.isdecimal():
+            return None
+        with self._read() as c:
+            row = c.execute(sql.select(sql.requests).where(named & (r.generation == int(generation)))).first()
+        return self._request(row._mapping) if row else None
+
+    def now(self, request: Request) -> Request:
+        """The request as it is now."""
+        found = self.request(request.name)
+        assert found is not None, "requests are never deleted"
+        return found
+
     def request_times(self, project: str) -> dict[str, tuple[float, float]]:
         """When each request was made and last changed, by its name: epoch seconds."""
         r = sql.requests.c

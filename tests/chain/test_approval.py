@@ -325,7 +325,7 @@ def test_a_newer_commit_that_says_so_cancels_the_active_run(case: Case) -> None:
     case.project.ship("Now", {"on_newer": "cancel"})
     outcome = case.world.settle()
     assert outcome.failures == "" and case.request.status == "waiting", "it is as far as it gets without a person"
-    was = next(r for r in case.world.ledger.requests("zoo") if r.name == older.name)
+    was = case.world.ledger.now(older)
     assert was.status == "superseded" and case.project.head[:12] in was.detail
     assert not any(compute.cancel(folder.name) for folder in running), "the training was ended"
     # The cancelled commit was never delivered: the newest commit is compared with the base of the cancelled one.

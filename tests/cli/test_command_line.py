@@ -14,8 +14,10 @@ import pytest
 from llmops_assets.config.serving import ServingSettings
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.config.settings_file import dump_settings
+from resources.ledger import Ledger
 from tests.support.ports import free_port
 from tests.support.projects import Project
+from tests.support.waiting import CEILING_S
 
 
 class Terminal:
@@ -256,3 +258,19 @@ def test_keys_are_shown_once_listed_without_them_and_revoked(llmops: Terminal) -
     assert [(e["event"], e["key"], e["by"]) for e in events] == [
         ("API key added", listed["id"], "eve@example.com"), ("API key revoked", listed["id"], "eve@example.com"),
     ]  # fmt: skip
+
+
+def test_run_wait_answers_for_the_run_that_it_waits_for(llmops: Terminal) -> None:
+    """It answered for the newest request: that of a commit which came while it waited."""
+    ledger = Ledger(f"sqlite:///{llmops.home / 'ledger.sqlite'}")
+    mine = ledger.open_request("zoo", llmops.project.head, 9, "because")
+    command = [sys.executable, "-m", "llmops_assets.cli", "run", "--wait"]
+    env = {**os.environ, "LLMOPS_HOME": str(llmops.home), "LLMOPS_SETTINGS": str(llmops.file)}
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as waiting:
+        assert waiting.stdout is not None
+        assert "is already running" in waiting.stdout.readline()
+        ledger.close(mine, "released", "it serves")
+        ledger.close(ledger.open_request("zoo", "f" * 40, 1, "another commit"), "failed", "it does not train")
+        out, err = waiting.communicate(timeout=CEILING_S)
+    assert (waiting.returncode, err) == (0, "") and "is released: it serves" in out
+    ledger.engine.dispose()

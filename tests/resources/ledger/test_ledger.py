@@ -165,6 +165,15 @@ def test_a_request_is_read_as_it_was_written(ledger: Ledger) -> None:
     assert ledger.requests("farm") == []
 
 
+def test_a_request_is_found_by_its_name_as_it_is_now(ledger: Ledger) -> None:
+    first = ledger.open_request("zoo", A, 1, "because")
+    ledger.close(first, "failed", "no")
+    again = ledger.open_request("zoo", A, 2, "once more")
+    assert ledger.request(again.name) == again and ledger.now(first).detail == "no"
+    for name in ("", "zoo", f"zoo:{A}:3", f"bear:{A}:1", f"zoo:{A}:first"):
+        assert ledger.request(name) is None, name
+
+
 def test_another_project_is_not_kept_waiting(ledger: Ledger) -> None:
     opened(ledger)
     ledger.open_request("farm", A, 1, "because")

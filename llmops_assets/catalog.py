@@ -77,7 +77,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class MetricPart(Part):
-    """`path` names a `metrics.base.TextMetric`, or with `reads="likelihoods"` a function of likelihoods."""
+    """`path` names a `metrics.base.RowMetric` or `CorpusMetric`."""
 
     higher_is_better: bool
     unit: str
@@ -196,7 +196,7 @@ METRICS = Parts(
     "metric",
     MetricPart(
         name="perplexity",
-        path=f"{_METRICS}.perplexity:perplexity",
+        path=f"{_METRICS}.perplexity:Perplexity",
         does="Token-weighted perplexity of the references.",
         source="exp of the mean negative log-likelihood of a token",
         higher_is_better=False,

@@ -134,6 +134,7 @@ class Metric(Frozen):
     name: str
     value: float
     higher_is_better: bool
+    part: str = Field(default="", description="Its name in the catalog; empty: the mean of a project's own function.")
 
 
 class Sample(Frozen):
@@ -154,7 +155,7 @@ class Measured(Record):
         default_factory=dict,
         description="What changes figures besides the model: library versions, dtype, device, engine. Empty: unknown.",
     )
-    uri: str = Field(description="Folder with report.html and predictions.jsonl.")
+    uri: str = Field(description="Folder with report.html, predictions.jsonl and rows.jsonl.")
     digest: str
 
     @property

@@ -5,12 +5,14 @@ Measuring the served model belongs in `programs.served_evaluate`, judging the me
 """
 
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from llmops_assets.catalog import TRAINING_METHODS
 from llmops_assets.domain.records import Sample
 from llmops_assets.programs.data.encoding import Encoder
 from llmops_assets.programs.data.rows import Row, load_split, question, reference
+from llmops_assets.programs.evaluation.metrics.base import Answer
 from llmops_assets.programs.evaluation.report import write_report
 from llmops_assets.programs.models.loading import (
     context_length,
@@ -38,6 +40,7 @@ def evaluate_checkpoint(spec: EvaluateSpec, job: ProgramRun) -> EvaluateResult:
         BadInput: the model, the rows or a metric cannot be used.
     """
     from llmops_assets.programs.evaluation.inference import answers, likelihoods
+    from llmops_assets.programs.evaluation.rows import write_rows_file
     from llmops_assets.programs.evaluation.scoring import check_metrics, reads_likelihoods, score
 
     prepare_torch()
@@ -60,13 +63,16 @@ def evaluate_checkpoint(spec: EvaluateSpec, job: ProgramRun) -> EvaluateResult:
     predictions, generated = answers(model, encoder.tokenizer, prompts, job, spec.max_new_tokens, spec.batch_size)
     tokens_per_s = generated / max(time.monotonic() - began, 1e-9)
     job.progress("score", ", ".join(m.name for m in spec.metrics))
-    metrics, row_scores = score(spec.metrics, predictions, [reference(r) for r in rows], scored, spec.code)
+    evaluated = evaluated_answers(rows, predictions, scored)
+    found = score(spec.metrics, evaluated, spec.code)
+    artifact = job.new_artifact()
+    write_rows_file(artifact, evaluated, found)
     write_report(
-        job.new_artifact(),
+        artifact,
         spec.title,
         f"The checkpoint ({spec.method}) before quantization",
-        metrics,
-        samples(rows, predictions, row_scores),
+        found.metrics,
+        samples(evaluated, found.rows),
         {
             "Speed of evaluation": f"{tokens_per_s:,.0f} tokens/s, not that of the served model",
             "Length of an answer": f"at most {spec.max_new_tokens} tokens",
@@ -74,7 +80,7 @@ def evaluate_checkpoint(spec: EvaluateSpec, job: ProgramRun) -> EvaluateResult:
     )
     libraries = versions(*METRIC_LIBRARIES)
     return EvaluateResult(
-        metrics=metrics,
+        metrics=found.metrics,
         rows=len(rows),
         tokens_per_s=tokens_per_s,
         libraries=libraries,
@@ -108,10 +114,30 @@ def refuse_too_long(lengths: list[int], context: int, whose: str = "the model's 
             )
 
 
-def samples(rows: list[Row], predictions: list[str], scores: list[dict[str, float]]) -> list[Sample]:
+def evaluated_answers(
+    rows: Sequence[Row], predictions: Sequence[str], likelihoods: Sequence[tuple[float, int]]
+) -> list[Answer]:
+    """What metrics read of each row.
+
+    Args:
+        likelihoods: of `inference.likelihoods`; empty if no metric reads them.
+    """
+    measured: Sequence[tuple[float | None, int]] = likelihoods or [(None, 0)] * len(rows)
     return [
-        Sample(input=question(row), reference=reference(row), prediction=prediction, scores=figures)
-        for row, prediction, figures in zip(rows, predictions, scores, strict=True)
+        Answer(prediction=prediction, reference=reference(row), row=row, nll=nll, tokens=tokens)
+        for row, prediction, (nll, tokens) in zip(rows, predictions, measured, strict=True)
+    ]
+
+
+def samples(answers: Sequence[Answer], scores: Sequence[Mapping[str, float | None]]) -> list[Sample]:
+    return [
+        Sample(
+            input=question(dict(answer.row)),
+            reference=answer.reference,
+            prediction=answer.prediction,
+            scores={name: value for name, value in figures.items() if value is not None},
+        )
+        for answer, figures in zip(answers, scores, strict=True)
     ]
 
 

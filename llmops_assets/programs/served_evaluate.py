@@ -16,7 +16,7 @@ from llmops_assets.programs.engines.interface import ServingEngine
 from llmops_assets.programs.engines.measuring import ask_all, likelihoods
 from llmops_assets.programs.engines.parity import compare_tokens
 from llmops_assets.programs.engines.running import running_engine
-from llmops_assets.programs.evaluate import METRIC_LIBRARIES, load_test, refuse_too_long, samples
+from llmops_assets.programs.evaluate import METRIC_LIBRARIES, evaluated_answers, load_test, refuse_too_long, samples
 from llmops_assets.programs.evaluation.load_test import put_under_load
 from llmops_assets.programs.evaluation.report import write_report
 from llmops_assets.programs.models.loading import load_tokenizer
@@ -35,6 +35,7 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
     Raises:
         BadInput: the model, the rows or a metric cannot be used.
     """
+    from llmops_assets.programs.evaluation.rows import write_rows_file
     from llmops_assets.programs.evaluation.scoring import check_metrics, reads_likelihoods, score
 
     rows = load_test(Path(spec.data), spec.max_rows)
@@ -84,16 +85,19 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
                 )
             )
             job.progress("load", clients=clients, tokens_per_s=load[-1].tokens_per_s, broken=load[-1].broken)
-    metrics, row_scores = score(spec.metrics, predictions, [reference(r) for r in rows], scored, spec.code)
+    evaluated = evaluated_answers(rows, predictions, scored)
+    found = score(spec.metrics, evaluated, spec.code)
     size = Path(spec.model).stat().st_size
     detail = parity[0] if parity else ""
     compared = min(len(rows), PARITY_ROWS)
+    artifact = job.new_artifact()
+    write_rows_file(artifact, evaluated, found)
     write_report(
-        job.new_artifact(),
+        artifact,
         spec.title,
         "The quantized model behind the engine that serves it",
-        metrics,
-        samples(rows, predictions, row_scores),
+        found.metrics,
+        samples(evaluated, found.rows),
         {
             "Size": f"{size / 1e6:,.1f} MB",
             "Length of an answer": f"at most {longest} tokens",
@@ -106,7 +110,7 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
     )
     libraries = {name: version(name) for name in (*READ_WITH, *server.libraries, *METRIC_LIBRARIES)}
     return ServedEvaluateResult(
-        metrics=metrics,
+        metrics=found.metrics,
         rows=len(rows),
         size_bytes=size,
         parity_rows=compared,

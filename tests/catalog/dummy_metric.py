@@ -1,13 +1,12 @@
-"""The metric of `dummy_parts`, in its own module: it imports evaluate, which only evaluations need."""
+"""The metric of `dummy_parts`, in its own module, which only evaluations and verdicts load."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from llmops_assets.programs.evaluation.metrics.base import TextMetric, mean_of_rows
+from llmops_assets.programs.evaluation.metrics.base import Answer, RowMetric
 
 
-class AnswerLength(TextMetric):
-    """The number of characters in an answer."""
+class AnswerLength(RowMetric):
+    """The number of characters in an answer, the mean over the rows."""
 
-    def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
-        return mean_of_rows({"answer_length": [float(len(p)) for p in predictions]})
+    def statistics(self, answer: Answer) -> Sequence[float]:
+        return [len(answer.prediction), 1]

@@ -9,12 +9,17 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from llmops_assets.catalog import METRICS
 from llmops_assets.domain.records import LoadFigures, Metric, Sample
-from llmops_assets.programs.evaluate import refuse_too_long
+from llmops_assets.programs.evaluate import refuse_too_long, samples
+from llmops_assets.programs.evaluation.metrics.base import Answer
 from llmops_assets.programs.evaluation.report import Judgement, Measurement, render, write_report
-from llmops_assets.programs.evaluation.scoring import check_metrics, score
+from llmops_assets.programs.evaluation.rows import FILE as ROWS
+from llmops_assets.programs.evaluation.rows import read_rows_file, write_rows_file
+from llmops_assets.programs.evaluation.scoring import Scored, check_metrics, score
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import MetricSpec
 from tests.programs.conftest import Ended, Make, run_program, write_jsonl
@@ -27,6 +32,10 @@ def custom(tmp_path: Path, code: str, function: str = "metric") -> MetricSpec:
     return MetricSpec(
         name="mine", file="metrics.py", function=function, tree=str(tmp_path), files=files, higher_is_better=False
     )
+
+
+def answer(prediction: str = "", reference: str = "", **more: Any) -> Answer:
+    return Answer(prediction=prediction, reference=reference, **more)
 
 
 def test_every_metric_is_measured_once_in_the_order_asked(evaluated: Ended, evaluation: dict[str, Any]) -> None:
@@ -54,6 +63,29 @@ def test_each_prediction_is_kept_with_its_scores(evaluated: Ended) -> None:
     assert len(rows) == evaluated.result["rows"] == 20
     assert rows[0]["input"].startswith("def add_104(") and rows[0]["reference"] == "Add 104 to x."
     assert set(rows[0]["scores"]) == {"perplexity", "bleu", "rouge1", "rougeL", "profanity"}
+
+
+def test_any_rows_value_follows_from_the_statistics_of_rows_jsonl(evaluated: Ended) -> None:
+    """Intervals, slices and comparisons read this file only, without the model and without its libraries."""
+    lines = list(read_rows_file(evaluated.artifact))
+    assert [line.row for line in lines] == list(range(1, 21)) and len({line.digest for line in lines}) == 20
+    assert lines[0].input.startswith("def add_104(") and lines[0].reference == "Add 104 to x."
+    for metric in evaluated.result["metrics"]:
+        sums = np.sum([line.stats[metric["name"]] for line in lines], axis=0)
+        assert float(METRICS[metric["name"]].load().value(sums)) == pytest.approx(metric["value"], rel=1e-12)
+
+
+def test_the_rows_and_the_report_of_ten_thousand_long_rows_stay_small(tmp_path: Path) -> None:
+    """A row may have megabytes, and each was written whole into the page's samples."""
+    row = {"input": "x" * 50_000, "output": "y" * 50_000, "language": "en", "note": "long" * 99, "tags": ["a"]}
+    answers = [answer("z" * 50_000, "y" * 50_000, row=row)] * 10_000
+    found = Scored((), [{"rougeL": 0.5}] * 10_000, [{"rougeL": [0.5, 1.0]}] * 10_000)
+    write_rows_file(tmp_path, answers, found)
+    assert (tmp_path / ROWS).stat().st_size < 80 * 2**20
+    first = next(read_rows_file(tmp_path))
+    assert first.columns == {"language": "en"} and "(50,000 characters)" in first.input
+    write_report(tmp_path, "t", "w", (), samples(answers[:100], found.rows[:100]), {})
+    assert (tmp_path / "report.html").stat().st_size < 2**20
 
 
 def test_the_report_stands_alone_and_escapes(evaluated: Ended) -> None:
@@ -155,7 +187,7 @@ def test_a_faulty_metric_ends_the_program_with_its_place(
 )
 def test_what_a_metric_does_wrong_is_reported_with_the_row(tmp_path: Path, code: str, message: str) -> None:
     with pytest.raises(BadInput) as refused:
-        score([custom(tmp_path, code)], ["a", "b"], ["a", "b"], [])
+        score([custom(tmp_path, code)], [answer("a", "a"), answer("b", "b")])
     assert refused.value.where == "metrics.py:metric" and message in refused.value.message
 
 
@@ -177,17 +209,19 @@ def test_a_metric_that_cannot_be_loaded_is_refused_before_the_model_is_asked(
 def test_a_metric_may_import_what_lies_beside_it_and_stands_beside_ours(tmp_path: Path) -> None:
     (tmp_path / "beside_metrics.py").write_text("HALF = 0.5\n")
     spec = custom(tmp_path, "from beside_metrics import HALF\n\n\ndef metric(p, r):\n    return HALF * (p == r)\n")
-    metrics, rows = score([spec, MetricSpec(name="rougeL")], ["a b", "c"], ["a b", "d"], [])
-    assert [(m.name, m.value, m.higher_is_better) for m in metrics] == [("mine", 0.25, False), ("rougeL", 0.5, True)]
-    assert rows == [{"mine": 0.5, "rougeL": 1.0}, {"mine": 0.0, "rougeL": 0.0}]
+    found = score([spec, MetricSpec(name="rougeL")], [answer("a b", "a b"), answer("c", "d")])
+    figures = [(m.name, m.value, m.higher_is_better) for m in found.metrics]
+    assert figures == [("mine", 0.25, False), ("rougeL", 0.5, True)]
+    assert found.rows == [{"mine": 0.5, "rougeL": 1.0}, {"mine": 0.0, "rougeL": 0.0}]
+    assert found.statistics[0] == {"mine": [0.5, 1.0], "rougeL": [1.0, 1.0]}
 
 
 def test_a_figure_that_is_not_finite_is_no_evidence() -> None:
     """A gate fails on a missing figure; one that cannot be compared might pass."""
-    metrics, rows = score([MetricSpec(name="perplexity")], ["a"], ["b"], [(math.nan, 3)])
-    assert metrics == () and rows == [{}]
+    found = score([MetricSpec(name="perplexity")], [answer("a", "b", nll=math.nan, tokens=3)])
+    assert found.metrics == () and found.rows == [{"perplexity": None}] and found.statistics == [{}]
 
 
 def test_perplexity_weighs_tokens_and_not_rows() -> None:
-    metrics, _ = score([MetricSpec(name="perplexity")], ["", ""], ["", ""], [(9 * math.log(2), 9), (math.log(32), 1)])
-    assert metrics[0].value == pytest.approx(2 ** (14 / 10))
+    rows = [answer(nll=9 * math.log(2), tokens=9), answer(nll=math.log(32), tokens=1)]
+    assert score([MetricSpec(name="perplexity")], rows).metrics[0].value == pytest.approx(2 ** (14 / 10))

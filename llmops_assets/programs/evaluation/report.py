@@ -17,8 +17,10 @@ from llmops_assets.catalog import METRICS
 from llmops_assets.domain.formatting import duration, figure
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.records import LoadFigures, Metric, Sample
+from llmops_assets.programs.evaluation.rows import shortened
 
 SHOWN = 5
+SHOWN_CHARACTERS = 8_000
 PAGE, MEASUREMENT = "report.html", "report.json"
 
 
@@ -143,4 +145,10 @@ def _groups(samples: Sequence[Sample], metrics: Sequence[Metric]) -> tuple[Group
         left = [s for s in samples if id(s) not in shown]
     # Seeded: equal rows give an equal report.
     groups.append(("Random", random.Random(0).sample(left, min(SHOWN, len(left)))))
-    return tuple(Group(name=name, samples=tuple(of)) for name, of in groups if of)
+    return tuple(Group(name=name, samples=tuple(map(_bounded, of))) for name, of in groups if of)
+
+
+def _bounded(sample: Sample) -> Sample:
+    """The sample with long texts shortened: a row may have megabytes."""
+    texts = {name: shortened(getattr(sample, name), SHOWN_CHARACTERS) for name in ("input", "reference", "prediction")}
+    return sample.model_copy(update=texts)

@@ -1,21 +1,30 @@
 """Scores answers with the metrics of the catalog and with a project's own, without network access.
 
-`score` takes all texts at once and returns the values over all rows and of each row. Metrics that
-read likelihoods need the model: `inference` computes the likelihoods.
+Metrics that read likelihoods need the model: `inference` computes the likelihoods.
 """
 
 import math
 import tempfile
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from llmops_assets.catalog import METRICS, UnavailablePart, UnknownPart
 from llmops_assets.domain.records import Metric
+from llmops_assets.programs.evaluation.metrics.base import Answer, AnyMetric
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import CodeRules, MetricSpec
 
-Scores = dict[str, float]
+Scores = dict[str, float | None]
 NO_RULES = CodeRules()
+
+
+class Scored(NamedTuple):
+    metrics: tuple[Metric, ...]
+    """In the order asked; one whose value is not finite is left out: a gate on it finds no evidence, and fails."""
+    rows: list[Scores]
+    """Of each row: metric → its value, None if the row has none."""
+    statistics: list[dict[str, list[float]]]
+    """Of each row: metric → its sufficient statistics. A metric that has none of a row is left out."""
 
 
 def check_metrics(specs: Sequence[MetricSpec], rules: CodeRules = NO_RULES, references: Sequence[str] = ()) -> None:
@@ -37,9 +46,7 @@ def check_metrics(specs: Sequence[MetricSpec], rules: CodeRules = NO_RULES, refe
                 raise BadInput(f"{error}, or a file and a function", spec.name) from error
             except UnavailablePart as error:
                 raise BadInput(str(error), spec.name) from error
-    with tempfile.TemporaryDirectory(prefix="llmops-metrics-") as cache:
-        for metric in _listed(specs, cache):
-            metric.check(references)
+            _metric(spec, rules).check(references)
 
 
 def reads_likelihoods(specs: Iterable[MetricSpec]) -> bool:
@@ -47,35 +54,27 @@ def reads_likelihoods(specs: Iterable[MetricSpec]) -> bool:
     return any(s.file is None and METRICS[s.part].reads == "likelihoods" for s in specs)
 
 
-def score(
-    specs: Sequence[MetricSpec],
-    predictions: list[str],
-    references: list[str],
-    likelihoods: list[tuple[float, int]],
-    rules: CodeRules = NO_RULES,
-) -> tuple[tuple[Metric, ...], list[Scores]]:
-    """All metrics in the order of `specs`, and the values of each row.
-
-    A value that is not finite is left out: a gate on it finds no evidence, and fails.
+def score(specs: Sequence[MetricSpec], answers: Sequence[Answer], rules: CodeRules = NO_RULES) -> Scored:
+    """All metrics over all rows, with the values and the statistics of each row.
 
     Args:
         specs: the metrics.
-        predictions: answers of the model.
-        references: answers of the data.
-        likelihoods: negative log-likelihood and tokens of each reference; empty if no metric reads them.
+        answers: one for each row, with likelihoods if a metric reads them.
         rules: how the project's own functions run.
     """
-    found: dict[str, Any] = _of_texts(specs, predictions, references, rules)
-    for spec in specs:
-        if reads_likelihoods([spec]):
-            found |= METRICS[spec.part].load()(likelihoods)
+    found = _compute([_metric(spec, rules) for spec in specs], answers)
     figures = tuple(
-        Metric(name=s.name, value=found[s.name], higher_is_better=higher_is_better(s))
+        Metric(name=s.name, value=found[s.name], higher_is_better=higher_is_better(s), part=part(s))
         for s in specs
         if math.isfinite(found[s.name])
     )
-    by_row = [{s.name: found[f"{s.name}/rows"][i] for s in specs} for i in range(len(references))]
-    return figures, [{n: value for n, value in row.items() if math.isfinite(value)} for row in by_row]
+    by_row, statistics = [], []
+    for i in range(len(answers)):
+        values = {s.name: found[f"{s.name}/rows"][i] for s in specs if f"{s.name}/rows" in found}
+        by_row.append({name: value if math.isfinite(value) else None for name, value in values.items()})
+        mine = {s.name: found[f"{s.name}/stats"][i] for s in specs if f"{s.name}/stats" in found}
+        statistics.append({name: row for name, row in mine.items() if all(map(math.isfinite, row))})
+    return Scored(figures, by_row, statistics)
 
 
 def higher_is_better(spec: MetricSpec) -> bool:
@@ -85,31 +84,31 @@ def higher_is_better(spec: MetricSpec) -> bool:
     return METRICS[spec.part].higher_is_better if spec.file is None else True
 
 
-def _of_texts(
-    specs: Sequence[MetricSpec], predictions: list[str], references: list[str], rules: CodeRules
-) -> dict[str, Any]:
+def part(spec: MetricSpec) -> str:
+    """The metric's name in the catalog; empty for a project's own function."""
+    return spec.part if spec.file is None else ""
+
+
+def _metric(spec: MetricSpec, rules: CodeRules) -> AnyMetric:
+    if spec.file is not None:
+        from llmops_assets.programs.evaluation.metrics.custom import Custom
+
+        return Custom(spec, rules)
+    metric: AnyMetric = METRICS[spec.part].load()(spec.name, spec.options)
+    return metric
+
+
+def _compute(metrics: Sequence[AnyMetric], answers: Sequence[Answer]) -> dict[str, Any]:
+    """The value of each metric, with the values and statistics of each row, as `hugging_face.measured` names them."""
+    if not metrics:
+        return {}
     import evaluate
+
+    from llmops_assets.programs.evaluation.metrics.hugging_face import EvaluateMetric
 
     # evaluate locks files by the metric's name: concurrent evaluations must not share them.
     with tempfile.TemporaryDirectory(prefix="llmops-metrics-") as cache:
-        metrics = _listed(specs, cache)
-        if own := [s for s in specs if s.file is not None]:
-            from llmops_assets.programs.evaluation.metrics.custom import Custom
-
-            metrics += [Custom.load(spec, rules, cache) for spec in own]
-        if not metrics:
-            return {}
-        found: dict[str, Any] = evaluate.combine(metrics).compute(predictions=predictions, references=references)
+        found: dict[str, Any] = evaluate.combine([EvaluateMetric.of(m, answers, cache) for m in metrics]).compute(
+            predictions=[a.prediction for a in answers], references=[a.reference for a in answers]
+        )
     return found
-
-
-def _listed(specs: Sequence[MetricSpec], cache: str) -> list[Any]:
-    """The catalog's metrics of texts; one object for all names of a class, if they have no options."""
-    groups: dict[str, list[MetricSpec]] = {}
-    for spec in specs:
-        if spec.file is None and METRICS[spec.part].reads == "texts":
-            own = spec.options or spec.name != spec.part
-            groups.setdefault(spec.name if own else METRICS[spec.part].path, []).append(spec)
-    return [
-        METRICS[group[0].part].load().of([s.name for s in group], cache, group[0].options) for group in groups.values()
-    ]

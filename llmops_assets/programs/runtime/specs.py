@@ -128,8 +128,8 @@ class EvaluateSpec(Frozen):
 
 
 class EvaluateResult(Frozen):
-    """artifact/: report.html (self-contained), report.json (its content) and predictions.jsonl (input, reference,
-    prediction, scores)."""
+    """artifact/: report.html (self-contained), report.json (its content), predictions.jsonl (input, reference,
+    prediction, scores) and rows.jsonl (see `evaluation.rows`)."""
 
     metrics: tuple[Metric, ...]
     rows: int

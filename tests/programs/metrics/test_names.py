@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from llmops_assets.programs.evaluation.metrics.base import Answer
 from llmops_assets.programs.evaluation.scoring import check_metrics, score
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import MetricSpec
@@ -66,7 +67,7 @@ def test_toxicity_is_the_probability_of_the_projects_own_classifier(
     from transformers import pipeline
 
     folder = make_classifier(tmp_path / "judge", labels, **config)
-    (figure,), rows = score([toxicity(folder)], TEXTS, TEXTS, [])
+    (figure,), rows, _ = score([toxicity(folder)], [Answer(prediction=t, reference=t) for t in TEXTS])
     ask = pipeline("text-classification", str(folder), device="cpu", top_k=None)
     given = [*TEXTS[:3], *("fool " * n for n in (14, 12))]
     expected = [next(e["score"] for e in found if e["label"] == "toxic") for found in ask(given)]
@@ -103,12 +104,12 @@ def test_rouge_is_refused_where_it_sees_nothing() -> None:
         check_metrics(rouge, references=["Adds 1.", *greek])
     assert refused.value.where == "test.jsonl, row 2"
     assert refused.value.message == (
-        "rouge1, rougeL reads ASCII letters and digits only, and 1 of 4 references are mostly in another script; "
+        "rouge1 reads ASCII letters and digits only, and 1 of 4 references are mostly in another script; "
         "remove it from evaluation.metrics, and measure chrf or similarity instead"
     )
     check_metrics(
         rouge, references=["42", "λ = 1, the rate", *["Adds 1."] * 18, "加一"]
     )  # one of 21: it is counted as 0
     check_metrics([MetricSpec(name="chrf")], references=greek)
-    (figure,), _ = score([MetricSpec(name="chrf")], greek, greek, [])
+    (figure,) = score([MetricSpec(name="chrf")], [Answer(prediction=t, reference=t) for t in greek]).metrics
     assert figure.value == pytest.approx(100)

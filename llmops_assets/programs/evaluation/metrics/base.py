@@ -1,30 +1,44 @@
-"""The interface of a text metric: an `evaluate.Metric` that also returns the value of each row."""
+"""The interface of a metric: sufficient statistics of each row, and the value as a function of their sums.
+
+A value over any set of rows follows from the sums over these rows. So intervals, slices and paired comparisons of two
+models need no model and no second inference: the evaluation stores the statistics in `rows.jsonl`. Stages import these
+classes to compute values again, so nothing heavy may be imported here or at the top of a metric's module.
+"""
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-import datasets
-import evaluate
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
 
 
-class TextMetric(evaluate.Metric):
-    """predictions, references -> {name: value over all rows, name/rows: value of each row}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a metric may read of one evaluated row."""
 
-    One object computes all of `names`: the project's metrics whose catalog entries share this class. Implement
-    `_compute`.
-    """
+    prediction: str
+    reference: str
+    row: Mapping[str, Any] = field(default_factory=dict)
+    """The row of the test data, with its further columns."""
+    nll: float | None = None
+    """Negative log-likelihood of the reference in nats; None if no metric of this evaluation reads likelihoods."""
+    tokens: int = 0
+    """Tokens of the reference that `nll` is summed over."""
+    cut: bool = False
+    """The answer ended because of its length limit."""
 
-    names: tuple[str, ...] = ()
-    options: Mapping[str, Any] = MappingProxyType({})
-    """What llmops.yaml sets for it: `model` is a folder on this machine, `file` the text of a file."""
 
-    @classmethod
-    def of(cls, names: Sequence[str], cache: str, options: Mapping[str, Any] | None = None) -> "TextMetric":
-        """A metric for these names; `cache` is a folder that no other evaluation uses."""
-        metric = cls(cache_dir=cache, keep_in_memory=True)
-        metric.names, metric.options = tuple(names), dict(options or {})
-        return metric
+class MetricBase:
+    """What all metrics share: `name` is the project's, `options` are those of its entry in llmops.yaml."""
+
+    def __init__(self, name: str, options: Mapping[str, Any] | None = None):
+        self.name = name
+        self.options = dict(options or {})
+        """What llmops.yaml sets for it: `model` is a folder on this machine, `file` the text of a file."""
 
     def check(self, references: Sequence[str] = ()) -> None:
         """Called before any inference.
@@ -33,17 +47,53 @@ class TextMetric(evaluate.Metric):
             BadInput: the options cannot be used, or it measures nothing on these references.
         """
 
-    def _info(self) -> evaluate.MetricInfo:
-        text = datasets.Value("string")
-        return evaluate.MetricInfo(
-            description=type(self).__doc__ or "",
-            citation="",
-            inputs_description="",
-            features=datasets.Features({"predictions": text, "references": text}),
-        )
+
+class RowMetric(MetricBase):
+    """A metric whose value over rows is a function of the sum of each row's statistics.
+
+    Implement `statistics`, or `statistics_of` where all rows at once are cheaper; and `value`, unless it is a mean.
+    """
+
+    def statistics(self, answer: Answer) -> Sequence[float]:
+        """The row's sufficient statistics, finite numbers, equally many for each row. For a mean: [value, 1]."""
+        raise NotImplementedError(f"{type(self).__name__} has no statistics of a row")
+
+    def statistics_of(self, answers: Sequence[Answer]) -> list[Sequence[float]]:
+        """The statistics of each row."""
+        return [self.statistics(answer) for answer in answers]
+
+    @classmethod
+    def value(cls, sums: "Array") -> "Array":
+        """The metric of summed statistics, vectorized.
+
+        Args:
+            sums: shape (..., k) for k statistics.
+
+        Returns:
+            Shape (...); NaN where the rows have no value.
+        """
+        return ratio(sums)
+
+    def row_value(self, answer: Answer, statistics: Sequence[float]) -> float:
+        """The value shown for a single row; usually that of its own statistics."""
+        import numpy as np
+
+        return float(self.value(np.asarray(statistics, dtype=float)))
 
 
-def mean_of_rows(rows: dict[str, list[float]]) -> dict[str, Any]:
-    """The values of metrics whose total is the mean over the rows."""
-    whole = {name: sum(values) / len(values) for name, values in rows.items()}
-    return {**whole, **{f"{name}/rows": values for name, values in rows.items()}}
+class CorpusMetric(MetricBase):
+    """A metric with one value for all rows only: it has no statistics, hence no interval and no value of a slice."""
+
+    def whole(self, answers: Sequence[Answer]) -> float:
+        raise NotImplementedError
+
+
+AnyMetric = RowMetric | CorpusMetric
+
+
+def ratio(sums: "Array") -> "Array":
+    """The first sum over the second: a mean if the second counts the rows."""
+    import numpy as np
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(sums[..., 1] > 0, sums[..., 0] / sums[..., 1], np.nan)

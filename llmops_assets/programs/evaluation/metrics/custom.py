@@ -13,27 +13,21 @@ from typing import Any
 from llmops_assets.domain.python_imports import module_name, search_paths
 from llmops_assets.programs.checks.metric_function import __file__ as METRIC_FUNCTION
 from llmops_assets.programs.checks.project_code import private_copy, tail
-from llmops_assets.programs.evaluation.metrics.base import TextMetric, mean_of_rows
+from llmops_assets.programs.evaluation.metrics.base import Answer, RowMetric
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import CodeRules, MetricSpec
 
 
-class Custom(TextMetric):
+class Custom(RowMetric):
     """A project's own function of a prediction and its reference, the mean over the rows."""
 
-    spec: MetricSpec
-    rules: CodeRules
+    def __init__(self, spec: MetricSpec, rules: CodeRules):
+        super().__init__(spec.name)
+        self.spec, self.rules = spec, rules
 
-    @classmethod
-    def load(cls, spec: MetricSpec, rules: CodeRules, cache: str) -> "Custom":
-        metric = cls.of([spec.name], cache)
-        assert isinstance(metric, Custom)
-        metric.spec, metric.rules = spec, rules
-        return metric
-
-    def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
-        pairs = list(zip(predictions, references, strict=True))
-        return mean_of_rows({self.names[0]: call_function(self.spec, self.rules, pairs)})
+    def statistics_of(self, answers: Sequence[Answer]) -> list[Sequence[float]]:
+        pairs = [(a.prediction, a.reference) for a in answers]
+        return [(value, 1.0) for value in call_function(self.spec, self.rules, pairs)]
 
 
 def call_function(spec: MetricSpec, rules: CodeRules, pairs: Sequence[tuple[str, str]]) -> list[float]:

@@ -1,19 +1,27 @@
 """Perplexity of the references, from the likelihoods that `inference` computes."""
 
-import math
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from llmops_assets.programs.evaluation.metrics.base import Answer, RowMetric, ratio
+
+if TYPE_CHECKING:
+    from llmops_assets.programs.evaluation.metrics.base import Array
 
 
-def perplexity(likelihoods: list[tuple[float, int]]) -> dict[str, Any]:
+class Perplexity(RowMetric):
     """exp of the mean negative log-likelihood of a token, over all rows and of each row.
 
-    Args:
-        likelihoods: negative log-likelihood and tokens of each reference.
+    Statistics: negative log-likelihood of the reference in nats, and its tokens.
     """
 
-    def exp(value: float) -> float:
-        return math.exp(value) if value < 700 else math.inf
+    def statistics(self, answer: Answer) -> Sequence[float]:
+        assert answer.nll is not None
+        return [answer.nll, answer.tokens]
 
-    tokens = sum(n for _, n in likelihoods)
-    whole = exp(sum(nll for nll, _ in likelihoods) / tokens) if tokens else math.nan
-    return {"perplexity": whole, "perplexity/rows": [exp(nll / n) if n else math.nan for nll, n in likelihoods]}
+    @classmethod
+    def value(cls, sums: "Array") -> "Array":
+        import numpy as np
+
+        with np.errstate(over="ignore"):
+            return np.exp(ratio(sums))

@@ -3,16 +3,15 @@
 import functools
 import unicodedata
 from collections.abc import Sequence
-from typing import Any
 
-from llmops_assets.programs.evaluation.metrics.base import TextMetric, mean_of_rows
+from llmops_assets.programs.evaluation.metrics.base import Answer, RowMetric
 from llmops_assets.programs.runtime.errors import BadInput
 
 BLIND = 0.05
 """Share of rows in another script above which ROUGE is refused: each of them scores 0, whatever the answer."""
 
 
-class Rouge(TextMetric):
+class Rouge(RowMetric):
     """F-measures of ROUGE-1, -2 and -L (Lin 2004), the mean over the rows.
 
     Like its authors' implementation it splits at every character that is not an ASCII letter or digit, so it sees
@@ -23,18 +22,17 @@ class Rouge(TextMetric):
         blind = [number for number, text in enumerate(references, start=1) if not mostly_latin(text)]
         if blind and len(blind) > BLIND * len(references):
             raise BadInput(
-                f"{', '.join(self.names)} reads ASCII letters and digits only, and {len(blind)} of {len(references)} "
+                f"{self.name} reads ASCII letters and digits only, and {len(blind)} of {len(references)} "
                 "references are mostly in another script; remove it from evaluation.metrics, and measure chrf or "
                 "similarity instead",
                 f"test.jsonl, row {blind[0]}",
             )
 
-    def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
+    def statistics_of(self, answers: Sequence[Answer]) -> list[Sequence[float]]:
         from rouge_score.rouge_scorer import RougeScorer
 
-        scorer = RougeScorer(list(self.names))
-        rows = [scorer.score(r, p) for p, r in zip(predictions, references, strict=True)]
-        return mean_of_rows({name: [row[name].fmeasure for row in rows] for name in self.names})
+        scorer = RougeScorer([self.name])
+        return [(scorer.score(a.reference, a.prediction)[self.name].fmeasure, 1.0) for a in answers]
 
 
 def mostly_latin(text: str) -> bool:

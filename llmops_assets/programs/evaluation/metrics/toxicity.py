@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from llmops_assets.programs.evaluation.metrics.base import TextMetric, mean_of_rows
+from llmops_assets.programs.evaluation.metrics.base import Answer, RowMetric
 from llmops_assets.programs.models.classifier import Classifier
 
 
-class Toxicity(TextMetric):
+class Toxicity(RowMetric):
     """The mean probability of one label of a classifier over the answers; it is as good as that classifier."""
 
     def check(self, references: Sequence[str] = ()) -> None:
@@ -17,5 +16,5 @@ class Toxicity(TextMetric):
     def _classifier(self) -> Classifier:
         return Classifier(Path(self.options["model"]), self.options["label"])
 
-    def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
-        return mean_of_rows({self.names[0]: self._classifier().probabilities(predictions)})
+    def statistics_of(self, answers: Sequence[Answer]) -> list[Sequence[float]]:
+        return [(p, 1.0) for p in self._classifier().probabilities([a.prediction for a in answers])]

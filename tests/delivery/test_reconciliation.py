@@ -58,8 +58,8 @@ class Story:
         event.listen(ledger.engine, "connect", lambda connection, record: self.connections.append(connection))
         self.alias: list[str] = []
         self.reconciler = Reconciler("zoo", ledger, serving, 0.0, serving.start, self.alias.append)
-        # First, so that what happens beside it comes before the transaction has the lock.
-        event.listen(ledger.engine, "begin", lambda connection: serving.calls("transaction"), insert=True)
+        # At the checkout, so that what happens beside a transaction comes before it has the lock.
+        event.listen(ledger.engine, "checkout", lambda connection, record, proxy: serving.calls("transaction"))
         event.listen(ledger.engine, "commit", lambda connection: serving.calls("commit"))
 
     def killed(self) -> "Story":

@@ -50,6 +50,7 @@ def evaluate(
         **{**run.header, "key": key},
         metrics=result.metrics,
         rows=result.rows,
+        cut=result.cut,
         measured_with=result.measured_with,
         uri=artifact.uri,
         digest=artifact.digest,

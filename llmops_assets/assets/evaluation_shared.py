@@ -141,6 +141,7 @@ def describe(run: StageExecution, record: Measured) -> Mapping[str, Any]:
     return {
         **{m.name: figure_of(m.value) for m in record.metrics},
         "rows": record.rows,
+        **({"cut_answers": record.cut} if record.cut is not None else {}),
         "report": dg.MetadataValue.path(f"{record.uri}/{PAGE}"),
         **{name: dg.MetadataValue.url(url) for name, url in links.items() if url},
         "uri": dg.MetadataValue.path(record.uri),

@@ -14,6 +14,7 @@ from llmops_assets.domain.keys import short, stage_key
 from llmops_assets.domain.records import (
     Checkpoint,
     DatasetVersion,
+    Measured,
     QuantizedArtifact,
     ServedEvaluationReport,
     ServedSpeed,
@@ -35,6 +36,7 @@ def evaluate_served(
     key: str,
     title: str,
     speed: bool,
+    unquantized: Measured | None,
 ) -> tuple[ServedEvaluationReport, Finished]:
     data = run.record(DatasetVersion, "dataset_version")
     release = release_of(run.project.name, at.values, artifact)
@@ -50,6 +52,7 @@ def evaluate_served(
         engine_start_s=run.settings.serving.start_timeout,
         speed_requests=16 if speed else 0,
         title=title,
+        unquantized=_figures(unquantized, identity(run, data)),
         **common_spec(run, data),
     )
     done = run.program("served_evaluate", spec, key=key)
@@ -68,6 +71,13 @@ def evaluate_served(
     return report, done
 
 
+def _figures(unquantized: Measured | None, rows: dict[str, str]) -> dict[str, float]:
+    """The figures of the same checkpoint before quantization, if they are of the same rows and metrics."""
+    if unquantized is None or any(getattr(unquantized, name) != value for name, value in rows.items()):
+        return {}
+    return {m.name: m.value for m in unquantized.metrics}
+
+
 def _speed_key(run: StageExecution, record_key: str) -> str:
     return stage_key("served_speed", 1, {"hardware": hardware_class()}, {"served_evaluation_report": record_key})
 
@@ -75,8 +85,8 @@ def _speed_key(run: StageExecution, record_key: str) -> str:
 def _champion(run: StageExecution, champion: ChampionNow, key: str, title: str) -> ServedEvaluationReport | None:
     if champion.artifact is None or champion.checkpoint is None:
         return None
-    at = champion.at
-    report, _ = evaluate_served(run, champion.artifact, champion.checkpoint, at, key, title, speed=False)
+    at, own = champion.at, champion.report(run, "evaluation_report")
+    report, _ = evaluate_served(run, champion.artifact, champion.checkpoint, at, key, title, False, own)
     return report
 
 
@@ -85,7 +95,9 @@ def make(run: StageExecution) -> ServedEvaluationReport:
     artifact = run.record(QuantizedArtifact, "quantized_artifact")
     title = f"{run.project.name} at {short(run.revision)}: {run.source.git.message(run.revision)}"
     checkpoint = run.record(Checkpoint, "fine_tuned_checkpoint")
-    report, done = evaluate_served(run, artifact, checkpoint, run.at, run.key, title, speed=True)
+    own = run.resolved.records.get("evaluation_report")
+    own = own if isinstance(own, Measured) else None
+    report, done = evaluate_served(run, artifact, checkpoint, run.at, run.key, title, True, own)
     load = done.read(ServedEvaluateResult).load
     run.ledger.commit(
         ServedSpeed(**{**run.header, "key": _speed_key(run, run.key)}, hardware=hardware_class(), load=load)
@@ -100,6 +112,9 @@ def describe(run: StageExecution, record: ServedEvaluationReport) -> Mapping[str
         "size_mb": round(record.size_bytes / 1e6, 1),
         "token_parity": f"{record.parity_rows - record.parity_mismatches} of {record.parity_rows} rows",
     }
+    if record.repeated is not None:
+        found["answers_that_differ_when_repeated"] = f"{record.repeated.answers_differ} of {record.repeated.rows}"
+        found |= {f"noise_{name}": figure_of(value) for name, value in record.repeated.metrics.items() if value}
     speed = run.ledger.find(_speed_key(run, record.key))
     if isinstance(speed, ServedSpeed):
         for load in speed.load:

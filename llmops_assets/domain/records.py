@@ -144,6 +144,14 @@ class Sample(Frozen):
     scores: dict[str, float] = Field(default_factory=dict)
 
 
+class Repeated(Frozen):
+    """An A/A measurement: the first rows, measured twice in one run. What differs is noise of the measurement."""
+
+    rows: int
+    answers_differ: int
+    metrics: dict[str, float] = Field(description="Metric -> absolute difference of its two values over these rows.")
+
+
 class Measured(Record):
     """Base class of both evaluation reports."""
 
@@ -151,6 +159,9 @@ class Measured(Record):
     rows: int
     test_digest: str = Field(description="Digest of the test rows.")
     metrics_digest: str = Field(description="Digest of the metrics, their code and the generation settings.")
+    cut: int | None = Field(
+        default=None, description="Answers that reached their length limit without an end. None: not counted."
+    )
     measured_with: dict[str, str] = Field(
         default_factory=dict,
         description="What changes figures besides the model: library versions, dtype, device, engine. Empty: unknown.",
@@ -183,6 +194,7 @@ class ServedEvaluationReport(Measured):
     parity_rows: int
     parity_mismatches: int
     parity_detail: str = Field(default="", description="The first mismatch, empty if none.")
+    repeated: Repeated | None = Field(default=None, description="None: made by an earlier version.")
 
 
 class LoadFigures(Frozen):

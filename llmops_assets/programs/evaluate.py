@@ -60,10 +60,10 @@ def evaluate_checkpoint(spec: EvaluateSpec, job: ProgramRun) -> EvaluateResult:
     scored = likelihoods(model, encoded, pad, job, "likelihood", spec.batch_size) if wanted else []
     began = time.monotonic()
     prompts = [encoder.prompt_ids(row) for row in rows]
-    predictions, generated = answers(model, encoder.tokenizer, prompts, job, spec.max_new_tokens, spec.batch_size)
+    predictions, cut, generated = answers(model, encoder.tokenizer, prompts, job, spec.max_new_tokens, spec.batch_size)
     tokens_per_s = generated / max(time.monotonic() - began, 1e-9)
     job.progress("score", ", ".join(m.name for m in spec.metrics))
-    evaluated = evaluated_answers(rows, predictions, scored)
+    evaluated = evaluated_answers(rows, predictions, scored, cut)
     found = score(spec.metrics, evaluated, spec.code)
     artifact = job.new_artifact()
     write_rows_file(artifact, evaluated, found)
@@ -76,12 +76,14 @@ def evaluate_checkpoint(spec: EvaluateSpec, job: ProgramRun) -> EvaluateResult:
         {
             "Speed of evaluation": f"{tokens_per_s:,.0f} tokens/s, not that of the served model",
             "Length of an answer": f"at most {spec.max_new_tokens} tokens",
+            "Cut answers": cut_answers(evaluated),
         },
     )
     libraries = versions(*METRIC_LIBRARIES)
     return EvaluateResult(
         metrics=found.metrics,
         rows=len(rows),
+        cut=sum(cut),
         tokens_per_s=tokens_per_s,
         libraries=libraries,
         measured_with=measured_with(libraries, model.dtype),
@@ -115,18 +117,28 @@ def refuse_too_long(lengths: list[int], context: int, whose: str = "the model's 
 
 
 def evaluated_answers(
-    rows: Sequence[Row], predictions: Sequence[str], likelihoods: Sequence[tuple[float, int]]
+    rows: Sequence[Row],
+    predictions: Sequence[str],
+    likelihoods: Sequence[tuple[float, int]],
+    cut: Sequence[bool],
 ) -> list[Answer]:
     """What metrics read of each row.
 
     Args:
         likelihoods: of `inference.likelihoods`; empty if no metric reads them.
+        cut: whether each prediction ended because of its length limit.
     """
     measured: Sequence[tuple[float | None, int]] = likelihoods or [(None, 0)] * len(rows)
     return [
-        Answer(prediction=prediction, reference=reference(row), row=row, nll=nll, tokens=tokens)
-        for row, prediction, (nll, tokens) in zip(rows, predictions, measured, strict=True)
+        Answer(prediction=prediction, reference=reference(row), row=row, nll=nll, tokens=tokens, cut=ended)
+        for row, prediction, (nll, tokens), ended in zip(rows, predictions, measured, cut, strict=True)
     ]
+
+
+def cut_answers(answers: Sequence[Answer]) -> str:
+    """How many answers reached the length limit, for the report: metrics judge what a user would see cut off."""
+    cut = sum(answer.cut for answer in answers)
+    return f"{cut} of {len(answers)} ({cut / len(answers):.0%}) reached the limit without an end"
 
 
 def samples(answers: Sequence[Answer], scores: Sequence[Mapping[str, float | None]]) -> list[Sample]:

@@ -10,21 +10,31 @@ from importlib.metadata import version
 from pathlib import Path
 
 from llmops_assets.catalog import ENGINES
+from llmops_assets.domain.formatting import figure
+from llmops_assets.domain.records import Repeated
 from llmops_assets.programs.data.encoding import Encoder
 from llmops_assets.programs.data.rows import messages_of, reference
 from llmops_assets.programs.engines.interface import ServingEngine
 from llmops_assets.programs.engines.measuring import ask_all, likelihoods
 from llmops_assets.programs.engines.parity import compare_tokens
 from llmops_assets.programs.engines.running import running_engine
-from llmops_assets.programs.evaluate import METRIC_LIBRARIES, evaluated_answers, load_test, refuse_too_long, samples
+from llmops_assets.programs.evaluate import (
+    METRIC_LIBRARIES,
+    cut_answers,
+    evaluated_answers,
+    load_test,
+    refuse_too_long,
+    samples,
+)
 from llmops_assets.programs.evaluation.load_test import put_under_load
+from llmops_assets.programs.evaluation.metrics.base import Answer
 from llmops_assets.programs.evaluation.report import write_report
 from llmops_assets.programs.models.loading import load_tokenizer
 from llmops_assets.programs.runtime.entry import ProgramRun, run
 from llmops_assets.programs.runtime.specs import ServedEvaluateResult, ServedEvaluateSpec, ServeSpec
 
 PARITY_ROWS = 16
-CLIENTS = 8
+REPEATED_ROWS = 8
 READ_WITH = ("transformers", "tokenizers")
 """Distributions that make the tokens of rows. torch computes nothing here."""
 
@@ -72,9 +82,15 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
     with starting as engine:
         parity = compare_tokens(engine, encoder, rows[:PARITY_ROWS])
         job.progress("parity", f"{len(parity)} mismatches in {min(len(rows), PARITY_ROWS)} rows")
-        clients = min(CLIENTS, int(spec.serving.get("parallel") or CLIENTS))
-        predictions = ask_all(engine, rows, longest, clients, job)
-        scored = likelihoods(engine, encoded, job)
+
+        def answers_to(first: int) -> list[Answer]:
+            """Asks for the first rows, one after another."""
+            completions = ask_all(engine, rows[:first], longest, job)
+            scored = likelihoods(engine, encoded[:first], job)
+            return evaluated_answers(rows[:first], [c.text for c in completions], scored, [c.cut for c in completions])
+
+        evaluated = answers_to(len(rows))
+        repeated = compared(spec, evaluated[:REPEATED_ROWS], answers_to(min(len(rows), REPEATED_ROWS)))
         load = []
         for clients in spec.clients if spec.speed_requests else ():
             load.append(
@@ -85,11 +101,11 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
                 )
             )
             job.progress("load", clients=clients, tokens_per_s=load[-1].tokens_per_s, broken=load[-1].broken)
-    evaluated = evaluated_answers(rows, predictions, scored)
     found = score(spec.metrics, evaluated, spec.code)
     size = Path(spec.model).stat().st_size
     detail = parity[0] if parity else ""
-    compared = min(len(rows), PARITY_ROWS)
+    parity_rows = min(len(rows), PARITY_ROWS)
+    before = ", ".join(f"{name} {figure(value)}" for name, value in spec.unquantized.items())
     artifact = job.new_artifact()
     write_rows_file(artifact, evaluated, found)
     write_report(
@@ -101,10 +117,13 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
         {
             "Size": f"{size / 1e6:,.1f} MB",
             "Length of an answer": f"at most {longest} tokens",
+            "Cut answers": cut_answers(evaluated),
             "Sampling": ", ".join(f"{name} {value}" for name, value in spec.sampling.items() if value not in ([], None))
             or "greedy",
-            "Token parity with training": f"{compared - len(parity)} of {compared} rows"
+            "Token parity with training": f"{parity_rows - len(parity)} of {parity_rows} rows"
             + (f"; {detail}" if detail else ""),
+            "Asked one after another, without a prompt cache": in_words(repeated),
+            **({"Before quantization": before} if before else {}),
         },
         load,
     )
@@ -112,8 +131,10 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
     return ServedEvaluateResult(
         metrics=found.metrics,
         rows=len(rows),
+        cut=sum(answer.cut for answer in evaluated),
+        repeated=repeated,
         size_bytes=size,
-        parity_rows=compared,
+        parity_rows=parity_rows,
         parity_mismatches=len(parity),
         parity_detail=detail,
         load=tuple(load),
@@ -125,6 +146,26 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
             "engine": spec.engine,
         },
     )
+
+
+def compared(spec: ServedEvaluateSpec, first: list[Answer], again: list[Answer]) -> Repeated:
+    """The noise of the measurement: how much two measurements of the same rows differ."""
+    from llmops_assets.programs.evaluation.scoring import score
+
+    noise = {metric.name: 0.0 for metric in spec.metrics}
+    if first != again:
+        one, two = (
+            {m.name: m.value for m in score(spec.metrics, answers, spec.code).metrics} for answers in (first, again)
+        )
+        noise = {name: abs(two[name] - one[name]) for name in noise if name in one and name in two}
+    pairs = list(zip(first, again, strict=True))
+    return Repeated(rows=len(pairs), answers_differ=sum(a.prediction != b.prediction for a, b in pairs), metrics=noise)
+
+
+def in_words(repeated: Repeated) -> str:
+    equal = f"{repeated.rows - repeated.answers_differ} of {repeated.rows} answers equal when asked again"
+    noise = ", ".join(f"{name} ±{figure(value)}" for name, value in repeated.metrics.items() if value)
+    return f"{equal}; noise on these rows: {noise or 'none'}"
 
 
 if __name__ == "__main__":

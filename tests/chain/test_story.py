@@ -15,6 +15,7 @@ from dagster import AssetKey, RunsFilter
 from llmops_assets.cli.execution import execute
 from llmops_assets.delivery.run_tags import REQUEST_TAG
 from llmops_assets.domain.chain import EVIDENCE
+from llmops_assets.domain.formatting import figure
 from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.records import Checkpoint, EvaluationReport, RegisteredModel, ServedEvaluationReport
 from tests.support.projects import Outcome, Project, Watched, World, rows, write_rows
@@ -255,6 +256,11 @@ def test_other_test_rows_have_the_champion_measured_on_them_first(story: Story) 
     for verdict in (judged["evaluation_report"], judged["served_evaluation_report"]):
         assert verdict.champion == story.releases[-1]
         assert re.search(r"perplexity [\d.,]+, champion [\d.,]+, margin 50%", verdict.reasons[0]), verdict.reasons
+    # The champion's served report shows its own figures before quantization; it showed none.
+    reports = [json.loads(p.read_text()) for p in (story.world.home / "store/artifacts").glob("*/report.json")]
+    own = {r["what"].startswith("The checkpoint"): r for r in reports if ", the champion: " in r["title"]}
+    before = next(m["value"] for m in own[True]["metrics"] if m["name"] == "perplexity")
+    assert f"perplexity {figure(before)}" in own[False]["facts"]["Before quantization"]
 
 
 def test_after_an_upgrade_the_champion_is_measured_again_before_it_is_compared(

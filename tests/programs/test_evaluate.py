@@ -54,8 +54,10 @@ def test_the_perplexity_is_that_of_the_validation_loss(
     """Both programs count tokens the same way: training's loss and evaluation's perplexity must not diverge."""
     write_jsonl(tmp_path / "test.jsonl", [json.loads(x) for x in (data / "validation.jsonl").read_text().splitlines()])
     spec = {**evaluation, "data": str(tmp_path), "metrics": [{"name": "perplexity"}], "max_new_tokens": 1}
-    perplexity = run_program("evaluate", spec, tmp_path / "out").result["metrics"][0]["value"]
+    result = run_program("evaluate", spec, tmp_path / "out").result
+    perplexity = result["metrics"][0]["value"]
     assert math.log(perplexity) == pytest.approx(trained.result["validation_loss"], rel=1e-5)
+    assert result["cut"] == 8, "no answer of one token has an end"
 
 
 def test_each_prediction_is_kept_with_its_scores(evaluated: Ended) -> None:

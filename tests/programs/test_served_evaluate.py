@@ -1,11 +1,13 @@
 """The served model matches the trained one (equal tokens, close metrics), and engines end with their program."""
 
 import json
+import math
 import signal
 import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,10 @@ import pytest
 from llmops_assets.domain.prompt import compose_chat_template
 from llmops_assets.domain.release import release_from_records
 from llmops_assets.machine.processes import is_alive
-from tests.programs.conftest import ENVIRONMENT, PROMPT, Ended, command, run_program
+from llmops_assets.programs.evaluation.metrics.base import Answer
+from llmops_assets.programs.runtime.specs import ServedEvaluateSpec
+from llmops_assets.programs.served_evaluate import compared
+from tests.programs.conftest import ENVIRONMENT, FORKS, PROMPT, Ended, command, run_program
 from tests.support.ports import free_port
 from tests.support.records import VALUES, Memory
 from tests.support.waiting import CEILING_S, wait_for
@@ -29,7 +34,7 @@ def served_spec(gguf: Path, trained: Ended, evaluated: Ended, data: Path) -> dic
         "model": str(gguf), "tokenizer": str(trained.artifact), "prompt": PROMPT, "data": str(data),
         "chat_template": compose_chat_template(PROMPT, template), "model_chat_template": template,
         "serving": {"parallel": 4, "context_length": 256}, "metrics": [{"name": "perplexity"}, {"name": "rougeL"}],
-        "max_new_tokens": 6, "clients": [1, 4], "speed_requests": 8,
+        "max_new_tokens": 6, "clients": [1, 4], "speed_requests": 8, "unquantized": {"perplexity": 12.345},
     }  # fmt: skip
 
 
@@ -47,6 +52,40 @@ def test_quantization_hardly_changes_the_perplexity(served: Ended, evaluated: En
     assert after["perplexity"] == pytest.approx(before["perplexity"], rel=0.01)
 
 
+def test_one_model_gives_one_answer_to_a_question_and_the_report_says_so(served: Ended) -> None:
+    """With eight clients and the prompt cache, 5 of 40 answers differed between two evaluations of one file."""
+    nothing = {"perplexity": 0.0, "rougeL": 0.0}
+    assert served.result["repeated"] == {"rows": 8, "answers_differ": 0, "metrics": nothing}
+    html = (served.artifact / "report.html").read_text()
+    assert "8 of 8 answers equal when asked again; noise on these rows: none" in html
+
+
+def differing(spec: dict[str, Any], first: list[Any], again: list[Any], told: Path) -> None:
+    told.write_text(compared(ServedEvaluateSpec.model_validate(spec), first, again).model_dump_json())
+
+
+def test_answers_that_differ_when_repeated_are_counted_with_their_effect_on_each_metric(
+    served_spec: dict[str, Any], tmp_path: Path
+) -> None:
+    """One of two answers changes from right to wrong: half of the rows, so half of ROUGE-L; exp(1) and exp(2)."""
+    first = [Answer(prediction="one two", reference="one two", nll=4.0, tokens=4) for _ in range(2)]
+    again = [first[0], replace(first[1], prediction="three", nll=12.0)]
+    process = FORKS.Process(target=differing, args=(served_spec, first, again, tmp_path / "told.json"))
+    process.start()
+    process.join()
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert (told["rows"], told["answers_differ"]) == (2, 1)
+    assert told["metrics"] == pytest.approx({"perplexity": math.exp(2) - math.exp(1), "rougeL": 0.5})
+
+
+def test_answers_that_are_cut_at_the_limit_are_counted(served: Ended) -> None:
+    rows = [json.loads(line) for line in (served.artifact / "rows.jsonl").read_text().splitlines()]
+    cut = sum(row["cut"] for row in rows)
+    assert served.result["cut"] == cut > 0
+    text = f"{cut} of 20 ({cut / 20:.0%}) reached the limit without an end"
+    assert text in (served.artifact / "report.html").read_text()
+
+
 def test_every_stream_ends_properly_at_every_load_level(served: Ended) -> None:
     assert [level["clients"] for level in served.result["load"]] == [1, 4]
     for level in served.result["load"]:
@@ -57,6 +96,7 @@ def test_every_stream_ends_properly_at_every_load_level(served: Ended) -> None:
 def test_the_report_shows_parity_and_load(served: Ended) -> None:
     html = (served.artifact / "report.html").read_text()
     assert "16 of 16 rows" in html and "Under load" in html
+    assert "Before quantization" in html and "perplexity 12.35" in html
 
 
 def test_another_template_than_that_of_training_is_a_mismatch_with_its_place(

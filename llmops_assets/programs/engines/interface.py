@@ -17,6 +17,17 @@ class Streamed:
     whole: bool
 
 
+@dataclass(frozen=True)
+class Completion:
+    """One answer."""
+
+    text: str
+    prompt_tokens: int
+    tokens: int
+    cut: bool
+    """It reached the limit of tokens: the model did not end it."""
+
+
 class EngineClient(Protocol):
     """An HTTP client of a running engine. Messages are {role, content}."""
 
@@ -29,8 +40,12 @@ class EngineClient(Protocol):
     def tokens(self, text: str) -> list[int]:
         """The ids that a chat request evaluates for its rendered text; special tokens are parsed as such."""
 
-    def answer(self, messages: list[dict[str, str]], max_tokens: int) -> tuple[str, int, int]:
-        """The answer with the engine's sampling defaults, and the numbers of tokens of the prompt and of the answer."""
+    def answer(self, messages: list[dict[str, str]], max_tokens: int) -> Completion:
+        """The answer with the engine's sampling defaults, computed from the whole prompt without a cache.
+
+        Repeatable while it is the engine's only request: concurrent requests are computed together, whose rounding
+        depends on how many there are.
+        """
 
     def negative_log_likelihood(self, prompt: list[int], answer: list[int]) -> float:
         """Negative log-likelihood, in nats, of an answer's tokens after a prompt's tokens.

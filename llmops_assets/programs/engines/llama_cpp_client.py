@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from llmops_assets.programs.engines.chat_stream import ChatStream
-from llmops_assets.programs.engines.interface import Streamed
+from llmops_assets.programs.engines.interface import Completion, Streamed
 
 ANSWER_S = 600.0
 FORCED = 1e6  # a bias above any logit: the engine answers with this token
@@ -49,12 +49,17 @@ class LlamaCppClient:
         body = {"content": text, "add_special": True, "parse_special": True}
         return [int(t) for t in self._post("/tokenize", body)["tokens"]]
 
-    def answer(self, messages: list[dict[str, str]], max_tokens: int) -> tuple[str, int, int]:
-        """The answer with the engine's sampling defaults, and the numbers of tokens of the prompt and of the answer."""
-        body = self._post("/v1/chat/completions", {"messages": messages, "max_tokens": max_tokens})
-        usage = body["usage"]
-        text = body["choices"][0]["message"].get("content") or ""
-        return text.strip(), int(usage["prompt_tokens"]), int(usage["completion_tokens"])
+    def answer(self, messages: list[dict[str, str]], max_tokens: int) -> Completion:
+        """The answer with the engine's sampling defaults, computed from the whole prompt without a cache."""
+        asked = {"messages": messages, "max_tokens": max_tokens, "cache_prompt": False}
+        body = self._post("/v1/chat/completions", asked)
+        choice, usage = body["choices"][0], body["usage"]
+        return Completion(
+            (choice["message"].get("content") or "").strip(),
+            int(usage["prompt_tokens"]),
+            int(usage["completion_tokens"]),
+            choice["finish_reason"] == "length",
+        )
 
     def negative_log_likelihood(self, prompt: list[int], answer: list[int]) -> float:
         """Negative log-likelihood, in nats, of an answer's tokens after a prompt's tokens.

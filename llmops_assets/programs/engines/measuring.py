@@ -5,32 +5,32 @@ Starting the engine belongs in `programs.engines.running`, speed in `programs.ev
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from llmops_assets.programs.data.encoding import Encoded
 from llmops_assets.programs.data.rows import Row, messages_of
-from llmops_assets.programs.engines.interface import EngineClient
+from llmops_assets.programs.engines.interface import Completion, EngineClient
 from llmops_assets.programs.runtime.entry import ProgramRun
 
 
-def ask_all(engine: EngineClient, rows: Sequence[Row], longest: int, clients: int, job: ProgramRun) -> list[str]:
-    """The engine's answers with its sampling defaults, of at most `longest` tokens, to several clients."""
+def ask_all(engine: EngineClient, rows: Sequence[Row], longest: int, job: ProgramRun) -> list[Completion]:
+    """The engine's answers with its sampling defaults, of at most `longest` tokens.
+
+    One request at a time: with eight clients and the prompt cache 5 of 40 answers differed between two runs of one
+    model, and BLEU was 6.7 and 8.0; with one client and no cache none did.
+    """
     began = time.monotonic()
-    answers: list[str] = []
-    tokens = 0
-    with ThreadPoolExecutor(clients) as pool:
-        for text, _, n in pool.map(lambda row: engine.answer(messages_of(row)[:-1], longest), rows):
-            answers.append(text)
-            tokens += n
-            elapsed = time.monotonic() - began
-            job.progress(
-                "generate",
-                every_s=0.0 if len(answers) == len(rows) else 1.0,
-                step=len(answers),
-                total=len(rows),
-                tokens_per_s=tokens / max(elapsed, 1e-9),
-                eta_s=elapsed / len(answers) * (len(rows) - len(answers)),
-            )
+    answers: list[Completion] = []
+    for row in rows:
+        answers.append(engine.answer(messages_of(row)[:-1], longest))
+        elapsed = time.monotonic() - began
+        job.progress(
+            "generate",
+            every_s=0.0 if len(answers) == len(rows) else 1.0,
+            step=len(answers),
+            total=len(rows),
+            tokens_per_s=sum(answer.tokens for answer in answers) / max(elapsed, 1e-9),
+            eta_s=elapsed / len(answers) * (len(rows) - len(answers)),
+        )
     return answers
 
 

@@ -31,7 +31,7 @@ def compare_tokens(engine: EngineClient, encoder: Encoder, rows: Sequence[Row]) 
         if got != expected:
             mismatches.append(f"row {number}: {difference(got, expected, encoder.tokenizer)}")
             continue
-        _, asked, _ = engine.answer(messages, 1)
+        asked = engine.answer(messages, 1).prompt_tokens
         if asked != len(expected):
             mismatches.append(f"row {number}: the engine evaluates {asked} tokens, training read {len(expected)}")
     return mismatches

@@ -68,13 +68,19 @@ def likelihoods(
 
 def answers(
     model: Any, tokenizer: Any, prompts: list[list[int]], job: ProgramRun, max_new_tokens: int, batch_size: int = 16
-) -> tuple[list[str], int]:
-    """Greedy answers to tokenized prompts, and how many tokens were generated."""
+) -> tuple[list[str], list[bool], int]:
+    """Greedy answers to tokenized prompts.
+
+    Returns:
+        The texts; whether each is cut, because it reached `max_new_tokens` without a stop token; and how many tokens
+        were generated.
+    """
     import torch
 
     model.eval()
     place = next(model.parameters()).device
     texts = [""] * len(prompts)
+    cut = [False] * len(prompts)
     generated = done = 0
     began = time.monotonic()
     for batch in _batches([len(p) + max_new_tokens for p in prompts], batch_size):
@@ -93,6 +99,7 @@ def answers(
                 eos_token_id=tokenizer.eos_token_id,
             )
         for i, ids in zip(batch, output[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):
+            cut[i] = tokenizer.eos_token_id not in ids
             if tokenizer.eos_token_id in ids:
                 ids = ids[: ids.index(tokenizer.eos_token_id) + 1]
             generated += len(ids)
@@ -107,4 +114,4 @@ def answers(
             tokens_per_s=generated / elapsed,
             eta_s=elapsed / done * (len(prompts) - done),
         )
-    return texts, generated
+    return texts, cut, generated

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from llmops_assets.domain.models import Frozen
-from llmops_assets.domain.records import Check, LoadFigures, Metric, Split
+from llmops_assets.domain.records import Check, LoadFigures, Metric, Repeated, Split
 
 
 class CodeRules(Frozen):
@@ -133,6 +133,7 @@ class EvaluateResult(Frozen):
 
     metrics: tuple[Metric, ...]
     rows: int
+    cut: int = Field(description="Answers that reached max_new_tokens without a stop token.")
     tokens_per_s: float
     libraries: dict[str, str]
     measured_with: dict[str, str] = Field(description="See `Measured`.")
@@ -170,7 +171,11 @@ class ServedEvaluateSpec(Frozen):
     metrics: tuple[MetricSpec, ...]
     max_rows: int | None = None
     max_new_tokens: int = 32
-    clients: tuple[int, ...] = (1, 8)
+    unquantized: dict[str, float] = Field(
+        default_factory=dict,
+        description="Figures of the same checkpoint before quantization, on these rows: metric -> value.",
+    )
+    clients: tuple[int, ...] = Field(default=(1, 8), description="Load levels of the speed measurement.")
     engine_start_s: float = Field(default=900.0, description="Seconds that the engine may take until it answers.")
     speed_requests: int = Field(default=16, description="Requests per load level; 0: speed is already known.")
     title: str = "Served evaluation"
@@ -180,6 +185,8 @@ class ServedEvaluateSpec(Frozen):
 class ServedEvaluateResult(Frozen):
     metrics: tuple[Metric, ...]
     rows: int
+    cut: int = Field(description="Answers that reached the length limit without an end.")
+    repeated: Repeated
     size_bytes: int
     parity_rows: int
     parity_mismatches: int

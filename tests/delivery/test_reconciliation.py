@@ -122,6 +122,7 @@ class Story:
         """Traffic and engines are what the ledger says, and nothing else."""
         found = self.ledger.rollout("zoo")
         assert found is None or found[3].status != "running"
+        assert found is None or found[3].status != "promoted" or found[3].release == self.champion()
         staged = self.ledger.serving("zoo", "staging")
         for environment, release in (("production", self.champion()), ("staging", staged and staged.release)):
             expected = [release] if release else []
@@ -177,8 +178,8 @@ class Interrupted(RuleBasedStateMachine):
         """A tick of the recovery sensor in another process."""
         self.story.reconciler.run()
 
-    def do(self, work: Callable[[], object], at: int, how: str) -> None:
-        """Does it, and at its n-th operation on ledger or serving something else happens."""
+    def do(self, work: Callable[[], object], at: int, how: str) -> bool:
+        """Does it, and at its n-th operation on ledger or serving something else happens; returns whether it did."""
         left = [at]
 
         def count(name: str) -> None:
@@ -198,13 +199,14 @@ class Interrupted(RuleBasedStateMachine):
             self.story = self.story.killed()
         finally:
             self.serving.calls = lambda name: None
+        return left[0] <= 0
 
-    def deliver(self, request: Request, at: int, how: str) -> None:
+    def deliver(self, request: Request, at: int, how: str) -> bool:
         release = make_release(request.revision)
         self.serving.answer = "yes" if release.digest in self.good else " "
-        self.do(lambda: self.story.deliver(request, release), at, how)
+        return self.do(lambda: self.story.deliver(request, release), at, how)
 
-    cut = {"at": st.integers(1, 120), "how": st.sampled_from(["nothing", "kill", "kill", "fault", "cancel", "tick"])}  # noqa: RUF012
+    cut = {"at": st.integers(1, 45), "how": st.sampled_from(["nothing", "kill", "kill", "fault", "cancel", "tick"])}  # noqa: RUF012
 
     @precondition(lambda self: self.ledger.active_request("zoo") is None)
     @rule(answers_well=st.booleans(), **cut)
@@ -256,6 +258,54 @@ class Interrupted(RuleBasedStateMachine):
         self.story.assert_agrees()
         assert self.story.reconciler.run().done == (), "where nothing differs, nothing is done"
         assert self.story.champion() in {None, *self.good}, "only what was judged well serves"
+
+    def commit(self) -> Request:
+        self.count += 1
+        request = self.story.request(f"{self.count:040d}")
+        self.good.add(make_release(request.revision).digest)
+        return request
+
+
+def assert_only_the_champion_has_traffic(case: Interrupted) -> None:
+    """Another commit is next: its reconciliation ends what the last one left, before it does anything itself."""
+    if active := case.ledger.active_request("zoo"):
+        case.ledger.close(active, "failed", "its runs died")
+    other = case.commit()
+    assert case.story.reconciler.run().faults == ()
+    champion = case.story.champion()
+    assert case.serving.weights("zoo", "production") == ({champion: 1.0} if champion else {})
+    case.ledger.close(other, "failed", "it does not train")
+
+
+def assert_no_traffic_to_a_lost_engine(case: Interrupted) -> None:
+    """The state is lost while the commit's next run has not begun."""
+    case.serving.forget()
+    assert case.story.reconciler.run().faults == ()
+    assert set(case.serving.weights("zoo", "production")) <= set(case.serving.deployed("zoo", "production"))
+
+
+@pytest.mark.parametrize(
+    ("how", "then"),
+    [
+        ("kill", assert_only_the_champion_has_traffic), ("kill", assert_no_traffic_to_a_lost_engine),
+        ("fault", Interrupted.all_ends_and_agrees), ("cancel", Interrupted.all_ends_and_agrees),
+        ("tick", Interrupted.all_ends_and_agrees),
+    ],
+)  # fmt: skip
+def test_a_release_that_is_interrupted_at_any_point(how: str, then: Callable[[Interrupted], None]) -> None:
+    case = Interrupted()
+    try:
+        case.deliver(case.commit(), 0, "nothing")
+        at = 0
+        reached = True
+        while reached:
+            at += 1
+            reached = case.deliver(case.commit(), at, how)
+            then(case)
+            case.all_ends_and_agrees()
+        assert at > 20, "a release has 30 to 40 operations on ledger and serving"
+    finally:
+        case.teardown()
 
 
 TestInterrupted = Interrupted.TestCase

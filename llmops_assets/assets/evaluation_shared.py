@@ -6,7 +6,8 @@ from typing import Any
 import dagster as dg
 
 from llmops_assets.config.metrics import CustomMetric, ListedMetric, name_of
-from llmops_assets.delivery.gate_evidence import ChampionNow, champion_now, compares_with_champion
+from llmops_assets.delivery.gate_evidence import ChampionNow, of_stage, references
+from llmops_assets.domain.formatting import figure
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.measurement import differences
 from llmops_assets.domain.records import Checkpoint, DatasetVersion, Measured, Metric
@@ -41,17 +42,20 @@ def identity(run: StageExecution, data: DatasetVersion) -> dict[str, str]:
 
 
 def measure_champion(run: StageExecution, stage: str, measure: MeasureChampion, like: Measured | None = None) -> None:
-    """Evaluates the champion on this revision's rows and metrics, unless a report exists or no gate needs it.
+    """Evaluates the champion and the baselines on this revision's rows and metrics, unless reports exist.
 
     Args:
         measure: see `MeasureChampion`.
         like: the candidate's report, once it exists. A report of the champion that was measured differently (after an
             upgrade of a library, or on another device) is not comparable: the champion is evaluated again, once.
     """
-    of = "checkpoint" if stage == "evaluation_report" else "served"
-    champion = champion_now(run)
-    if champion is None or not compares_with_champion(run, of):
-        return
+    for reference in references(run, of_stage(stage)):
+        _measure_reference(run, stage, reference, measure, like)
+
+
+def _measure_reference(
+    run: StageExecution, stage: str, champion: ChampionNow, measure: MeasureChampion, like: Measured | None
+) -> None:
     report, key = champion.report(run, stage, like), champion.key(run, stage)
     differs = differences(like, report) if like is not None and report is not None else ()
     if key is None or key == run.key or (report is not None and not differs):
@@ -62,9 +66,9 @@ def measure_champion(run: StageExecution, stage: str, measure: MeasureChampion, 
         if run.ledger.find(key) is not None:
             return  # it was tried: this machine does not measure as the candidate was measured, and the gate says so
     why = f"again, measured differently: {', '.join(differs)}" if differs else "on the new rows or metrics first"
-    run.log.info(f"evaluating the champion {short(champion.release)} {why}")
+    run.log.info(f"evaluating the {champion.called} {short(champion.release)} {why}")
     subject = run.source.git.message(champion.revision)
-    title = f"{run.project.name} at {short(champion.revision)}, the champion: {subject}"
+    title = f"{run.project.name} at {short(champion.revision)}, the {champion.called}: {subject}"
     if (record := measure(run, champion, key, title)) is not None:
         run.commit(record)
 
@@ -104,7 +108,9 @@ def log_evaluation(
     )
     if OUTCOME_TAG not in tracking.tags(mlflow_run):
         tracking.tag(mlflow_run, {OUTCOME_TAG: "evaluated"})
-    tracking.log(mlflow_run, {f"{of}/{m.name}": m.value for m in metrics}, 0)
+    bounds = {"": "value", "_low": "low", "_high": "high"}
+    named = {f"{of}/{m.name}{end}": getattr(m, field) for m in metrics for end, field in bounds.items()}
+    tracking.log(mlflow_run, {name: value for name, value in named.items() if value is not None}, 0)
     tracking.log_report(mlflow_run, done.artifact / PAGE, REPORT)
     tracking.finish(mlflow_run)
 
@@ -140,6 +146,7 @@ def describe(run: StageExecution, record: Measured) -> Mapping[str, Any]:
     }
     return {
         **{m.name: figure_of(m.value) for m in record.metrics},
+        **{f"{m.name}_95": f"{figure(m.low)} to {figure(m.high)}" for m in record.metrics if m.low is not None},
         "rows": record.rows,
         **({"cut_answers": record.cut} if record.cut is not None else {}),
         "report": dg.MetadataValue.path(f"{record.uri}/{PAGE}"),

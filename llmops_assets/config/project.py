@@ -27,7 +27,7 @@ from llmops_assets.config.part_names import NameOf, SchemeName
 from llmops_assets.config.project_paths import ProjectPath
 from llmops_assets.config.yaml_validation import ConfigError, validate_yaml
 from llmops_assets.domain.approval import Approval
-from llmops_assets.domain.gate import Gate
+from llmops_assets.domain.gate_rule import Gate
 from llmops_assets.domain.models import Strict, WrongAt
 from llmops_assets.domain.policy import CiPolicy, Policy
 from llmops_assets.domain.rollout import RolloutPolicy, Share

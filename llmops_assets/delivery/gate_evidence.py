@@ -12,9 +12,11 @@ import dagster as dg
 from llmops_assets.config.settings import ProjectSource
 from llmops_assets.delivery.approvals import evaluate_current_approval
 from llmops_assets.delivery.release_policy import not_on_branch, release_policy
+from llmops_assets.delivery.row_evidence import rows_of
 from llmops_assets.domain.approval import Waiting
 from llmops_assets.domain.chain import POLICY, STAGES
 from llmops_assets.domain.gate import Champion, Judged, Verdict, judge, judge_checks
+from llmops_assets.domain.gate_rule import Of
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.measurement import differences
 from llmops_assets.domain.records import (
@@ -32,7 +34,9 @@ from llmops_assets.domain.records import (
 )
 from llmops_assets.domain.release import release_from_records
 from llmops_assets.domain.resolution import ResolvedRecords
-from resources.ledger import Ledger, ServedRelease
+from resources.artifact_store.store import ArtifactStore
+from resources.ledger import Ledger
+from resources.project_source.errors import SourceError
 from resources.project_source.revisions import ProjectRepository, ProjectRevision
 
 
@@ -42,6 +46,7 @@ class Candidate(Protocol):
     project: ProjectSource
     source: ProjectRepository
     ledger: Ledger
+    store: ArtifactStore
     revision: str
     at: ProjectRevision
     resolved: ResolvedRecords
@@ -54,19 +59,19 @@ class PlannedRevision:
     project: ProjectSource
     source: ProjectRepository
     ledger: Ledger
+    store: ArtifactStore
     revision: str
     at: ProjectRevision
     resolved: ResolvedRecords
 
 
 class ChampionNow:
-    """The release that production serves now, with its records."""
+    """The release that production serves now, or a baseline, with its records."""
 
-    def __init__(self, run: Candidate, serving: ServedRelease):
-        self.release = serving.release
-        self.revision = serving.revision
-        self.at: ProjectRevision = run.source.at(serving.revision, served=True)
-        records = run.ledger.records_of(run.project.name, serving.revision)
+    def __init__(self, run: Candidate, release: str, revision: str, called: str = "champion"):
+        self.release, self.revision, self.called = release, revision, called
+        self.at: ProjectRevision = run.source.at(revision, served=True)
+        records = run.ledger.records_of(run.project.name, revision)
         checkpoint, artifact = records.get("fine_tuned_checkpoint"), records.get("quantized_artifact")
         self.checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else None
         self.artifact = artifact if isinstance(artifact, QuantizedArtifact) else None
@@ -100,7 +105,33 @@ class ChampionNow:
 
 def champion_now(run: Candidate) -> ChampionNow | None:
     serving = run.ledger.serving(run.project.name, "production")
-    return ChampionNow(run, serving) if serving else None
+    return ChampionNow(run, serving.release, serving.revision) if serving else None
+
+
+def baseline(run: Candidate, name: str) -> ChampionNow | None:
+    """The release that a gate names: by its digest, or by the commit that made it; None if there is none."""
+    found = run.ledger.revision_of_release(run.project.name, name)
+    if found is not None:
+        return ChampionNow(run, found[1], found[0], "baseline")
+    try:
+        revision = run.source.git.resolve(name)
+    except SourceError:
+        return None
+    if not run.ledger.records_of(run.project.name, revision):
+        return None
+    return ChampionNow(run, revision, revision, "baseline")
+
+
+def references(run: Candidate, of: Of) -> list[ChampionNow]:
+    """The champion and the baselines that gates on this kind of report compare with, as far as they exist."""
+    champion = champion_now(run) if compares_with_champion(run, of) else None
+    named = dict.fromkeys(g.baseline for g in run.at.policy.gates if g.of == of and g.baseline)
+    return [r for r in (champion, *(baseline(run, name) for name in named if name)) if r is not None]
+
+
+def of_stage(stage: str) -> Of:
+    """What a stage's report is about, in the words of gates."""
+    return "checkpoint" if stage in ("evaluation_report", "registered_model") else "served"
 
 
 def current_release(run: Candidate) -> Release | None:
@@ -124,19 +155,19 @@ def release_now(run: Candidate) -> Release:
 
 
 def lacks_comparison(run: Candidate, stage: str) -> bool:
-    """Whether a gate needs the champion's report on this revision's rows and metrics, and it does not exist yet."""
-    of, champion = "checkpoint" if stage == "evaluation_report" else "served", champion_now(run)
-    if champion is None or not compares_with_champion(run, of) or _has_served(run):
-        return False
-    if champion.key(run, stage) is None:
+    """Whether a gate needs the champion's or a baseline's report on this revision's rows, and it does not exist yet."""
+    if _has_served(run):
         return False
     own = run.resolved.records.get(stage)
     own = own if isinstance(own, Measured) else None
-    report = champion.report(run, stage, own)
-    return report is None or bool(own and differences(own, report))
+    for other in references(run, of_stage(stage)):
+        report = other.report(run, stage, own)
+        if other.key(run, stage) is not None and (report is None or bool(own and differences(own, report))):
+            return True
+    return False
 
 
-def compares_with_champion(run: Candidate, of: str) -> bool:
+def compares_with_champion(run: Candidate, of: Of) -> bool:
     return any(g.of == of and g.no_worse_than == "champion" for g in run.at.policy.gates)
 
 
@@ -173,19 +204,30 @@ def _registered(run: Candidate, stage: str, subject: str) -> Verdict:
 def _measured(run: Candidate, stage: str, subject: str) -> Verdict:
     record = run.resolved.records.get(stage)
     unquantized = run.resolved.records.get("evaluation_report")
-    champion = champion_now(run)
+    of, champion = of_stage(stage), champion_now(run)
     report = record if isinstance(record, Measured) else None
+    before = unquantized if isinstance(unquantized, EvaluationReport) else None
+    named = {g.baseline for g in run.at.policy.gates if g.of == of and g.baseline}
+    baselines = {name: found for name in named if (found := baseline(run, name)) is not None}
     evidence = Judged(
         report=report,
-        unquantized=unquantized if isinstance(unquantized, EvaluationReport) else None,
-        champion=Champion(release=champion.release, report=champion.report(run, stage, report)) if champion else None,
+        rows=rows_of(run.store, report),
+        unquantized=before,
+        unquantized_rows=rows_of(run.store, before) if of == "served" else None,
+        champion=_reference(run, stage, champion, report) if champion else None,
+        baselines={name: _reference(run, stage, found, report) for name, found in baselines.items()},
         has_served=_has_served(run),
     )
-    verdict = judge(subject, run.at.policy.gates, "checkpoint" if stage == "evaluation_report" else "served", evidence)
+    verdict = judge(subject, run.at.policy.gates, of, evidence)
     if isinstance(record, ServedEvaluationReport):
         verdict = _with_parity(verdict, record)
     loosened = release_policy(run.source, run.ledger, run.revision).loosened
     return verdict.model_copy(update={"loosened": loosened})
+
+
+def _reference(run: Candidate, stage: str, other: ChampionNow, report: Measured | None) -> Champion:
+    found = other.report(run, stage, report)
+    return Champion(release=other.release, report=found, rows=rows_of(run.store, found))
 
 
 def _has_served(run: Candidate) -> bool:

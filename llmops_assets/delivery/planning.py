@@ -27,7 +27,7 @@ def plan_revision(
     project = source.project.name
     at = source.at(revision)
     head = Side(revision=revision, values=at.values)
-    candidate = PlannedRevision(source.project, source, ledger, revision, at, ledger.resolve(at.values))
+    candidate = PlannedRevision(source.project, source, ledger, store, revision, at, ledger.resolve(at.values))
     before = None
     if base is not None:
         try:

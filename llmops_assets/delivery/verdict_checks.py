@@ -36,6 +36,13 @@ def check_fields(
     }
 
 
+def _with_interval(found: Compared) -> str:
+    value = figure(found.value)
+    return (
+        value if found.low is None or found.high is None else f"{value} ({figure(found.low)} to {figure(found.high)})"
+    )
+
+
 def _table(figures: tuple[Compared, ...]) -> dg.TableMetadataValue:
     """Figures of this model beside those of the champion, and of the checkpoint before quantization."""
     others = [name for name in ("champion", "unquantized") if any(getattr(f, name) is not None for f in figures)]
@@ -44,7 +51,7 @@ def _table(figures: tuple[Compared, ...]) -> dg.TableMetadataValue:
         dg.TableRecord(
             {
                 "metric": f.metric,
-                "this_model": figure(f.value),
+                "this_model": _with_interval(f),
                 **{name: figure(getattr(f, name)) for name in others},
                 "better": "higher" if f.higher_is_better else "lower",
             }

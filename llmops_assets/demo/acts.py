@@ -89,7 +89,7 @@ def _answered(r: Ran) -> str | None:
 
 def _rejected(r: Ran, *reasons: str) -> tuple[str, ...]:
     """Problems unless the act was rejected for these reasons, by one run: rejections are not retried."""
-    said = "; ".join([r.why, *(f for v in r.verdicts for f in v.failures)])
+    said = "; ".join([r.why, *(f for v in r.verdicts for f in v.against)])
     return _all(
         None if r.status == "rejected" else f"expected rejected, got {r.status}: {r.why}",
         None if r.runs == 1 else f"expected one run, got {r.runs}",

@@ -5,88 +5,21 @@ rejections.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
-from pydantic import ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import Field, InstanceOf
 
+from llmops_assets.domain.evaluated_rows import Clearance, EvaluatedRows, of_bound, of_comparison
 from llmops_assets.domain.formatting import figure
+from llmops_assets.domain.gate_rule import Gate, Of
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.measurement import ALIKE, differences
-from llmops_assets.domain.models import Frozen, Strict, WrongAt, number_or_text
-from llmops_assets.domain.records import Check, Measured
+from llmops_assets.domain.models import Frozen
+from llmops_assets.domain.records import Check, Measured, Metric
 
-Of = Literal["checkpoint", "served"]
-
-
-class Margin(Frozen):
-    """A tolerance: absolute, in the metric's own unit, or relative to the reference."""
-
-    value: float = Field(ge=0)
-    relative: bool = False
-
-    def of(self, reference: float) -> float:
-        return abs(reference) * self.value if self.relative else self.value
-
-    def __str__(self) -> str:
-        return f"{self.value * 100:g}%" if self.relative else f"{self.value:g}"
-
-
-class Gate(Strict):
-    """Conditions on one metric: at least one of at_least, at_most and no_worse_than."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"anyOf": [{"required": [name]} for name in ("at_least", "at_most", "no_worse_than")]}
-    )
-
-    metric: str = Field(description="A metric of `evaluation.metrics`.")
-    of: Of = Field(default="checkpoint", description="Measured on the trained checkpoint, or as served (quantized).")
-    at_least: float | None = Field(default=None, description="Lower bound, in the metric's unit.")
-    at_most: float | None = Field(default=None, description="Upper bound, in the metric's unit.")
-    no_worse_than: Literal["champion", "unquantized"] | None = Field(
-        default=None, description="Compare with the release in production, or with the checkpoint before quantization."
-    )
-    margin: Annotated[
-        float | str, WithJsonSchema(number_or_text("in the metric's unit", r" *\d+(\.\d+)? *%? *", "2%", minimum=0))
-    ] = Field(default=0.0, description="Tolerance: in the metric's unit, or a percentage such as '2%'.")
-
-    @model_validator(mode="after")
-    def _has_a_condition(self) -> "Gate":
-        if self.at_least is None and self.at_most is None and self.no_worse_than is None:
-            raise ValueError("a gate needs at_least, at_most or no_worse_than")
-        if self.no_worse_than == "unquantized" and self.of != "served":
-            raise WrongAt("unquantized needs `of: served`", "no_worse_than")
-        self.tolerance()
-        return self
-
-    def tolerance(self) -> Margin:
-        """The parsed margin.
-
-        Raises:
-            ValueError: it is neither a number nor a percentage, or it is negative.
-        """
-        if isinstance(self.margin, str):
-            text = self.margin.strip()
-            try:
-                share = float(text.removesuffix("%"))
-            except ValueError as error:
-                raise WrongAt(f"{self.margin!r} is neither a number nor a percentage such as '2%'", "margin") from error
-            if not 0 <= share < math.inf:
-                raise WrongAt(f"{self.margin!r} must be finite and not negative", "margin")
-            return Margin(value=share / 100 if text.endswith("%") else share, relative=text.endswith("%"))
-        if self.margin < 0:
-            raise WrongAt(f"{self.margin:g} must not be negative", "margin")
-        return Margin(value=self.margin)
-
-    def __str__(self) -> str:
-        parts = []
-        if self.at_least is not None:
-            parts.append(f"at least {self.at_least:g}")
-        if self.at_most is not None:
-            parts.append(f"at most {self.at_most:g}")
-        if self.no_worse_than:
-            parts.append(f"no worse than {self.no_worse_than} (margin {self.tolerance()})")
-        return f"{self.metric} of {self.of}: {' and '.join(parts)}"
+SMALLEST_SLICE = 20
+"""Rows. A gate per slice does not judge a smaller one: a few rows show nothing either way."""
 
 
 class Compared(Frozen):
@@ -97,6 +30,8 @@ class Compared(Frozen):
     higher_is_better: bool
     champion: float | None = None
     unquantized: float | None = None
+    low: float | None = Field(default=None, description="Lower bound of value, with 95% confidence on its own.")
+    high: float | None = Field(default=None, description="Upper bound of value, with 95% confidence on its own.")
 
 
 class Verdict(Frozen):
@@ -106,6 +41,9 @@ class Verdict(Frozen):
     report: str | None = Field(description="Digest of the report; None if there was none.")
     champion: str | None = Field(description="Release digest of the champion at that moment.")
     failures: tuple[str, ...] = ()
+    undecided: tuple[str, ...] = Field(
+        default=(), description="Conditions that these rows show neither to hold nor to fail: nothing is released."
+    )
     reasons: tuple[str, ...] = Field(default=(), description="Conditions that held.")
     skipped: tuple[str, ...] = Field(
         default=(),
@@ -119,16 +57,27 @@ class Verdict(Frozen):
 
     @property
     def passed(self) -> bool:
-        return not self.failures
+        return not self.failures and not self.undecided
+
+    @property
+    def outcome(self) -> Literal["passed", "failed", "undecided"]:
+        if self.failures:
+            return "failed"
+        return "undecided" if self.undecided else "passed"
+
+    @property
+    def against(self) -> tuple[str, ...]:
+        """Why it does not pass."""
+        return (*self.failures, *self.undecided)
 
     @property
     def text(self) -> str:
-        """All reasons on one line: the failures if any, otherwise what held."""
+        """All reasons on one line: what failed or is undecided, otherwise what held."""
         warnings = (f"loosened since the champion: {text}" for text in self.loosened)
-        return "; ".join(self.failures or (*self.reasons, *self.skipped, *warnings)) or "no gate applies"
+        return "; ".join(self.against or (*self.reasons, *self.skipped, *warnings)) or "no gate applies"
 
     def markdown(self) -> str:
-        signs = {"❌": self.failures, "✅": self.reasons, "➖": self.skipped}
+        signs = {"❌": self.failures, "❔": self.undecided, "✅": self.reasons, "➖": self.skipped}
         signs["⚠️ loosened since the champion:"] = self.loosened
         lines = [f"- {sign} {text}" for sign, texts in signs.items() for text in texts]
         return "\n".join(lines) or "- no gate applies"
@@ -155,6 +104,7 @@ def combined(subject: str, report: str | None, verdicts: Mapping[str, Verdict]) 
         report=report,
         champion=next((v.champion for v in verdicts.values() if v.champion), None),
         failures=texts("failures"),
+        undecided=texts("undecided"),
         reasons=texts("reasons"),
         skipped=texts("skipped"),
         loosened=tuple(dict.fromkeys(text for verdict in verdicts.values() for text in verdict.loosened)),
@@ -164,7 +114,7 @@ def combined(subject: str, report: str | None, verdicts: Mapping[str, Verdict]) 
 class GateResult(Frozen):
     """The result of one condition of a gate."""
 
-    outcome: Literal["passed", "failed", "skipped"]
+    outcome: Literal["passed", "failed", "undecided", "skipped"]
     text: str
 
 
@@ -176,15 +126,23 @@ class NoReference(Frozen):
 
 
 class Champion(Frozen):
-    """The release that production serves now, as gates need it."""
+    """The release that production serves now, as gates need it; or a baseline."""
 
     release: str
+    rows: InstanceOf[EvaluatedRows] | None = Field(
+        default=None, description="Those of its report; None if it stored none."
+    )
     report: Measured | None = Field(description="Its report on the same rows and metrics; None if it has none.")
 
 
 class Judged(Frozen):
     """The evidence about the candidate."""
 
+    rows: InstanceOf[EvaluatedRows] | None = Field(
+        default=None, description="Those of the report; None if it stored none."
+    )
+    unquantized_rows: InstanceOf[EvaluatedRows] | None = None
+    baselines: dict[str, Champion] = Field(default_factory=dict, description="By the name that gates give them.")
     report: Measured | None
     unquantized: Measured | None = None
     champion: Champion | None = None
@@ -210,6 +168,7 @@ def judge(subject: str, gates: Sequence[Gate], of: Of, evidence: Judged) -> Verd
         **base,
         report=evidence.report.digest,
         failures=texts("failed"),
+        undecided=texts("undecided"),
         reasons=texts("passed"),
         skipped=texts("skipped"),
         figures=_figures(evidence.report, champion.report if champion else None, evidence.unquantized),
@@ -233,6 +192,8 @@ def _figures(report: Measured, champion: Measured | None, unquantized: Measured 
             higher_is_better=m.higher_is_better,
             champion=beside(champion, m.name),
             unquantized=beside(unquantized, m.name),
+            low=m.low,
+            high=m.high,
         )
         for m in report.metrics
     )
@@ -252,46 +213,155 @@ def _results(gate: Gate, evidence: Judged, report: Measured) -> list[GateResult]
     if not math.isfinite(metric.value):
         text = f"{gate.metric} is {metric.value}, not a finite number"
         return [GateResult(outcome="failed", text=text)]
-    results: list[GateResult] = []
+    if gate.per is not None:
+        return list(_per_slice(gate, gate.per, evidence, report, metric))
+    return list(_conditions(gate, evidence, report, metric, evidence.rows))
 
-    def note(holds: bool, text: str) -> None:
-        results.append(GateResult(outcome="passed" if holds else "failed", text=text))
 
-    measured = f"{gate.metric} {figure(metric.value)}"
-    if gate.at_least is not None:
-        note(metric.value >= gate.at_least, f"{measured}, minimum {figure(gate.at_least)}")
-    if gate.at_most is not None:
-        note(metric.value <= gate.at_most, f"{measured}, limit {figure(gate.at_most)}")
-    if gate.no_worse_than:
-        reference = _reference(gate, evidence, report)
-        if isinstance(reference, NoReference):
-            why = f"skipped: {reference.why}" if reference.outcome == "skipped" else reference.why
-            text = f"{measured} against {gate.no_worse_than}: {why}"
-            results.append(GateResult(outcome=reference.outcome, text=text))
+def _per_slice(gate: Gate, column: str, evidence: Judged, report: Measured, metric: Metric) -> Iterator[GateResult]:
+    rows = evidence.rows
+    if rows is None or metric.name not in rows.statistics:
+        text = f"{metric.name} per {column}: {_no_interval(rows)}, so no slice has a value"
+        yield GateResult(outcome="failed", text=text)
+        return
+    slices = rows.slices(column)
+    if not slices:
+        yield GateResult(outcome="failed", text=f"{metric.name} per {column}: no test row has the column {column}")
+        return
+    small = {value: len(numbers) for value, numbers in slices.items() if len(numbers) < SMALLEST_SLICE}
+    for value, numbers in slices.items():
+        if value not in small:
+            picked = rows.only(numbers)
+            found = float(picked.values[metric.name](picked.statistics[metric.name].sum(0)))
+            here = metric.model_copy(update={"value": found})
+            yield from _conditions(gate, evidence, report, here, picked, numbers, f" where {column} is {value}")
+    if small:
+        listed = ", ".join(f"{value} ({count} rows)" for value, count in list(small.items())[:5])
+        more = f" and {len(small) - 5} more" if len(small) > 5 else ""
+        text = f"{metric.name} per {column}: not judged, fewer than {SMALLEST_SLICE} rows: {listed}{more}"
+        yield GateResult(outcome="undecided" if len(small) == len(slices) else "skipped", text=text)
+
+
+def _conditions(
+    gate: Gate,
+    evidence: Judged,
+    report: Measured,
+    metric: Metric,
+    rows: EvaluatedRows | None,
+    numbers: tuple[int, ...] | None = None,
+    where: str = "",
+) -> Iterator[GateResult]:
+    """The results of a gate's conditions over the rows of a report, or over a slice of them.
+
+    Args:
+        metric: with the value over these rows.
+        numbers: those of the slice, within the report; None: all rows.
+        where: names the slice.
+    """
+    measured = f"{metric.name}{where} {figure(metric.value)}"
+    for bound, upper, called in ((gate.at_least, False, "minimum"), (gate.at_most, True, "limit")):
+        if bound is None:
+            continue
+        found = None
+        if gate.confidence is not None and rows is not None:
+            found = of_bound(rows, metric.name, bound, upper, gate.confidence)
+        text = f"{measured}, {called} {figure(bound)}"
+        if found is None:
+            text += f" ({_no_interval(rows)}: the value is judged)" if gate.confidence is not None else ""
+            holds = metric.value <= bound if upper else metric.value >= bound
+            yield GateResult(outcome="passed" if holds else "failed", text=text)
         else:
-            slack = gate.tolerance().of(reference)
-            alike = f" ({ALIKE})" if gate.no_worse_than == "champion" and report.measured_with else ""
-            holds = metric.value >= reference - slack if metric.higher_is_better else metric.value <= reference + slack
-            note(holds, f"{measured}, {gate.no_worse_than} {figure(reference)}, margin {gate.tolerance()}{alike}")
-    return results
+            yield _result(found, text, bound, -1.0 if upper else 1.0, "value")
+    if gate.no_worse_than:
+        yield _compared(gate, evidence, report, metric, rows, numbers, measured)
 
 
-def _reference(gate: Gate, evidence: Judged, report: Measured) -> float | NoReference:
-    """The reference value, or why there is none."""
+def _compared(
+    gate: Gate,
+    evidence: Judged,
+    report: Measured,
+    metric: Metric,
+    rows: EvaluatedRows | None,
+    numbers: tuple[int, ...] | None,
+    measured: str,
+) -> GateResult:
+    """The result of a gate's comparison."""
+    reference = _reference(gate, evidence, report)
+    if isinstance(reference, NoReference):
+        why = f"skipped: {reference.why}" if reference.outcome == "skipped" else reference.why
+        return GateResult(outcome=reference.outcome, text=f"{measured} against {gate.against}: {why}")
+    value, others = reference
+    if numbers is not None:
+        others = others.like(evidence.rows) if others is not None and evidence.rows is not None else None
+        if others is None or metric.name not in others.statistics:
+            why = "its report has not the same rows, so no slice can be compared"
+            return GateResult(outcome="failed", text=f"{measured} against {gate.against}: {why}")
+        others = others.only(numbers)
+        value = float(others.values[metric.name](others.statistics[metric.name].sum(0)))
+    margin, sign = gate.tolerance(), 1.0 if metric.higher_is_better else -1.0
+    alike = f" ({ALIKE})" if gate.no_worse_than != "unquantized" and report.measured_with else ""
+    text = f"{measured}, {gate.against} {figure(value)}, margin {margin}{alike}"
+    found = None
+    if rows is not None and others is not None:
+        allowed = metric.higher_is_better
+        found = of_comparison(rows, others, metric.name, allowed, margin.of_any, gate.certainty)
+    if found is None:
+        note = f" ({_no_interval(rows)}: the value is judged)"
+        holds = sign * (metric.value - value) >= -margin.of(value)
+        return GateResult(outcome="passed" if holds else "failed", text=text + note)
+    return _result(found, text, -margin.of(value), sign, "difference")
+
+
+def _result(found: Clearance, text: str, bound: float, sign: float, what: str) -> GateResult:
+    """A clearance as a result: the interval of the difference or of the value, and what would decide.
+
+    Args:
+        bound: what the clearance is measured from, as a gain for a difference.
+        sign: -1 if lower is better.
+    """
+    base = sign * bound if what == "difference" else bound
+    ends = sorted(base + sign * bound for bound in found.bounds)
+    shown = " to ".join(_signed(end, what) for end in ends)
+    text += f"; {what} {shown} ({found.confidence * 100:g}%, {found.rows} rows)"
+    if found.outcome == "undecided":
+        needed = found.deciding_rows
+        text += ", undecided: " + (f"about {needed:,} rows would decide" if needed else "no number of rows decides")
+    elif what == "difference":
+        text += f", smallest visible {figure(found.visible)}"
+    return GateResult(outcome=found.outcome, text=text)
+
+
+def _signed(value: float, what: str) -> str:
+    sign = "−" if value < 0 else "+"
+    return f"{sign}{figure(abs(value))}" if what == "difference" else figure(value)
+
+
+def _no_interval(rows: EvaluatedRows | None) -> str:
+    if rows is None:
+        return "no interval: a report stored no rows"
+    return "no interval: the metric gives one value for all rows"
+
+
+def _reference(gate: Gate, evidence: Judged, report: Measured) -> tuple[float, EvaluatedRows | None] | NoReference:
+    """The reference value with its rows, or why there is none."""
+    rows = evidence.unquantized_rows
     if gate.no_worse_than == "unquantized":
         other = evidence.unquantized
         if other is None:
             return NoReference(outcome="failed", why="the checkpoint's own report is missing")
     elif evidence.has_served:
         return NoReference(outcome="skipped", why="this release has served production before")
-    elif evidence.champion is None:
-        return NoReference(outcome="skipped", why="there is no champion yet")
     else:
-        other = evidence.champion.report
+        found = evidence.champion if gate.baseline is None else evidence.baselines.get(gate.baseline)
+        if found is None and gate.baseline is None:
+            return NoReference(outcome="skipped", why="there is no champion yet")
+        if found is None:
+            return NoReference(outcome="failed", why="no release or commit of this project with results has this name")
+        other, rows = found.report, found.rows
         if other is None:
-            champion = short(evidence.champion.release)
-            return NoReference(outcome="failed", why=f"the champion {champion} has no readable report on these rows")
-    if gate.no_worse_than == "champion" and (differs := differences(report, other)):
+            name = f"the {'baseline' if gate.baseline else 'champion'} {short(found.release)}"
+            return NoReference(outcome="failed", why=f"{name} has no readable report on these rows")
+    if gate.no_worse_than != "unquantized" and (differs := differences(report, other)):
         again = f"`llmops run --rebuild {report.stage} --reason WHY`"
         why = f"measured differently: {', '.join(differs)}; measure this one again, with {again}"
         return NoReference(outcome="failed", why=why)
@@ -300,7 +370,7 @@ def _reference(gate: Gate, evidence: Judged, report: Measured) -> float | NoRefe
     value = other.value(gate.metric)
     if value is None or not math.isfinite(value):
         return NoReference(outcome="failed", why="its report does not contain this metric")
-    return value
+    return value, rows
 
 
 def judge_checks(subject: str, report: str | None, checks: Sequence[Check] | None) -> Verdict:

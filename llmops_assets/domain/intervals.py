@@ -45,14 +45,14 @@ def excess_bounds(events: int, total: int, other_events: int, other_total: int, 
 
 
 def _wilson(events: int, total: int, confidence: float) -> Bounds:
-    z = _normal_quantile(confidence)
+    z = normal_quantile(confidence)
     center = events + z * z / 2
     spread = z * math.sqrt(events * (total - events) / total + z * z / 4)
     return Bounds(max(0.0, (center - spread) / (total + z * z)), min(1.0, (center + spread) / (total + z * z)))
 
 
 @lru_cache(maxsize=64)
-def _normal_quantile(confidence: float) -> float:
+def normal_quantile(confidence: float) -> float:
     from scipy.special import ndtri
 
     return float(ndtri(confidence))
@@ -97,5 +97,5 @@ def fewest_for_rate(limit: float, confidence: float) -> int:
 
 def fewest_for_excess(margin: float, confidence: float) -> int:
     """The fewest answers on each side, all good, that show a rate to exceed another one by at most `margin`."""
-    z = _normal_quantile(confidence)
+    z = normal_quantile(confidence)
     return math.ceil(z * z * (1 - margin) / max(margin, SMALLEST)) if 0 < margin < 1 else 1

@@ -147,7 +147,7 @@ def _judged(plans: Sequence[StagePlan], judge: Judge, lacks_comparison: Callable
                 more = (*found[up].reasons, "the champion is measured on the same rows first")
                 found[up] = found[up].model_copy(update={"judge_again": True, "reasons": more})
             elif (verdict := judge(up)) is not None:
-                for text in verdict.failures:
+                for text in verdict.against:
                     reasons.setdefault(text, f"{up}: {text}")
         if reasons:
             update = {"action": "refuse", "reasons": tuple(reasons.values())}

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from llmops_assets.domain.approval import Approval, person
 from llmops_assets.domain.formatting import figure
-from llmops_assets.domain.gate import Gate
+from llmops_assets.domain.gate_rule import Gate
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.rollout import Analysis, RolloutPolicy
 
@@ -68,8 +68,8 @@ def newest_policy(served: Sequence[tuple[str, str]]) -> str | None:
 
 def loosened_gates(before: Iterable[Gate], after: Sequence[Gate]) -> Iterator[str]:
     for old in before:
-        same = [g for g in after if (g.metric, g.of) == (old.metric, old.of)]
-        name = f"{old.metric} of {old.of}"
+        same = [g for g in after if (g.metric, g.of, g.per) == (old.metric, old.of, old.per)]
+        name = f"{old.metric} of {old.of}" + (f" per {old.per}" if old.per else "")
         if old.at_least is not None:
             bounds = [g.at_least for g in same if g.at_least is not None]
             if not bounds:
@@ -83,13 +83,21 @@ def loosened_gates(before: Iterable[Gate], after: Sequence[Gate]) -> Iterator[st
             elif min(bounds) > old.at_most:
                 yield f"gate weakened: {name} at most {figure(old.at_most)} → {figure(min(bounds))}"
         if old.no_worse_than is not None:
-            margins = [g.tolerance() for g in same if g.no_worse_than == old.no_worse_than]
+            compared = [g for g in same if (g.no_worse_than, g.baseline) == (old.no_worse_than, old.baseline)]
+            margins = [g.tolerance() for g in compared]
             allowed = old.tolerance()
-            condition = f"{name} no worse than {old.no_worse_than}"
+            condition = f"{name} no worse than {old.against}"
             if not margins:
                 yield f"gate {REMOVED}{condition}"
             elif not any((m.relative == allowed.relative or not m.value) and m.value <= allowed.value for m in margins):
                 yield f"margin widened: {condition} (margin {allowed} → {', '.join(map(str, margins))})"
+            elif (sure := max(g.certainty for g in compared)) < old.certainty:
+                yield f"confidence lowered: {condition} ({old.certainty:.4g} → {sure:.4g})"
+        bounds_alike = [g for g in same if g.at_least is not None or g.at_most is not None]
+        if old.confidence and (old.at_least is not None or old.at_most is not None) and bounds_alike:
+            sure = max(g.confidence or 0.0 for g in bounds_alike)
+            if sure < old.confidence:
+                yield f"confidence lowered: bounds of {name} ({old.confidence:.4g} → {sure or 'the value is judged'})"
 
 
 def metrics_of(evaluation: Mapping[str, Any]) -> dict[str, Any]:

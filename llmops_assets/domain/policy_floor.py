@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from llmops_assets.domain.approval import Approval
-from llmops_assets.domain.gate import Gate
+from llmops_assets.domain.gate_rule import Gate
 from llmops_assets.domain.models import Strict
 from llmops_assets.domain.policy import (
     REMOVED,

@@ -135,6 +135,8 @@ class Metric(Frozen):
     value: float
     higher_is_better: bool
     part: str = Field(default="", description="Its name in the catalog; empty: the mean of a project's own function.")
+    low: float | None = Field(default=None, description="Lower bound with 95% confidence; None: no interval.")
+    high: float | None = Field(default=None, description="Upper bound with 95% confidence; None: no interval.")
 
 
 class Sample(Frozen):

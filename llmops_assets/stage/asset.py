@@ -117,7 +117,7 @@ def stage_asset(
                     verdicts[EVIDENCE_CHECK] = evidence
                 for check, verdict in verdicts.items():
                     say = run.log.info if verdict.passed else run.log.warning
-                    say(f"{check}: {'passed' if verdict.passed else 'failed'}: {verdict.text}")
+                    say(f"{check}: {verdict.outcome}: {verdict.text}")
                 # Before production has moved, writing pages to MLflow would only delay a revert by seconds.
                 show_judged(run, judged, pages=name == "production_endpoint")
                 yield _materialize(run, record, reused, describe(run, record), verdicts)
@@ -171,7 +171,7 @@ def _not_judged(run: StageExecution, why: str) -> dg.AssetCheckResult:
 
 def _refuse(run: StageExecution, judged: Mapping[str, Verdict], verdict: Verdict) -> Iterator[dg.AssetCheckResult]:
     """Ends the stage with its reasons and without a result. Its step succeeds, and downstream steps are skipped."""
-    text = "; ".join(verdict.failures)
+    text = "; ".join(verdict.against)
     run.log.warning(f"{run.stage.name} refuses: {text}")
     if not verdict.check:
         verdict = note(run, run.stage.name, verdict, EVIDENCE_CHECK)

@@ -59,7 +59,7 @@ class Rejected(Exception):
     """The evidence failed. An outcome, not an error: the run ends without a failure, and is never retried."""
 
     def __init__(self, verdict: Verdict):
-        super().__init__("; ".join(verdict.failures))
+        super().__init__("; ".join(verdict.against))
         self.verdict = verdict
 
 

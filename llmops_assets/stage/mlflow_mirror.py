@@ -45,8 +45,8 @@ def _judgement(verdict: Verdict) -> Judgement:
     }
     return Judgement(
         subject=verdict.subject,
-        passed=verdict.passed,
-        failures=verdict.failures,
+        outcome=verdict.outcome,
+        failures=verdict.against,
         reasons=(*verdict.reasons, *verdict.skipped),
         others=others,
     )

@@ -109,6 +109,32 @@ BASE = GOOD.replace("  base: {path: models/base}", "  base: {BASE}")
             id="a margin",
         ),
         pytest.param(
+            GOOD + "gates:\n  - {metric: rougeL, no_worse_than: champion, confidence: surely}\n",
+            ["llmops.yaml:8: gates.0.confidence: 'surely' is not a share; use for example 10% or 0.1"],
+            id="a confidence",
+        ),
+        pytest.param(
+            GOOD + "gates:\n  - {metric: rougeL, no_worse_than: champion, confidence: 100%}\n",
+            ["llmops.yaml:8: gates.0.confidence: input should be less than 1, not '100%'"],
+            id="a confidence that no number of rows reaches",
+        ),
+        pytest.param(
+            GOOD + "gates:\n  - {metric: rougeL, no_worse_than: baseline}\n",
+            [
+                (
+                    "llmops.yaml:8: gates.0.no_worse_than: baseline needs both `no_worse_than: baseline` and "
+                    "`baseline: RELEASE`, the digest of a release or the commit that made it (`llmops status` shows "
+                    "them)"
+                )
+            ],
+            id="a baseline without a name",
+        ),
+        pytest.param(
+            GOOD + "gates:\n  - {metric: rougeL, no_worse_than: baseline, baseline: main}\n",
+            ["llmops.yaml:8: gates.0.baseline: string should match pattern '^[0-9a-f]{7,64}$', not 'main'"],
+            id="a baseline that moves",
+        ),
+        pytest.param(
             GOOD + "gates:\n  - {metric: bleu, at_least: 0.2}\n",
             [
                 (

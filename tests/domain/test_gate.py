@@ -1,17 +1,23 @@
 """Gates fail on missing evidence, and report all reasons at once."""
 
 import math
+import re
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from llmops_assets.domain.gate import Champion, Compared, Gate, Judged, Verdict, combined, judge, judge_checks
+from llmops_assets.domain.evaluated_rows import EvaluatedRows
+from llmops_assets.domain.gate import Champion, Compared, Judged, Verdict, combined, judge, judge_checks
+from llmops_assets.domain.gate_rule import Gate
 from llmops_assets.domain.records import Check, EvaluationReport, Metric
+from llmops_assets.programs.evaluation.metrics.base import RowMetric
 from tests.support.records import measured
 
+NO_ROWS = " (no interval: a report stored no rows: the value is judged)"
 NOT_WORSE = Gate(metric="perplexity", no_worse_than="champion")
 
 
@@ -54,7 +60,7 @@ def test_all_failures_are_reported_not_only_the_first() -> None:
         "perplexity 10, minimum 20",
         "perplexity 10, limit 1",
         "bleu was not measured (measured: perplexity)",
-        "perplexity 10, champion 5, margin 0",
+        f"perplexity 10, champion 5, margin 0{NO_ROWS}",
     )
     assert found.reasons == ("perplexity 10, limit 100",)
     assert found.markdown().count("❌") == 4 and found.markdown().count("✅") == 1
@@ -200,7 +206,7 @@ def test_a_release_that_has_served_is_still_compared_with_its_own_checkpoint() -
     """Only the comparison with the champion is omitted."""
     gate = Gate(metric="perplexity", of="served", no_worse_than="unquantized")
     found = verdict(gate, report(11), unquantized=report(10), champion=champion(1), has_served=True)
-    assert found.failures == ("perplexity 11, unquantized 10, margin 0",) and found.skipped == ()
+    assert found.failures == (f"perplexity 11, unquantized 10, margin 0{NO_ROWS}",) and found.skipped == ()
 
 
 # -- configuration --------------------------------------------------------------------------------------------------
@@ -332,3 +338,93 @@ def test_what_a_policy_loosened_is_shown_beside_a_verdict_that_passes() -> None:
     verdict = Verdict(subject="policy", report=None, champion="c", loosened=("gate removed: rougeL",))
     assert verdict.passed and "loosened since the champion: gate removed: rougeL" in verdict.text
     assert "loosened since the champion: gate removed: rougeL" in verdict.markdown()
+
+
+# -- rows: intervals, undecided, baselines, slices -------------------------------------------------------------------
+
+
+def scored(values: Any, columns: tuple[dict[str, Any], ...] = ()) -> EvaluatedRows:
+    """Rows of a mean under the name perplexity, which these tests measure."""
+    statistics = np.stack([np.asarray(values, dtype=float), np.ones(len(values))], axis=1)
+    digests = tuple(map(str, range(len(values))))
+    return EvaluatedRows(digests, {"perplexity": statistics}, {"perplexity": RowMetric.value}, columns)
+
+
+def compared(mine: Any, other: Any, **gate: Any) -> Verdict:
+    rule = Gate(metric="perplexity", no_worse_than="champion", **gate)
+    evidence = Judged(
+        report=report(float(np.mean(mine)), better=True), rows=scored(mine),
+        champion=Champion(release="f" * 64, report=report(float(np.mean(other)), better=True), rows=scored(other)),
+    )  # fmt: skip
+    return judge("it", [rule], "checkpoint", evidence)
+
+
+def test_a_comparison_that_the_rows_do_not_decide_releases_nothing_and_says_how_many_rows_would() -> None:
+    """A point estimate of ten noisy rows passed or failed by chance."""
+    noise = np.random.default_rng(2).normal(0, 0.3, 10)
+    other = np.full(10, 0.5)
+    found = compared(other + noise - noise.mean(), other, margin=0.1)
+    assert (found.outcome, found.passed, found.failures) == ("undecided", False, ())
+    assert re.search(r"undecided: about \d+ rows would decide", found.text) and "(95%, 10 rows)" in found.text
+    assert "❔" in found.markdown() and Verdict.model_validate_json(found.model_dump_json()) == found
+    both = combined("all", "key", {"evaluation_report": found})
+    assert (both.outcome, both.undecided) == ("undecided", found.undecided)
+
+
+def test_a_comparison_passes_or_fails_on_its_interval() -> None:
+    chance = np.random.default_rng(3)
+    other = chance.random(100)
+    change = chance.normal(0, 0.05, 100)
+    assert compared(other + change, other, margin=0.03).outcome == "passed"
+    assert compared(other + change - 0.06, other, margin=0.03).outcome == "failed"
+    at_margin = other + change - change.mean() - 0.03
+    assert compared(at_margin, other, margin=0.03).outcome == "undecided", "the point estimate is exactly at the margin"
+    assert "smallest visible" in compared(other + change, other, margin=0.03).reasons[0]
+
+
+def test_a_bound_is_judged_on_the_value_unless_the_gate_states_a_confidence() -> None:
+    values = np.random.default_rng(4).random(12)
+    evidence = Judged(report=report(float(values.mean()), better=True), rows=scored(values))
+    bound = float(values.mean()) - 0.001
+    for gate, outcome in ((Gate(metric="perplexity", at_least=bound), "passed"),
+                          (Gate(metric="perplexity", at_least=bound, confidence="95%"), "undecided"),
+                          (Gate(metric="perplexity", at_least=0.01, confidence="95%"), "passed")):  # fmt: skip
+        assert judge("it", [gate], "checkpoint", evidence).outcome == outcome
+    corpus = evidence.model_copy(update={"rows": EvaluatedRows(("0",), {}, {})})
+    found = judge("it", [Gate(metric="perplexity", at_least=bound, confidence="95%")], "checkpoint", corpus)
+    assert found.passed and "no interval: the metric gives one value for all rows: the value is judged" in found.text
+
+
+def test_a_baseline_is_compared_like_the_champion_and_one_that_is_unknown_fails() -> None:
+    values = np.random.default_rng(5).random(50)
+    rule = Gate(metric="perplexity", no_worse_than="baseline", baseline="abcdef1", margin=0.02)
+    first = Champion(release="abcdef1" + "0" * 33, report=report(0.5, better=True), rows=scored(values))
+    evidence = Judged(report=report(0.4, better=True), rows=scored(values - 0.1), baselines={"abcdef1": first})
+    found = judge("it", [rule], "checkpoint", evidence)
+    assert found.outcome == "failed" and "baseline abcdef1 0.5, margin 0.02" in found.text
+    unknown = judge("it", [rule], "checkpoint", evidence.model_copy(update={"baselines": {}}))
+    assert unknown.failures == (
+        "perplexity 0.4 against baseline abcdef1: no release or commit of this project with results has this name",
+    )
+
+
+def test_a_gate_per_column_judges_each_slice_and_refuses_small_ones() -> None:
+    """A model that is good on average can have lost one language."""
+    languages = ["en"] * 60 + ["el"] * 30 + ["mt"] * 5
+    columns = tuple({"language": name} for name in languages)
+    values = np.where(np.array(languages) == "el", 0.2, 0.9)
+    evidence = Judged(report=report(float(values.mean()), better=True), rows=scored(values, columns))
+    found = judge("it", [Gate(metric="perplexity", per="language", at_least=0.5)], "checkpoint", evidence)
+    assert found.failures == ("perplexity where language is el 0.2, minimum 0.5",)
+    assert found.reasons == ("perplexity where language is en 0.9, minimum 0.5",)
+    assert found.skipped == ("perplexity per language: not judged, fewer than 20 rows: mt (5 rows)",)
+    missing = judge("it", [Gate(metric="perplexity", per="lang", at_least=0.5)], "checkpoint", evidence)
+    assert missing.failures == ("perplexity per lang: no test row has the column lang",)
+    few = evidence.model_copy(update={"rows": scored(values[90:], columns[90:])})
+    assert (
+        judge("it", [Gate(metric="perplexity", per="language", at_least=0.5)], "checkpoint", few).outcome == "undecided"
+    )
+    other = Champion(release="f" * 64, report=report(0.9, better=True), rows=scored(np.full(95, 0.9), columns))
+    rule = Gate(metric="perplexity", per="language", no_worse_than="champion", margin=0.1)
+    against = judge("it", [rule], "checkpoint", evidence.model_copy(update={"champion": other}))
+    assert len(against.failures) == 1 and "where language is el 0.2, champion 0.9" in against.failures[0]

@@ -63,6 +63,10 @@ LOOSER: list[tuple[dict[str, Any], str]] = [
     (gates((1, {"metric": "rougeL", "of": "served", "at_least": 0.2})), "gate removed: rougeL of checkpoint"),
     (gates((2, None)), "gate removed: perplexity of checkpoint no worse than champion"),
     (gates((2, {"metric": "perplexity", "no_worse_than": "champion", "margin": "50%"})), "margin 10% → 50%"),
+    (
+        gates((2, {"metric": "perplexity", "no_worse_than": "champion", "margin": "10%", "confidence": "80%"})),
+        "confidence lowered: perplexity of checkpoint no worse than champion (0.95 → 0.8)",
+    ),
     (gates((2, {"metric": "perplexity", "no_worse_than": "champion", "margin": 5.0})), "margin 10% → 5"),
     (gates((3, {"metric": "perplexity", "of": "served", "at_most": 9e9})), "no worse than unquantized"),
     ({"gates": []}, "gate removed: rougeL of checkpoint at least 0.2"),

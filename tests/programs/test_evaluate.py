@@ -105,7 +105,7 @@ def test_a_stored_report_compares_with_nothing_and_the_page_of_a_verdict_does(ev
     measurement = Measurement.model_validate_json((evaluated.artifact / "report.json").read_text())
     assert render(measurement) == html
     judgement = Judgement(
-        subject="evaluation_report of <abc>", passed=False, failures=("bleu 1, minimum 9",), reasons=("rouge1 ok",),
+        subject="evaluation_report of <abc>", outcome="failed", failures=("bleu 1, minimum 9",), reasons=("rouge1 ok",),
         others={"champion": {"perplexity": 1.0, "rougeL": 0.0}, "unquantized": {}},
     )  # fmt: skip
     page = render(measurement, judgement)
@@ -130,7 +130,7 @@ def test_no_page_is_too_narrow_for_the_report(tmp_path: Path, width: int) -> Non
         {"Token parity with training": parity}, [load],
     )  # fmt: skip
     judgement = Judgement(
-        subject="it", passed=True, failures=(), reasons=("a_reason" * 30,),
+        subject="it", outcome="passed", failures=(), reasons=("a_reason" * 30,),
         others={"unquantized": figures, "champion": figures},
     )  # fmt: skip
     measurement = Measurement.model_validate_json((tmp_path / "report.json").read_text())

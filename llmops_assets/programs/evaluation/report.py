@@ -9,6 +9,7 @@ import random
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import Field
@@ -58,8 +59,8 @@ class Judgement(Frozen):
     """A verdict on the measurement, with the figures that it compared with."""
 
     subject: str
-    passed: bool
-    failures: tuple[str, ...]
+    outcome: Literal["passed", "failed", "undecided"]
+    failures: tuple[str, ...] = Field(description="What failed or is undecided.")
     reasons: tuple[str, ...]
     others: dict[str, dict[str, float]] = Field(description="Model -> its figures: 'champion', 'unquantized'.")
 
@@ -112,6 +113,7 @@ def render(measurement: Measurement, judgement: Judgement | None = None) -> str:
         ],
         others=list(others),
         judgement=judgement,
+        intervals=any(m.low is not None for m in measurement.metrics),
     )
 
 

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from llmops_assets.catalog import METRICS, UnavailablePart, UnknownPart
+from llmops_assets.domain.evaluated_rows import interval
+from llmops_assets.domain.gate_rule import CONFIDENCE
 from llmops_assets.domain.records import Metric
-from llmops_assets.programs.evaluation.metrics.base import Answer, AnyMetric
+from llmops_assets.programs.evaluation.metrics.base import Answer, AnyMetric, RowMetric
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import CodeRules, MetricSpec
 
@@ -62,10 +64,17 @@ def score(specs: Sequence[MetricSpec], answers: Sequence[Answer], rules: CodeRul
         answers: one for each row, with likelihoods if a metric reads them.
         rules: how the project's own functions run.
     """
-    found = _compute([_metric(spec, rules) for spec in specs], answers)
+    metrics = [_metric(spec, rules) for spec in specs]
+    found = _compute(metrics, answers)
     figures = tuple(
-        Metric(name=s.name, value=found[s.name], higher_is_better=higher_is_better(s), part=part(s))
-        for s in specs
+        Metric(
+            name=s.name,
+            value=found[s.name],
+            higher_is_better=higher_is_better(s),
+            part=part(s),
+            **_bounds(metric, found.get(f"{s.name}/stats")),
+        )
+        for s, metric in zip(specs, metrics, strict=True)
         if math.isfinite(found[s.name])
     )
     by_row, statistics = [], []
@@ -82,6 +91,19 @@ def higher_is_better(spec: MetricSpec) -> bool:
     if spec.higher_is_better is not None:
         return spec.higher_is_better
     return METRICS[spec.part].higher_is_better if spec.file is None else True
+
+
+def _bounds(metric: AnyMetric, statistics: Sequence[Sequence[float]] | None) -> dict[str, float]:
+    """The metric's interval, if its statistics give one."""
+    import numpy as np
+
+    if not isinstance(metric, RowMetric) or not statistics:
+        return {}
+    rows = np.array(statistics, dtype=float)
+    if not np.isfinite(rows).all():
+        return {}
+    low, high = interval(rows, metric.value, CONFIDENCE)
+    return {"low": low, "high": high} if math.isfinite(low) and math.isfinite(high) else {}
 
 
 def part(spec: MetricSpec) -> str:

@@ -81,7 +81,7 @@ CHAIN: tuple[Stage, ...] = (
     ),
     Stage(
         "fine_tuned_checkpoint",
-        1,
+        2,
         values=("model.base", "training", "training.prompt"),
         records=("dataset_version.train", "dataset_version.validation"),
         requires=("ci_report", "dataset_version"),
@@ -109,7 +109,7 @@ CHAIN: tuple[Stage, ...] = (
     ),
     Stage(
         "quantized_artifact",
-        1,
+        2,
         values=("quantization",),
         records=("fine_tuned_checkpoint",),
         requires=("registered_model",),

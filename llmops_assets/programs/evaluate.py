@@ -25,6 +25,7 @@ from llmops_assets.programs.models.loading import (
     seed_everything,
     versions,
 )
+from llmops_assets.programs.models.stop_tokens import configured_stops
 from llmops_assets.programs.runtime.entry import ProgramRun, run
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import EvaluateResult, EvaluateSpec
@@ -47,7 +48,7 @@ def evaluate_checkpoint(spec: EvaluateSpec, job: ProgramRun) -> EvaluateResult:
     base, checkpoint = Path(spec.base), Path(spec.checkpoint)
     rows = load_test(Path(spec.data), spec.max_rows)
     check_metrics(spec.metrics, spec.code, [reference(row) for row in rows])
-    encoder = Encoder(load_tokenizer(checkpoint), spec.prompt)
+    encoder = Encoder(load_tokenizer(checkpoint), spec.prompt, stops=configured_stops(checkpoint))
     encoded = [encoder.row(row, last_only=True) for row in rows]
     refuse_too_long([len(e.ids) for e in encoded], context_length(read_config(base)))
     seed_everything(0)
@@ -60,7 +61,9 @@ def evaluate_checkpoint(spec: EvaluateSpec, job: ProgramRun) -> EvaluateResult:
     scored = likelihoods(model, encoded, pad, job, "likelihood", spec.batch_size) if wanted else []
     began = time.monotonic()
     prompts = [encoder.prompt_ids(row) for row in rows]
-    predictions, cut, generated = answers(model, encoder.tokenizer, prompts, job, spec.max_new_tokens, spec.batch_size)
+    predictions, cut, generated = answers(
+        model, encoder.tokenizer, encoder.stops, prompts, job, spec.max_new_tokens, spec.batch_size
+    )
     tokens_per_s = generated / max(time.monotonic() - began, 1e-9)
     job.progress("score", ", ".join(m.name for m in spec.metrics))
     evaluated = evaluated_answers(rows, predictions, scored, cut)

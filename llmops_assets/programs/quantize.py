@@ -16,6 +16,7 @@ from llmops_assets.programs.models.loading import (
     save_tokenizer,
     versions,
 )
+from llmops_assets.programs.models.stop_tokens import GENERATION_CONFIG
 from llmops_assets.programs.quantization.interface import QuantizationBackend
 from llmops_assets.programs.runtime.entry import ProgramRun, run
 from llmops_assets.programs.runtime.errors import BadInput
@@ -53,6 +54,8 @@ def _merge(name: str, base: Path, checkpoint: Path, merged: Path) -> None:
         raise BadInput(f"the weights {broken} are not finite: the training diverged; lower training.learning_rate")
     model.save_pretrained(merged)
     save_tokenizer(load_tokenizer(checkpoint), merged)
+    if (checkpoint / GENERATION_CONFIG).is_file():  # older checkpoints have none
+        shutil.copyfile(checkpoint / GENERATION_CONFIG, merged / GENERATION_CONFIG)
 
 
 if __name__ == "__main__":

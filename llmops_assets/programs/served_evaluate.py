@@ -30,6 +30,7 @@ from llmops_assets.programs.evaluation.load_test import put_under_load
 from llmops_assets.programs.evaluation.metrics.base import Answer
 from llmops_assets.programs.evaluation.report import write_report
 from llmops_assets.programs.models.loading import load_tokenizer
+from llmops_assets.programs.models.stop_tokens import configured_stops
 from llmops_assets.programs.runtime.entry import ProgramRun, run
 from llmops_assets.programs.runtime.specs import ServedEvaluateResult, ServedEvaluateSpec, ServeSpec
 
@@ -50,7 +51,10 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
 
     rows = load_test(Path(spec.data), spec.max_rows)
     check_metrics(spec.metrics, spec.code, [reference(row) for row in rows])
-    encoder = Encoder(load_tokenizer(Path(spec.tokenizer)), spec.prompt, spec.model_chat_template)
+    tokenizer = Path(spec.tokenizer)
+    encoder = Encoder(
+        load_tokenizer(tokenizer), spec.prompt, spec.model_chat_template, stops=configured_stops(tokenizer)
+    )
     server: ServingEngine = ENGINES[spec.engine].load()()
     longest = min(spec.max_new_tokens, spec.sampling.get("max_tokens") or spec.max_new_tokens)
     context = server.context_per_request(Path(spec.model), spec.serving)

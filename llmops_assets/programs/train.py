@@ -24,7 +24,9 @@ from llmops_assets.programs.models.loading import (
     seed_everything,
     versions,
 )
+from llmops_assets.programs.models.stop_tokens import configured_stops, save_stops
 from llmops_assets.programs.runtime.entry import ProgramRun, run
+from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import TrainResult, TrainSpec
 from llmops_assets.programs.training.methods.interface import TrainingMethod
 from llmops_assets.programs.training.trainer import Fitted, finite, fit
@@ -43,11 +45,17 @@ def train(spec: TrainSpec, job: ProgramRun) -> TrainResult:
 
     prepare_torch()
     tokenizer = load_tokenizer(base)
-    encoder = Encoder(tokenizer, spec.prompt)
+    encoder = Encoder(tokenizer, spec.prompt, stops=configured_stops(base))
     limit = min(spec.max_length or context_length(config), context_length(config))
     validation = [encoder.row(r, limit) for r in load_split(data, "validation")]
     part = TRAINING_METHODS[spec.method]
     method: TrainingMethod = part.load()()
+    if part.trains and encoder.end_of_turn is None:
+        raise BadInput(
+            "the model's chat template ends the assistant's turn with no stop token, so the trained model would not "
+            "end its answers; add its end-of-turn token after the content in chat_template.jinja",
+            str(base),
+        )
     rows = [encoder.row(r, limit) for r in load_split(data, "train")] if part.trains else []
     job.progress("prepare", f"{len(rows)} training rows, {sum(len(r.ids) for r in rows)} tokens")
     seed_everything(spec.seed)
@@ -62,6 +70,7 @@ def train(spec: TrainSpec, job: ProgramRun) -> TrainResult:
     artifact = job.new_artifact()
     save_tokenizer(tokenizer, artifact)
     method.save(model, base, artifact)
+    save_stops(encoder.stops, base, artifact)
     return TrainResult(
         chat_template=tokenizer.chat_template,
         context_length=context_length(config),

@@ -50,6 +50,7 @@ def test_a_lora_training_leaves_an_adapter_and_a_tokenizer_in_safe_files(trained
     assert result["tokens"] > 0 and result["tokens_per_s"] > 0
     names = {p.name for p in trained.artifact.iterdir()}
     assert {ADAPTER, "adapter_config.json", "tokenizer.json", "chat_template.jinja"} <= names
+    assert json.loads((trained.artifact / "generation_config.json").read_text())["eos_token_id"] == [2]
     assert not [n for n in names if n.endswith((".bin", ".pt", ".pth", ".md"))]
     assert not (trained.output / "resume").exists()
 
@@ -129,6 +130,27 @@ def test_a_tokenizer_without_chat_template_is_refused(
     base = base_without("chat_template.jinja")
     error = run_program("train", {**training, "base": str(base)}, tmp_path / "out").error
     assert "no chat template" in error["message"] and "instruction-tuned" in error["message"]
+
+
+def test_a_chat_template_that_never_ends_an_answer_is_refused(
+    training: dict[str, Any], base_without: Make, tmp_path: Path
+) -> None:
+    base = base_without("chat_template.jinja")
+    (base / "chat_template.jinja").write_text(
+        "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+    )
+    error = run_program("train", {**training, "base": str(base)}, tmp_path / "out").error
+    assert "ends the assistant's turn with no stop token" in error["message"]
+    assert "end-of-turn token" in error["message"]
+
+
+def test_stop_tokens_that_are_no_numbers_are_reported_with_their_file(
+    training: dict[str, Any], base_without: Make, tmp_path: Path
+) -> None:
+    base = base_without("generation_config.json")
+    (base / "generation_config.json").write_text('{"eos_token_id": ["<|im_end|>"]}')
+    error = run_program("train", {**training, "base": str(base)}, tmp_path / "out").error
+    assert error["where"].endswith("generation_config.json") and "eos_token_id" in error["message"]
 
 
 def test_code_that_comes_with_a_model_is_never_run(

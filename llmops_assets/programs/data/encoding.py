@@ -9,6 +9,7 @@ from typing import Any
 
 from llmops_assets.domain.prompt import compose_chat_template
 from llmops_assets.programs.data.rows import Row, messages_of
+from llmops_assets.programs.models.stop_tokens import end_of_turn, stops_of, text_of
 from llmops_assets.programs.runtime.errors import BadInput
 
 IGNORED = -100
@@ -31,11 +32,23 @@ class Encoded:
 
 
 class Encoder:
-    """A tokenizer with the project's prompt composed into its chat template."""
+    """A tokenizer with the project's prompt composed into its chat template.
 
-    def __init__(self, tokenizer: Any, prompt: str, model_chat_template: str | None = None):
+    Attributes:
+        stops: every token that ends an answer, see `programs.models.stop_tokens`.
+        end_of_turn: the one of them with which the chat template ends a turn; None if it ends with ordinary text.
+    """
+
+    def __init__(
+        self, tokenizer: Any, prompt: str, model_chat_template: str | None = None, stops: tuple[int, ...] = ()
+    ):
+        """`stops`: those of the model's configuration (`configured_stops`), beside tokenizer and chat template."""
+        own = model_chat_template or tokenizer.chat_template
         self.tokenizer = tokenizer
-        self.chat_template = compose_chat_template(prompt, model_chat_template or tokenizer.chat_template)
+        self.chat_template = compose_chat_template(prompt, own)
+        self.end_of_turn = end_of_turn(tokenizer, own)
+        self.stops = stops_of(tokenizer, own, stops)
+        self._ends = [text_of(stop, tokenizer) for stop in self.stops]
 
     def text(self, messages: list[dict[str, str]], ask: bool) -> str:
         """The rendered conversation; `ask` opens the assistant's turn.
@@ -86,19 +99,27 @@ class Encoder:
         for turn in turns[-1:] if last_only else turns:
             before = self.text(messages[:turn], ask=True)
             after = whole if turn == len(messages) - 1 else self.text(messages[: turn + 1], ask=False)
-            if not (whole.startswith(before) and whole.startswith(after) and after.startswith(before)):
+            answer = self._until_its_end(after[len(before) :], messages[turn]["content"])
+            if not (after.startswith(before) and whole.startswith(before + answer)):
                 if turn != turns[-1]:
                     continue  # a template that rewrites earlier turns (Qwen3 drops their thoughts): learn the last one
                 raise BadInput(
                     "the model's chat template renders an answered question differently from an open one, so training "
                     "and serving would differ; fix its chat template"
                 )
-            answer = self._until_its_end(after[len(before) :])
             segments += [(whole[done : len(before)], False), (answer, True)]
             done = len(before) + len(answer)
         return segments
 
-    def _until_its_end(self, answer: str) -> str:
-        """The answer without the text after its end-of-turn token, which is never generated."""
-        end = answer.rfind(self.tokenizer.eos_token)
-        return answer if end < 0 else answer[: end + len(self.tokenizer.eos_token)]
+    def _until_its_end(self, answer: str, content: str) -> str:
+        """The answer without the text after the stop token that ends it, which is never generated.
+
+        The content itself is not searched: it may quote a stop token.
+        """
+        text = content.strip()
+        start = found + len(text) if (found := answer.find(text)) >= 0 else 0
+        places = [(at, end) for end in self._ends if (at := answer.find(end, start)) >= 0]
+        if not places:
+            return answer
+        at, end = min(places, key=lambda place: (place[0], -len(place[1])))
+        return answer[: at + len(end)]

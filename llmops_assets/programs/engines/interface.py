@@ -40,6 +40,9 @@ class EngineClient(Protocol):
     def tokens(self, text: str) -> list[int]:
         """The ids that a chat request evaluates for its rendered text; special tokens are parsed as such."""
 
+    def ends_at(self, token: int) -> bool:
+        """Whether an answer ends at this token."""
+
     def answer(self, messages: list[dict[str, str]], max_tokens: int) -> Completion:
         """The answer with the engine's sampling defaults, computed from the whole prompt without a cache.
 

@@ -49,6 +49,18 @@ class LlamaCppClient:
         body = {"content": text, "add_special": True, "parse_special": True}
         return [int(t) for t in self._post("/tokenize", body)["tokens"]]
 
+    def ends_at(self, token: int) -> bool:
+        """Whether an answer ends at this token. It is forced as the first token of an answer of two."""
+        body = {
+            "prompt": [token],
+            "logit_bias": [[token, FORCED]],
+            "n_predict": 2,
+            "samplers": ["temperature"],
+            "temperature": 0,
+            "cache_prompt": False,
+        }
+        return bool(self._post("/completion", body)["stop_type"] == "eos")
+
     def answer(self, messages: list[dict[str, str]], max_tokens: int) -> Completion:
         """The answer with the engine's sampling defaults, computed from the whole prompt without a cache."""
         asked = {"messages": messages, "max_tokens": max_tokens, "cache_prompt": False}

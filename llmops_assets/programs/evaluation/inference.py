@@ -67,9 +67,15 @@ def likelihoods(
 
 
 def answers(
-    model: Any, tokenizer: Any, prompts: list[list[int]], job: ProgramRun, max_new_tokens: int, batch_size: int = 16
+    model: Any,
+    tokenizer: Any,
+    stops: Sequence[int],
+    prompts: list[list[int]],
+    job: ProgramRun,
+    max_new_tokens: int,
+    batch_size: int = 16,
 ) -> tuple[list[str], list[bool], int]:
-    """Greedy answers to tokenized prompts.
+    """Greedy answers to tokenized prompts, each up to the first stop token.
 
     Returns:
         The texts; whether each is cut, because it reached `max_new_tokens` without a stop token; and how many tokens
@@ -96,14 +102,13 @@ def answers(
                 repetition_penalty=1.0,
                 max_new_tokens=max_new_tokens,
                 pad_token_id=tokenizer.pad_token_id,
-                eos_token_id=tokenizer.eos_token_id,
+                eos_token_id=list(stops),
             )
         for i, ids in zip(batch, output[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):
-            cut[i] = tokenizer.eos_token_id not in ids
-            if tokenizer.eos_token_id in ids:
-                ids = ids[: ids.index(tokenizer.eos_token_id) + 1]
-            generated += len(ids)
-            texts[i] = tokenizer.decode(ids, skip_special_tokens=True).strip()
+            end = next((n for n, token in enumerate(ids) if token in stops), len(ids))
+            cut[i] = end == len(ids)
+            generated += min(end + 1, len(ids))
+            texts[i] = tokenizer.decode(ids[:end], skip_special_tokens=True).strip()
         done += len(batch)
         elapsed = max(time.monotonic() - began, 1e-9)
         job.progress(

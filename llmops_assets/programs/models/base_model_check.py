@@ -7,7 +7,7 @@ from llmops_assets.catalog import QUANTIZATION_BACKENDS
 from llmops_assets.config.documents import DocumentError
 from llmops_assets.domain.weights import problem_of_weights
 from llmops_assets.machine.files import files_below
-from llmops_assets.programs.models.config_files import read_model_config, read_tokenizer_config
+from llmops_assets.programs.models.config_files import read_generation_config, read_model_config, read_tokenizer_config
 from llmops_assets.programs.quantization.interface import QuantizationBackend
 
 
@@ -33,7 +33,11 @@ def problem_of_files(folder: Path, without: Collection[str] = ()) -> str | None:
         return "there is no config.json in it; name a folder that `save_pretrained` has written"
     if problem := problem_of_weights(f for f in files_below(folder) if f not in without):
         return problem
-    for name, read in (("config.json", read_model_config), ("tokenizer_config.json", read_tokenizer_config)):
+    for name, read in (
+        ("config.json", read_model_config),
+        ("tokenizer_config.json", read_tokenizer_config),
+        ("generation_config.json", read_generation_config),
+    ):
         try:
             read(folder)
         except DocumentError as error:

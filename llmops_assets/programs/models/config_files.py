@@ -1,4 +1,4 @@
-"""The JSON files of a model folder, as far as this project reads them: `config.json` and `tokenizer_config.json`.
+"""The JSON files of a model folder, as far as this project reads them: those of model, tokenizer and generation.
 
 Other libraries read them too, and expect the same types; what is wrong is reported here, with its file and key.
 """
@@ -17,6 +17,7 @@ class _ModelConfig(BaseModel):
 
     architectures: list[str] | None = None
     model_type: str | None = None
+    eos_token_id: int | list[int] | None = None
 
 
 class _TokenizerConfig(BaseModel):
@@ -24,6 +25,12 @@ class _TokenizerConfig(BaseModel):
 
     tokenizer_class: str | None = None
     chat_template: str | list[dict[str, Any]] | None = None
+
+
+class _GenerationConfig(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    eos_token_id: int | list[int] | None = None
 
 
 def read_model_config(folder: Path) -> dict[str, Any]:
@@ -43,6 +50,16 @@ def read_tokenizer_config(folder: Path) -> dict[str, Any]:
     """
     file = folder / "tokenizer_config.json"
     return _read(file, _TokenizerConfig) if file.exists() else {}
+
+
+def read_generation_config(folder: Path) -> dict[str, Any]:
+    """`generation_config.json`; empty if there is none.
+
+    Raises:
+        DocumentError: it is not a JSON object, or a key has the wrong type.
+    """
+    file = folder / "generation_config.json"
+    return _read(file, _GenerationConfig) if file.exists() else {}
 
 
 def _read(file: Path, model: type[BaseModel]) -> dict[str, Any]:

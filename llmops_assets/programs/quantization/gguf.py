@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops_assets.programs.quantization.gguf_architectures import REMEDY, convertible
+from llmops_assets.programs.quantization.gguf_tokens import follow_chat_template, name_stops
 from llmops_assets.programs.runtime.errors import BadInput
 
 
@@ -24,7 +25,9 @@ class Gguf:
 
     def quantize(self, model: Path, artifact: Path, scheme: str) -> Path:
         file = artifact / f"model-{scheme}.gguf"
+        follow_chat_template(model)
         _convert(model, file, scheme, self.converter)
+        name_stops(file, model)
         _verify(file)
         return file
 

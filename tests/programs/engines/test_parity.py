@@ -1,18 +1,23 @@
 """Token parity on six families of chat models: the engine evaluates the ids that training reads, and each way in which
 a template can deviate is detected and named."""
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from gguf import SpecialVocab
 
 from llmops_assets.domain.prompt import compose_chat_template
-from llmops_assets.programs.data.encoding import Encoder
+from llmops_assets.programs.data.encoding import IGNORED, Encoder
+from llmops_assets.programs.data.rows import messages_of
 from llmops_assets.programs.engines.llama_cpp_client import LlamaCppClient
 from llmops_assets.programs.engines.parity import compare_tokens
 from llmops_assets.programs.engines.running import running_engine
 from llmops_assets.programs.models.loading import load_tokenizer
+from llmops_assets.programs.models.stop_tokens import configured_stops
+from llmops_assets.programs.quantization.gguf_tokens import follow_chat_template, name_stops
 from llmops_assets.programs.runtime.specs import ServeSpec
 from tests.programs.conftest import PROMPT
 from tests.support.families import FAMILIES, Family
@@ -113,6 +118,22 @@ def test_the_engine_evaluates_what_training_read(served: Served) -> None:
     assert (asked["timings"]["cache_n"], asked["usage"]["prompt_tokens"]) == (len(ids) - 1, len(ids))
 
 
+def test_only_the_turn_and_its_end_are_learned_and_the_engine_ends_there(served: Served) -> None:
+    """Training learned what follows <end_of_turn>, <|eot_id|> and <|end|>, up to the tokenizer's EOS, which is not the
+    end of a turn for these families; evaluation generated on until EOS."""
+    family = served.family
+    encoder = served.encoder(family.template)
+    for row in ROWS:
+        encoded = encoder.row(row)
+        turns = [m["content"] for m in messages_of(row) if m["role"] == "assistant"]
+        learned = encoder.tokenizer.decode([i for i in encoded.labels if i != IGNORED])
+        assert learned.replace(" ", "") == "".join(f"{t}{family.end_of_turn}" for t in turns).replace(" ", "")
+        assert encoded.labels[-1] == encoder.end_of_turn == family.ids[family.end_of_turn]
+    assert set(encoder.stops) == {family.ids[family.end_of_turn], family.ids[family.eos]}
+    assert all(served.engine.ends_at(stop) for stop in encoder.stops)
+    assert not served.engine.ends_at(300)
+
+
 def test_each_deviation_from_the_template_is_detected_and_named(served: Served) -> None:
     for kind, (old, new, quoted) in MUTATIONS[served.family.name].items():
         assert old in served.family.template
@@ -120,3 +141,42 @@ def test_each_deviation_from_the_template_is_detected_and_named(served: Served) 
         assert found, kind
         named = f", {kind}: the engine reads "
         assert any(named in line and quoted in line for line in found), (kind, found)
+
+
+def test_a_stop_token_that_only_the_model_knows_is_written_into_the_file(
+    tiny: Path, gguf: Path, tmp_path: Path
+) -> None:
+    """llama.cpp knows stop tokens by name; at any other one, only of the model's own configuration, it ran on."""
+    names = {3: "<|turn_over|>", 4: "<|hand_over|>"}
+    family = Family("chatml", None, "<|im_end|>", "<|turn_over|>", names=names)
+    folder = family.tokenizer(tiny, tmp_path / "model")
+    template = family.template.replace("<|im_end|>", "<|turn_over|>")
+    (folder / "chat_template.jinja").write_text(template)
+    (folder / "generation_config.json").write_text('{"eos_token_id": [2, 4]}')
+    encoder = Encoder(load_tokenizer(folder), PROMPT, stops=configured_stops(folder))
+    assert encoder.stops == (2, 3, 4)
+    file = family.gguf(gguf, tmp_path / "model.gguf")
+    spec = ServeSpec(
+        model=str(file),
+        alias="m",
+        chat_template=encoder.chat_template,
+        port=0,
+        serving={"parallel": 1, "context_length": 256},
+    )
+    with running_engine(spec, tmp_path) as engine:
+        told = (
+            "the engine does not end an answer at '<|turn_over|>' [3], '<|hand_over|>' [4], training and evaluation do"
+        )
+        assert compare_tokens(engine, encoder, ROWS) == [f"row 1: {told}", f"row 2: {told}"]
+    name_stops(file, folder)
+    with running_engine(spec, tmp_path) as engine:
+        assert compare_tokens(engine, encoder, ROWS) == []
+
+
+def test_the_engine_adds_no_beginning_that_the_template_lacks(tiny: Path, tmp_path: Path) -> None:
+    """llama.cpp adds what the tokenizer adds: a ChatML template on a Llama tokenizer was trained without it."""
+    for family, told in ((FAMILIES[0], None), (replace(FAMILIES[0], name="chatml"), False)):
+        folder = family.tokenizer(tiny, tmp_path / family.name)
+        follow_chat_template(folder)
+        assert json.loads((folder / "tokenizer_config.json").read_text()).get("add_bos_token") is told
+        assert SpecialVocab(folder).add_special_token["bos"] is (told is None)

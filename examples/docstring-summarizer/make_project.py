@@ -118,10 +118,10 @@ def add_training_data(folder: Path, packages: Sequence[str] = MORE_PACKAGES, cou
     return commit(folder, f"Train on {', '.join(packages)} as well")
 
 
-def ruin_learning_rate(folder: Path) -> str:
-    """A learning rate fifty times too high: the trained model is worse than its base model."""
-    _edit(folder / "llmops.yaml", "learning_rate: 4.0e-4", "learning_rate: 2.0e-2")
-    return commit(folder, "Learn faster")
+def train_too_little(folder: Path) -> str:
+    """A training of a single step: it ends well, and the model is hardly better than its base model."""
+    _edit(folder / "llmops.yaml", "epochs: 1", "max_steps: 1")
+    return commit(folder, "Train in a minute less")
 
 
 def cut_answers(folder: Path) -> str:

@@ -97,7 +97,19 @@ class Training(Strict):
     gradient_accumulation: int = Field(default=1, ge=1, description="Batches per optimizer step.")
     epochs: float = Field(default=1.0, gt=0, description="Passes over the training rows; max_steps overrides it.")
     max_steps: int | None = Field(default=None, ge=1, description="Optimizer steps.")
-    max_length: int | None = Field(default=None, ge=8, description="Tokens per row; longer rows are truncated.")
+    max_length: int | None = Field(
+        default=None,
+        ge=8,
+        description="Tokens per row, with prompt and chat template; longer rows are truncated. Absent: the model's "
+        "context.",
+    )
+    max_truncated: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Share of the training and validation rows that may be longer than max_length. If more are, the "
+        "training is refused, and its message names the first of them.",
+    )
     seed: int = Field(default=7, description="Seed of order, initialization and dropout.")
 
 

@@ -128,7 +128,8 @@ def more_data(r: Ran, before: Sequence[Ran]) -> tuple[str, ...]:
     )
 
 
-def ruin(r: Ran, before: Sequence[Ran]) -> tuple[str, ...]:
+def undertrained(r: Ran, before: Sequence[Ran]) -> tuple[str, ...]:
+    """A training that ends well, so that the gates must see it: one that diverges ends early and has no model."""
     return _all(
         *_rejected(r, "perplexity", "rougeL"),
         _computed(r, "fine_tuned_checkpoint", "evaluation_report"),
@@ -188,14 +189,14 @@ def acts(builder: ModuleType, folder: Path) -> tuple[Act, ...]:
         Act(number=4, title="more training data", push=pushed(builder.add_training_data), check=more_data),
         Act(
             number=5,
-            title="learning rate too high",
-            push=pushed(builder.ruin_learning_rate),
-            check=ruin,
+            title="training of a single step",
+            push=pushed(builder.train_too_little),
+            check=undertrained,
             watched_s=WATCHED_S,
         ),
         Act(
             number=6,
-            title="rate restored, answers truncated",
+            title="training restored, answers truncated",
             push=pushed(builder.cut_answers),
             check=bad_canary,
             watched_s=WATCHED_S,

@@ -73,7 +73,7 @@ CHAIN: tuple[Stage, ...] = (
     ),
     Stage(
         "dataset_version",
-        1,
+        2,
         values=("data", "model.base"),
         sources=("data",),
         program="dataset",

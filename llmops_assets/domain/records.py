@@ -113,6 +113,7 @@ class Checkpoint(Record):
     tokens: int = Field(description="Tokens seen in training, without padding.")
     tokens_per_s: float
     resumed_from_step: int = 0
+    truncated_rows: int = Field(default=0, description="Rows of train and validation that were cut to max_length.")
     train_loss: float | None
     validation_loss: float | None
     mlflow_run_id: str = ""

@@ -13,7 +13,16 @@ from pathlib import Path
 from llmops_assets.domain.percentiles import percentile
 from llmops_assets.domain.records import Check, Split
 from llmops_assets.programs.data.lengths import measure_lengths
-from llmops_assets.programs.data.rows import Row, canonical, digest_of, messages_of, read_rows, reference, write_rows
+from llmops_assets.programs.data.rows import (
+    Row,
+    canonical,
+    digest_of,
+    messages_of,
+    read_placed,
+    reference,
+    write_places,
+    write_rows,
+)
 from llmops_assets.programs.runtime.entry import ProgramRun, run
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import DatasetResult, DatasetSpec
@@ -27,7 +36,8 @@ def make_dataset(spec: DatasetSpec, job: ProgramRun) -> DatasetResult:
     Raises:
         BadInput: a file is missing or malformed, or a split is empty.
     """
-    splits = _read(spec, job)
+    places: dict[int, str] = {}
+    splits = _read(spec, job, places)
     names = {"validation": f"validation (a share of {spec.names.get('train', 'train')})", **spec.names}
     lengths_check, lengths = _lengths(splits, names, spec.tokenizer)
     leaked = _leaked(splits)
@@ -43,6 +53,7 @@ def make_dataset(spec: DatasetSpec, job: ProgramRun) -> DatasetResult:
     artifact = job.new_artifact()
     for split, rows in splits.items():
         write_rows(artifact / f"{split}.jsonl", rows)
+    write_places(artifact, {split: [places[id(row)] for row in rows] for split, rows in splits.items()})
     statistics = {
         **{f"rows_{split}": float(len(rows)) for split, rows in splits.items()},
         **_characters(splits),
@@ -54,12 +65,16 @@ def make_dataset(spec: DatasetSpec, job: ProgramRun) -> DatasetResult:
     return DatasetResult(**done, checks=tuple(checks), statistics=statistics)
 
 
-def _read(spec: DatasetSpec, job: ProgramRun) -> Splits:
+def _read(spec: DatasetSpec, job: ProgramRun, places: dict[int, str]) -> Splits:
+    """The rows of each split. Adds to `places` where each came from, by its identity, since equal rows can occur."""
+
     def read(path: str | None, split: str) -> list[Row]:
         if path is None:
             return []
         job.progress("read", spec.names.get(split, path))
-        return read_rows(Path(path), spec.names.get(split, Path(path).name))
+        placed = list(read_placed(Path(path), spec.names.get(split, Path(path).name)))
+        places.update((id(row), place) for place, row in placed)
+        return [row for _, row in placed]
 
     test, train, validation = read(spec.test, "test"), read(spec.train, "train"), read(spec.validation, "validation")
     if not test:

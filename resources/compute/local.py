@@ -29,7 +29,7 @@ from llmops_assets.machine.disk_space import DiskFull, full, has_no_room, says_f
 from llmops_assets.machine.forked import Forked
 from llmops_assets.machine.locks import is_locked, take_now
 from llmops_assets.machine.processes import PASSIVE_OPENMP
-from llmops_assets.programs.runtime.errors import DISK_FULL, BadInput
+from llmops_assets.programs.runtime.errors import DISK_FULL, KINDS, BadInput
 from resources.compute.interface import Finished, Job, OnProgress, ProgramError, TimeLimitReached
 from resources.compute.job_folder import process_of, tail_of, written
 from resources.compute.pipes import forward_progress, pipes_environment, reported_metadata
@@ -213,7 +213,8 @@ class LocalCompute:
             )
         if error.exists():
             value = written(error)
-            raise BadInput(str(value.get("message", "no reason given")), str(value.get("where", "")))
+            kind = KINDS.get(str(value.get("error")), BadInput)
+            raise kind(str(value.get("message", "no reason given")), str(value.get("where", "")))
         if (folder / LIMIT).exists():
             stage = job.asset.rpartition("/")[2] or job.program
             setting = "compute.ci_timeout" if stage == "ci_report" else f"compute.time_limits.{stage}"

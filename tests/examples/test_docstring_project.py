@@ -97,9 +97,9 @@ def test_nothing_is_published_until_it_is_pushed(work: Path, tmp_path: Path) -> 
         (builder.change_readme, ["README.md"]),
         (builder.change_serving_prompt, ["prompts/summarize.jinja"]),
         (lambda folder: builder.add_training_data(folder, ["numpy"], 5), ["data/train.jsonl.dvc"]),
-        (builder.ruin_learning_rate, ["llmops.yaml"]),
+        (builder.train_too_little, ["llmops.yaml"]),
     ],
-    ids=["readme", "prompt", "data", "rate"],
+    ids=["readme", "prompt", "data", "steps"],
 )
 def test_an_edit_touches_what_it_says_and_can_be_reverted(
     work: Path, edit: Callable[[Path], str], files: list[str]
@@ -119,9 +119,9 @@ def test_an_edit_touches_what_it_says_and_can_be_reverted(
 
 def test_the_bad_edits_change_what_they_say_and_nothing_else(work: Path) -> None:
     before = parse_config((work / "llmops.yaml").read_text())
-    builder.ruin_learning_rate(work)
-    ruined = parse_config((work / "llmops.yaml").read_text())
-    assert ruined.training.learning_rate == 50 * before.training.learning_rate
+    builder.train_too_little(work)
+    little = parse_config((work / "llmops.yaml").read_text())
+    assert little.training == before.training.model_copy(update={"max_steps": 1})
     builder.cut_answers(work)
     cut = parse_config((work / "llmops.yaml").read_text())
     assert cut.training == before.training and cut.evaluation == before.evaluation

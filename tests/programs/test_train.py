@@ -2,14 +2,23 @@
 
 import json
 import os
+import re
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
-from llmops_assets.programs.runtime.entry import MESSAGES
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from llmops_assets.programs.data.encoding import Encoder
+from llmops_assets.programs.data.rows import load_split
+from llmops_assets.programs.evaluation.inference import likelihoods
+from llmops_assets.programs.models.loading import load_tokenizer, load_weights
+from llmops_assets.programs.runtime.entry import MESSAGES, ProgramRun
 from resources.compute.pipes import forward_progress
-from tests.programs.conftest import FORKS, Ended, Make, become, command, run_program
+from tests.programs.conftest import FORKS, PROMPT, Ended, Make, become, command, run_program, some_rows, write_jsonl
 
 ADAPTER = "adapter_model.safetensors"
 
@@ -90,11 +99,64 @@ def test_a_finished_training_is_not_done_again(training: dict[str, Any], trained
     assert (trained.output / "result.json").stat().st_mtime_ns == written
 
 
-def test_a_training_that_diverges_still_has_a_result(training: dict[str, Any], tmp_path: Path) -> None:
-    spec = {**training, "method": "full", "learning_rate": 1e30, "max_steps": 4}
-    result = run_program("train", spec, tmp_path).result
-    assert result["train_loss"] is None and result["validation_loss"] is None
-    assert (tmp_path / "artifact" / "model.safetensors").exists()
+def test_a_training_that_diverges_ends_early_with_its_own_name(training: dict[str, Any], tmp_path: Path) -> None:
+    """It trained to its end, 102 s in the demo, and left a checkpoint that could only fail later."""
+    far = {**training, "method": "full", "learning_rate": 30.0, "max_steps": 100, "batch_size": 2}
+    ended = run_program("train", far, tmp_path / "far")
+    assert ended.error["error"] == "TrainingDiverged"
+    told = re.fullmatch(
+        r"the training diverged at step (\d+) of 100: the loss is [\d.e+]+, and its median over 5 steps [\d.e+]+; the "
+        r"best was [\d.]+; lower training.learning_rate .*",
+        ended.error["message"],
+    )
+    assert told is not None and int(told[1]) < 40, ended.error
+    assert not (ended.output / "artifact").exists() and not (ended.output / "resume").exists()
+    nan = {**training, "method": "full", "learning_rate": 1e30, "max_steps": 4}
+    error = run_program("train", nan, tmp_path / "nan").error
+    assert error["error"] == "TrainingDiverged" and " of 4: the loss is not a finite number" in error["message"], error
+
+
+def test_a_noisy_training_is_not_taken_for_a_diverging_one(training: dict[str, Any], tmp_path: Path) -> None:
+    result = run_program("train", {**training, "batch_size": 1, "learning_rate": 3e-2}, tmp_path).result
+    assert result["steps"] == 24 and 0 < result["train_loss"] < 11
+
+
+def test_a_full_training_of_one_step_learns_and_validates_what_it_saves(
+    training: dict[str, Any], tiny: Path, data: Path, tmp_path: Path
+) -> None:
+    """The learning rate of the first step was 0, so that this training saved its base model. And the loss was that of
+    weights in float32, of which the checkpoint keeps 8 bits."""
+    done = run_program("train", {**training, "method": "full", "max_steps": 1, "learning_rate": 1e-2}, tmp_path)
+    before, after = (load_file(folder / "model.safetensors") for folder in (tiny, done.artifact))
+    assert any((before[name] != after[name]).any() for name in before)
+    model = load_weights(done.artifact, "the checkpoint", torch.float32)
+    encoder = Encoder(load_tokenizer(done.artifact), PROMPT)
+    rows = [encoder.row(row) for row in load_split(data, "validation")]
+    scored = likelihoods(model, rows, encoder.tokenizer.pad_token_id, ProgramRun(tmp_path), "validate")
+    loss = sum(nll for nll, _ in scored) / sum(n for _, n in scored)
+    assert done.result["validation_loss"] == pytest.approx(loss, rel=1e-6)
+
+
+def test_cut_rows_are_counted_and_refused_above_a_share_with_file_and_line(
+    training: dict[str, Any], programs: Path, tmp_path: Path
+) -> None:
+    """Rows beyond max_length were cut without a word; their answers were learned without an end, or not at all."""
+    rows = some_rows(0, 40)
+    for n in (10, 20):
+        rows[n]["input"] += "\n    # long" * 40
+    lines = write_jsonl(tmp_path / "train.jsonl", rows)
+    lines.write_text("\n" + lines.read_text())  # an empty line, so that lines and rows are counted differently
+    test = write_jsonl(tmp_path / "test.jsonl", some_rows(50, 54))
+    names = {"train": "data/train.jsonl", "test": "data/test.jsonl"}
+    spec = {"train": str(lines), "test": str(test), "names": names, "tokenizer": None}
+    made = run_program("dataset", spec, tmp_path / "data")
+    spec = {**training, "data": str(made.artifact), "max_length": 64, "max_steps": 1}
+    result = run_program("train", {**spec, "max_truncated": 0.05}, tmp_path / "allowed").result
+    assert result["truncated_rows"] == 2
+    message = run_program("train", {**spec, "max_truncated": 0.04}, tmp_path / "refused").error["message"]
+    places = r"data/train.jsonl, line 12 \(\d+ tokens\), data/train.jsonl, line 22 \(\d+ tokens\)"
+    assert re.match(rf"2 of 40 rows .* than training.max_length, 64 tokens: {places}\. That is 5.0%", message), message
+    assert "training.max_truncated allows 4.0%" in message and "raise training.max_length" in message
 
 
 def test_without_training_the_base_model_is_the_checkpoint(training: dict[str, Any], tmp_path: Path) -> None:

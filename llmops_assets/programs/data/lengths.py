@@ -1,6 +1,7 @@
 """Counts the tokens of rows with the base model's tokenizer, without loading anything heavier.
 
-Only the texts are counted: chat template and prompt add tokens, the same number for every row.
+Only the texts are counted, without chat template and prompt: rows that are too long with these are refused where the
+prompt is known, by `programs.training.truncation` and `programs.evaluate`.
 """
 
 from pathlib import Path

@@ -6,7 +6,7 @@ A row is {"input", "output", ...} or {"messages": [{"role", "content"}, ...]}. C
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,17 @@ from llmops_assets.programs.runtime.errors import BadInput
 Row = dict[str, Any]
 MAX_ROW = 16 * 2**20
 """Bytes of one line: one with a million tokens has 4 MB."""
+PLACES = ".places.txt"
 ROLES = ("system", "user", "assistant", "tool")
 
 
 def read_rows(path: Path, name: str) -> list[Row]:
-    """The rows of a .jsonl or .parquet file.
+    """The rows of a .jsonl or .parquet file. Arguments and errors are those of `read_placed`."""
+    return [row for _, row in read_placed(path, name)]
+
+
+def read_placed(path: Path, name: str) -> Iterator[tuple[str, Row]]:
+    """The rows of a .jsonl or .parquet file, each with its place: "data/train.jsonl, line 3".
 
     Args:
         path: of the file.
@@ -38,13 +44,11 @@ def read_rows(path: Path, name: str) -> list[Row]:
         numbered = _jsonl(path, name)
     else:
         raise BadInput("rows must be in a .jsonl or .parquet file; convert it", name)
-    rows = []
     for where, row in numbered:
         problem = _problem(row)
         if problem:
             raise BadInput(problem, where)
-        rows.append(row)
-    return rows
+        yield where, row
 
 
 def _jsonl(path: Path, name: str) -> Iterator[tuple[str, Row]]:
@@ -162,6 +166,20 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for row in rows:
             file.write(canonical(row) + "\n")
+
+
+def write_places(folder: Path, placed: Mapping[str, Sequence[str]]) -> None:
+    """Writes beside the splits of a dataset version where in the project each row came from."""
+    for split, found in placed.items():
+        (folder / f"{split}{PLACES}").write_text("".join(f"{place}\n" for place in found), encoding="utf-8")
+
+
+def places(folder: Path, split: str, count: int) -> list[str]:
+    """Where in the project each row of a split came from; in dataset versions of earlier versions, its row there."""
+    file = folder / f"{split}{PLACES}"
+    if not file.is_file():
+        return [f"{split}.jsonl, row {n}" for n in range(1, count + 1)]
+    return file.read_text(encoding="utf-8").splitlines()
 
 
 def load_split(folder: Path, split: str) -> list[Row]:

@@ -134,8 +134,9 @@ def run(
         write_atomically(output / "spec_of_result.json", text)
         write_atomically(output / "result.json", result.model_dump_json(indent=2))
     except (BadInput, UnknownPart, UnavailablePart) as error:
-        told = (error.message, error.where) if isinstance(error, BadInput) else (str(error), "")
-        write_atomically(output / "error.json", json.dumps(dict(zip(("message", "where"), told, strict=True))))
+        given = error if isinstance(error, BadInput) else BadInput(str(error))
+        told = {"error": type(given).__name__, "message": given.message, "where": given.where}
+        write_atomically(output / "error.json", json.dumps(told))
         print(f"{name}: {error}", file=sys.stderr, flush=True)
         sys.exit(BAD_INPUT)
     except Exception as error:

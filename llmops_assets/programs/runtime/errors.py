@@ -13,3 +13,11 @@ class BadInput(Exception):
         super().__init__(f"{where}: {message}" if where else message)
         self.message = message
         self.where = where
+
+
+class TrainingDiverged(BadInput):
+    """The loss of a training is not finite, or far above its best. A retry would diverge again."""
+
+
+KINDS: dict[str, type[BadInput]] = {kind.__name__: kind for kind in (BadInput, TrainingDiverged)}
+"""Name in error.json → the error that is raised for it where the program was started."""

@@ -2,7 +2,8 @@
 
 A program is run as `python -m llmops_assets.programs.NAME --spec SPEC.json --output DIR`. It reports progress in
 DIR/messages.jsonl as Dagster Pipes messages, writes its artifact to DIR/artifact/, and finally, atomically,
-DIR/result.json. If its input is invalid, it writes DIR/error.json ({"message": ..., "where": ...}) and exits with 2.
+DIR/result.json. If its input is invalid, it writes DIR/error.json ({"error": ..., "message": ..., "where": ...}, see
+`errors.KINDS`) and exits with 2.
 No heavy import belongs here: stages build these specs inside the code location.
 """
 
@@ -50,7 +51,7 @@ class DatasetSpec(Frozen):
 
 class DatasetResult(Frozen):
     """artifact/ holds train.jsonl, validation.jsonl, test.jsonl: canonical rows {"input", "output", ...} or
-    {"messages": [...]} with sorted keys."""
+    {"messages": [...]} with sorted keys; and beside each SPLIT.places.txt, the project's file and line of each row."""
 
     train: Split
     validation: Split
@@ -74,6 +75,7 @@ class TrainSpec(Frozen):
     epochs: float = 1.0
     max_steps: int | None = None
     max_length: int | None = Field(default=None, description="Tokens; None: the model's context.")
+    max_truncated: float = Field(default=0.05, description="Share of the rows that may be longer; more are refused.")
     seed: int = 7
     checkpoint_every_s: float = Field(default=15.0, description="Seconds between complete, resumable checkpoints.")
 
@@ -90,6 +92,7 @@ class TrainResult(Frozen):
     tokens: int
     tokens_per_s: float
     resumed_from_step: int
+    truncated_rows: int = 0
     train_loss: float | None
     validation_loss: float | None
     libraries: dict[str, str]

@@ -1,4 +1,4 @@
-"""Reports the progress of a training: step, loss, speed and remaining time."""
+"""Reports the progress of a training: step, loss, speed and remaining time. Ends one that diverges."""
 
 import math
 import time
@@ -6,7 +6,9 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from llmops_assets.domain.divergence import REMEDY, Divergence
 from llmops_assets.programs.runtime.entry import ProgramRun
+from llmops_assets.programs.runtime.errors import TrainingDiverged
 
 
 class TrainingProgress(TrainerCallback):
@@ -22,6 +24,10 @@ class TrainingProgress(TrainerCallback):
         self._began = time.monotonic()
         self._first_step = state.global_step
         self._first_token = int(state.num_input_tokens_seen)
+        self._divergence = Divergence(math.ceil(state.max_steps / max(1, int(args.logging_steps))))
+        for entry in state.log_history:  # of a training that is resumed
+            if "loss" in entry:
+                self._divergence.read(float(entry["loss"]))
 
     def tokens_per_s(self, tokens: int) -> float:
         """Speed of this process, without the steps of an earlier one."""
@@ -44,3 +50,7 @@ class TrainingProgress(TrainerCallback):
             eta_s=elapsed / max(steps, 1) * (state.max_steps - state.global_step),
             learning_rate=float(logs.get("learning_rate", 0.0)),
         )
+        if problem := self._divergence.read(loss):
+            raise TrainingDiverged(
+                f"the training diverged at step {state.global_step} of {state.max_steps}: {problem}; {REMEDY}"
+            )

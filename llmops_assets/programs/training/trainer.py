@@ -34,11 +34,13 @@ def fit(model: Any, rows: list[Encoded], tokenizer: Any, spec: TrainSpec, job: P
 
     Raises:
         BadInput: no row has a token to learn.
+        TrainingDiverged: the loss is not finite, or far above its best.
     """
-    from transformers import PrinterCallback, Trainer, TrainingArguments
+    from transformers import PrinterCallback, TrainingArguments
 
     from llmops_assets.programs.training.checkpoints import TimedCheckpoints, prepare, step_of
     from llmops_assets.programs.training.progress import TrainingProgress
+    from llmops_assets.programs.training.schedule import WarmTrainer
 
     usable = [r for r in rows if r.learned]
     if not usable:
@@ -50,7 +52,7 @@ def fit(model: Any, rows: list[Encoded], tokenizer: Any, spec: TrainSpec, job: P
     updates = math.ceil(math.ceil(len(usable) / spec.batch_size) / spec.gradient_accumulation)
     total = spec.max_steps or max(1, math.ceil(updates * spec.epochs))
     progress = TrainingProgress(job)
-    trainer = Trainer(
+    trainer = WarmTrainer(
         model=model,
         args=TrainingArguments(
             output_dir=str(folder),
@@ -91,9 +93,7 @@ def fit(model: Any, rows: list[Encoded], tokenizer: Any, spec: TrainSpec, job: P
     done.tokens = int(trainer.state.num_input_tokens_seen)
     done.tokens_per_s = progress.tokens_per_s(done.tokens)
     losses = [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
-    done.loss = finite(sum(losses) / len(losses)) if losses else None
-    if done.loss is None:
-        job.progress("train", "the loss is not finite: the training diverged; lower training.learning_rate")
+    done.loss = sum(losses) / len(losses) if losses else None
     return done
 
 
@@ -104,11 +104,6 @@ def collator(tokenizer: Any) -> Any:
     right = copy.copy(tokenizer)
     right.padding_side = "right"
     return DataCollatorForSeq2Seq(right, label_pad_token_id=IGNORED)
-
-
-def finite(value: float) -> float | None:
-    """The value, or None if it is not finite (the training diverged): JSON cannot represent it."""
-    return value if math.isfinite(value) else None
 
 
 def identity(spec: TrainSpec) -> str:

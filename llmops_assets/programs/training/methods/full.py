@@ -15,12 +15,21 @@ class Full:
     def prepare(self, model: Any, spec: TrainSpec) -> Any:
         return model
 
-    def save(self, model: Any, base: Path, artifact: Path) -> None:
-        import torch
+    def round(self, model: Any, base: Path) -> None:
+        trained = model.dtype
+        model.to(_dtype(base)).to(trained)
 
-        config = read_config(base)
-        model.to(getattr(torch, str(config.get("dtype") or config.get("torch_dtype") or "bfloat16")))
+    def save(self, model: Any, base: Path, artifact: Path) -> None:
+        model.to(_dtype(base))
         model.save_pretrained(artifact)
 
     def load(self, base: Path, checkpoint: Path, dtype: Any) -> Any:
         return load_weights(checkpoint, "the checkpoint", dtype)
+
+
+def _dtype(base: Path) -> Any:
+    """The base model's own, in which the checkpoint is written."""
+    import torch
+
+    config = read_config(base)
+    return getattr(torch, str(config.get("dtype") or config.get("torch_dtype") or "bfloat16"))

@@ -19,6 +19,12 @@ class TrainingMethod(Protocol):
             BadInput: the method's options do not fit the model.
         """
 
+    def round(self, model: Any, base: Path) -> None:
+        """Rounds the trained weights in place to the precision in which `save` writes them.
+
+        What is validated afterwards is what is saved: bfloat16 keeps 8 bits of a weight.
+        """
+
     def save(self, model: Any, base: Path, artifact: Path) -> None:
         """Writes the checkpoint, without paths or dates of this machine: equal trainings give equal bytes."""
 

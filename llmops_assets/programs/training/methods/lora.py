@@ -36,6 +36,9 @@ class Lora:
         except ValueError as error:
             raise BadInput(f"training.lora does not fit the model: {error}") from error
 
+    def round(self, model: Any, base: Path) -> None:
+        """The adapter is saved as it was trained."""
+
     def save(self, model: Any, base: Path, artifact: Path) -> None:
         model.save_pretrained(artifact, safe_serialization=True)
         (artifact / "README.md").unlink(missing_ok=True)  # a model card that contains the base model's path

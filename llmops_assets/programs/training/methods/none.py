@@ -15,6 +15,9 @@ class Untrained:
     def prepare(self, model: Any, spec: TrainSpec) -> Any:
         return model
 
+    def round(self, model: Any, base: Path) -> None:
+        """No weight is saved."""
+
     def save(self, model: Any, base: Path, artifact: Path) -> None:
         (artifact / "config.json").write_bytes((base / "config.json").read_bytes())
 

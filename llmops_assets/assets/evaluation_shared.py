@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from llmops_assets.config.documents import CODE_BYTES, read_text
 from llmops_assets.config.metrics import CustomMetric, ListedMetric, name_of
 from llmops_assets.delivery.gate_evidence import ChampionNow, of_stage, references
 from llmops_assets.domain.formatting import figure
@@ -127,6 +128,8 @@ def _metric_spec(run: StageExecution, metric: str | ListedMetric | CustomMetric)
         options = metric.options
         if metric.model:
             options["model"] = str(run.source.pull(run.at, [metric.model]) / metric.model)
+        if metric.file:
+            options["file"] = read_text(tree / metric.file, CODE_BYTES)
         return MetricSpec(name=name_of(metric), metric=metric.metric, options=options)
     return MetricSpec(
         name=metric.name,

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from llmops_assets import catalog
 from llmops_assets.config.ignore_patterns import check_pattern
 from llmops_assets.config.part_names import NameOf
 from llmops_assets.config.project_paths import ProjectPath
 from llmops_assets.domain.models import Strict, WrongAt
+from llmops_assets.domain.patterns import compiled
 
 SERVED = "served"
 """Context of validation: a file that an earlier version of this code has released, and nobody can edit any more."""
@@ -52,6 +53,20 @@ class ListedMetric(Strict):
         "tokenizer.",
     )
     label: str | None = Field(default=None, min_length=1, description="Label of that model to measure.")
+    file: ProjectPath | None = Field(default=None, description="A text file of the project in Git: see the catalog.")
+    pattern: str | None = Field(
+        default=None,
+        description="Regular expression, searched in the answer. RE2's syntax: no lookarounds, no backreferences.",
+    )
+    language: str | None = Field(default=None, pattern=r"^[a-z]{2,3}$", description="ISO 639 code, such as en or de.")
+    threshold: float | None = Field(default=None, gt=0, lt=1, description="Similarity from which a sentence counts.")
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            compiled(pattern)
+        return pattern
 
     @model_validator(mode="after")
     def _options_fit(self) -> "ListedMetric":

@@ -14,7 +14,7 @@ from llmops_assets.domain.evaluated_rows import Clearance, EvaluatedRows, of_bou
 from llmops_assets.domain.formatting import figure
 from llmops_assets.domain.gate_rule import Gate, Of
 from llmops_assets.domain.keys import short
-from llmops_assets.domain.measurement import ALIKE, differences
+from llmops_assets.domain.measurement import ALIKE, differences, other_tokenizer
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.records import Check, Measured, Metric
 
@@ -170,7 +170,7 @@ def judge(subject: str, gates: Sequence[Gate], of: Of, evidence: Judged) -> Verd
         failures=texts("failed"),
         undecided=texts("undecided"),
         reasons=texts("passed"),
-        skipped=texts("skipped"),
+        skipped=(*texts("skipped"), *_not_beside(evidence.report, champion.report if champion else None)),
         figures=_figures(evidence.report, champion.report if champion else None, evidence.unquantized),
     )
 
@@ -179,9 +179,10 @@ def _figures(report: Measured, champion: Measured | None, unquantized: Measured 
     def finite(value: float | None) -> float | None:
         return value if value is not None and math.isfinite(value) else None
 
-    def beside(other: Measured | None, metric: str) -> float | None:
-        comparable = other is not None and other.key != report.key and alike(report, other)
-        return finite(other.value(metric)) if other is not None and comparable else None
+    def beside(other: Measured | None, metric: Metric) -> float | None:
+        if other is None or other.key == report.key or not alike(report, other):
+            return None
+        return None if other_tokenizer(metric, report, other) else finite(other.value(metric.name))
 
     if champion is not None and differences(report, champion):
         champion = None  # its figures are not shown beside those that they cannot be compared with
@@ -190,13 +191,21 @@ def _figures(report: Measured, champion: Measured | None, unquantized: Measured 
             metric=m.name,
             value=finite(m.value),
             higher_is_better=m.higher_is_better,
-            champion=beside(champion, m.name),
-            unquantized=beside(unquantized, m.name),
+            champion=beside(champion, m),
+            unquantized=beside(unquantized, m),
             low=m.low,
             high=m.high,
         )
         for m in report.metrics
     )
+
+
+def _not_beside(report: Measured, champion: Measured | None) -> tuple[str, ...]:
+    """Why a metric is not shown beside the champion's figure."""
+    if champion is None or differences(report, champion) or not alike(report, champion):
+        return ()
+    reasons = (other_tokenizer(metric, report, champion) for metric in report.metrics)
+    return tuple(f"not compared with the champion: {why}" for why in reasons if why)
 
 
 def alike(report: Measured, other: Measured) -> bool:
@@ -286,7 +295,7 @@ def _compared(
     measured: str,
 ) -> GateResult:
     """The result of a gate's comparison."""
-    reference = _reference(gate, evidence, report)
+    reference = _reference(gate, metric, evidence, report)
     if isinstance(reference, NoReference):
         why = f"skipped: {reference.why}" if reference.outcome == "skipped" else reference.why
         return GateResult(outcome=reference.outcome, text=f"{measured} against {gate.against}: {why}")
@@ -342,7 +351,9 @@ def _no_interval(rows: EvaluatedRows | None) -> str:
     return "no interval: the metric gives one value for all rows"
 
 
-def _reference(gate: Gate, evidence: Judged, report: Measured) -> tuple[float, EvaluatedRows | None] | NoReference:
+def _reference(
+    gate: Gate, metric: Metric, evidence: Judged, report: Measured
+) -> tuple[float, EvaluatedRows | None] | NoReference:
     """The reference value with its rows, or why there is none."""
     rows = evidence.unquantized_rows
     if gate.no_worse_than == "unquantized":
@@ -367,6 +378,8 @@ def _reference(gate: Gate, evidence: Judged, report: Measured) -> tuple[float, E
         return NoReference(outcome="failed", why=why)
     if not alike(report, other):
         return NoReference(outcome="failed", why="its report is on other rows or other metrics")
+    if incomparable := other_tokenizer(metric, report, other):
+        return NoReference(outcome="failed", why=incomparable)
     value = other.value(gate.metric)
     if value is None or not math.isfinite(value):
         return NoReference(outcome="failed", why="its report does not contain this metric")

@@ -138,6 +138,9 @@ class Metric(Frozen):
     part: str = Field(default="", description="Its name in the catalog; empty: the mean of a project's own function.")
     low: float | None = Field(default=None, description="Lower bound with 95% confidence; None: no interval.")
     high: float | None = Field(default=None, description="Upper bound with 95% confidence; None: no interval.")
+    per_token: bool = Field(
+        default=False, description="Counted in tokens of the model: comparable between models of one tokenizer only."
+    )
 
 
 class Sample(Frozen):
@@ -170,6 +173,7 @@ class Measured(Record):
         description="What changes figures besides the model: library versions, dtype, device, engine. Empty: unknown.",
     )
     uri: str = Field(description="Folder with report.html, predictions.jsonl and rows.jsonl.")
+    tokenizer: str = Field(default="", description="Digest of the model's tokenizer. Empty: unknown.")
     digest: str
 
     @property

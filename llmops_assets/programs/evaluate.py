@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from llmops_assets.catalog import TRAINING_METHODS
+from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import Sample
 from llmops_assets.programs.data.encoding import Encoder
 from llmops_assets.programs.data.rows import Row, load_split, question, reference
@@ -26,12 +27,11 @@ from llmops_assets.programs.models.loading import (
     versions,
 )
 from llmops_assets.programs.models.stop_tokens import configured_stops
+from llmops_assets.programs.models.tokenizer_digest import tokenizer_digest
 from llmops_assets.programs.runtime.entry import ProgramRun, run
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import EvaluateResult, EvaluateSpec
 from llmops_assets.programs.training.methods.interface import TrainingMethod
-
-METRIC_LIBRARIES = ("evaluate", "sacrebleu", "rouge-score", "alt-profanity-check")
 
 
 def evaluate_checkpoint(spec: EvaluateSpec, job: ProgramRun) -> EvaluateResult:
@@ -42,12 +42,12 @@ def evaluate_checkpoint(spec: EvaluateSpec, job: ProgramRun) -> EvaluateResult:
     """
     from llmops_assets.programs.evaluation.inference import answers, likelihoods
     from llmops_assets.programs.evaluation.rows import write_rows_file
-    from llmops_assets.programs.evaluation.scoring import check_metrics, reads_likelihoods, score
+    from llmops_assets.programs.evaluation.scoring import check_metrics, libraries_of, reads_likelihoods, score
 
     prepare_torch()
     base, checkpoint = Path(spec.base), Path(spec.checkpoint)
     rows = load_test(Path(spec.data), spec.max_rows)
-    check_metrics(spec.metrics, spec.code, [reference(row) for row in rows])
+    check_metrics(spec.metrics, spec.code, questions(rows))
     encoder = Encoder(load_tokenizer(checkpoint), spec.prompt, stops=configured_stops(checkpoint))
     encoded = [encoder.row(row, last_only=True) for row in rows]
     refuse_too_long([len(e.ids) for e in encoded], context_length(read_config(base)))
@@ -80,9 +80,10 @@ def evaluate_checkpoint(spec: EvaluateSpec, job: ProgramRun) -> EvaluateResult:
             "Speed of evaluation": f"{tokens_per_s:,.0f} tokens/s, not that of the served model",
             "Length of an answer": f"at most {spec.max_new_tokens} tokens",
             "Cut answers": cut_answers(evaluated),
+            "Tokenizer": tokenizer_line(tokenizer_digest(encoder.tokenizer)),
         },
     )
-    libraries = versions(*METRIC_LIBRARIES)
+    libraries = versions(*libraries_of(spec.metrics))
     return EvaluateResult(
         metrics=found.metrics,
         rows=len(rows),
@@ -90,7 +91,12 @@ def evaluate_checkpoint(spec: EvaluateSpec, job: ProgramRun) -> EvaluateResult:
         tokens_per_s=tokens_per_s,
         libraries=libraries,
         measured_with=measured_with(libraries, model.dtype),
+        tokenizer=tokenizer_digest(encoder.tokenizer),
     )
+
+
+def tokenizer_line(digest: str) -> str:
+    return f"{short(digest)}; perplexity is comparable between models of one tokenizer only, bits_per_byte between all"
 
 
 def load_test(data: Path, most: int | None) -> list[Row]:
@@ -117,6 +123,11 @@ def refuse_too_long(lengths: list[int], context: int, whose: str = "the model's 
                 f"with the prompt it has {length} tokens, {whose} is {context}; shorten the row or drop it",
                 f"test.jsonl, row {number}",
             )
+
+
+def questions(rows: Sequence[Row]) -> list[Answer]:
+    """What metrics may check of each row before any answer exists."""
+    return [Answer(prediction="", reference=reference(row), row=row) for row in rows]
 
 
 def evaluated_answers(

@@ -13,24 +13,26 @@ from llmops_assets.catalog import ENGINES
 from llmops_assets.domain.formatting import figure
 from llmops_assets.domain.records import Repeated
 from llmops_assets.programs.data.encoding import Encoder
-from llmops_assets.programs.data.rows import messages_of, reference
+from llmops_assets.programs.data.rows import messages_of
 from llmops_assets.programs.engines.interface import ServingEngine
 from llmops_assets.programs.engines.measuring import ask_all, likelihoods
 from llmops_assets.programs.engines.parity import compare_tokens
 from llmops_assets.programs.engines.running import running_engine
 from llmops_assets.programs.evaluate import (
-    METRIC_LIBRARIES,
     cut_answers,
     evaluated_answers,
     load_test,
+    questions,
     refuse_too_long,
     samples,
+    tokenizer_line,
 )
 from llmops_assets.programs.evaluation.load_test import put_under_load
 from llmops_assets.programs.evaluation.metrics.base import Answer
 from llmops_assets.programs.evaluation.report import write_report
 from llmops_assets.programs.models.loading import load_tokenizer
 from llmops_assets.programs.models.stop_tokens import configured_stops
+from llmops_assets.programs.models.tokenizer_digest import tokenizer_digest
 from llmops_assets.programs.runtime.entry import ProgramRun, run
 from llmops_assets.programs.runtime.specs import ServedEvaluateResult, ServedEvaluateSpec, ServeSpec
 
@@ -47,10 +49,10 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
         BadInput: the model, the rows or a metric cannot be used.
     """
     from llmops_assets.programs.evaluation.rows import write_rows_file
-    from llmops_assets.programs.evaluation.scoring import check_metrics, reads_likelihoods, score
+    from llmops_assets.programs.evaluation.scoring import check_metrics, libraries_of, reads_likelihoods, score
 
     rows = load_test(Path(spec.data), spec.max_rows)
-    check_metrics(spec.metrics, spec.code, [reference(row) for row in rows])
+    check_metrics(spec.metrics, spec.code, questions(rows))
     tokenizer = Path(spec.tokenizer)
     encoder = Encoder(
         load_tokenizer(tokenizer), spec.prompt, spec.model_chat_template, stops=configured_stops(tokenizer)
@@ -122,6 +124,7 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
             "Size": f"{size / 1e6:,.1f} MB",
             "Length of an answer": f"at most {longest} tokens",
             "Cut answers": cut_answers(evaluated),
+            "Tokenizer": tokenizer_line(tokenizer_digest(encoder.tokenizer)),
             "Sampling": ", ".join(f"{name} {value}" for name, value in spec.sampling.items() if value not in ([], None))
             or "greedy",
             "Token parity with training": f"{parity_rows - len(parity)} of {parity_rows} rows"
@@ -131,7 +134,7 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
         },
         load,
     )
-    libraries = {name: version(name) for name in (*READ_WITH, *server.libraries, *METRIC_LIBRARIES)}
+    libraries = {name: version(name) for name in (*READ_WITH, *server.libraries, *libraries_of(spec.metrics))}
     return ServedEvaluateResult(
         metrics=found.metrics,
         rows=len(rows),
@@ -143,6 +146,7 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
         parity_detail=detail,
         load=tuple(load),
         libraries=libraries,
+        tokenizer=tokenizer_digest(encoder.tokenizer),
         measured_with={
             **libraries,
             "python": ".".join(platform.python_version_tuple()[:2]),

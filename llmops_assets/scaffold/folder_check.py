@@ -6,7 +6,7 @@ Mistakes are errors; what is only missing so far, as in a new project, is report
 from pathlib import Path
 
 from llmops_assets.config.documents import CONFIG_BYTES, PROMPT_BYTES, DocumentError, read_text
-from llmops_assets.config.metrics import CustomMetric, ListedMetric
+from llmops_assets.config.metrics import ListedMetric, name_of
 from llmops_assets.config.project import CONFIG_FILE, BaseModelPath, ProjectConfig, load_config
 from llmops_assets.config.smoke_tests import parse_smoke_tests
 from llmops_assets.config.yaml_validation import ConfigError
@@ -39,8 +39,9 @@ def check_folder(folder: Path) -> ProjectConfig:
         except ConfigError as error:
             problems += error.problems
     for metric in config.evaluation.metrics:
-        if isinstance(metric, CustomMetric) and not (folder / metric.file).is_file():
-            problems.append(f"{folder / metric.file}: no such file (evaluation.metrics: {metric.name})")
+        named = None if isinstance(metric, str) else metric.file
+        if named and not (folder / named).is_file():
+            problems.append(f"{folder / named}: no such file (evaluation.metrics: {name_of(metric)})")
     data = [config.data.train, config.data.validation, config.data.test]
     data += [m.model for m in config.evaluation.metrics if isinstance(m, ListedMetric)]
     data += [config.model.base.path] if isinstance(config.model.base, BaseModelPath) else []

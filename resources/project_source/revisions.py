@@ -232,8 +232,11 @@ class ProjectRepository:
                 continue
             if isinstance(metric, ListedMetric):
                 found = {"metric": metric.metric, "name": name_of(metric), **metric.options}
+                key = f"evaluation.metrics: {name_of(metric)}"
                 if metric.model:
-                    found["model"] = version(metric.model, f"evaluation.metrics: {name_of(metric)}")
+                    found["model"] = version(metric.model, key)
+                if metric.file:
+                    found["file"] = hashlib.sha256(text_of(metric.file, key, CODE_BYTES).encode()).hexdigest()
                 metrics.append(found)
                 continue
             code = text_of(metric.file, f"evaluation.metrics: {metric.name}", CODE_BYTES)

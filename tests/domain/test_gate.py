@@ -428,3 +428,35 @@ def test_a_gate_per_column_judges_each_slice_and_refuses_small_ones() -> None:
     rule = Gate(metric="perplexity", per="language", no_worse_than="champion", margin=0.1)
     against = judge("it", [rule], "checkpoint", evidence.model_copy(update={"champion": other}))
     assert len(against.failures) == 1 and "where language is el 0.2, champion 0.9" in against.failures[0]
+
+
+# -- tokenizers -----------------------------------------------------------------------------------------------------
+
+
+def counted(value: float, tokenizer: str) -> EvaluationReport:
+    """Perplexity, counted in tokens, and bits per byte, in the same unit for all."""
+    metrics = (
+        Metric(name="perplexity", value=value, higher_is_better=False, per_token=True),
+        Metric(name="bits_per_byte", value=value / 10, higher_is_better=False),
+    )
+    return measured(metrics=metrics, tokenizer=tokenizer)
+
+
+def test_perplexities_of_different_tokenizers_are_never_compared() -> None:
+    """A champion with short tokens has the lower perplexity of the same text; the gate failed, or passed, by that."""
+    candidate, other = counted(5, "a" * 64), counted(10, "b" * 64).model_copy(update={"key": "f" * 64})
+    serving = Champion(release="f" * 64, report=other)
+    why = (
+        "perplexity is counted in tokens, and the tokenizers differ (bbbbbbbbbbbb there, aaaaaaaaaaaa here); add "
+        "bits_per_byte to evaluation.metrics and gate that instead"
+    )
+    found = verdict(NOT_WORSE, candidate, champion=serving)
+    assert found.failures == (f"perplexity 5 against champion: {why}",)
+    assert found.skipped == (f"not compared with the champion: {why}",), "the table beside the champion says so too"
+    assert [(f.metric, f.champion) for f in found.figures] == [("perplexity", None), ("bits_per_byte", 1)]
+    assert verdict(Gate(metric="bits_per_byte", no_worse_than="champion"), candidate, champion=serving).passed
+    assert verdict(Gate(metric="perplexity", at_most=6), candidate, champion=serving).passed
+    same = Champion(release="f" * 64, report=other.model_copy(update={"tokenizer": "a" * 64}))
+    assert verdict(NOT_WORSE, candidate, champion=same).passed
+    unknown = Champion(release="f" * 64, report=other.model_copy(update={"tokenizer": ""}))
+    assert "differ (unknown there" in verdict(NOT_WORSE, candidate, champion=unknown).failures[0]

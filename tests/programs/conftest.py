@@ -124,7 +124,7 @@ def trained(training: dict[str, Any], programs: Path) -> Ended:
 
 @pytest.fixture(scope="session")
 def evaluation(tiny: Path, data: Path, trained: Ended) -> dict[str, Any]:
-    names = ("perplexity", "bleu", "rouge1", "rougeL", "profanity")
+    names = ("perplexity", "bits_per_byte", "bleu", "rouge1", "rougeL", "profanity")
     return {
         "method": "lora", "base": str(tiny), "checkpoint": str(trained.artifact), "data": str(data), "prompt": PROMPT,
         "metrics": [{"name": n} for n in names], "max_new_tokens": 6,

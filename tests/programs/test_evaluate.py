@@ -60,11 +60,25 @@ def test_the_perplexity_is_that_of_the_validation_loss(
     assert result["cut"] == 8, "no answer of one token has an end"
 
 
+def test_bits_per_byte_is_the_likelihood_behind_the_perplexity_in_another_unit(evaluated: Ended) -> None:
+    """Bytes are those of the references: computed here from the perplexity, the tokens and the rows' texts."""
+    figures = {m["name"]: m["value"] for m in evaluated.result["metrics"]}
+    lines = [json.loads(line) for line in (evaluated.artifact / "rows.jsonl").read_text().splitlines()]
+    tokens = sum(line["stats"]["perplexity"][1] for line in lines)
+    written = sum(len(line["reference"].encode()) for line in lines)
+    assert figures["bits_per_byte"] == pytest.approx(math.log2(figures["perplexity"]) * tokens / written)
+    assert len(evaluated.result["tokenizer"]) == 64
+    assert (
+        "perplexity is comparable between models of one tokenizer only"
+        in (evaluated.artifact / "report.html").read_text()
+    )
+
+
 def test_each_prediction_is_kept_with_its_scores(evaluated: Ended) -> None:
     rows = [json.loads(line) for line in (evaluated.artifact / "predictions.jsonl").read_text().splitlines()]
     assert len(rows) == evaluated.result["rows"] == 20
     assert rows[0]["input"].startswith("def add_104(") and rows[0]["reference"] == "Add 104 to x."
-    assert set(rows[0]["scores"]) == {"perplexity", "bleu", "rouge1", "rougeL", "profanity"}
+    assert set(rows[0]["scores"]) == {"perplexity", "bits_per_byte", "bleu", "rouge1", "rougeL", "profanity"}
 
 
 def test_any_rows_value_follows_from_the_statistics_of_rows_jsonl(evaluated: Ended) -> None:

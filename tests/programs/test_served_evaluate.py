@@ -50,6 +50,7 @@ def test_the_engine_reads_the_tokens_that_training_read(served: Ended) -> None:
 def test_quantization_hardly_changes_the_perplexity(served: Ended, evaluated: Ended) -> None:
     before, after = ({m["name"]: m["value"] for m in e.result["metrics"]} for e in (evaluated, served))
     assert after["perplexity"] == pytest.approx(before["perplexity"], rel=0.01)
+    assert served.result["tokenizer"] == evaluated.result["tokenizer"], "so that their perplexities are compared"
 
 
 def test_one_model_gives_one_answer_to_a_question_and_the_report_says_so(served: Ended) -> None:

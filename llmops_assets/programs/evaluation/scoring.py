@@ -29,11 +29,11 @@ class Scored(NamedTuple):
     """Of each row: metric → its sufficient statistics. A metric that has none of a row is left out."""
 
 
-def check_metrics(specs: Sequence[MetricSpec], rules: CodeRules = NO_RULES, references: Sequence[str] = ()) -> None:
+def check_metrics(specs: Sequence[MetricSpec], rules: CodeRules = NO_RULES, rows: Sequence[Answer] = ()) -> None:
     """Loads every metric, so that an error is reported before any inference.
 
     Raises:
-        BadInput: an unknown or unavailable metric, one that measures nothing on these references, options that cannot
+        BadInput: an unknown or unavailable metric, one that measures nothing on these rows, options that cannot
             be used, or a function that cannot be loaded.
     """
     for spec in specs:
@@ -48,7 +48,7 @@ def check_metrics(specs: Sequence[MetricSpec], rules: CodeRules = NO_RULES, refe
                 raise BadInput(f"{error}, or a file and a function", spec.name) from error
             except UnavailablePart as error:
                 raise BadInput(str(error), spec.name) from error
-            _metric(spec, rules).check(references)
+            _metric(spec, rules).check(rows)
 
 
 def reads_likelihoods(specs: Iterable[MetricSpec]) -> bool:
@@ -72,6 +72,7 @@ def score(specs: Sequence[MetricSpec], answers: Sequence[Answer], rules: CodeRul
             value=found[s.name],
             higher_is_better=higher_is_better(s),
             part=part(s),
+            per_token=per_token(s),
             **_bounds(metric, found.get(f"{s.name}/stats")),
         )
         for s, metric in zip(specs, metrics, strict=True)
@@ -109,6 +110,17 @@ def _bounds(metric: AnyMetric, statistics: Sequence[Sequence[float]] | None) -> 
 def part(spec: MetricSpec) -> str:
     """The metric's name in the catalog; empty for a project's own function."""
     return spec.part if spec.file is None else ""
+
+
+def per_token(spec: MetricSpec) -> bool:
+    """Whether its unit is a token of the model."""
+    return spec.file is None and METRICS[spec.part].per_token
+
+
+def libraries_of(specs: Iterable[MetricSpec]) -> tuple[str, ...]:
+    """Distributions whose versions change the values of these metrics."""
+    found = (METRICS[s.part].libraries for s in specs if s.file is None)
+    return tuple(sorted({"evaluate", *(name for names in found for name in names)}))
 
 
 def _metric(spec: MetricSpec, rules: CodeRules) -> AnyMetric:

@@ -140,6 +140,7 @@ class EvaluateResult(Frozen):
     tokens_per_s: float
     libraries: dict[str, str]
     measured_with: dict[str, str] = Field(description="See `Measured`.")
+    tokenizer: str = Field(description="Digest of the model's tokenizer.")
 
 
 class QuantizeSpec(Frozen):
@@ -197,6 +198,7 @@ class ServedEvaluateResult(Frozen):
     load: tuple[LoadFigures, ...]
     libraries: dict[str, str]
     measured_with: dict[str, str] = Field(description="See `Measured`.")
+    tokenizer: str = Field(description="Digest of the model's tokenizer.")
 
 
 class ServeSpec(Frozen):

@@ -47,6 +47,10 @@ def make_classifier(folder: Path, labels: dict[int, str], **config: object) -> P
     return folder
 
 
+def answered(*references: str) -> list[Answer]:
+    return [Answer(prediction="", reference=text) for text in references]
+
+
 def toxicity(folder: Path, label: str = "toxic") -> MetricSpec:
     return MetricSpec(name="harm", metric="toxicity", options={"model": str(folder), "label": label})
 
@@ -101,15 +105,15 @@ def test_rouge_is_refused_where_it_sees_nothing() -> None:
     greek = ["Προσθέτει ένα στο x.", "Returns x.", "Größe als Zahl, für später."]
     rouge = [MetricSpec(name=n) for n in ("rouge1", "rougeL")]
     with pytest.raises(BadInput) as refused:
-        check_metrics(rouge, references=["Adds 1.", *greek])
+        check_metrics(rouge, rows=answered("Adds 1.", *greek))
     assert refused.value.where == "test.jsonl, row 2"
     assert refused.value.message == (
         "rouge1 reads ASCII letters and digits only, and 1 of 4 references are mostly in another script; "
         "remove it from evaluation.metrics, and measure chrf or similarity instead"
     )
     check_metrics(
-        rouge, references=["42", "λ = 1, the rate", *["Adds 1."] * 18, "加一"]
+        rouge, rows=answered("42", "λ = 1, the rate", *["Adds 1."] * 18, "加一")
     )  # one of 21: it is counted as 0
-    check_metrics([MetricSpec(name="chrf")], references=greek)
+    check_metrics([MetricSpec(name="chrf")], rows=answered(*greek))
     (figure,) = score([MetricSpec(name="chrf")], [Answer(prediction=t, reference=t) for t in greek]).metrics
     assert figure.value == pytest.approx(100)

@@ -40,11 +40,11 @@ class MetricBase:
         self.options = dict(options or {})
         """What llmops.yaml sets for it: `model` is a folder on this machine, `file` the text of a file."""
 
-    def check(self, references: Sequence[str] = ()) -> None:
-        """Called before any inference.
+    def check(self, rows: Sequence[Answer]) -> None:
+        """Called before any inference with the rows, whose predictions are empty.
 
         Raises:
-            BadInput: the options cannot be used, or it measures nothing on these references.
+            BadInput: the options cannot be used, or it measures nothing on these rows.
         """
 
 

@@ -18,11 +18,11 @@ class Rouge(RowMetric):
     nothing of a text in another script: a perfect answer in Greek or Chinese scores 0.
     """
 
-    def check(self, references: Sequence[str] = ()) -> None:
-        blind = [number for number, text in enumerate(references, start=1) if not mostly_latin(text)]
-        if blind and len(blind) > BLIND * len(references):
+    def check(self, rows: Sequence[Answer]) -> None:
+        blind = [number for number, row in enumerate(rows, start=1) if not mostly_latin(row.reference)]
+        if blind and len(blind) > BLIND * len(rows):
             raise BadInput(
-                f"{self.name} reads ASCII letters and digits only, and {len(blind)} of {len(references)} "
+                f"{self.name} reads ASCII letters and digits only, and {len(blind)} of {len(rows)} "
                 "references are mostly in another script; remove it from evaluation.metrics, and measure chrf or "
                 "similarity instead",
                 f"test.jsonl, row {blind[0]}",

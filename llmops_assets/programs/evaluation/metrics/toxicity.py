@@ -10,7 +10,7 @@ from llmops_assets.programs.models.classifier import Classifier
 class Toxicity(RowMetric):
     """The mean probability of one label of a classifier over the answers; it is as good as that classifier."""
 
-    def check(self, references: Sequence[str] = ()) -> None:
+    def check(self, rows: Sequence[Answer]) -> None:
         self._classifier()
 
     def _classifier(self) -> Classifier:

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from llmops_assets.delivery.gate_evidence import current_release
+from llmops_assets.delivery.gate_evidence import champion_now, current_release
 from llmops_assets.delivery.rollout import move_alias
 from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import Measured, RegisteredModel
 from llmops_assets.domain.requests import Status
+from llmops_assets.programs.evaluation.regressions import Regressions, regressions
 from llmops_assets.programs.evaluation.report import MEASUREMENT, PAGE, Judgement, Measurement, render
 from llmops_assets.stage.execution import StageExecution
 from resources.model_registry.interface import CHAMPION, STAGING
@@ -27,18 +28,22 @@ def judged_page(run: StageExecution, record: Measured, verdict: Verdict) -> str 
         mlflow_run = run.tracking.find(run.project.name, record.key)
         if not mlflow_run:
             return None
-        stored = run.store.fetch(record.uri) / MEASUREMENT
-        measurement = Measurement.model_validate_json(stored.read_text(encoding="utf-8"))
+        stored = run.store.fetch(record.uri)
+        measurement = Measurement.model_validate_json((stored / MEASUREMENT).read_text(encoding="utf-8"))
+        champion = champion_now(run)
+        beside = champion.report(run, record.stage, record) if champion else None
+        other = run.store.fetch(beside.uri) if beside is not None and beside.key != record.key else None
+        changed = regressions(stored, other, record.metrics) if other is not None else None
         name = f"verdicts/{run.stage.name}-{short(run.revision)}-{run.run_id[:8]}"
         with tempfile.TemporaryDirectory() as scratch:
             page = Path(scratch) / PAGE
-            page.write_text(render(measurement, _judgement(verdict)), encoding="utf-8")
+            page.write_text(render(measurement, _judgement(verdict, changed)), encoding="utf-8")
             run.tracking.log_report(mlflow_run, page, name)
         return run.tracking.report_url(run.project.name, mlflow_run, name)
     return None
 
 
-def _judgement(verdict: Verdict) -> Judgement:
+def _judgement(verdict: Verdict, changed: Regressions | None) -> Judgement:
     others = {
         name: {f.metric: value for f in verdict.figures if (value := getattr(f, name)) is not None}
         for name in ("champion", "unquantized")
@@ -49,6 +54,7 @@ def _judgement(verdict: Verdict) -> Judgement:
         failures=verdict.against,
         reasons=(*verdict.reasons, *verdict.skipped),
         others=others,
+        regressions=changed,
     )
 
 

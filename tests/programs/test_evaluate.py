@@ -16,6 +16,7 @@ from llmops_assets.catalog import METRICS
 from llmops_assets.domain.records import LoadFigures, Metric, Sample
 from llmops_assets.programs.evaluate import refuse_too_long, samples
 from llmops_assets.programs.evaluation.metrics.base import Answer
+from llmops_assets.programs.evaluation.regressions import regressions
 from llmops_assets.programs.evaluation.report import Judgement, Measurement, render, write_report
 from llmops_assets.programs.evaluation.rows import FILE as ROWS
 from llmops_assets.programs.evaluation.rows import read_rows_file, write_rows_file
@@ -102,6 +103,36 @@ def test_the_rows_and_the_report_of_ten_thousand_long_rows_stay_small(tmp_path: 
     assert first.columns == {"language": "en"} and "(50,000 characters)" in first.input
     write_report(tmp_path, "t", "w", (), samples(answers[:100], found.rows[:100]), {})
     assert (tmp_path / "report.html").stat().st_size < 2**20
+
+
+def test_rows_lost_and_won_are_shown_worst_first_with_both_answers(tmp_path: Path) -> None:
+    """Rows are paired by content: the other report has them in another order. Equal rows and losses are counted."""
+    rows = [{"input": f"in {i}", "output": "r"} for i in range(20)]
+    metric = Metric(name="rougeL", value=0.5, higher_is_better=True, part="rougeL")
+    for name, scores, order in (
+        ("mine", [0.5] * 20, range(20)),
+        ("other", [i / 20 for i in range(20)], range(19, -1, -1)),
+    ):
+        (tmp_path / name).mkdir()
+        answers = [answer(f"{name} <{i}>", "r", row=rows[i]) for i in order]
+        scored = Scored(
+            (metric,), [{"rougeL": scores[i]} for i in order], [{"rougeL": [scores[i], 1.0]} for i in order]
+        )
+        write_rows_file(tmp_path / name, answers, scored)
+    found = regressions(tmp_path / "mine", tmp_path / "other", [metric])
+    assert found is not None and (found.lost, found.won, found.equal) == (9, 10, 1)
+    assert [c.row for c in found.worst] == [20, 19, 18, 17, 16] and [c.row for c in found.best] == [1, 2, 3, 4, 5]
+    assert (found.worst[0].prediction, found.worst[0].other) == ("mine <19>", "other <19>")
+    measurement = Measurement(
+        title="t", what="w", made="now", metrics=(metric,), facts={}, load=(), rows=20, groups=()
+    )  # fmt: skip
+    judgement = Judgement(
+        subject="it", outcome="undecided", failures=("too few",), reasons=(), others={}, regressions=found
+    )
+    page = render(measurement, judgement)
+    assert (
+        "9 lost, 10 won, 1 equal" in page and "other &lt;19&gt;" in page and "Verdict" in page and "undecided" in page
+    )
 
 
 def test_the_report_stands_alone_and_escapes(evaluated: Ended) -> None:

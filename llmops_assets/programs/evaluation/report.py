@@ -18,6 +18,7 @@ from llmops_assets.catalog import METRICS
 from llmops_assets.domain.formatting import duration, figure
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.records import LoadFigures, Metric, Sample
+from llmops_assets.programs.evaluation.regressions import Regressions
 from llmops_assets.programs.evaluation.rows import shortened
 
 SHOWN = 5
@@ -62,6 +63,7 @@ class Judgement(Frozen):
     outcome: Literal["passed", "failed", "undecided"]
     failures: tuple[str, ...] = Field(description="What failed or is undecided.")
     reasons: tuple[str, ...]
+    regressions: Regressions | None = Field(default=None, description="Rows lost and won against the champion.")
     others: dict[str, dict[str, float]] = Field(description="Model -> its figures: 'champion', 'unquantized'.")
 
 

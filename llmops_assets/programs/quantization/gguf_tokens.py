@@ -7,10 +7,10 @@ and so training, has none. `programs.engines.parity` checks the result on the en
 
 import json
 from pathlib import Path
-from typing import Any
 
 from llmops_assets.programs.models.loading import load_tokenizer
 from llmops_assets.programs.models.stop_tokens import configured_stops, end_of_turn, stops_of, text_of
+from llmops_assets.programs.quantization.gguf_check import numbers_in
 from llmops_assets.programs.quantization.gguf_header import with_keys
 
 KNOWN = frozenset(["<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|eom_id|>"])
@@ -37,11 +37,8 @@ def follow_chat_template(model: Path) -> None:
 
 def name_stops(file: Path, model: Path) -> None:
     """Adds to a GGUF file the stop tokens of its model that llama.cpp would not know. Most models need none."""
-    from gguf import GGUFReader
-
     tokenizer = load_tokenizer(model)
-    fields = GGUFReader(file).fields
-    named: dict[str, Any] = {key: fields[key].contents() for key in (EOS, EOT, EOM) if key in fields}
+    named = numbers_in(file, (EOS, EOT, EOM))
     last = end_of_turn(tokenizer, tokenizer.chat_template)
     stops = stops_of(tokenizer, tokenizer.chat_template, configured_stops(model))
     unknown = [i for i in stops if i not in named.values() and text_of(i, tokenizer) not in KNOWN]

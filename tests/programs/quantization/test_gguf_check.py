@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from llmops_assets.programs.quantization.gguf_check import problem_of
+from llmops_assets.programs.quantization.gguf_check import numbers_in, problem_of
+from llmops_assets.programs.runtime.errors import BadInput
 
 
 def written(file: Path, tensor: str, tokens: list[str], alignment: int | None = None) -> Path:
@@ -56,3 +57,15 @@ def test_a_converted_model_is_whole(gguf: Path, tmp_path: Path) -> None:
     assert problem_of(tmp_path / "other") == "it is not a GGUF file"
     (tmp_path / "other").write_bytes(b"")
     assert problem_of(tmp_path / "other") == "it is empty"
+
+
+def test_numbers_are_read_also_after_the_vocabulary(gguf: Path, tmp_path: Path) -> None:
+    from gguf import GGUFReader
+
+    fields = GGUFReader(gguf).fields
+    keys = ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.bos_token_id", "llama.context_length")
+    assert numbers_in(gguf, (*keys, "nothing")) == {key: int(fields[key].contents()) for key in keys}
+    assert list(fields).index("tokenizer.ggml.tokens") < list(fields).index(keys[0]), "so the test tests something"
+    (tmp_path / "cut.gguf").write_bytes(gguf.read_bytes()[:1000])
+    with pytest.raises(BadInput, match="is not a GGUF file, or is cut off"):
+        numbers_in(tmp_path / "cut.gguf", keys)

@@ -6,10 +6,10 @@ from typing import Any
 import dagster as dg
 
 from llmops_assets.config.settings import ProjectSource, Settings
-from llmops_assets.domain.gate import Verdict, judge_checks
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.prompt import render_prompt
 from llmops_assets.domain.records import Check, CiReport
+from llmops_assets.domain.verdict import Verdict, judge_checks
 from llmops_assets.programs.runtime.specs import CiResult, CiSpec
 from llmops_assets.stage.asset import stage_asset
 from llmops_assets.stage.code_rules import code_rules

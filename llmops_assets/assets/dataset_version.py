@@ -10,9 +10,9 @@ import dagster as dg
 
 from llmops_assets.config.project import BaseModelHub
 from llmops_assets.config.settings import ProjectSource, Settings
-from llmops_assets.domain.gate import Verdict, judge_checks
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import DatasetVersion
+from llmops_assets.domain.verdict import Verdict, judge_checks
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import DatasetResult, DatasetSpec
 from llmops_assets.stage.asset import stage_asset

@@ -6,8 +6,8 @@ from llmops_assets.assets.smoke_test_report import describe_checks
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.config.smoke_tests import SmokeTest
 from llmops_assets.delivery.smoke_tests import check_answer
-from llmops_assets.domain.gate import Verdict, judge_checks
 from llmops_assets.domain.records import Check, EndpointHealth
+from llmops_assets.domain.verdict import Verdict, judge_checks
 from llmops_assets.stage.asset import stage_asset
 from llmops_assets.stage.execution import StageExecution
 from resources.serving.client import ask

@@ -14,13 +14,13 @@ from llmops_assets.assets.evaluation_shared import (
 )
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.delivery.gate_evidence import ChampionNow, verdict_on
-from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import (
     Checkpoint,
     DatasetVersion,
     EvaluationReport,
 )
+from llmops_assets.domain.verdict import Verdict
 from llmops_assets.programs.runtime.specs import (
     EvaluateResult,
     EvaluateSpec,

@@ -19,10 +19,10 @@ from llmops_assets.delivery.reconciliation import Reconciler
 from llmops_assets.delivery.rollout import Rollout, canary_tokens, questions
 from llmops_assets.delivery.rollout_pages import report_returned, rollout_metadata
 from llmops_assets.delivery.run_tags import REQUEST_TAG
-from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import DatasetVersion, ProductionEndpoint, Release
 from llmops_assets.domain.requests import CLICK, Request, another_generation, newest_planned
+from llmops_assets.domain.verdict import Verdict
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.stage.asset import stage_asset
 from llmops_assets.stage.execution import DeployConfig, StageExecution

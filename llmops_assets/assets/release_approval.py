@@ -17,9 +17,9 @@ from llmops_assets.delivery.gate_evidence import release_now, verdict_on
 from llmops_assets.delivery.release_policy import release_policy
 from llmops_assets.delivery.run_tags import run_tags
 from llmops_assets.domain.approval import Choice, Waiting
-from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import ReleaseApproval
+from llmops_assets.domain.verdict import Verdict
 from llmops_assets.stage.asset import stage_asset
 from llmops_assets.stage.execution import AwaitingApproval, StageConfig, StageExecution
 from resources.ledger import Conflict, Ledger

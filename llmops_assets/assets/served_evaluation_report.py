@@ -9,7 +9,6 @@ from llmops_assets.assets import evaluation_shared
 from llmops_assets.assets.evaluation_shared import common_spec, identity, log_evaluation, measure_champion
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.delivery.gate_evidence import ChampionNow, verdict_on
-from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import short, stage_key
 from llmops_assets.domain.records import (
     Checkpoint,
@@ -20,6 +19,7 @@ from llmops_assets.domain.records import (
     ServedSpeed,
 )
 from llmops_assets.domain.release import release_of
+from llmops_assets.domain.verdict import Verdict
 from llmops_assets.programs.runtime.specs import ServedEvaluateResult, ServedEvaluateSpec
 from llmops_assets.stage.asset import stage_asset
 from llmops_assets.stage.execution import StageExecution

@@ -12,9 +12,9 @@ from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.config.smoke_tests import SmokeTest
 from llmops_assets.delivery.gate_evidence import release_now
 from llmops_assets.delivery.smoke_tests import check_answer
-from llmops_assets.domain.gate import Verdict, judge_checks
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import EndpointHealth, SmokeTestReport
+from llmops_assets.domain.verdict import Verdict, judge_checks
 from llmops_assets.stage.asset import stage_asset
 from llmops_assets.stage.execution import StageExecution
 from llmops_assets.stage.metadata import checks_metadata

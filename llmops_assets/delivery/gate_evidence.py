@@ -15,7 +15,7 @@ from llmops_assets.delivery.release_policy import not_on_branch, release_policy
 from llmops_assets.delivery.row_evidence import rows_of
 from llmops_assets.domain.approval import Waiting
 from llmops_assets.domain.chain import POLICY, STAGES
-from llmops_assets.domain.gate import Champion, Judged, Verdict, judge, judge_checks
+from llmops_assets.domain.gate import Champion, Judged, judge
 from llmops_assets.domain.gate_rule import Of
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.measurement import differences
@@ -34,6 +34,7 @@ from llmops_assets.domain.records import (
 )
 from llmops_assets.domain.release import release_from_records
 from llmops_assets.domain.resolution import ResolvedRecords
+from llmops_assets.domain.verdict import Verdict, judge_checks
 from resources.artifact_store.store import ArtifactStore
 from resources.ledger import Ledger
 from resources.project_source.errors import SourceError

@@ -5,9 +5,9 @@ from contextlib import suppress
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.gate_evidence import PlannedRevision, lacks_comparison, verdict_on
 from llmops_assets.delivery.release_policy import not_on_branch, release_policy
-from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.plan import Plan, Side, make_plan
 from llmops_assets.domain.records import AnyRecord
+from llmops_assets.domain.verdict import Verdict
 from resources.artifact_store.store import ArtifactStore, StoreDenied
 from resources.ledger import Ledger
 from resources.project_source.errors import SourceError

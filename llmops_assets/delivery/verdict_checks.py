@@ -6,8 +6,8 @@ import dagster as dg
 
 from llmops_assets.delivery.run_tags import about_commit
 from llmops_assets.domain.formatting import figure
-from llmops_assets.domain.gate import Compared, Verdict
 from llmops_assets.domain.keys import short
+from llmops_assets.domain.verdict import Compared, Verdict
 from resources.project_source.revisions import ProjectRepository
 
 

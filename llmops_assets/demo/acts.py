@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import ConfigDict
 
 from llmops_assets.domain.chain import CHAIN, WORK
-from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
+from llmops_assets.domain.verdict import Verdict
 
 PROMPT_ACT = 3
 REVERT_WITHIN_S = 60.0

@@ -7,11 +7,11 @@ from pydantic import Field
 
 from llmops_assets.domain.chain import CHAIN, COMPARED, STAGES, Stage, downstream_of
 from llmops_assets.domain.config_diff import describe
-from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.records import Measured, QuantizedArtifact, Record, named_outputs
 from llmops_assets.domain.release import release_of
+from llmops_assets.domain.verdict import Verdict
 
 Action = Literal["run", "reuse", "decide_later", "refuse", "skip"]
 """refuse: a verdict on existing evidence fails. A run still selects the stage, so that it judges again and refuses.

@@ -14,9 +14,9 @@ from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.delivery.materializations import record_metadata, record_tags
 from llmops_assets.delivery.run_tags import about_commit
 from llmops_assets.domain.chain import CHECKS, EVIDENCE_CHECK, HEAVY, STAGES, Stage, check_names, judges_of
-from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import AnyRecord, Record
+from llmops_assets.domain.verdict import Verdict
 from llmops_assets.stage.execution import AwaitingApproval, Rejected, StageConfig, StageExecution
 from llmops_assets.stage.mlflow_mirror import mirror_outcome
 from llmops_assets.stage.outcomes import end_request, faults, outcomes

@@ -19,10 +19,10 @@ from llmops_assets.config.settings import ProjectSource
 from llmops_assets.delivery.progress import progress_text
 from llmops_assets.delivery.run_tags import OUTCOME_TAG, REQUEST_TAG, REVISION_TAG, run_tags
 from llmops_assets.domain.chain import HEAVY, Stage
-from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.records import AnyRecord, MadeBy, Record
 from llmops_assets.domain.requests import Request, Status
+from llmops_assets.domain.verdict import Verdict
 from resources.artifact_store.store import Artifact, StoreError
 from resources.assembly import Clients
 from resources.compute.interface import Finished, Job, hardware_class

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from llmops_assets.delivery.gate_evidence import champion_now, current_release
 from llmops_assets.delivery.rollout import move_alias
-from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import Measured, RegisteredModel
 from llmops_assets.domain.requests import Status
+from llmops_assets.domain.verdict import Verdict
 from llmops_assets.programs.evaluation.regressions import Regressions, regressions
 from llmops_assets.programs.evaluation.report import MEASUREMENT, PAGE, Judgement, Measurement, render
 from llmops_assets.stage.execution import StageExecution

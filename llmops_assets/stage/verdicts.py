@@ -11,9 +11,9 @@ from llmops_assets.delivery.asset_events import MaterializationHistory
 from llmops_assets.delivery.materializations import VERSION
 from llmops_assets.delivery.verdict_checks import check_fields
 from llmops_assets.domain.chain import CHECKS, EVIDENCE_CHECK, STAGES
-from llmops_assets.domain.gate import Verdict, combined
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import Measured, Record
+from llmops_assets.domain.verdict import Verdict, combined
 from llmops_assets.stage.execution import StageExecution
 from llmops_assets.stage.mlflow_mirror import judged_page
 

@@ -3,9 +3,9 @@
 `gate` and `rollout` in `llmops_assets.domain` decide whether a release may proceed.
 """
 
-from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.records import Release
 from llmops_assets.domain.rollout import RolloutState
+from llmops_assets.domain.verdict import Verdict
 from resources.ledger import sql
 from resources.ledger.faults import Conflict
 from resources.ledger.transactions import Transactions

@@ -16,8 +16,8 @@ from llmops_assets.cli.execution import execute
 from llmops_assets.delivery.run_tags import REQUEST_TAG
 from llmops_assets.domain.chain import EVIDENCE
 from llmops_assets.domain.formatting import figure
-from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.records import Checkpoint, EvaluationReport, RegisteredModel, ServedEvaluationReport
+from llmops_assets.domain.verdict import Verdict
 from tests.support.projects import Outcome, Project, Watched, World, rows, write_rows
 from tests.support.waiting import CEILING_S
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from llmops_assets.domain.evaluated_rows import EvaluatedRows
-from llmops_assets.domain.gate import Champion, Compared, Judged, Verdict, combined, judge, judge_checks
+from llmops_assets.domain.gate import Champion, Judged, judge
 from llmops_assets.domain.gate_rule import Gate
 from llmops_assets.domain.records import Check, EvaluationReport, Metric
+from llmops_assets.domain.verdict import Compared, Verdict, combined, judge_checks
 from llmops_assets.programs.evaluation.metrics.base import RowMetric
 from tests.support.records import measured
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from llmops_assets.domain.chain import CHAIN, STAGES, WORK, downstream_of
 from llmops_assets.domain.config_diff import changes, describe, flatten
-from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.plan import Plan, prompt_retrains
 from llmops_assets.domain.records import Checkpoint
+from llmops_assets.domain.verdict import Verdict
 from tests.support.records import VALUES, Memory, changed
 
 EVENTS = {s.name for s in CHAIN if s.kind == "event"}

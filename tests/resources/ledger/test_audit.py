@@ -13,9 +13,9 @@ from sqlalchemy import text
 
 from llmops_assets.domain.audit import AuditHead
 from llmops_assets.domain.chain import STAGES
-from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.records import Release
 from llmops_assets.domain.rollout import RolloutPolicy, begin
+from llmops_assets.domain.verdict import Verdict
 from resources.ledger import Ledger, schema
 from resources.ledger.row_digests import covered_tables
 from tests.resources.ledger.test_ledger_decisions import as_version_1, hold, said

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, update
 
-from llmops_assets.domain.gate import Verdict
 from llmops_assets.domain.records import CiReport, Release
 from llmops_assets.domain.requests import Request
 from llmops_assets.domain.rollout import Judgement, RolloutPolicy, advance, begin
+from llmops_assets.domain.verdict import Verdict
 from resources.ledger import Conflict, Ledger, LedgerError
 from resources.ledger import schema as tables
 from resources.ledger.backup import copy_ledger

@@ -109,13 +109,16 @@ def seen_events(
 def _check_events(
     source: ProjectRepository, ledger: Ledger, plan: Plan, record: Record
 ) -> list[dg.AssetCheckEvaluation]:
-    """The newest verdicts on a record in the ledger. Dagster expects its checks for every materialization."""
+    """The verdicts on a record in the ledger, each with the commit by whose gates it was judged.
+
+    Dagster expects its checks for every materialization.
+    """
     events = []
     for name in check_names(STAGES[record.stage]):
         ids = dict.fromkeys((record.key, record.outputs.get("", record.key)))
-        found = [f for i in ids if (f := ledger.newest_verdict(plan.project, f"{record.stage}:{name}", i))]
-        for judged_by, verdict in found[:1]:
-            fields = check_fields(source, plan.revision, verdict, judged_by)
+        found = [f for i in ids if (f := ledger.verdict_on(plan.project, f"{record.stage}:{name}", i, plan.revision))]
+        for revision, judged_by, verdict in found[:1]:
+            fields = check_fields(source, revision, verdict, judged_by)
             key = dg.AssetKey([plan.project, record.stage])
             events.append(dg.AssetCheckEvaluation(asset_key=key, check_name=name, **fields))
     return events

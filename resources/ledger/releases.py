@@ -44,13 +44,17 @@ class Releases(Transactions):
             )
             return [(r.stage, Verdict.model_validate_json(r.body)) for r in rows]
 
-    def newest_verdict(self, project: str, check: str, report: str) -> tuple[str, Verdict] | None:
-        """(stage that evaluated it, verdict): the newest verdict on a report for a check ('stage:check')."""
+    def verdict_on(self, project: str, check: str, report: str, revision: str) -> tuple[str, str, Verdict] | None:
+        """(revision, stage that evaluated it, verdict): on a report, for a check ('stage:check').
+
+        The newest one of this revision, by whose gates it was judged; without one, the newest of all.
+        """
         v = sql.verdicts.c
         where = (v.project == project) & v.body.contains(f'"check":"{check}"') & v.body.contains(f'"report":"{report}"')
         with self._read() as c:
-            row = c.execute(sql.select(sql.verdicts).where(where).order_by(v.id.desc()).limit(1)).first()
-        return (row.stage, Verdict.model_validate_json(row.body)) if row else None
+            newest = sql.select(sql.verdicts).where(where).order_by((v.revision == revision).desc(), v.id.desc())
+            row = c.execute(newest.limit(1)).first()
+        return (row.revision, row.stage, Verdict.model_validate_json(row.body)) if row else None
 
     def add_release(self, release: Release, revision: str) -> None:
         """Stores a release; it keeps the first revision that produced it."""

@@ -338,7 +338,9 @@ def test_verdicts_are_kept_in_order_with_all_their_reasons(ledger: Ledger) -> No
     assert ledger.verdicts("zoo", B) == []
 
 
-def test_the_newest_verdict_on_a_report_is_found_by_the_check_that_shows_it(ledger: Ledger) -> None:
+def test_a_report_shows_the_verdict_of_its_own_commit_else_the_newest(ledger: Ledger) -> None:
+    """A commit that reused a report showed the verdict of another commit's gates as its own."""
+
     def judged(**fields: Any) -> Verdict:
         return Verdict(
             **{"subject": "it", "report": "d", "champion": None, "check": "evaluation_report:gates", **fields}
@@ -348,9 +350,13 @@ def test_the_newest_verdict_on_a_report_is_found_by_the_check_that_shows_it(ledg
     for revision, verdict in ((A, first), (B, newest), (B, judged(report="e")), (B, judged(check="it:evidence"))):
         ledger.add_verdict("zoo", revision, "production_endpoint", verdict)
     ledger.add_verdict("farm", A, "production_endpoint", judged(failures=("of another project",)))
-    found = ledger.newest_verdict("zoo", "evaluation_report:gates", "d")
-    assert found == ("production_endpoint", newest)
-    assert ledger.newest_verdict("zoo", "evaluation_report:gates", "f") is None
+
+    def shown(revision: str, report: str = "d") -> tuple[str, str, Verdict] | None:
+        return ledger.verdict_on("zoo", "evaluation_report:gates", report, revision)
+
+    assert shown(A) == (A, "production_endpoint", first)
+    assert shown(B) == shown("c" * 40) == (B, "production_endpoint", newest)
+    assert shown(A, report="f") is None
 
 
 # -- releases and servings ------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from llmops_assets.delivery.materializations import READ, VERSION, record_metada
 from llmops_assets.delivery.run_tags import about_commit
 from llmops_assets.delivery.verdict_checks import check_fields
 from llmops_assets.domain.chain import CHAIN, CHECKS, STAGES, check_names
-from llmops_assets.domain.keys import digest
+from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.plan import Plan
 from llmops_assets.domain.records import Event, Record
 from llmops_assets.domain.release import release_from_records
@@ -109,7 +109,7 @@ def seen_events(
 def _check_events(
     source: ProjectRepository, ledger: Ledger, plan: Plan, record: Record
 ) -> list[dg.AssetCheckEvaluation]:
-    """The verdicts on a record in the ledger, each with the commit by whose gates it was judged.
+    """The verdicts on a record in the ledger; one by another commit's gates names that commit.
 
     Dagster expects its checks for every materialization.
     """
@@ -118,7 +118,9 @@ def _check_events(
         ids = dict.fromkeys((record.key, record.outputs.get("", record.key)))
         found = [f for i in ids if (f := ledger.verdict_on(plan.project, f"{record.stage}:{name}", i, plan.revision))]
         for revision, judged_by, verdict in found[:1]:
-            fields = check_fields(source, revision, verdict, judged_by)
+            # By name only: the mirror may no longer have another commit.
+            by = judged_by if revision == plan.revision else f"{judged_by} of {short(revision)}"
+            fields = check_fields(source, plan.revision, verdict, by)
             key = dg.AssetKey([plan.project, record.stage])
             events.append(dg.AssetCheckEvaluation(asset_key=key, check_name=name, **fields))
     return events

@@ -58,14 +58,17 @@ class Verdict(Frozen):
         return (*self.failures, *self.undecided)
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reviewer should know that decides nothing by itself."""
+        return tuple(f"loosened since the champion: {text}" for text in self.loosened)
+
+    @property
     def text(self) -> str:
         """All reasons on one line: what failed or is undecided, otherwise what held."""
-        warnings = (f"loosened since the champion: {text}" for text in self.loosened)
-        return "; ".join(self.against or (*self.reasons, *self.skipped, *warnings)) or "no gate applies"
+        return "; ".join(self.against or (*self.reasons, *self.skipped, *self.warnings)) or "no gate applies"
 
     def markdown(self) -> str:
-        signs = {"❌": self.failures, "❔": self.undecided, "✅": self.reasons, "➖": self.skipped}
-        signs["⚠️ loosened since the champion:"] = self.loosened
+        signs = {"❌": self.failures, "❔": self.undecided, "✅": self.reasons, "➖": self.skipped, "⚠️": self.warnings}
         lines = [f"- {sign} {text}" for sign, texts in signs.items() for text in texts]
         return "\n".join(lines) or "- no gate applies"
 

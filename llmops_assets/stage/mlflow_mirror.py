@@ -52,7 +52,7 @@ def _judgement(verdict: Verdict, changed: Regressions | None) -> Judgement:
         subject=verdict.subject,
         outcome=verdict.outcome,
         failures=verdict.against,
-        reasons=(*verdict.reasons, *verdict.skipped),
+        reasons=(*verdict.reasons, *verdict.skipped, *verdict.warnings),
         others=others,
         regressions=changed,
     )

@@ -47,8 +47,9 @@ class Records(Transactions):
             return c.execute(query).first() is not None
 
     def artifact_digests(self) -> Iterator[str]:
-        """The digests of the artifacts that records name, newest record first."""
-        query = sql.select(sql.records.c.body).order_by(sql.records.c.created.desc())
+        """The digests of the artifacts that records name, newest record first, without those that were collected."""
+        kept = sql.records.c.key.not_in(sql.select(sql.tombstones.c.key))
+        query = sql.select(sql.records.c.body).where(kept).order_by(sql.records.c.created.desc())
         with self._read() as c:
             bodies = c.execute(query).scalars().all()
         for body in bodies:

@@ -339,6 +339,7 @@ def test_what_a_policy_loosened_is_shown_beside_a_verdict_that_passes() -> None:
     verdict = Verdict(subject="policy", report=None, champion="c", loosened=("gate removed: rougeL",))
     assert verdict.passed and "loosened since the champion: gate removed: rougeL" in verdict.text
     assert "loosened since the champion: gate removed: rougeL" in verdict.markdown()
+    assert [text.startswith("loosened since the champion: gate removed: rougeL") for text in verdict.warnings] == [True]
 
 
 # -- rows: intervals, undecided, baselines, slices -------------------------------------------------------------------

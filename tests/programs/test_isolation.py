@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from llmops_assets.machine import isolation
+from llmops_assets.programs.evaluation.metrics.base import Answer
 from llmops_assets.programs.evaluation.scoring import score
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import CodeRules, MetricSpec
@@ -170,7 +171,7 @@ def metric(folder: Path, code: str, **files: str) -> MetricSpec:
 
 
 def scored(spec: MetricSpec, **rules: Any) -> float:
-    (found,), _ = score([spec], ["ab"], ["abcd"], [], CodeRules(**rules))
+    (found,) = score([spec], [Answer(prediction="ab", reference="abcd")], CodeRules(**rules)).metrics
     return found.value
 
 

@@ -15,14 +15,18 @@ from resources.ledger import sql
 from resources.ledger.transactions import Transactions
 
 
+def _kept() -> Any:
+    """The condition on a record that it was not collected."""
+    return sql.records.c.key.not_in(sql.select(sql.tombstones.c.key))
+
+
 class Records(Transactions):
     """The tables `records`, `edges` and `rebuilds`."""
 
     def find(self, key: str) -> AnyRecord | None:
         """The record under a key; None also if it was collected, or this version of the code cannot read it."""
-        kept = sql.records.c.key.not_in(sql.select(sql.tombstones.c.key))
         with self._read() as c:
-            body = c.execute(sql.select(sql.records.c.body).where(sql.records.c.key == key, kept)).scalar()
+            body = c.execute(sql.select(sql.records.c.body).where(sql.records.c.key == key, _kept())).scalar()
         return _parsed(body)[0] if body else None
 
     def resolve(self, values: Mapping[str, Any]) -> ResolvedRecords:
@@ -48,8 +52,7 @@ class Records(Transactions):
 
     def artifact_digests(self) -> Iterator[str]:
         """The digests of the artifacts that records name, newest record first, without those that were collected."""
-        kept = sql.records.c.key.not_in(sql.select(sql.tombstones.c.key))
-        query = sql.select(sql.records.c.body).where(kept).order_by(sql.records.c.created.desc())
+        query = sql.select(sql.records.c.body).where(_kept()).order_by(sql.records.c.created.desc())
         with self._read() as c:
             bodies = c.execute(query).scalars().all()
         for body in bodies:

@@ -40,7 +40,7 @@ class Requests(Transactions):
         return self._request(row._mapping) if row else None
 
     def now(self, request: Request) -> Request:
-        """The request as it is now."""
+        """The request, read again."""
         found = self.request(request.name)
         assert found is not None, "requests are never deleted"
         return found

@@ -126,8 +126,13 @@ def baseline(run: Candidate, name: str) -> ChampionNow | None:
 def references(run: Candidate, of: Of) -> list[ChampionNow]:
     """The champion and the baselines that gates on this kind of report compare with, as far as they exist."""
     champion = champion_now(run) if compares_with_champion(run, of) else None
+    return [*([champion] if champion else []), *baselines(run, of).values()]
+
+
+def baselines(run: Candidate, of: Of) -> dict[str, ChampionNow]:
+    """The baselines that gates on this kind of report name, as far as they exist, by the name that the gates use."""
     named = dict.fromkeys(g.baseline for g in run.at.policy.gates if g.of == of and g.baseline)
-    return [r for r in (champion, *(baseline(run, name) for name in named if name)) if r is not None]
+    return {name: found for name in named if name and (found := baseline(run, name)) is not None}
 
 
 def of_stage(stage: str) -> Of:
@@ -208,15 +213,13 @@ def _measured(run: Candidate, stage: str, subject: str) -> Verdict:
     of, champion = of_stage(stage), champion_now(run)
     report = record if isinstance(record, Measured) else None
     before = unquantized if isinstance(unquantized, EvaluationReport) else None
-    named = {g.baseline for g in run.at.policy.gates if g.of == of and g.baseline}
-    baselines = {name: found for name in named if (found := baseline(run, name)) is not None}
     evidence = Judged(
         report=report,
         rows=rows_of(run.store, report),
         unquantized=before,
         unquantized_rows=rows_of(run.store, before) if of == "served" else None,
         champion=_reference(run, stage, champion, report) if champion else None,
-        baselines={name: _reference(run, stage, found, report) for name, found in baselines.items()},
+        baselines={name: _reference(run, stage, found, report) for name, found in baselines(run, of).items()},
         has_served=_has_served(run),
     )
     verdict = judge(subject, run.at.policy.gates, of, evidence)

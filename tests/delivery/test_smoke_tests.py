@@ -1,6 +1,7 @@
 """A smoke test compares an endpoint's answer with what it expects, and names each expectation that is not met."""
 
 import time
+from typing import Any
 
 import pytest
 
@@ -45,3 +46,23 @@ def test_a_pattern_that_is_not_supported_is_named_with_its_line() -> None:
         parse_smoke_tests("- name: a\n  input: b\n  expect:\n    matches: '(?!sorry)'\n", "smoke.yaml")
     assert str(error.value).startswith("smoke.yaml:4: 0.expect.matches: not a regular expression: ")
     assert "does_not_match" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "healthy"),
+    [
+        ({"ok": True, "finish_reason": "stop", "text": ""}, True),
+        ({"ok": True, "finish_reason": "length", "text": "\n\n"}, True),
+        ({"ok": True, "finish_reason": "stop", "text": "", "release": "other"}, False),
+        ({"ok": False, "broken": True, "text": ""}, False),
+        ({"ok": False, "broken": True, "text": "Hel"}, False),
+        ({"ok": False, "status": 503, "text": ""}, False),
+    ],
+)
+def test_a_whole_answer_without_text_is_no_fault_of_the_endpoint(given: dict[str, Any], healthy: bool) -> None:
+    """A model that ends its answer to our "Hello" at once made its endpoint unhealthy, though it served as measured."""
+    said = Answer(**{"status": 200, "latency_s": 0.1, "release": "mine", **given})
+    own_question = SmokeTest(name="production", input="Hello")
+    check = check_answer(own_question, said, "mine", may_be_empty=True)
+    assert check.passed == healthy and ("no text" in check.summary) == healthy
+    assert not check_answer(own_question, said, "mine").passed, "a project's own question needs an answer"

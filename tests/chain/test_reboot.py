@@ -7,7 +7,6 @@ complete point, production serves the same release, and nothing runs twice.
 import json
 import os
 import signal
-import time
 import urllib.request
 from collections.abc import Callable
 
@@ -15,6 +14,7 @@ import dagster as dg
 import psutil
 import pytest
 
+from llmops_assets.domain.requests import Request
 from llmops_assets.machine.processes import command_line
 from resources.local_services import services
 from tests.support.live import Live, Users
@@ -107,11 +107,14 @@ def test_after_a_reboot_in_mid_training_llmops_up_is_all_that_is_reported(live: 
     answer = wait_for("production", lambda: answer if (answer := live.ask()).ok else None)
     assert answer.release == before.release
     with Users(live) as users:
-        trainings = 0
-        while not (request := live.ended(sha)):
-            trainings = max(trainings, len(running(live, "llmops_assets.programs.train")))
-            time.sleep(0.2)
-    assert trainings <= 1
+        trainings: list[int] = []
+
+        def ended() -> Request | None:
+            trainings.append(len(running(live, "llmops_assets.programs.train")))
+            return live.ended(sha)
+
+        request = wait_for("the release", ended)
+    assert max(trainings) <= 1
     assert (request.status, request.generation) == ("released", 2), request
     checkpoint = live.checkpoint(sha)
     assert checkpoint.steps == STEPS

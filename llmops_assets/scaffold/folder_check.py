@@ -14,6 +14,7 @@ from llmops_assets.domain.prompt import PromptError, check_prompt
 from llmops_assets.programs.models.base_model_check import problem_of_files
 from resources.project_source.dvc_config import committed_credentials
 from resources.project_source.dvc_files import is_tracked
+from resources.project_source.links import leaving, links_to_commit, remedy
 
 
 def check_folder(folder: Path) -> ProjectConfig:
@@ -56,6 +57,7 @@ def check_folder(folder: Path) -> ProjectConfig:
         problems.append(f"{folder}: {problem}")
     if problem := _problem_of_base(folder, config):
         problems.append(problem)
+    problems += [f"{folder}/{remedy(path, where)}" for path, where in leaving(links_to_commit(folder)).items()]
     if problems:
         raise ConfigError(problems)
     return config

@@ -4,6 +4,7 @@ In process, since each command is one call; `test_command_line` starts real proc
 """
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,23 @@ def test_init_in_a_folder_with_a_file_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "zoo").mkdir()
     (tmp_path / "zoo/llmops.yaml").write_bytes(b"name: z\xff\n")
     assert "llmops.yaml: it is not UTF-8 text (byte 7)" in llmops("init", str(tmp_path / "zoo"), home=tmp_path / "home")
+
+
+@pytest.mark.parametrize("git", [False, True])
+def test_check_names_links_that_a_run_would_refuse_and_no_others(folder: Path, tmp_path: Path, git: bool) -> None:
+    """A folder was valid, and every run of its commit refused a link that leads out of the project."""
+    links = {
+        "rows.jsonl": "/etc/passwd", "deep/er": "../docs/../../elsewhere", "through": "deep/er/x", "circle": "circle",
+        "inside": "prompts", "absent": "data/nothing.jsonl", "venv/bin/python": "/usr/bin/python3",
+    }  # fmt: skip
+    for path, to in links.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).symlink_to(to)
+    (folder / ".gitignore").write_text("/venv\n")
+    if git:
+        subprocess.run(["git", "init", "--quiet", str(folder)], check=True)
+    told = llmops("check", "--path", str(folder), home=tmp_path / "home").replace("\n", "")
+    assert f"{folder}/rows.jsonl: a symbolic link to /etc/passwd, outside the project; replace it with" in told
+    for path, to in {"deep/er": "../docs/../../elsewhere, outside", "through": "deep/er/x, out", "circle": "c"}.items():
+        assert f"{folder}/{path}: a symbolic link to {to}" in told
+    assert told.count("a symbolic link to") == 4, "what stays inside, or is ignored, is refused by no run"

@@ -1,7 +1,8 @@
 """Rolls production back to an earlier release: takes seconds, one Dagster run, and the ledger's lock.
 
-Uses the same rollout as a deployment (`llmops_assets.delivery.rollout`), without gates and approvals: the release
-passed them before. The replaced release is held.
+Uses the same rollout as a deployment (`llmops_assets.delivery.rollout`), without the commit's own gates and approvals:
+the release passed them before. The settings' policy floor is judged again, for it may have been raised since. The
+replaced release is held.
 """
 
 import time
@@ -14,6 +15,7 @@ from llmops_assets.config.settings import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.materializations import production_metadata, record_metadata, record_tags
 from llmops_assets.delivery.reconciliation import Reconciler, start_engine
+from llmops_assets.delivery.rollback_floor import failed_floor_gates, floor_of, missing_person
 from llmops_assets.delivery.rollout import CANARY_TOKENS, Rollout, canary_tokens, questions
 from llmops_assets.delivery.rollout_pages import rollout_metadata
 from llmops_assets.delivery.run_tags import PROJECT_TAG, REQUEST_TAG, REVISION_TAG, WHY_TAG, run_tags
@@ -22,7 +24,7 @@ from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.records import DatasetVersion, MadeBy, ProductionEndpoint
 from llmops_assets.domain.requests import ROLLBACK, Request, another_generation
 from llmops_assets.domain.rollback import Hold, NoTarget
-from llmops_assets.domain.rollout import RolloutPolicy, begin_rollback, rollback_policy
+from llmops_assets.domain.rollout import begin_rollback, rollback_policy
 from resources.artifact_store.store import StoreError
 from resources.assembly import Clients
 from resources.compute.interface import hardware_class
@@ -76,9 +78,18 @@ class Rollback:
         ledger, name = self.clients.ledger, self.project.name
         try:
             target, revision = ledger.rollback_target(name, named)
+            if below := self._below_floor(target, revision):
+                raise CannotRollBack(
+                    f"release {short(target)} is below the policy floor of the settings: {'; '.join(below)}. Remedy: "
+                    f"`llmops rollback {name} --to RELEASE` names another (`llmops releases {name}` lists them)"
+                )
             request = open_rollback(ledger, name, target, self.reason, self.by)
         except NoTarget as error:
             raise CannotRollBack(str(error)) from error
+        except StoreError as error:
+            raise CannotRollBack(
+                f"the reports on the release cannot be read, production is unchanged: {error}"
+            ) from error
         except Conflict as error:
             raise CannotRollBack(
                 f"a run of {name} is active and may be moving traffic. Remedy: `llmops cancel {name}` "
@@ -109,11 +120,12 @@ class Rollback:
             raise CannotRollBack(f"the ledger no longer contains release {short(target)}")
         at = self._at(revision)
         config = at.config if at else None
+        floored = at.policy if at else floor_of(self.clients.settings, name)
         rollout = Rollout(
             project=name,
             revision=revision,
             release=release,
-            policy=rollback_policy(config.deployment.rollout if config else RolloutPolicy()),
+            policy=rollback_policy(floored.rollout),
             ledger=ledger,
             serving=serving,
             drain=self.clients.settings.serving.drain,
@@ -139,6 +151,20 @@ class Rollback:
             outcome="rolled_back",
             requests=state.requests,
         )
+
+    def _below_floor(self, target: str, revision: str) -> list[str]:
+        """What of the settings' policy floor the target does not satisfy."""
+        ledger, name = self.clients.ledger, self.project.name
+        floor = floor_of(self.clients.settings, name)
+        found = failed_floor_gates(floor, ledger, self.clients.store, name, revision)
+        serving = ledger.serving(name, "production")
+        try:
+            authors = self.clients.sources(self.project).git.authors(revision, serving.revision if serving else None)
+        except SourceError as error:
+            self.context.log.warning(f"the authors of {short(revision)} are unknown ({error})")
+            authors = []
+        person = missing_person(floor, target, ledger.decisions(name, target), self.by, authors)
+        return [*found, *([person] if person else [])]
 
     def _at(self, revision: str) -> ProjectRevision | None:
         """The release's revision, for its policy and smoke tests; None if the mirror cannot be read."""

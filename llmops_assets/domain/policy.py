@@ -37,6 +37,18 @@ class Policy(Frozen):
     ci: CiPolicy
 
 
+NO_POLICY = Policy(
+    gates=(),
+    approval=Approval(),
+    rollout=RolloutPolicy(),
+    smoke_tests=(),
+    test_rows="",
+    evaluation={},
+    ci=CiPolicy(ruff=False, tests=False, ignore=()),
+)
+"""Asks for nothing but the defaults of a rollout: what a floor is laid under when no commit's policy is at hand."""
+
+
 def loosened(before: Policy, after: Policy) -> tuple[str, ...]:
     """Each way in which the second policy asks for less than the first, as text; empty if in none."""
     if before == after:

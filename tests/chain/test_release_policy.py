@@ -198,3 +198,18 @@ def test_no_commit_gets_below_the_floor_that_the_settings_set(case: Case) -> Non
     assert f"deployment.approval.approvers: {BOB} may not approve" in said and "at least 0.99 → 0" in said
     said = case.plan()
     assert "policy floor applies" in said and f"{BOB} may not approve" in said and "minimum 0.99" in said
+
+
+def test_a_rollback_does_not_get_below_the_floor_either(case: Case) -> None:
+    """A release that served before the floor was raised returned to production, by anyone, whatever it measured."""
+    champion = case.production
+    code, said = case.world.llmops("rollback", "--reason", "cut short")
+    assert code == 1 and "below the policy floor of the settings" in said and "minimum 0.99" in said, said
+    assert case.production == champion and case.world.ledger.holds("zoo") == []
+    people = PolicyFloor.model_validate({"approval": {"approvers": [EVE, "carl@example.com"]}})
+    case.world = World(case.world.home, case.project, serving=case.world.settings.serving, policy=people)
+    served = [release for release, _, _ in case.world.ledger.served("zoo")]
+    code, said = case.world.llmops("rollback", "--to", served[0], "--reason", "the first was better", user=BOB)
+    assert code == 1 and "must approve each release; nobody did so" in said and case.production == champion, said
+    code, said = case.world.llmops("rollback", "--reason", "cut short", user=BOB)
+    assert code == 0 and case.production == served[-2], f"Eve approved it before it served: {said}"

@@ -379,6 +379,16 @@ METRICS = Parts(
         libraries=_BY_MODEL,
     ),
     MetricPart(
+        name="llm_judge",
+        path=f"{_METRICS}.llm_judge:LlmJudge",
+        does="Share of answers that an LLM (`judges` in the settings) prefers to their reference by the rubric in "
+        "`file`, asked in both orders, ties as half.",
+        source="Zheng et al. 2023, pairwise with swapped positions",
+        higher_is_better=True,
+        unit="0 to 1",
+        options={"file": True, "judge": True, "labels": False, "min_agreement": False, "max_unreadable": False},
+    ),
+    MetricPart(
         name="refusal_rate",
         path=f"{_METRICS}.refusal_rate:RefusalRate",
         does="Share of answers that open like a refusal, by English patterns, or those in `file`, one a line.",

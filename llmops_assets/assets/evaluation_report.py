@@ -11,6 +11,7 @@ from llmops_assets.assets.evaluation_shared import (
     identity,
     log_evaluation,
     measure_champion,
+    secrets_of,
 )
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.delivery.gate_evidence import ChampionNow, verdict_on
@@ -42,7 +43,7 @@ def evaluate(
         title=title,
         **common_spec(run, data),
     )
-    done = run.program("evaluate", spec, key=key)
+    done = run.program("evaluate", spec, key=key, secrets=secrets_of(run))
     result = done.read(EvaluateResult)
     artifact = run.store.put(done.artifact)
     log_evaluation(run, "evaluation_report", key, revision, checkpoint, done, result.metrics)
@@ -53,6 +54,7 @@ def evaluate(
         cut=result.cut,
         measured_with=result.measured_with,
         tokenizer=result.tokenizer,
+        refused=result.refused,
         uri=artifact.uri,
         digest=artifact.digest,
         checkpoint_digest=checkpoint.digest,

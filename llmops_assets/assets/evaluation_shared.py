@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from llmops_assets.config.documents import CODE_BYTES, read_text
+from llmops_assets.config.documents import CODE_BYTES, LABEL_BYTES, read_text
 from llmops_assets.config.metrics import CustomMetric, ListedMetric, name_of
 from llmops_assets.delivery.gate_evidence import ChampionNow, of_stage, references
 from llmops_assets.domain.formatting import figure
@@ -116,6 +116,13 @@ def log_evaluation(
     tracking.finish(mlflow_run)
 
 
+def secrets_of(run: StageExecution) -> tuple[str, ...]:
+    """The environment variables with the API keys of the judges that the project's metrics name."""
+    named = [m.judge for m in run.at.config.evaluation.metrics if isinstance(m, ListedMetric)]
+    judges = (run.settings.judge(name) for name in named)
+    return tuple(sorted({judge.api_key.env for judge in judges if judge and judge.api_key}))
+
+
 def metric_specs(run: StageExecution) -> tuple[MetricSpec, ...]:
     return tuple(_metric_spec(run, metric) for metric in run.at.config.evaluation.metrics)
 
@@ -130,6 +137,10 @@ def _metric_spec(run: StageExecution, metric: str | ListedMetric | CustomMetric)
             options["model"] = str(run.source.pull(run.at, [metric.model]) / metric.model)
         if metric.file:
             options["file"] = read_text(tree / metric.file, CODE_BYTES)
+        if metric.labels:
+            options["labels"] = read_text(run.source.pull(run.at, [metric.labels]) / metric.labels, LABEL_BYTES)
+        if judge := run.settings.judge(options.pop("judge", None)):
+            options["endpoint"] = judge.model_dump(mode="json", exclude_defaults=True)
         return MetricSpec(name=name_of(metric), metric=metric.metric, options=options)
     return MetricSpec(
         name=metric.name,

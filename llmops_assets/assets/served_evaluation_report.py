@@ -6,7 +6,13 @@ from typing import Any
 import dagster as dg
 
 from llmops_assets.assets import evaluation_shared
-from llmops_assets.assets.evaluation_shared import common_spec, identity, log_evaluation, measure_champion
+from llmops_assets.assets.evaluation_shared import (
+    common_spec,
+    identity,
+    log_evaluation,
+    measure_champion,
+    secrets_of,
+)
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.delivery.gate_evidence import ChampionNow, verdict_on
 from llmops_assets.domain.keys import short, stage_key
@@ -55,7 +61,7 @@ def evaluate_served(
         unquantized=_figures(unquantized, identity(run, data)),
         **common_spec(run, data),
     )
-    done = run.program("served_evaluate", spec, key=key)
+    done = run.program("served_evaluate", spec, key=key, secrets=secrets_of(run))
     result = done.read(ServedEvaluateResult)
     stored = run.store.put(done.artifact)
     log_evaluation(run, "served_evaluation_report", key, at.revision, checkpoint, done, result.metrics)

@@ -24,6 +24,8 @@ PROMPT_BYTES = 64 * 1024
 """A prompt template: more than the context of most models."""
 CODE_BYTES = 1024 * 1024
 """A Python file of a project."""
+LABEL_BYTES = 16 * 1024 * 1024
+"""Labelled pairs of answers: some hundred of 4 KB."""
 DVC_BYTES = 1024 * 1024
 """A file that DVC writes: dvc.lock has about 200 bytes for each output."""
 MODEL_CONFIG_BYTES = 4 * 1024 * 1024

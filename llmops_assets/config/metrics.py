@@ -58,6 +58,26 @@ class ListedMetric(Strict):
         default=None,
         description="Regular expression, searched in the answer. RE2's syntax: no lookarounds, no backreferences.",
     )
+    judge: str | None = Field(
+        default=None, min_length=1, description="Name of an LLM under `judges` in the settings of the location."
+    )
+    labels: ProjectPath | None = Field(
+        default=None,
+        description="JSONL file of the project, in Git or DVC, with people's verdicts: {input, answer_a, answer_b, "
+        "label: a | b | tie}, and context if the rows have one. The judge's agreement with them is reported.",
+    )
+    min_agreement: float | None = Field(
+        default=None,
+        ge=-1,
+        le=1,
+        description="Cohen's kappa with `labels` below which the judge's value is no evidence: gates on it fail.",
+    )
+    max_unreadable: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Share of the rows without a readable verdict above which the value is no evidence; absent: 0.05.",
+    )
     language: str | None = Field(default=None, pattern=r"^[a-z]{2,3}$", description="ISO 639 code, such as en or de.")
     threshold: float | None = Field(default=None, gt=0, lt=1, description="Similarity from which a sentence counts.")
 
@@ -77,6 +97,8 @@ class ListedMetric(Strict):
                 raise WrongAt(f"{self.metric} has no such option; {has}", key)
         if missing := [key for key, required in known.items() if required and key not in self.options]:
             raise WrongAt(f"{self.metric} needs it; add it", missing[0])
+        if self.min_agreement is not None and self.labels is None:
+            raise WrongAt("agreement is measured with labels; add labels: FILE, or leave this out", "min_agreement")
         return self
 
     @property

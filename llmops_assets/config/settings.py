@@ -16,6 +16,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from llmops_assets import catalog
 from llmops_assets.config.compute import ComputeSettings
 from llmops_assets.config.garbage import GarbageSettings
+from llmops_assets.config.judges import Judge
 from llmops_assets.config.kubernetes import KubernetesSettings
 from llmops_assets.config.part_names import NameOf
 from llmops_assets.config.secrets import Address, FromEnvironment, read_address, refuse_credentials
@@ -160,6 +161,9 @@ class Settings(Strict):
     )
     serving: ServingSettings = Field(default=ServingSettings(), description="The gateway of all endpoints.")
     compute: ComputeSettings = Field(default=ComputeSettings(), description="Where programs run, and their limits.")
+    judges: tuple[Judge, ...] = Field(
+        default=(), description="LLMs that the metric `llm_judge` of a project may ask, by name."
+    )
     gc: GarbageSettings = Field(
         default=GarbageSettings(), description="Garbage collection of store, caches, work trees and logs."
     )
@@ -177,6 +181,14 @@ class Settings(Strict):
         if twice := sorted({n for n in names if names.count(n) > 1}):
             raise ValueError(f"two projects are called {', '.join(twice)}; names must differ")
         return projects
+
+    @field_validator("judges")
+    @classmethod
+    def _judges_differ(cls, judges: tuple[Judge, ...]) -> tuple[Judge, ...]:
+        names = [judge.name for judge in judges]
+        if twice := sorted({n for n in names if names.count(n) > 1}):
+            raise ValueError(f"two judges are called {', '.join(twice)}; names must differ")
+        return judges
 
     @field_validator("ledger", "store", "mlflow", "mlflow_ui", "dagster_ui")
     @classmethod
@@ -259,6 +271,10 @@ class Settings(Strict):
             return (self.home / "services" / f"{service}.url").read_text().strip() or None
         except OSError:
             return None
+
+    def judge(self, name: str | None) -> Judge | None:
+        """The judge of that name; None if there is none."""
+        return next((judge for judge in self.judges if judge.name == name), None)
 
     def floors(self, project: str) -> tuple[PolicyFloor, ...]:
         """The policy floors of a project. Where they contradict each other, the last one decides."""

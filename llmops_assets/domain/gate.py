@@ -128,6 +128,8 @@ def alike(report: Measured, other: Measured) -> bool:
 def _results(gate: Gate, evidence: Judged, report: Measured) -> list[GateResult]:
     """One result for each condition of the gate, or a failure if the metric has no value."""
     metric = next((m for m in report.metrics if m.name == gate.metric), None)
+    if metric is None and (why := report.refused.get(gate.metric)):
+        return [GateResult(outcome="failed", text=f"{gate.metric} has no value that is evidence: {why}")]
     if metric is None:
         known = ", ".join(m.name for m in report.metrics) or "none"
         return [GateResult(outcome="failed", text=f"{gate.metric} was not measured (measured: {known})")]

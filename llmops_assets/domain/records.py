@@ -172,6 +172,9 @@ class Measured(Record):
         default_factory=dict,
         description="What changes figures besides the model: library versions, dtype, device, engine. Empty: unknown.",
     )
+    refused: dict[str, str] = Field(
+        default_factory=dict, description="Metrics whose values are no evidence, and are left out -> why."
+    )
     uri: str = Field(description="Folder with report.html, predictions.jsonl and rows.jsonl.")
     tokenizer: str = Field(default="", description="Digest of the model's tokenizer. Empty: unknown.")
     digest: str

@@ -81,6 +81,7 @@ def evaluate_checkpoint(spec: EvaluateSpec, job: ProgramRun) -> EvaluateResult:
             "Length of an answer": f"at most {spec.max_new_tokens} tokens",
             "Cut answers": cut_answers(evaluated),
             "Tokenizer": tokenizer_line(tokenizer_digest(encoder.tokenizer)),
+            **found.facts,
         },
     )
     libraries = versions(*libraries_of(spec.metrics))
@@ -90,7 +91,8 @@ def evaluate_checkpoint(spec: EvaluateSpec, job: ProgramRun) -> EvaluateResult:
         cut=sum(cut),
         tokens_per_s=tokens_per_s,
         libraries=libraries,
-        measured_with=measured_with(libraries, model.dtype),
+        measured_with=measured_with(libraries, model.dtype) | dict(found.measured_with),
+        refused=dict(found.refused),
         tokenizer=tokenizer_digest(encoder.tokenizer),
     )
 

@@ -131,6 +131,7 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
             + (f"; {detail}" if detail else ""),
             "Asked one after another, without a prompt cache": in_words(repeated),
             **({"Before quantization": before} if before else {}),
+            **found.facts,
         },
         load,
     )
@@ -152,7 +153,9 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
             "python": ".".join(platform.python_version_tuple()[:2]),
             "device": server.device(),
             "engine": spec.engine,
+            **found.measured_with,
         },
+        refused=dict(found.refused),
     )
 
 

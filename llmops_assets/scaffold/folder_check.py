@@ -3,15 +3,18 @@
 Mistakes are errors; what is only missing so far, as in a new project, is reported separately.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from llmops_assets.config.documents import CONFIG_BYTES, PROMPT_BYTES, DocumentError, read_text
+from llmops_assets.catalog import METRICS
+from llmops_assets.config.documents import CODE_BYTES, CONFIG_BYTES, LABEL_BYTES, PROMPT_BYTES, DocumentError, read_text
 from llmops_assets.config.metrics import ListedMetric, name_of
 from llmops_assets.config.project import CONFIG_FILE, BaseModelPath, ProjectConfig, load_config
 from llmops_assets.config.smoke_tests import parse_smoke_tests
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.prompt import PromptError, check_prompt
 from llmops_assets.programs.models.base_model_check import problem_of_files
+from llmops_assets.programs.runtime.errors import BadInput
 from resources.project_source.dvc_config import committed_credentials
 from resources.project_source.dvc_files import is_tracked
 from resources.project_source.links import leaving, links_to_commit, remedy
@@ -43,8 +46,10 @@ def check_folder(folder: Path) -> ProjectConfig:
         named = None if isinstance(metric, str) else metric.file
         if named and not (folder / named).is_file():
             problems.append(f"{folder / named}: no such file (evaluation.metrics: {name_of(metric)})")
+        elif isinstance(metric, ListedMetric) and metric.file:
+            problems += _problem_of_metric(folder, metric, metric.file)
     data = [config.data.train, config.data.validation, config.data.test]
-    data += [m.model for m in config.evaluation.metrics if isinstance(m, ListedMetric)]
+    data += [path for m in config.evaluation.metrics if isinstance(m, ListedMetric) for path in (m.model, m.labels)]
     data += [config.model.base.path] if isinstance(config.model.base, BaseModelPath) else []
     for name in data:
         try:
@@ -61,6 +66,23 @@ def check_folder(folder: Path) -> ProjectConfig:
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def _problem_of_metric(folder: Path, metric: ListedMetric, file: str) -> Iterator[str]:
+    """What is wrong with the content of a metric's files. Its judge is the settings', and is not checked here."""
+    part, path = METRICS[metric.metric], folder / file
+    if part.missing():
+        return
+    try:
+        options = {**metric.options, "file": read_text(path, CODE_BYTES)}
+        if labels := options.pop("labels", None):
+            path = folder / labels
+            options |= {"labels": read_text(path, LABEL_BYTES)} if path.is_file() else {}
+        part.load()(name_of(metric), options).check_file()
+    except DocumentError as error:
+        yield f"{path}: {error} (evaluation.metrics: {name_of(metric)})"
+    except BadInput as error:
+        yield f"{folder / CONFIG_FILE}: evaluation.metrics: {error}"
 
 
 def _problem_of_base(folder: Path, config: ProjectConfig) -> str | None:

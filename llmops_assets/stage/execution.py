@@ -198,8 +198,13 @@ class StageExecution:
         *,
         key: str | None = None,
         on_progress: Callable[[dict[str, Any]], None] | None = None,
+        secrets: tuple[str, ...] = (),
     ) -> Finished:
-        """Runs a program to its end under a name derived from the key; its progress goes to the log."""
+        """Runs a program to its end under a name derived from the key; its progress goes to the log.
+
+        Args:
+            secrets: environment variables that it gets besides those of every program.
+        """
         key = key or self.key
         last = [0.0]
 
@@ -218,6 +223,7 @@ class StageExecution:
             heavy=self.stage.name in HEAVY,
             time_limit_s=self.settings.compute.time_limit(self.stage.name),
             asset=f"{self.project.name}/{self.stage.name}",
+            secrets=secrets,
         )
         finished = self.compute.run(job, progress)
         self.program_seconds += finished.seconds

@@ -31,6 +31,8 @@ class Job(Frozen):
     """Uses the only slot for heavy programs."""
     time_limit_s: float | None = None
     """The program is ended after this time; None: no limit."""
+    secrets: tuple[str, ...] = ()
+    """Environment variables that it gets besides those that every program gets. Their values are written nowhere."""
     asset: str = ""
     """The asset that the program works for, as Dagster Pipes names it: project/stage."""
 

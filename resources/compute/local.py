@@ -161,6 +161,7 @@ class LocalCompute:
     def _start(self, job: Job, folder: Path, spec: Path, held: list[int], preloaded: socket.socket | None) -> Program:
         module, arguments = job.module, ["--spec", str(spec), "--output", str(folder)]
         environment = self.environment(folder) | pipes_environment(job, folder)
+        environment |= {name: os.environ[name] for name in job.secrets if name in os.environ}
         # The locks' descriptors go to the keeper; closing ours leaves it as their only holder.
         with (folder / "log.txt").open("ab") as log:
             if preloaded is not None:

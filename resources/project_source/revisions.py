@@ -4,13 +4,13 @@ Which values a stage reads belongs in `llmops_assets.domain.chain`.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Any
 
 from llmops_assets import catalog
-from llmops_assets.config.documents import CODE_BYTES, CONFIG_BYTES, PROMPT_BYTES, DocumentError
+from llmops_assets.config.documents import CODE_BYTES, CONFIG_BYTES, LABEL_BYTES, PROMPT_BYTES, DocumentError
 from llmops_assets.config.documents import text_of as decoded
 from llmops_assets.config.ignore_patterns import ignoring
 from llmops_assets.config.metrics import CustomMetric, ListedMetric, name_of, part_of
@@ -24,6 +24,7 @@ from llmops_assets.domain.policy_floor import below_floor, with_floor
 from llmops_assets.domain.prompt import PromptError, check_prompt
 from llmops_assets.domain.python_imports import imported_files
 from llmops_assets.domain.sampling import Sampling
+from llmops_assets.programs.runtime.errors import BadInput
 from resources.project_source.dvc import DvcData
 from resources.project_source.dvc_files import Output
 from resources.project_source.git_mirror import GitMirror
@@ -180,6 +181,8 @@ class ProjectRepository:
             if isinstance(metric, CustomMetric)
         }
         values["evaluation"] = self._evaluation(config, text_of, version, metric_files, files)
+        if not served and not problems:
+            problems += self._problems_of_metrics(config, text_of, tracked)
         values["quantization"] = config.quantization.model_dump(mode="json", exclude_defaults=True)
         values["quantization"] |= catalog.versions(catalog.QUANTIZATION_BACKENDS[config.quantization.backend])
         deployment = config.deployment
@@ -210,14 +213,41 @@ class ProjectRepository:
         policy = reduce(with_floor, self.floors, stated)
         return ProjectRevision(self.project, revision, config, values, smoke, tracked, metric_files, policy, below)
 
+    def _problems_of_metrics(
+        self, config: ProjectConfig, text_of: Callable[[str, str, int], str], tracked: Mapping[str, Output]
+    ) -> Iterator[str]:
+        """What is wrong with the files and judges of the catalog's metrics."""
+        for metric in config.evaluation.metrics:
+            if not isinstance(metric, ListedMetric):
+                continue
+            key = f"evaluation.metrics: {name_of(metric)}"
+            if metric.judge and self.settings.judge(metric.judge) is None:
+                known = ", ".join(judge.name for judge in self.settings.judges) or "none"
+                yield (
+                    f"{CONFIG_FILE}: {key}: judge: the settings have no judge {metric.judge!r} (known: {known}); add "
+                    "it there under `judges`, or name another one"
+                )
+            part = catalog.METRICS[metric.metric]
+            if not metric.file or part.missing():
+                continue
+            options = {**metric.options, "file": text_of(metric.file, key, CODE_BYTES)}
+            if metric.labels and metric.labels not in tracked:  # DVC's are read when they are used
+                options["labels"] = text_of(metric.labels, key, LABEL_BYTES)
+            elif metric.labels:
+                del options["labels"]
+            try:
+                part.load()(name_of(metric), options).check_file()
+            except BadInput as error:
+                yield f"{CONFIG_FILE}: evaluation.metrics: {error}"
+
     def _files_of(self, revision: str, metric: CustomMetric, files: Mapping[str, str]) -> tuple[str, ...]:
         """The files that a metric of the project can see: what it imports, and what its `files` match."""
         imported = imported_files(metric.file, files, lambda path: self.git.read(revision, path))
         named = ignoring(metric.files)
         return tuple(sorted({*imported, *(path for path in files if metric.files and named.match_file(path))}))
 
-    @staticmethod
     def _evaluation(
+        self,
         config: ProjectConfig,
         text_of: Any,
         version: Callable[[str, str], str],
@@ -235,6 +265,10 @@ class ProjectRepository:
                 key = f"evaluation.metrics: {name_of(metric)}"
                 if metric.model:
                     found["model"] = version(metric.model, key)
+                if metric.labels:
+                    found["labels"] = version(metric.labels, key)
+                if judge := self.settings.judge(metric.judge):
+                    found["judge"] = judge.identity
                 if metric.file:
                     found["file"] = hashlib.sha256(text_of(metric.file, key, CODE_BYTES).encode()).hexdigest()
                 metrics.append(found)

@@ -1,4 +1,4 @@
-"""A package adds parts to the catalog by an entry point, without any other edit."""
+"""A package adds parts to the catalog by an entry point, without any other edit; and metrics with files and judges."""
 
 import json
 import os
@@ -14,15 +14,20 @@ import httpx
 import pytest
 import yaml
 
+from tests.support.judge_server import RUBRIC, judge_server
 from tests.support.projects import Project, free_port
 
 HERE = Path(__file__).parent
+LABELS = (
+    {"input": "q", "answer_a": "good", "answer_b": "bad", "label": "a"},
+    {"input": "q", "answer_a": "bad", "answer_b": "good", "label": "b"},
+)
 
 
 class Location:
     """A home whose Python environment has the dummy package; tests use it only through `llmops`."""
 
-    def __init__(self, root: Path, project: Project):
+    def __init__(self, root: Path, project: Project, judge: str):
         site = root / "site-packages"
         info = site / "dummy_parts-1.0.dist-info"
         info.mkdir(parents=True)
@@ -36,6 +41,7 @@ class Location:
             "home": str(self.home),
             "compute": {"backend": "dummy-compute", "threads": 1},
             "serving": {"port": free_port(), "drain": 0},
+            "judges": [{"name": "main", "base_url": judge, "model": "judge", "api_key": {"env": "THE_JUDGES_KEY"}}],
         }
         self.home.mkdir()
         (root / "settings.yaml").write_text(yaml.safe_dump(settings))
@@ -46,6 +52,7 @@ class Location:
             "LLMOPS_HOME": str(self.home),
             "DAGSTER_HOME": str(self.home / "dagster"),
             "COLUMNS": "200",
+            "THE_JUDGES_KEY": "s3cret-of-the-judge",
         }
 
     @contextmanager
@@ -70,18 +77,27 @@ class Location:
 def location(tmp_path_factory: pytest.TempPathFactory, template_project: Project) -> Iterator[Location]:
     root = tmp_path_factory.mktemp("installed")
     project = template_project.copy_to(root / "zoo")
-    made = Location(root, project)
-    yield made
-    made.llmops("down", "--forget")
+    with judge_server() as judge:
+        judge.key = "s3cret-of-the-judge"
+        made = Location(root, project, judge.url)
+        yield made
+        made.llmops("down", "--forget")
 
 
 def test_a_metric_an_engine_and_a_compute_backend_of_another_package_work_from_commit_to_endpoint(
     location: Location,
 ) -> None:
+    """So do metrics that need a file, a model of an extra, a judge with a key, and people's labels."""
+    location.project.write("schemas/answer.json", '{"type": "object"}')
+    location.project.write("judge/rubric.txt", RUBRIC)
+    location.project.write("judge/labels.jsonl", "".join(json.dumps(label) + "\n" for label in LABELS))
+    judged = {"metric": "llm_judge", "name": "quality", "judge": "main", "file": "judge/rubric.txt"}
+    judged |= {"labels": "judge/labels.jsonl", "min_agreement": 0.9}
+    schema = {"metric": "json_schema", "file": "schemas/answer.json"}
     location.project.ship(
         "Measured, served and computed by somebody else's parts",
         {
-            "evaluation": {"metrics": ["perplexity", "answer_length"]},
+            "evaluation": {"metrics": ["perplexity", "answer_length", "similarity", schema, judged]},
             "gates": [{"metric": "answer_length", "of": "served", "at_most": 10_000}],
             "deployment": {"engine": "dummy-engine"},
         },
@@ -90,7 +106,15 @@ def test_a_metric_an_engine_and_a_compute_backend_of_another_package_work_from_c
     assert code == 0, said
     code, traced = location.llmops("trace", "production", "--json")
     found: dict[str, Any] = json.loads(traced)
-    assert set(found["evaluation"]["metrics"]) == {"perplexity", "answer_length"}
+    assert set(found["evaluation"]["metrics"]) == {
+        "perplexity", "answer_length", "similarity", "json_schema", "quality"
+    }  # fmt: skip
+    assert found["evaluation"]["metrics"]["quality"] == 0.5, "neither the model nor the references are called good"
+    assert found["evaluation"]["metrics"]["json_schema"] == 0
+    page = next((location.home / "store").rglob("report.html")).read_text()
+    assert "LLM judge (quality)" in page and "agreement with 2 labelled pairs: kappa 1.00, accuracy 100%" in page
+    for file in location.home.rglob("*"):
+        assert not (file.is_file() and b"s3cret-of-the-judge" in file.read_bytes()), f"{file} holds the API key"
     assert found["served_evaluation"]["metrics"]["answer_length"] >= 0
     assert found["configuration"]["engine"]["engine"] == "dummy-engine"
     _, listed = location.llmops("endpoints", "--json")

@@ -182,6 +182,21 @@ BASE = GOOD.replace("  base: {path: models/base}", "  base: {BASE}")
             id="an option of another metric",
         ),
         pytest.param(
+            GOOD + "evaluation:\n  metrics:\n  - metric: llm_judge\n    file: r.txt\n",
+            ["llmops.yaml:9: evaluation.metrics.0.judge: llm_judge needs it; add it"],
+            id="a judge that is not named",
+        ),
+        pytest.param(
+            GOOD + "evaluation:\n  metrics:\n  - {metric: llm_judge, file: r.txt, judge: x,\n     min_agreement: 0}\n",
+            [
+                (
+                    "llmops.yaml:10: evaluation.metrics.0.min_agreement: agreement is measured with labels; add "
+                    "labels: FILE, or leave this out"
+                )
+            ],
+            id="an agreement with nobody",
+        ),
+        pytest.param(
             GOOD + "evaluation: {metrics: [{nme: x, function: 'm.py:f'}]}\n",
             ["llmops.yaml:7: evaluation.metrics.0.nme: unknown key; did you mean 'name'?"],
             id="a custom metric is not told that it should be text",

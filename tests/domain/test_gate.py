@@ -49,6 +49,12 @@ def test_a_bound_itself_still_passes(rule: dict[str, Any], value: float, passes:
     assert verdict(Gate(metric="perplexity", **rule), report(value)).passed is passes
 
 
+def test_a_value_that_is_no_evidence_fails_its_gate_with_the_reason() -> None:
+    candidate = report(refused={"quality": "its agreement with the labels is kappa 0.10, below min_agreement 0.4"})
+    found = verdict(Gate(metric="quality", at_least=0.5), candidate)
+    assert not found.passed and "quality has no value that is evidence: its agreement with" in found.failures[0]
+
+
 def test_all_failures_are_reported_not_only_the_first() -> None:
     gates = [
         Gate(metric="perplexity", at_most=1, at_least=20),

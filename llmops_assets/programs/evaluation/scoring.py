@@ -5,7 +5,8 @@ Metrics that read likelihoods need the model: `inference` computes the likelihoo
 
 import math
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from llmops_assets.catalog import METRICS, UnavailablePart, UnknownPart
@@ -27,6 +28,12 @@ class Scored(NamedTuple):
     """Of each row: metric → its value, None if the row has none."""
     statistics: list[dict[str, list[float]]]
     """Of each row: metric → its sufficient statistics. A metric that has none of a row is left out."""
+    refused: Mapping[str, str] = MappingProxyType({})
+    """Metric → why its value is no evidence."""
+    facts: Mapping[str, str] = MappingProxyType({})
+    """Further lines of the report: label → text."""
+    measured_with: Mapping[str, str] = MappingProxyType({})
+    """What else has changed these values, see `Measured`."""
 
 
 def check_metrics(specs: Sequence[MetricSpec], rules: CodeRules = NO_RULES, rows: Sequence[Answer] = ()) -> None:
@@ -76,7 +83,7 @@ def score(specs: Sequence[MetricSpec], answers: Sequence[Answer], rules: CodeRul
             **_bounds(metric, found.get(f"{s.name}/stats")),
         )
         for s, metric in zip(specs, metrics, strict=True)
-        if math.isfinite(found[s.name])
+        if math.isfinite(found.get(s.name, math.nan))
     )
     by_row, statistics = [], []
     for i in range(len(answers)):
@@ -84,7 +91,16 @@ def score(specs: Sequence[MetricSpec], answers: Sequence[Answer], rules: CodeRul
         by_row.append({name: value if math.isfinite(value) else None for name, value in values.items()})
         mine = {s.name: found[f"{s.name}/stats"][i] for s in specs if f"{s.name}/stats" in found}
         statistics.append({name: row for name, row in mine.items() if all(map(math.isfinite, row))})
-    return Scored(figures, by_row, statistics)
+    refused = {s.name: found[f"{s.name}/refused"] for s in specs if f"{s.name}/refused" in found}
+    return Scored(
+        figures,
+        by_row,
+        statistics,
+        refused,
+        {f"{name}: no evidence": why for name, why in refused.items()}
+        | {label: text for metric in metrics for label, text in metric.facts().items()},
+        {name: text for metric in metrics for name, text in metric.measured_with().items()},
+    )
 
 
 def higher_is_better(spec: MetricSpec) -> bool:

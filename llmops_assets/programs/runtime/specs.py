@@ -107,7 +107,9 @@ class MetricSpec(Frozen):
     higher_is_better: bool | None = None
     metric: str = Field(default="", description="Name in the catalog, if it is not `name`.")
     options: dict[str, Any] = Field(
-        default_factory=dict, description="Options of a metric of the catalog: `model` a folder, `file` a text."
+        default_factory=dict,
+        description="Options of a metric of the catalog: `model` a folder, `file` and `labels` texts, `endpoint` the "
+        "settings of `judge`.",
     )
 
     @property
@@ -141,6 +143,7 @@ class EvaluateResult(Frozen):
     libraries: dict[str, str]
     measured_with: dict[str, str] = Field(description="See `Measured`.")
     tokenizer: str = Field(description="Digest of the model's tokenizer.")
+    refused: dict[str, str] = Field(default_factory=dict, description="See `Measured`.")
 
 
 class QuantizeSpec(Frozen):
@@ -199,6 +202,7 @@ class ServedEvaluateResult(Frozen):
     libraries: dict[str, str]
     measured_with: dict[str, str] = Field(description="See `Measured`.")
     tokenizer: str = Field(description="Digest of the model's tokenizer.")
+    refused: dict[str, str] = Field(default_factory=dict, description="See `Measured`.")
 
 
 class ServeSpec(Frozen):

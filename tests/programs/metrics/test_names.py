@@ -71,7 +71,7 @@ def test_toxicity_is_the_probability_of_the_projects_own_classifier(
     from transformers import pipeline
 
     folder = make_classifier(tmp_path / "judge", labels, **config)
-    (figure,), rows, _ = score([toxicity(folder)], [Answer(prediction=t, reference=t) for t in TEXTS])
+    (figure,), rows, *_ = score([toxicity(folder)], [Answer(prediction=t, reference=t) for t in TEXTS])
     ask = pipeline("text-classification", str(folder), device="cpu", top_k=None)
     given = [*TEXTS[:3], *("fool " * n for n in (14, 12))]
     expected = [next(e["score"] for e in found if e["label"] == "toxic") for found in ask(given)]

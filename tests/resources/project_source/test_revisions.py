@@ -12,6 +12,7 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
+from llmops_assets.config.judges import Judge
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.chain import CHAIN
@@ -392,6 +393,40 @@ def test_the_model_of_a_metric_is_data_that_is_pulled_and_counts_by_its_version(
     assert "models/judge" in source.at(after).tracked
     tree = source.pull(source.at(after), ["models/judge"])
     assert (tree / "models/judge/config.json").read_text() == '{"id2label": {}}'
+
+
+def test_a_judge_counts_by_its_model_rubric_and_labels_and_not_by_its_address(
+    project: Project, source: ProjectRepository, tmp_path: Path
+) -> None:
+    def at(sha: str, *judges: Judge, served: bool = False) -> Any:
+        settings = source.settings.model_copy(update={"judges": judges})
+        made = ProjectRepository(source.project, settings)
+        made.git.fetch()
+        return made.at(sha, served=served).values["evaluation"]
+
+    judge = Judge(name="main", model="m-1", base_url="http://127.0.0.1:1/v1")
+    metric = {"metric": "llm_judge", "judge": "main", "file": "rubric.txt", "labels": "labels.jsonl"}
+    project.write("rubric.txt", "Prefer short answers.")
+    line = '{"input": "q", "answer_a": "x", "answer_b": "y", "label": "a"}\n'
+    project.write("labels.jsonl", 2 * line)
+    first = shipped(project, source, "Judged", {"evaluation": {"metrics": ["perplexity", metric]}})
+    assert at(first, judge) == at(first, judge.model_copy(update={"base_url": "http://other/v1", "timeout": 9.0}))
+    assert at(first, judge) != at(first, judge.model_copy(update={"model": "m-2"}))
+    for file, text in (("rubric.txt", "Prefer long answers."), ("labels.jsonl", 3 * line)):
+        project.write(file, text)
+        assert at(shipped(project, source, f"Another {file}"), judge) != at(first, judge)
+    with pytest.raises(ConfigError) as refused:
+        at(first)
+    assert refused.value.problems == [
+        (
+            "llmops.yaml: evaluation.metrics: llm_judge: judge: the settings have no judge 'main' (known: none); add "
+            "it there under `judges`, or name another one"
+        )
+    ]
+    assert at(first, served=True), "a release stays readable without the judge that it was measured with"
+    project.write("rubric.txt", "{{ answer_a }}")
+    with pytest.raises(ConfigError, match="llm_judge: its rubric: it uses only one of answer_a and answer_b"):
+        at(shipped(project, source, "Half a rubric"), judge)
 
 
 def test_a_metric_that_was_renamed_does_not_make_what_is_served_unreadable(

@@ -32,6 +32,13 @@ class Answer:
     """The answer ended because of its length limit."""
 
 
+class NoEvidence(Exception):
+    """The metric was computed, and its value is not fit to judge by; the message says why.
+
+    The report leaves it out and says so, and a gate on it fails.
+    """
+
+
 class MetricBase:
     """What all metrics share: `name` is the project's, `options` are those of its entry in llmops.yaml."""
 
@@ -40,12 +47,27 @@ class MetricBase:
         self.options = dict(options or {})
         """What llmops.yaml sets for it: `model` is a folder on this machine, `file` the text of a file."""
 
+    def check_file(self) -> None:
+        """Called with the options as llmops.yaml and its files have them, on each commit and by `llmops check`.
+
+        Raises:
+            BadInput: a file's content cannot be used.
+        """
+
     def check(self, rows: Sequence[Answer]) -> None:
         """Called before any inference with the rows, whose predictions are empty.
 
         Raises:
             BadInput: the options cannot be used, or it measures nothing on these rows.
         """
+
+    def facts(self) -> Mapping[str, str]:
+        """Further lines of the report, once the rows are measured: label → text."""
+        return {}
+
+    def measured_with(self) -> Mapping[str, str]:
+        """What has changed its values besides model, rows and options: see `domain.records.Measured`."""
+        return {}
 
 
 class RowMetric(MetricBase):

@@ -6,13 +6,13 @@ from typing import Any
 import datasets
 import evaluate
 
-from llmops_assets.programs.evaluation.metrics.base import Answer, AnyMetric, RowMetric
+from llmops_assets.programs.evaluation.metrics.base import Answer, AnyMetric, NoEvidence, RowMetric
 
 
 class EvaluateMetric(evaluate.Metric):
     """predictions, references → {name: value over all rows, name/stats and name/rows: those of each row}
 
-    A `CorpusMetric` has no rows.
+    A `CorpusMetric` has no rows. Of a metric that is no evidence: {name/refused: why}.
     """
 
     metric: AnyMetric
@@ -36,7 +36,10 @@ class EvaluateMetric(evaluate.Metric):
 
     def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
         assert len(predictions) == len(references) == len(self.answers)
-        return measured(self.metric, self.answers)
+        try:
+            return measured(self.metric, self.answers)
+        except NoEvidence as why:
+            return {f"{self.metric.name}/refused": str(why)}
 
 
 def measured(metric: AnyMetric, answers: Sequence[Answer]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ class JsonSchema(RowMetric):
     `format` is not checked, as the specification has it by default.
     """
 
-    def check(self, rows: Sequence[Answer]) -> None:
+    def check_file(self) -> None:
         from jsonschema.exceptions import SchemaError
         from referencing.exceptions import Unresolvable
 
@@ -29,6 +29,9 @@ class JsonSchema(RowMetric):
         except Unresolvable as error:
             told = f"its schema refers to {error.ref!r}, which is not in the file; put it there under $defs"
             raise BadInput(told, self.name) from error
+
+    def check(self, rows: Sequence[Answer]) -> None:
+        self.check_file()
 
     def statistics(self, answer: Answer) -> Sequence[float]:
         return [float(self._valid(answer.prediction)), 1.0]

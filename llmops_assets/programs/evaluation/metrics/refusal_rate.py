@@ -27,7 +27,7 @@ class RefusalRate(RowMetric):
     It finds set phrases, not evasive answers; an answer that apologizes and then helps counts as a refusal.
     """
 
-    def check(self, rows: Sequence[Answer]) -> None:
+    def check_file(self) -> None:
         for line, pattern in self._patterns:
             try:
                 compiled(pattern)
@@ -35,6 +35,9 @@ class RefusalRate(RowMetric):
                 raise BadInput(str(error), f"{self.name}, line {line} of its file") from error
         if not self._patterns:
             raise BadInput("its file has no pattern; write one in each line", self.name)
+
+    def check(self, rows: Sequence[Answer]) -> None:
+        self.check_file()
 
     @cached_property
     def _patterns(self) -> list[tuple[int, str]]:

@@ -21,6 +21,7 @@ from benchmarks.place import Place
 NAMES = (
     "location_load",
     "noop_plan",
+    "report_bytes",
     "store_write",
     "store_read_verified",
     "program_startup",

@@ -16,6 +16,7 @@ import functools
 import hashlib
 import importlib.util
 import json
+import re
 import sys
 import sysconfig
 import textwrap
@@ -149,14 +150,24 @@ def _row(function: Function, source: str, lines: list[str]) -> Row | None:
     return {"input": text, "output": summary, "source": source}
 
 
+def _kind(row: Row) -> str:
+    """What the code is: the report shows its metrics for methods and for functions."""
+    first = re.search(r"def \w+\s*\(\s*(\w*)", row["input"])
+    return "method" if first and first[1] in ("self", "cls") else "function"
+
+
 def _read(file: Path) -> list[Row]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def _write(file: Path, rows: Sequence[Row]) -> None:
-    """Writes a new file and renames it: DVC may have linked the old one to its cache, which must not change."""
+    """Writes a new file and renames it: DVC may have linked the old one to its cache, which must not change.
+
+    Each row gets its column `kind` here: it is no part of the hash that decides which rows there are.
+    """
     beside = file.with_name(f".{file.name}.new")
-    beside.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    lines = (json.dumps({**row, "kind": _kind(row)}, ensure_ascii=False) for row in rows)
+    beside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     beside.replace(file)
 
 

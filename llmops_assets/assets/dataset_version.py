@@ -10,8 +10,12 @@ import dagster as dg
 
 from llmops_assets.config.project import BaseModelHub
 from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.delivery.gate_evidence import champion_now
+from llmops_assets.delivery.review import compare_data
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import DatasetVersion
+from llmops_assets.domain.review_markdown import data_lines
 from llmops_assets.domain.verdict import Verdict, judge_checks
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import DatasetResult, DatasetSpec
@@ -19,6 +23,8 @@ from llmops_assets.stage.asset import stage_asset
 from llmops_assets.stage.base_model import base_model
 from llmops_assets.stage.execution import StageExecution
 from llmops_assets.stage.metadata import checks_metadata, figure_of
+from resources.artifact_store.store import StoreDenied, StoreError
+from resources.project_source.errors import SourceError
 
 
 def make(run: StageExecution) -> DatasetVersion:
@@ -62,9 +68,29 @@ def describe(run: StageExecution, record: DatasetVersion) -> Mapping[str, Any]:
         "test_rows": record.test.rows,
         "versions": dg.MetadataValue.json(run.at.values["data"]),
         **{name: figure_of(value) for name, value in record.statistics.items() if not name.startswith("rows_")},
+        **_against_champion(run, record),
         "uri": dg.MetadataValue.path(record.uri),
         **checks_metadata(record.checks),
     }
+
+
+def _against_champion(run: StageExecution, record: DatasetVersion) -> dict[str, Any]:
+    """The rows that differ from the champion's data. It is for people, so a version that is lost fails nothing."""
+    try:
+        champion = champion_now(run)
+        found = compare_data(run, champion, record) if champion is not None else None
+    except (StoreError, StoreDenied, SourceError, ConfigError, OSError, ValueError) as error:
+        run.log.warning(f"the data is not compared with the champion's: {error}")
+        return {}
+    if champion is None or found is None:
+        return {}
+    counts = {
+        f"{split.split}_rows_{what}": getattr(split, what)
+        for split in found.splits
+        for what in ("added", "removed", "changed")
+    }
+    told = f"Against release {short(champion.release)}: {found.text}.\n\n" + "\n".join(data_lines(found))
+    return {**counts, "data_diff": dg.MetadataValue.md(told)}
 
 
 def verdict(run: StageExecution, record: DatasetVersion) -> Verdict:

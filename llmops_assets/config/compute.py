@@ -38,6 +38,12 @@ class ComputeSettings(Strict):
     project_processes: int = Field(default=512, ge=1, description="Processes of a project's own code at once.")
     metric_timeout: float = Field(default=600.0, gt=0, description="Time limit of a project's own metric in seconds.")
     time_limits: TimeLimits = Field(default=TimeLimits(), description="Time limit of each stage's program.")
+    price_per_hour: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict,
+        description="What an hour of a machine costs, by hardware class: {cpu-16: 0.8}. Reports show what the stages "
+        "of a commit cost, and name a class without a price.",
+    )
+    currency: str = Field(default="USD", min_length=1, max_length=8, description="Of `price_per_hour`, as text.")
     preload: bool = Field(
         default=True,
         description="Import the libraries of programs once, in a process that each program is forked from: about five "

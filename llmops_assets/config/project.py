@@ -27,6 +27,7 @@ from llmops_assets.config.part_names import NameOf, SchemeName
 from llmops_assets.config.project_paths import ProjectPath
 from llmops_assets.config.yaml_validation import ConfigError, validate_yaml
 from llmops_assets.domain.approval import Approval
+from llmops_assets.domain.evaluated_rows import OWN_COLUMNS
 from llmops_assets.domain.gate_rule import Gate
 from llmops_assets.domain.models import Strict, WrongAt
 from llmops_assets.domain.policy import CiPolicy, Policy
@@ -113,6 +114,15 @@ class Training(Strict):
     seed: int = Field(default=7, description="Seed of order, initialization and dropout.")
 
 
+def _is_column(name: str) -> str:
+    if name in OWN_COLUMNS:
+        raise ValueError(f"{name} is what is asked or answered; name another column of the test rows")
+    return name
+
+
+Column = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_is_column)]
+
+
 class Evaluation(Strict):
     metrics: tuple[AnyMetric, ...] = Field(
         default=("perplexity", "rougeL"),
@@ -120,6 +130,20 @@ class Evaluation(Strict):
     )
     max_rows: int | None = Field(default=None, ge=1, description="The first rows of test to use; None: all.")
     max_new_tokens: int = Field(default=32, ge=1, description="Maximum tokens of an answer.")
+    slices: tuple[Column, ...] = Field(
+        default=(),
+        max_length=8,
+        description="Columns of the test rows by whose values the report of a verdict shows every metric: the 12 "
+        "values with the most rows, those of fewer than 20 rows without figures. It only shows: `per` of a gate "
+        "judges. A change computes nothing again.",
+    )
+
+    @field_validator("slices")
+    @classmethod
+    def _columns_differ(cls, slices: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := sorted({name for name in slices if slices.count(name) > 1}):
+            raise ValueError(f"{', '.join(twice)} is listed twice; name each column once")
+        return slices
 
     @model_validator(mode="after")
     def _names_differ(self) -> "Evaluation":

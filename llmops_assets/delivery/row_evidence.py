@@ -27,6 +27,11 @@ def rows_of(store: ArtifactStore, report: Measured | None) -> EvaluatedRows | No
 
 @lru_cache(maxsize=8)  # of immutable artifacts: each verdict of a run reads the same two to four
 def _read(folder: Path, digest: str, metrics: tuple[Metric, ...]) -> EvaluatedRows:
+    return rows_in(folder, metrics)
+
+
+def rows_in(folder: Path, metrics: tuple[Metric, ...]) -> EvaluatedRows:
+    """The rows of the report in a folder, with the statistics of these metrics."""
     import numpy as np
 
     digests, columns = [], []

@@ -12,13 +12,19 @@ from resources.project_source.revisions import ProjectRepository
 
 
 def check_fields(
-    source: ProjectRepository, revision: str, verdict: Verdict, judged_by: str, page: str | None = None
+    source: ProjectRepository,
+    revision: str,
+    verdict: Verdict,
+    judged_by: str,
+    page: str | None = None,
+    review: str | None = None,
 ) -> dict[str, Any]:
     """The fields that an AssetCheckResult and an AssetCheckEvaluation share.
 
     Args:
         judged_by: the stage that evaluated the verdict, and acted on it or refused.
         page: address of the report with this verdict and its comparison.
+        review: what a reviewer asks about the verdict, as Markdown.
     """
     return {
         "passed": verdict.passed,
@@ -30,6 +36,7 @@ def check_fields(
             "judged_by": judged_by,
             "champion": short(verdict.champion) if verdict.champion else "none",
             **({"comparison": _table(verdict.figures)} if verdict.figures else {}),
+            **({"review": dg.MetadataValue.md(review)} if review else {}),
             **({"report": dg.MetadataValue.url(page)} if page else {}),
             **about_commit(source, revision),
         },

@@ -10,6 +10,7 @@ from pydantic import ConfigDict
 from llmops_assets.domain.chain import CHAIN, WORK
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
+from llmops_assets.domain.review import Review
 from llmops_assets.domain.verdict import Verdict
 
 PROMPT_ACT = 3
@@ -48,6 +49,8 @@ class Ran(Frozen):
     tick: str = ""
     verdicts: tuple[Verdict, ...] = ()
     """The verdicts that failed."""
+    review: Review | None = None
+    """Of its evaluation report, as the page of the verdict shows it."""
     runs: int = 0
     asked: int = 0
     """Requests that users sent to production during the act."""
@@ -97,6 +100,27 @@ def _rejected(r: Ran, *reasons: str) -> tuple[str, ...]:
     )
 
 
+def _reviewed(r: Ran) -> tuple[str, ...]:
+    """Problems unless a reviewer sees intervals beside the champion's, a slice, and the rows lost and won."""
+    if (found := r.review) is None:
+        return ("its evaluation report has no review",)
+    beside = [f for f in found.figures if f.champion and f.champion.low is not None and f.difference]
+    judged = [value for column in found.slices for value in column.values if value.figures]
+    changed = found.regressions
+    return _all(
+        None if beside else "its review has no interval beside the champion's",
+        None if judged else "its review has no slice with figures",
+        None if changed and changed.lost + changed.won else "its review has no row lost or won",
+        *found.notes,
+    )
+
+
+def _data_added(r: Ran) -> str | None:
+    splits = r.review.data.splits if r.review and r.review.data else ()
+    added = any(s.split == "train" and s.added and s.added_examples for s in splits)
+    return None if added else "its review does not show the added training rows"
+
+
 def first_push(r: Ran, before: Sequence[Ran]) -> tuple[str, ...]:
     return _all(_released(r), _computed(r, *(s.name for s in CHAIN)))
 
@@ -115,6 +139,8 @@ def serving_prompt(r: Ran, before: Sequence[Ran]) -> tuple[str, ...]:
         _not_computed(r, "dataset_version", "fine_tuned_checkpoint", "quantized_artifact"),
         _another_release(r, before),
         _answered(r),
+        *_reviewed(r),
+        None if r.review and r.review.prompts else "its review does not show the prompt's change",
     )
 
 
@@ -125,6 +151,8 @@ def more_data(r: Ran, before: Sequence[Ran]) -> tuple[str, ...]:
         _not_computed(r, "ci_report"),
         _another_release(r, before),
         _answered(r),
+        *_reviewed(r),
+        _data_added(r),
     )
 
 

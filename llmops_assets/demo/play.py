@@ -28,6 +28,7 @@ from llmops_assets.delivery.asset_events import MaterializationHistory
 from llmops_assets.delivery.progress import progress_text
 from llmops_assets.delivery.run_tags import REQUEST_TAG, REVISION_TAG
 from llmops_assets.demo.acts import Act, Ran, acts
+from llmops_assets.demo.reviews import review_of_commit
 from llmops_assets.demo.users import Users
 from llmops_assets.domain.chain import STAGES
 from llmops_assets.domain.keys import short
@@ -171,6 +172,7 @@ def _play_act(stage: DemoLocation, instance: dg.DagsterInstance, act: Act, befor
         after=stage.quality(),
         tick=_tick(instance, sha) if request and request.status == "skipped" else "",
         verdicts=tuple(v for _, v in stage.ledger.verdicts(NAME, sha) if not v.passed),
+        review=review_of_commit(stage.clients, stage.settings.projects[0], sha),
         runs=instance.get_runs_count(dg.RunsFilter(tags={REVISION_TAG: sha})),
         asked=users.asked,
         unanswered=tuple(users.unanswered),

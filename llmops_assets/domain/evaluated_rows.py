@@ -18,15 +18,17 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
+OWN_COLUMNS = ("input", "output", "messages")
+"""Columns of a row that name no slice."""
 POWER = 0.8
 """The chance to see a difference of the smallest visible size."""
 FEW = 10
 """With fewer rows that differ, resampling does not see how much a row can lose."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EvaluatedRows:
-    """The statistics of one report's rows."""
+    """The statistics of one report's rows. Equal only to itself, so that a cache can be keyed by it."""
 
     digests: tuple[str, ...]
     """Of the rows' contents."""

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from llmops_assets.domain.markdown import escaped
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.records import Check
 
@@ -69,7 +70,7 @@ class Verdict(Frozen):
 
     def markdown(self) -> str:
         signs = {"❌": self.failures, "❔": self.undecided, "✅": self.reasons, "➖": self.skipped, "⚠️": self.warnings}
-        lines = [f"- {sign} {text}" for sign, texts in signs.items() for text in texts]
+        lines = [f"- {sign} {escaped(text, 2_000)}" for sign, texts in signs.items() for text in texts]
         return "\n".join(lines) or "- no gate applies"
 
 

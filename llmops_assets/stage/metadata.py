@@ -4,6 +4,7 @@ from typing import Any
 
 import dagster as dg
 
+from llmops_assets.domain.markdown import escaped, fenced
 from llmops_assets.domain.records import Check
 
 
@@ -20,7 +21,7 @@ def checks_metadata(checks: tuple[Check, ...]) -> dict[str, Any]:
         )
         for c in checks
     ]
-    failed = [f"**{c.name}**: {c.summary}\n\n```\n{c.detail[-3000:]}\n```" for c in checks if not c.passed]
+    failed = [f"**{c.name}**: {escaped(c.summary)}\n\n{fenced(c.detail[-3000:])}" for c in checks if not c.passed]
     found: dict[str, Any] = {
         "passed_checks": sum(c.passed for c in checks),
         "failed_checks": sum(not c.passed for c in checks),

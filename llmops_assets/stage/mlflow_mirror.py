@@ -8,54 +8,66 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
-from llmops_assets.delivery.gate_evidence import champion_now, current_release
+from llmops_assets.delivery.gate_evidence import current_release
+from llmops_assets.delivery.review import review_of
 from llmops_assets.delivery.rollout import move_alias
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import Measured, RegisteredModel
 from llmops_assets.domain.requests import Status
+from llmops_assets.domain.review import FILE, REGRESSIONS, Link
+from llmops_assets.domain.review_markdown import markdown
 from llmops_assets.domain.verdict import Verdict
-from llmops_assets.programs.evaluation.regressions import Regressions, regressions
-from llmops_assets.programs.evaluation.report import MEASUREMENT, PAGE, Judgement, Measurement, render
+from llmops_assets.programs.evaluation.regressions import write_regressions
+from llmops_assets.programs.evaluation.report import MEASUREMENT, PAGE, Measurement, render
 from llmops_assets.stage.execution import StageExecution
 from resources.model_registry.interface import CHAMPION, STAGING
 from resources.tracking.mlflow import COMMIT_TAG, OUTCOME_TAG, RELEASE_TAG
 
 
-def judged_page(run: StageExecution, record: Measured, verdict: Verdict) -> str | None:
-    """Writes the report with this verdict and its comparison to the evaluation's MLflow run; returns its address."""
+class JudgedPage(NamedTuple):
+    """What shows a verdict: the address of its page, and its review as Markdown; None as far as they cannot be made."""
+
+    url: str | None = None
+    summary: str | None = None
+
+
+def judged_page(run: StageExecution, record: Measured, verdict: Verdict) -> JudgedPage:
+    """Writes the report with this verdict, its comparison and its review to the evaluation's MLflow run.
+
+    Beside the page, review.json has the same for programs, and regressions.jsonl the rows lost and won.
+    """
+    summary: str | None = None
     with _reported(run):
         mlflow_run = run.tracking.find(run.project.name, record.key)
+        review, changed = review_of(run, record, verdict, _links(run, mlflow_run))
+        summary = markdown(review)
         if not mlflow_run:
-            return None
+            return JudgedPage(summary=summary)
         stored = run.store.fetch(record.uri)
         measurement = Measurement.model_validate_json((stored / MEASUREMENT).read_text(encoding="utf-8"))
-        champion = champion_now(run)
-        beside = champion.report(run, record.stage, record) if champion else None
-        other = run.store.fetch(beside.uri) if beside is not None and beside.key != record.key else None
-        changed = regressions(stored, other, record.metrics) if other is not None else None
         name = f"verdicts/{run.stage.name}-{short(run.revision)}-{run.run_id[:8]}"
         with tempfile.TemporaryDirectory() as scratch:
-            page = Path(scratch) / PAGE
-            page.write_text(render(measurement, _judgement(verdict, changed)), encoding="utf-8")
-            run.tracking.log_report(mlflow_run, page, name)
-        return run.tracking.report_url(run.project.name, mlflow_run, name)
-    return None
+            folder = Path(scratch)
+            (folder / PAGE).write_text(render(measurement, review), encoding="utf-8")
+            (folder / FILE).write_text(review.model_dump_json(indent=1), encoding="utf-8")
+            write_regressions(folder / REGRESSIONS, changed)
+            for file in (PAGE, FILE, REGRESSIONS):
+                run.tracking.log_report(mlflow_run, folder / file, name)
+        return JudgedPage(run.tracking.report_url(run.project.name, mlflow_run, name), summary)
+    return JudgedPage(summary=summary)
 
 
-def _judgement(verdict: Verdict, changed: Regressions | None) -> Judgement:
-    others = {
-        name: {f.metric: value for f in verdict.figures if (value := getattr(f, name)) is not None}
-        for name in ("champion", "unquantized")
-    }
-    return Judgement(
-        subject=verdict.subject,
-        outcome=verdict.outcome,
-        failures=verdict.against,
-        reasons=(*verdict.reasons, *verdict.skipped, *verdict.warnings),
-        others=others,
-        regressions=changed,
-    )
+def _links(run: StageExecution, mlflow_run: str) -> Iterator[Link]:
+    if mlflow_run and (url := run.tracking.run_url(run.project.name, mlflow_run)):
+        yield Link(name="MLflow run", url=url)
+    staged = run.ledger.serving(run.project.name, "staging")
+    if staged is not None:
+        release = current_release(run)
+        own = release is not None and release.digest == staged.release
+        what = "serves this release" if own else f"serves another release, {short(staged.release)}"
+        yield Link(name=f"staging ({what})", url=run.serving.base_url(run.project.name, "staging"))
 
 
 def mirror_outcome(run: StageExecution, outcome: Status) -> None:

@@ -15,7 +15,7 @@ from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import Measured, Record
 from llmops_assets.domain.verdict import Verdict, combined
 from llmops_assets.stage.execution import StageExecution
-from llmops_assets.stage.mlflow_mirror import judged_page
+from llmops_assets.stage.mlflow_mirror import JudgedPage, judged_page
 
 Require = Callable[[StageExecution, str], Verdict]
 """(execution, required stage) → the verdict on its record now."""
@@ -54,12 +54,12 @@ def show_judged(run: StageExecution, verdicts: Mapping[str, Verdict], pages: boo
         record = _judged(run, stage)
         if stage not in CHECKS or record is None or history.tags(stage).get(VERSION) != record.key:
             continue
-        page = judged_page(run, record, verdict) if pages and isinstance(record, Measured) else None
+        page = judged_page(run, record, verdict) if pages and isinstance(record, Measured) else JudgedPage()
         run.context.instance.report_runless_asset_event(
             dg.AssetCheckEvaluation(
                 asset_key=dg.AssetKey([run.project.name, stage]),
                 check_name=CHECKS[stage],
-                **check_fields(run.source, run.revision, verdict, run.stage.name, page),
+                **check_fields(run.source, run.revision, verdict, run.stage.name, *page),
             )
         )
 
@@ -68,11 +68,11 @@ def check_result(
     run: StageExecution, check: str, verdict: Verdict, record: Record | None = None
 ) -> dg.AssetCheckResult:
     """The result of a check of this stage's own asset; with a page if it is about a measurement."""
-    page = judged_page(run, record, verdict) if isinstance(record, Measured) else None
+    page = judged_page(run, record, verdict) if isinstance(record, Measured) else JudgedPage()
     return dg.AssetCheckResult(
         check_name=check,
         asset_key=dg.AssetKey([run.project.name, run.stage.name]),
-        **check_fields(run.source, run.revision, verdict, run.stage.name, page),
+        **check_fields(run.source, run.revision, verdict, run.stage.name, *page),
     )
 
 

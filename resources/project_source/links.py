@@ -85,7 +85,7 @@ def links_to_commit(folder: Path) -> dict[str, str]:
             for name in (*folders, *files)
         ]
         listed = [p for p in inside if ".git" not in p.split("/") and not ignored.match_file(p)]
-    return {path: os.readlink(folder / path) for path in listed if path and (folder / path).is_symlink()}
+    return {path: str((folder / path).readlink()) for path in listed if path and (folder / path).is_symlink()}
 
 
 def leaving(links: Mapping[str, str]) -> dict[str, str]:

@@ -254,7 +254,7 @@ class ProjectRepository:
         metric_files: Mapping[str, tuple[str, ...]],
         files: Mapping[str, str],
     ) -> dict[str, Any]:
-        value = config.evaluation.model_dump(mode="json", exclude={"metrics"}, exclude_defaults=True)
+        value = config.evaluation.model_dump(mode="json", exclude={"metrics", "slices"}, exclude_defaults=True)
         metrics: list[Any] = []
         for metric in config.evaluation.metrics:
             if isinstance(metric, str):

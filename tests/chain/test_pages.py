@@ -20,11 +20,16 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver, S
 from dagster._core.loader import LoadingContextForTest
 
 from llmops_assets.delivery.asset_events import MaterializationHistory
+from llmops_assets.delivery.gate_evidence import PlannedRevision
+from llmops_assets.delivery.review import review_of
 from llmops_assets.delivery.run_tags import OUTCOME_TAG, REQUEST_TAG
 from llmops_assets.domain.chain import CHAIN, CHECKS, EVIDENCE_CHECK, STAGES
 from llmops_assets.domain.formatting import figure
 from llmops_assets.domain.keys import short
+from llmops_assets.domain.records import Measured
+from llmops_assets.domain.review import FILE, REGRESSIONS, Review
 from llmops_assets.domain.rollout import Judgement, RolloutPolicy, advance, begin
+from llmops_assets.programs.evaluation.report import PAGE
 from tests.support.ports import free_port
 from tests.support.projects import Outcome, Project, World
 from tests.support.waiting import CEILING_S, wait_for
@@ -114,6 +119,10 @@ class Pages:
         file = f"{address}get-artifact?path={urllib.parse.quote('/'.join(path[5:]))}&run_uuid={path[3]}"
         with urllib.request.urlopen(file, timeout=CEILING_S) as answer:
             return str(answer.read().decode())
+
+    def review(self, url: str) -> Review:
+        """The review beside the page at this address, for programs."""
+        return Review.model_validate_json(self.html(url.replace(PAGE, FILE)))
 
     def _status(self, url: str) -> int:
         try:
@@ -332,6 +341,7 @@ def test_after_a_revert_the_gates_show_the_verdict_that_counted(pages: Pages) ->
     assert pages.ship("The other question").failures == ""
     replaced, revision = pages.production, pages.project.head
     pages.project.write("prompts/ask.jinja", "Question: {{ input }}\n")
+    pages.project.configure({"evaluation": {"slices": ["kind"]}})  # what is shown is no part of what is measured
     outcome = pages.ship("The first question again")
     assert outcome.failures == "" and not outcome.computed & {"evaluation_report", "served_evaluation_report"}
     for stage in ("evaluation_report", "served_evaluation_report"):
@@ -347,6 +357,45 @@ def test_after_a_revert_the_gates_show_the_verdict_that_counted(pages: Pages) ->
         page, report = (str(m["report"].value) for m in (check.metadata, pages.shown(stage).metadata))
         assert MaterializationHistory(pages.world.instance, "zoo").judged_page(stage) == page
         assert "Champion" in pages.html(page) and "Champion" not in pages.html(report)
+        assert "No test row has the column kind" in pages.html(page)
+        review = pages.review(page)
+        assert review.champion and (review.champion.release, review.champion.revision) == (replaced, revision)
+        assert (review.outcome, review.reasons) == ("passed", acted_on.reasons)
+        compared = {f.metric: f for f in review.figures}["rougeL"]
+        assert compared.champion and compared.champion.low is not None and compared.difference
+        assert review.regressions and review.regressions.metric == "rougeL"
+        assert review.regressions.lost + review.regressions.won + review.regressions.equal == 6
+        lines = pages.html(page.replace(PAGE, REGRESSIONS)).splitlines()
+        assert len(lines) == review.regressions.lost + review.regressions.won
+        assert review.data and review.data.text == "the same rows in the same splits"
+        assert review.prompts and "-Another question: {{ input }}\n+Question: {{ input }}" in review.prompts[0].diff
+        assert [(c.key, c.after) for c in review.configuration or ()] == [("evaluation.slices", "kind")]
+        assert [c.subject for c in review.commits] == ["The first question again"]
+        assert review.authors == ("Ada <ada@example.com>",)
+        assert review.cost and review.cost.cost is None and "no price configured" in review.cost.note
+        links = {link.name: link.url for link in review.links}
+        assert pages.get(links["MLflow run"]) == 200 and any(name.startswith("staging") for name in links)
+        assert "Another question" in str(check.metadata["review"].value)
+
+
+def test_a_review_compares_with_the_champion_of_its_verdict_and_not_of_the_moment(pages: Pages) -> None:
+    """The page of a verdict that was made before a promotion was compared with the release that had been promoted,
+    which was often the judged one itself: no row was lost, none won."""
+    world, head = pages.world, pages.project.head
+    acted_on = next(v for _, v in world.ledger.verdicts("zoo", head) if v.check == "evaluation_report:gates")
+    assert acted_on.champion is not None and acted_on.champion != pages.production
+    source = world.clients.sources(world.settings.projects[0])
+    at = source.at(head)
+    resolved = world.ledger.resolve(at.values)
+    run = PlannedRevision(source.project, source, world.ledger, world.clients.store, head, at, resolved)
+    record = resolved.records["evaluation_report"]
+    assert isinstance(record, Measured)
+    review = review_of(run, record, acted_on).review
+    assert review.champion and review.champion.release == acted_on.champion and review.regressions
+    lost = resolved.records["dataset_version"].model_copy(update={"uri": "artifacts/" + "0" * 64})
+    run.resolved = resolved.model_copy(update={"records": {**resolved.records, "dataset_version": lost}})
+    review = review_of(run, record, acted_on).review
+    assert review.outcome == acted_on.outcome and review.regressions and "cannot be read" in " ".join(review.notes)
 
 
 def test_a_promoted_rollout_shows_each_step_with_its_weight_and_figures(pages: Pages) -> None:

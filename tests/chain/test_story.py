@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import dagster as dg
 import httpx
 import pytest
 from dagster import AssetKey, RunsFilter
@@ -186,6 +187,11 @@ def test_more_training_data_is_the_dvc_sensors_and_retrains(story: Story) -> Non
     assert outcome.materialized == ALL - {"ci_report"}
     assert story.request.status == "released"
     assert story.production not in story.releases
+    told = story.world.instance.get_latest_materialization_event(dg.AssetKey(["zoo", "dataset_version"]))
+    assert told is not None and told.asset_materialization is not None
+    metadata = told.asset_materialization.metadata
+    added, kept = (metadata[name].value for name in ("train_rows_added", "test_rows_added"))
+    assert added and kept == 0 and "data/train.jsonl, line 25" in str(metadata["data_diff"].value)
     story.releases.append(story.production)
 
 

@@ -68,6 +68,21 @@ BASE = GOOD.replace("  base: {path: models/base}", "  base: {BASE}")
     [
         pytest.param(GOOD + "gatess: []\n", ["llmops.yaml:7: gatess: unknown key; did you mean 'gates'?"], id="a typo"),
         pytest.param(
+            GOOD + "evaluation:\n  slices:\n    - language\n    - output\n",
+            [
+                (
+                    "llmops.yaml:10: evaluation.slices.1: output is what is asked or answered; name another column of "
+                    "the test rows"
+                )
+            ],
+            id="a slice of answers",
+        ),
+        pytest.param(
+            GOOD + "evaluation:\n  slices: [a, b, a]\n",
+            ["llmops.yaml:8: evaluation.slices: a is listed twice; name each column once"],
+            id="a slice twice",
+        ),
+        pytest.param(
             GOOD + "training:\n  lora:\n    rank: 8\n",
             ["llmops.yaml:9: training.lora.rank: unknown key; known here: alpha, dropout, r, target_modules"],
             id="nothing is close",

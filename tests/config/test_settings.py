@@ -60,6 +60,8 @@ def test_everything_else_follows_from_home(settings_file: Path, tmp_path: Path) 
         ("projects:\n  - {name: zoo}\n", ":2: projects.0.repository: is missing; add it"),
         ("projects:\n  - {name: Zoo, repository: x}\n", ":2: projects.0.name: string should match"),
         ("projects:\n  - {name: a, repository: x, owners: [ada]}\n", ":2: projects.0.owners.0: string should match"),
+        ("compute: {price_per_hour: {cpu-2: -1}}\n", ":1: compute.price_per_hour.cpu-2: input should be"),
+        ("compute:\n  price_per_hour: 0.5\n", ":2: compute.price_per_hour: "),
         ("poll: 0\n", ":1: poll: input should be greater than or equal to 1, not 0"),
         ("serving: {port: 99999}\n", ":1: serving.port: input should be less than or equal to 65535, not 99999"),
         ("projects:\n  - {name: a, repository: x}\n  - {name: a, repository: y}\n", ":1: projects: two projects are"),

@@ -1,5 +1,6 @@
 """The rows of the docstring example: the same on every run, and training rows contain no answer of the test rows."""
 
+import ast
 import json
 import subprocess
 import sys
@@ -57,6 +58,10 @@ def test_test_and_training_rows_share_no_code_and_no_function(more: Path) -> Non
 def test_no_code_gives_its_own_summary_away(data: Path) -> None:
     for row in [*read(data / "train.jsonl"), *read(data / "test.jsonl")]:
         assert row["output"] not in row["input"]
+        [code] = ast.parse(row["input"]).body
+        assert isinstance(code, ast.FunctionDef | ast.AsyncFunctionDef)
+        first = next((argument.arg for argument in [*code.args.posonlyargs, *code.args.args]), "")
+        assert row["kind"] == ("method" if first in ("self", "cls") else "function")
         assert 60 <= len(row["input"]) <= 400
         assert 20 <= len(row["output"]) <= 100
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from html import escape
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,18 @@ import pytest
 
 from llmops_assets.catalog import METRICS
 from llmops_assets.domain.records import LoadFigures, Metric, Sample
+from llmops_assets.domain.review import Estimate, FigureBeside
 from llmops_assets.programs.evaluate import refuse_too_long, samples
 from llmops_assets.programs.evaluation.metrics.base import Answer
 from llmops_assets.programs.evaluation.regressions import regressions
-from llmops_assets.programs.evaluation.report import Judgement, Measurement, render, write_report
+from llmops_assets.programs.evaluation.report import Measurement, render, write_report
 from llmops_assets.programs.evaluation.rows import FILE as ROWS
 from llmops_assets.programs.evaluation.rows import read_rows_file, write_rows_file
 from llmops_assets.programs.evaluation.scoring import Scored, check_metrics, score
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import MetricSpec
 from tests.programs.conftest import Ended, Make, run_program, write_jsonl
+from tests.support.reviews import full_review, make_review
 
 
 def custom(tmp_path: Path, code: str, function: str = "metric") -> MetricSpec:
@@ -126,10 +129,7 @@ def test_rows_lost_and_won_are_shown_worst_first_with_both_answers(tmp_path: Pat
     measurement = Measurement(
         title="t", what="w", made="now", metrics=(metric,), facts={}, load=(), rows=20, groups=()
     )  # fmt: skip
-    judgement = Judgement(
-        subject="it", outcome="undecided", failures=("too few",), reasons=(), others={}, regressions=found
-    )
-    page = render(measurement, judgement)
+    page = render(measurement, make_review(outcome="undecided", undecided=("too few",), regressions=found))
     assert (
         "9 lost, 10 won, 1 equal" in page and "other &lt;19&gt;" in page and "Verdict" in page and "undecided" in page
     )
@@ -149,13 +149,50 @@ def test_a_stored_report_compares_with_nothing_and_the_page_of_a_verdict_does(ev
     assert "Champion" not in html and "Verdict" not in html
     measurement = Measurement.model_validate_json((evaluated.artifact / "report.json").read_text())
     assert render(measurement) == html
-    judgement = Judgement(
-        subject="evaluation_report of <abc>", outcome="failed", failures=("bleu 1, minimum 9",), reasons=("rouge1 ok",),
-        others={"champion": {"perplexity": 1.0, "rougeL": 0.0}, "unquantized": {}},
+    figures = (
+        FigureBeside(
+            metric="perplexity", higher_is_better=False, value=Estimate(value=3.0), champion=Estimate(value=1.0),
+            difference=Estimate(value=2.0, low=1.0, high=3.0),
+        ),
+        FigureBeside(
+            metric="rougeL", higher_is_better=True, value=Estimate(value=0.5, low=0.4, high=0.6),
+            champion=Estimate(value=0.25, low=0.125, high=0.375), difference=Estimate(value=0.25, low=0.1, high=0.4),
+        ),
     )  # fmt: skip
-    page = render(measurement, judgement)
-    assert "Champion" in page and "worse" in page and "better" in page and "Unquantized" not in page
+    page = render(
+        measurement,
+        make_review(
+            subject="evaluation_report of <abc>", outcome="failed", failures=("bleu 1, minimum 9",),
+            reasons=("rouge1 ok",), figures=figures,
+        ),
+    )  # fmt: skip
+    assert (
+        "Champion" in page
+        and "+2 worse" in page
+        and "+1 to +3" in page
+        and "better" in page
+        and "Unquantized" not in page
+    )
+    assert "0.125 to 0.375" in page, "the champion's interval stands beside this model's"
     assert "bleu 1, minimum 9" in page and "evaluation_report of &lt;abc&gt;" in page
+
+
+def test_no_text_on_the_page_of_a_verdict_is_markup(evaluated: Ended) -> None:
+    """Rows, commits, values of slices and gates' reasons come from anybody, and the page is opened beside MLflow."""
+    measurement = Measurement.model_validate_json((evaluated.artifact / "report.json").read_text())
+    page = render(measurement, full_review(measurement.metrics))
+    found: list[tuple[str, dict[str, str | None]]] = []
+    parser = HTMLParser()
+    parser.handle_starttag = lambda tag, attributes: found.append((tag, dict(attributes)))  # type: ignore[method-assign]
+    parser.feed(page)
+    assert not {tag for tag, _ in found} & {"script", "img", "iframe", "b>", "object", "link"}
+    names = {name for _, attributes in found for name in attributes}
+    allowed = {"lang", "charset", "name", "content", "class", "scope", "data-label", "href", "rel", "target"}
+    assert names <= allowed
+    links = [attributes["href"] or "" for tag, attributes in found if tag == "a"]
+    assert links and all(link.startswith("https://") for link in links)
+    for part in ("Lost most", "Examples of train", "Before", "not judged", "no price configured", "Authors", "failed"):
+        assert part in page, part
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])
@@ -169,17 +206,13 @@ def test_no_page_is_too_narrow_for_the_report(tmp_path: Path, width: int) -> Non
     load = LoadFigures(
         clients=8, tokens_per_s=99.9, first_token_p50_s=0.004, latency_p50_s=1.5, latency_p95_s=20.0, broken=1
     )
-    figures, parity = {m.name: 12000.0 for m in metrics}, "1 of 2 rows; " + "9," * 200
+    parity = "1 of 2 rows; " + "9," * 200
     write_report(
         tmp_path, "zoo at 0123456789ab: " + "a long subject " * 9, "A model", metrics, [sample] * 12,
         {"Token parity with training": parity}, [load],
     )  # fmt: skip
-    judgement = Judgement(
-        subject="it", outcome="passed", failures=(), reasons=("a_reason" * 30,),
-        others={"unquantized": figures, "champion": figures},
-    )  # fmt: skip
     measurement = Measurement.model_validate_json((tmp_path / "report.json").read_text())
-    (tmp_path / "report.html").write_text(render(measurement, judgement))
+    (tmp_path / "report.html").write_text(render(measurement, full_review(metrics)))
     frame = tmp_path / "frame.html"
     frame.write_text(
         f"<iframe width={width} height=800 style='border:0' srcdoc=\"{escape((tmp_path / 'report.html').read_text())}\""

@@ -1,7 +1,7 @@
 """Writes the report of an evaluation: a self-contained HTML page and predictions.jsonl. It computes no metric.
 
-A stored report is a measurement and compares with nothing: the champion of that day would soon be another. `render`
-shows a comparison with the verdict that it was made for.
+A stored report is a measurement and compares with nothing: the champion of that day would soon be another. With a
+review, `render` shows the verdict that it was made for and its comparison. A page does not grow with the rows.
 """
 
 import json
@@ -9,33 +9,22 @@ import random
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import Field
 
 from llmops_assets.catalog import METRICS
-from llmops_assets.domain.formatting import duration, figure
+from llmops_assets.domain.formatting import duration, figure, time_span
+from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.records import LoadFigures, Metric, Sample
-from llmops_assets.programs.evaluation.regressions import Regressions
+from llmops_assets.domain.review import Estimate, FigureBeside, Review
+from llmops_assets.domain.review_markdown import cost_text, gap, signed
 from llmops_assets.programs.evaluation.rows import shortened
 
 SHOWN = 5
 SHOWN_CHARACTERS = 8_000
 PAGE, MEASUREMENT = "report.html", "report.json"
-
-
-class Difference(Frozen):
-    """The difference from another model's value; `better` is None if both are equal."""
-
-    text: str
-    better: bool | None
-
-
-class Line(Frozen):
-    metric: Metric
-    others: tuple[tuple[float | None, Difference | None], ...]
 
 
 class Group(Frozen):
@@ -54,17 +43,6 @@ class Measurement(Frozen):
     load: tuple[LoadFigures, ...]
     rows: int
     groups: tuple[Group, ...]
-
-
-class Judgement(Frozen):
-    """A verdict on the measurement, with the figures that it compared with."""
-
-    subject: str
-    outcome: Literal["passed", "failed", "undecided"]
-    failures: tuple[str, ...] = Field(description="What failed or is undecided.")
-    reasons: tuple[str, ...]
-    regressions: Regressions | None = Field(default=None, description="Rows lost and won against the champion.")
-    others: dict[str, dict[str, float]] = Field(description="Model -> its figures: 'champion', 'unquantized'.")
 
 
 def write_report(
@@ -95,9 +73,8 @@ def write_report(
     (folder / PAGE).write_text(render(measurement), encoding="utf-8")
 
 
-def render(measurement: Measurement, judgement: Judgement | None = None) -> str:
-    """The page of a measurement; with a judgement also the verdict, and the figures that it compared with."""
-    others = {name: figures for name, figures in (judgement.others if judgement else {}).items() if figures}
+def render(measurement: Measurement, review: Review | None = None) -> str:
+    """The page of a measurement; with a review that of the verdict, with what a reviewer asks about it."""
     environment = Environment(
         loader=PackageLoader("llmops_assets.programs.evaluation", "."),
         autoescape=True,
@@ -105,29 +82,35 @@ def render(measurement: Measurement, judgement: Judgement | None = None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"figure": figure, "duration": duration}
+    environment.filters |= {
+        "figure": figure,
+        "duration": duration,
+        "gap": gap,
+        "signed": signed,
+        "span": time_span,
+        "short": short,
+    }
+    figures = review.figures if review is not None and review.figures else _figures(measurement.metrics)
     return environment.get_template("report.html.jinja").render(
         **{name: getattr(measurement, name) for name in Measurement.model_fields if name != "metrics"},
-        scales={m.name: METRICS[m.name].unit for m in measurement.metrics if m.name in METRICS},
-        lines=[
-            Line(metric=m, others=tuple(_beside(m, figures) for figures in others.values()))
-            for m in measurement.metrics
-        ],
-        others=list(others),
-        judgement=judgement,
-        intervals=any(m.low is not None for m in measurement.metrics),
+        figures=figures,
+        others=[name for name in ("champion", "unquantized") if any(getattr(f, name) is not None for f in figures)],
+        intervals=any(f.value is not None and f.value.low is not None for f in figures),
+        review=review,
+        cost=cost_text(review.cost) if review is not None and review.cost is not None else None,
     )
 
 
-def _beside(metric: Metric, figures: dict[str, float]) -> tuple[float | None, Difference | None]:
-    other = figures.get(metric.name)
-    if other is None:
-        return None, None
-    gap = metric.value - other
-    if gap == 0:
-        return other, Difference(text="±0", better=None)
-    sign = "+" if gap > 0 else "−"
-    return other, Difference(text=f"{sign}{figure(abs(gap))}", better=(gap > 0) == metric.higher_is_better)
+def _figures(metrics: Sequence[Metric]) -> list[FigureBeside]:
+    return [
+        FigureBeside(
+            metric=m.name,
+            unit=METRICS[m.name].unit if m.name in METRICS else "",
+            higher_is_better=m.higher_is_better,
+            value=Estimate(value=m.value, low=m.low, high=m.high),
+        )
+        for m in metrics
+    ]
 
 
 def _reads_references(metric: Metric) -> bool:

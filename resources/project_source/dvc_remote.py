@@ -6,7 +6,8 @@ file. A project was then told to run `dvc push` while its storage was down.
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlparse
@@ -25,12 +26,87 @@ _BUCKETS = ("s3", "gs", "azure")
 T = TypeVar("T")
 
 
+LISTING_BYTES = 64 * 1024 * 1024
+"""A folder's list of files: about 90 bytes a file, so 700,000 files. It is read into memory."""
+
+
 def missing_in_remote(tree: Path, tracked: Mapping[str, Output]) -> list[str]:
     """The paths whose version the default remote does not hold.
 
     Args:
         tree: a checkout of the project.
         tracked: paths, and the entries of their DVC files.
+
+    Raises:
+        RemoteUnreachable: the remote does not answer, or refuses access.
+        SourceError: the project's DVC configuration is invalid, or names no remote.
+    """
+    with _opened(tree) as at:
+        missing = []
+        for path, out in tracked.items():
+            cache, remote = at.stores(out)
+            if not (cache.exists(out.md5) or _holds(remote, out.md5)):
+                missing.append(path)
+        at.refuse_without_root(missing)
+        return missing
+
+
+def listings(tree: Path, folders: Mapping[str, Output]) -> dict[str, bytes]:
+    """The lists of files of tracked folders, from where DVC reads them: its cache, then the remote.
+
+    A list that neither holds is left out: DVC's pull says that it is missing.
+
+    Args:
+        tree: a checkout of the project.
+        folders: paths, and the entries of their DVC files.
+
+    Raises:
+        RemoteUnreachable: the remote does not answer, or refuses access: then nothing is known of the list.
+        SourceError: a list is too long; the project's DVC configuration is invalid, or names no remote.
+    """
+    found: dict[str, bytes] = {}
+    with _opened(tree) as at:
+        for path, out in folders.items():
+            store = next((store for store in at.stores(out) if _holds(store, out.md5)), None)
+            if store is None:
+                at.refuse_without_root([path])
+                continue
+            with store.fs.open(store.oid_to_path(out.md5), "rb") as file:
+                found[path] = file.read(LISTING_BYTES + 1)
+            if len(found[path]) > LISTING_BYTES:
+                longest = LISTING_BYTES // 1024**2
+                raise SourceError(f"{path}: its list of files is longer than {longest} MB; pack them into fewer files")
+    return found
+
+
+class _Remote:
+    """A project's DVC cache and default remote, opened."""
+
+    def __init__(self, repo: Any, url: str, shown: str):
+        self.repo, self.url, self.shown = repo, url, shown
+        self._odb = repo.cloud.get_remote_odb()
+
+    def stores(self, out: Output) -> tuple[Any, Any]:
+        """The cache and the remote that hold this output."""
+        if out.of_dvc_2:
+            return self.repo.cache.legacy, self.repo.cloud.get_remote_odb(hash_name=DVC_2)
+        return self.repo.cache.local, self._odb
+
+    def refuse_without_root(self, missing: list[str]) -> None:
+        """Refuses a remote that is not there at all, which lacks everything.
+
+        Raises:
+            RemoteUnreachable: its bucket or folder does not exist.
+        """
+        if missing and not _exists(self._odb.fs, _root(self.url, self._odb.fs, self._odb.path)):
+            raise RemoteUnreachable(
+                f"{self.shown} does not exist. Is it mounted, and its name right? A new one is created by `dvc push`"
+            )
+
+
+@contextmanager
+def _opened(tree: Path) -> Iterator[_Remote]:
+    """Opens the default remote of a checkout, and translates what its storage raises inside the block.
 
     Raises:
         RemoteUnreachable: the remote does not answer, or refuses access.
@@ -49,19 +125,7 @@ def missing_in_remote(tree: Path, tracked: Mapping[str, Output]) -> list[str]:
             if urlparse(url).scheme in _WITH_TIMEOUTS:
                 remote.update({name: value for name, value in _TIMEOUTS.items() if name not in remote})
             shown = f"the DVC remote {redacted(url)}"
-            stores = {False: (repo.cache.local, repo.cloud.get_remote_odb())}
-            if any(out.of_dvc_2 for out in tracked.values()):
-                stores[True] = (repo.cache.legacy, repo.cloud.get_remote_odb(hash_name=DVC_2))
-            missing = [
-                path
-                for path, out in tracked.items()
-                if not (stores[out.of_dvc_2][0].exists(out.md5) or _holds(stores[out.of_dvc_2][1], out.md5))
-            ]
-            if missing and not _exists(stores[False][1].fs, _root(url, stores[False][1].fs, stores[False][1].path)):
-                raise RemoteUnreachable(
-                    f"{shown} does not exist. Is it mounted, and its name right? A new one is created by `dvc push`"
-                )
-            return missing
+            yield _Remote(repo, url, shown)
     except (PermissionError, AuthError) as error:
         raise RemoteUnreachable(f"{shown} refuses access ({_said(error)}). Remedy: check its credentials") from error
     except (RemoteMissingDepsError, ImportError) as error:

@@ -22,7 +22,7 @@ from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.policy import Policy
 from llmops_assets.domain.policy_floor import below_floor, with_floor
 from llmops_assets.domain.prompt import PromptError, check_prompt
-from llmops_assets.domain.python_imports import imported_files
+from llmops_assets.domain.python_imports import TooMuchCode, imported_files
 from llmops_assets.domain.sampling import Sampling
 from llmops_assets.programs.runtime.errors import BadInput
 from resources.project_source.dvc import DvcData
@@ -175,11 +175,14 @@ class ProjectRepository:
         values["training.prompt"] = prompt_of(config.training_prompt, "training.prompt") if method.trains else ""
         values["training.prompt.own"] = config.training.prompt is not None
         values["prompt"] = prompt_of(config.prompt, "prompt")
-        metric_files = {
-            metric.name: self._files_of(revision, metric, files)
-            for metric in config.evaluation.metrics
-            if isinstance(metric, CustomMetric)
-        }
+        metric_files: dict[str, tuple[str, ...]] = {}
+        for metric in config.evaluation.metrics:
+            if isinstance(metric, CustomMetric):
+                try:
+                    metric_files[metric.name] = self._files_of(revision, metric, files)
+                except (DocumentError, TooMuchCode) as error:
+                    metric_files[metric.name] = (metric.file,)
+                    problems.append(f"{CONFIG_FILE}: evaluation.metrics: {metric.name}: {error}")
         values["evaluation"] = self._evaluation(config, text_of, version, metric_files, files)
         if not served and not problems:
             problems += self._problems_of_metrics(config, text_of, tracked)
@@ -241,8 +244,20 @@ class ProjectRepository:
                 yield f"{CONFIG_FILE}: evaluation.metrics: {error}"
 
     def _files_of(self, revision: str, metric: CustomMetric, files: Mapping[str, str]) -> tuple[str, ...]:
-        """The files that a metric of the project can see: what it imports, and what its `files` match."""
-        imported = imported_files(metric.file, files, lambda path: self.git.read(revision, path))
+        """The files that a metric of the project can see: what it imports, and what its `files` match.
+
+        Raises:
+            DocumentError: one of them is too large to be read.
+            TooMuchCode: all of them are.
+        """
+
+        def read(path: str) -> bytes | None:
+            try:
+                return self.git.read(revision, path, CODE_BYTES)
+            except DocumentError as error:
+                raise DocumentError(f"imports {path}: {error}; keep data in a file that is no Python") from error
+
+        imported = imported_files(metric.file, files, read)
         named = ignoring(metric.files)
         return tuple(sorted({*imported, *(path for path in files if metric.files and named.match_file(path))}))
 

@@ -1,8 +1,10 @@
 """What a metric's file can import: the files that its key must cover."""
 
+import time
+
 import pytest
 
-from llmops_assets.domain.python_imports import imported_files, module_name, search_paths
+from llmops_assets.domain.python_imports import MOST_BYTES, TooMuchCode, imported_files, module_name, search_paths
 
 PROJECT = {
     "metrics.py": "import helpers\nfrom pkg import deep\n",
@@ -49,3 +51,36 @@ def test_a_module_named_by_a_constant_is_followed(code: str) -> None:
 @pytest.mark.parametrize("code", ["def broken(:\n", "\0", "(" * 5000])
 def test_code_that_cannot_be_parsed_counts_as_itself(code: str) -> None:
     assert found("m.py", {"m.py": "import h\n", "h.py": code}) == {"m.py", "h.py"}
+
+
+def test_more_code_than_is_read_is_refused_and_not_hashed_in_part() -> None:
+    """Any amount was parsed, in the sensor of all projects; a file that is left out would be in no key."""
+    line = "A = 1  # " + "x" * 1000 + "\n"
+    files = {f"m{n}.py": f"import m{n + 1}\n" + line * 1000 for n in range(MOST_BYTES // len(line * 1000) + 2)}
+    with pytest.raises(TooMuchCode, match=r"m0\.py imports more than 8 MB .*last m8\.py; keep data"):
+        found("m0.py", files)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "".join(f"from p{n} import *\n" for n in range(20_000)),
+        "from p import *\n" * 20_000,
+        "import " + "a." * 10_000 + "a\n",
+        "from " + "." * 50_000 + " import a\n",
+    ],
+    ids=["many packages", "one package many times", "a deep name", "a deep relative name"],
+)
+def test_imports_that_lead_to_nothing_take_no_time(code: str) -> None:
+    """Each star import looked at every file, and each dot of a name at a longer path: minutes for one small file."""
+    began = time.process_time()
+    assert found("m.py", {"m.py": code, **{f"data/{n}.txt": "" for n in range(10_000)}}) == {"m.py"}
+    assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize("dot", [".", " . ", ".\\\n"])
+def test_a_name_that_python_itself_takes_minutes_to_parse_is_refused(dot: str) -> None:
+    began = time.process_time()
+    with pytest.raises(TooMuchCode, match=r"imports h\.py, which has 300,000 dotted names"):
+        found("m.py", {"m.py": "import h\n", "h.py": "import a" + f"{dot}a" * 300_000 + "\n"})
+    assert time.process_time() - began < 5

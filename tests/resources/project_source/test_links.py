@@ -13,7 +13,7 @@ import yaml
 
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.config.yaml_validation import ConfigError
-from resources.project_source.errors import SourceError
+from resources.project_source.errors import RemoteUnreachable, SourceError
 from resources.project_source.revisions import ProjectRepository
 from tests.support.projects import Project, rows, write_rows
 
@@ -164,3 +164,37 @@ def test_a_metrics_key_covers_what_it_imports_and_what_it_names(project: Project
     project.write("far/unused.py", "A = 1\n")
     project.write("tests/test_more.py", "def test_a():\n    pass\n")
     assert values(project, source)["evaluation"] == seen[-1]
+
+
+@pytest.mark.parametrize(("size", "said"), [(2_000_000, "larger than 1024 KB"), (700_000, "more than 8 MB")])
+def test_a_metric_that_imports_a_mass_of_code_is_refused_with_the_file(
+    project: Project, source: ProjectRepository, size: int, said: str
+) -> None:
+    """A generated word list of any size was parsed as Python in each tick that looked at the commit."""
+    count = 13 if size < 1_000_000 else 1
+    project.write("m.py", "".join(f"import words{n}\n" for n in range(count)) + "def f(p, r):\n    return 1.0\n")
+    for n in range(count):
+        project.write(f"words{n}.py", "#" * size)
+    with pytest.raises(ConfigError, match=rf"llmops\.yaml: evaluation\.metrics: mine: .*words\d+\.py.*{said}|{said}"):
+        values(project, source, {"evaluation": {"metrics": ["perplexity", {"name": "mine", "function": "m.py:f"}]}})
+
+
+def test_a_list_of_files_that_cannot_be_read_is_no_folder_without_one(
+    project: Project, source: ProjectRepository
+) -> None:
+    """DVC's `exists` says no to a remote that does not answer: the folder's list was not checked, and then pulled."""
+    source.git.fetch()
+    at = source.at(project.head)
+    store = project.root / "dvc-remote/files"
+    store.rename(store.with_name("elsewhere"))
+    store.write_text("a disk that answers with an error")
+    with pytest.raises(RemoteUnreachable, match=r"the DVC remote .* cannot be reached"):
+        source.pull(at, ["models/base"])
+    store.unlink()
+    store.with_name("elsewhere").rename(store)
+    (listing,) = store.rglob("*.dir")
+    listing.chmod(0o600)
+    with listing.open("r+b") as file:
+        file.truncate(65 * 1024**2)
+    with pytest.raises(SourceError, match=r"models/base: its list of files is longer than 64 MB"):
+        source.pull(at, ["models/base"])

@@ -67,7 +67,7 @@ def build_clients(settings: Settings, **overrides: Any) -> Clients:
     clients = Clients(
         settings=settings,
         ledger=ledger,
-        store=open_store(settings.store_url, settings.home / "store-cache", ledger.artifact_digests),
+        store=open_store(settings.store_url, settings.home / "store-cache", ledger.artifact_digests, ledger.identity),
         compute=COMPUTE[settings.compute.backend].load().from_settings(settings),
         serving=LocalServing(settings.home, settings.serving) if local else NoServing(),
         tracking=Tracking(settings.mlflow_uri, lambda: settings.ui("mlflow")),

@@ -17,6 +17,13 @@ app = typer.Typer()
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be collected.")] = False,
     as_json: AsJson = False,
+    sole_ledger: Annotated[
+        bool,
+        typer.Option(
+            "--sole-ledger",
+            help="No other ledger uses the store any more: forget those that did, and collect what only they knew.",
+        ),
+    ] = False,
 ) -> None:
     """Collect results that nobody needs, caches and old logs. Safe while runs and endpoints are active.
 
@@ -33,7 +40,7 @@ def gc(
         settings = own_settings()
         with dg.DagsterInstance.from_config(str(dagster_home(settings))) as instance:
             try:
-                report = Collector(build_clients(settings), instance, dry_run).run()
+                report = Collector(build_clients(settings), instance, dry_run, sole_ledger=sole_ledger).run()
             except Busy as error:
                 raise CommandRefused(str(error)) from error
         if as_json:

@@ -20,7 +20,7 @@ from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
 from llmops_assets.machine.locks import alone_now
 from llmops_assets.machine.old_files import delete, freed_by, last_change, take_away, unlinked
-from resources.artifact_store.leases import Stored
+from resources.artifact_store.owners import Owner
 from resources.artifact_store.store import StoreDenied, cache_lock
 from resources.assembly import Clients
 from resources.project_source import dvc
@@ -57,12 +57,24 @@ class Report(Frozen):
         return sum(item.bytes for item in self.items)
 
 
+def _shared(url: str, others: Iterable[Owner], foreign: int) -> str:
+    """Why nothing of a store is collected that another ledger uses, or has used."""
+    signs = [str(owner) for owner in others]
+    signs += [f"{foreign} artifacts are older than this ledger and unknown to it"] if foreign else []
+    return (
+        f"all artifacts in {url} stay, because another ledger may need them: {'; '.join(signs)}. Remedy: give each "
+        "ledger its own `store`; if no other ledger uses it any more, `llmops gc --sole-ledger` says so, once"
+    )
+
+
 class Collector:
     """One garbage collection of one home.
 
     Args:
         instance: Dagster's, which knows the runs that have ended.
         dry_run: only report.
+        sole_ledger: a person says that no other ledger uses the store any more: the markers of others are removed,
+            and what this ledger does not know is collected too.
         clock: a later time shows what will be collected then.
         temporary: the folder of temporary folders; None: the operating system's.
     """
@@ -74,8 +86,9 @@ class Collector:
         dry_run: bool = False,
         clock: Callable[[], float] = time.time,
         temporary: Path | None = None,
+        sole_ledger: bool = False,
     ):
-        self.clients, self.instance, self.dry_run = clients, instance, dry_run
+        self.clients, self.instance, self.dry_run, self.sole_ledger = clients, instance, dry_run, sole_ledger
         self.home, self.rules, self.now = clients.settings.home, clients.settings.gc, clock()
         self.unused_since = self.now - self.rules.grace
         self.temporary = temporary or Path(tempfile.gettempdir())
@@ -137,6 +150,9 @@ class Collector:
         if needed is None:
             return
         try:
+            if store.require() and not self.dry_run:
+                store.note_ledger(alone=self.sole_ledger)
+            others = [] if self.sole_ledger else store.other_ledgers()
             stored = store.stored()
             touched = [s.identity for s in stored if store.last_use(s) >= self.unused_since]
         except (StoreDenied, OSError) as error:
@@ -144,13 +160,14 @@ class Collector:
             return
         live = find_live(inventory, self.rules, self.now, needed, touched)
         known, unused = known_artifacts(inventory), find_unused(inventory, live)
-        foreign: list[Stored] = []
+        foreign = [s for s in stored if s.identity not in known and (began is None or s.uploaded < began)]
+        if others or (foreign and not self.sole_ledger):
+            # Neither knows what the other needs, not even of the artifacts that both know.
+            self.left.append(_shared(store.url, others, len(foreign)))
+            return
         unused_for = f"not used for {self.rules.keep_unused / 86400:g} days, and not among the last releases served"
         for one in stored:
             if one.identity in live.artifacts:
-                continue
-            if one.identity not in known and (began is None or one.uploaded < began):
-                foreign.append(one)
                 continue
             of_this = [r for r in unused if r.made == one.identity]
             freed = one.size if self.dry_run else store.collect(one.identity, self.unused_since)
@@ -165,11 +182,6 @@ class Collector:
             if not of_this:
                 why = "no result needs it any more" if one.identity in known else "left by a run that was killed"
                 yield Item(kind="artifact", name=short(one.identity), bytes=freed, why=why)
-        if foreign:
-            self.left.append(
-                f"{len(foreign)} artifacts in {store.url} are older than this ledger and unknown to it; they stay. "
-                "Does the store belong to another ledger?"
-            )
 
     # -- caches of this machine -------------------------------------------------------------------------------------
 

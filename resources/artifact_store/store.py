@@ -33,6 +33,7 @@ from resources.artifact_store.artifact import (
 from resources.artifact_store.errors import store_errors
 from resources.artifact_store.leases import Leases, Stored
 from resources.artifact_store.marker import LOOKED_FOR, is_marked, mark, refuse_without
+from resources.artifact_store.owners import Owner, forget_others, note_owner, owners
 from resources.artifact_store.transfer import (
     WORKERS,
     download,
@@ -59,10 +60,17 @@ class ArtifactStore:
         url: a folder, or an fsspec URL.
         cache: folder for copies of what a remote store holds.
         expected: the digests of artifacts that the ledger expects in it, newest first.
+        ledger: the identity of the ledger that records its artifacts; None: there is none.
     """
 
-    def __init__(self, url: str, cache: Path, expected: Callable[[], Iterable[str]] = tuple):
-        self.url, self.cache, self.expected = url.rstrip("/"), cache, expected
+    def __init__(
+        self,
+        url: str,
+        cache: Path,
+        expected: Callable[[], Iterable[str]] = tuple,
+        ledger: Callable[[], str] | None = None,
+    ):
+        self.url, self.cache, self.expected, self.ledger = url.rstrip("/"), cache, expected, ledger
         self._fs: Any = None
         self._cached_leases: Leases | None = None
 
@@ -134,6 +142,7 @@ class ArtifactStore:
         identity = identity_of(files)
         artifact = Artifact(uri=f"{self.url}/artifacts/{identity}", digest=identity, files=files)
         exists = self.require()
+        self.note_ledger()
         with self._access():
             self._store(artifact, paths)
             if not exists:
@@ -265,6 +274,22 @@ class ArtifactStore:
                 fs.rm(folder, recursive=True)
 
     # -- garbage collection -----------------------------------------------------------------------------------------
+
+    def note_ledger(self, alone: bool = False) -> None:
+        """Notes in the store that our ledger uses it; `alone`: a person says that no other one does any more."""
+        if self.ledger is None:
+            return
+        ours = self.ledger()
+        with self._access():
+            note_owner(*self._open(), ours, self.cache.parent)
+            if alone:
+                forget_others(*self._open(), ours)
+
+    def other_ledgers(self) -> list[Owner]:
+        """The other ledgers that store artifacts here."""
+        ours = self.ledger() if self.ledger is not None else None
+        with self._access():
+            return [owner for owner in owners(*self._open()) if owner.ledger != ours]
 
     def stored(self) -> list[Stored]:
         """Everything in the store, by digest."""

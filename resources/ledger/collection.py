@@ -49,6 +49,16 @@ class Collection(Transactions):
         with self._read() as c:
             return c.execute(sql.select(sql.audit.c.at).order_by(sql.audit.c.id).limit(1)).scalar()
 
+    def identity(self) -> str:
+        """Names this ledger among those that share a store: the hash of its first audit event. A copy has the same."""
+        query = sql.select(sql.audit.c.hash).order_by(sql.audit.c.id).limit(1)
+        with self._read() as c:
+            first = c.execute(query).scalar()
+        if first is None:
+            self.note({"event": "began"})
+            return self.identity()
+        return str(first)[:32]
+
     def bury(self, buried: Iterable[tuple[Result, int]], reason: str) -> None:
         """Marks results as collected, each with the bytes that were freed, unless they were replaced since."""
         now = self.clock()

@@ -14,6 +14,8 @@ import pytest
 from llmops_assets.delivery.garbage import Collector
 from llmops_assets.domain.chain import WORK
 from llmops_assets.domain.records import CiReport
+from resources.artifact_store.store import ArtifactStore
+from resources.ledger import Ledger
 from tests.support.projects import LIGHT, Project, World
 from tests.support.records import made_by
 
@@ -142,6 +144,29 @@ def test_artifacts_that_an_older_or_another_ledger_recorded_are_left_alone(old: 
     done = gc(world)
     assert world.clients.store.stored() == stored
     assert [text for text in done["left"] if f"{len(stored)} artifacts" in text and "another ledger" in text]
+    gc(world, "--sole-ledger", "--dry-run")
+    assert gc(world)["left"] == done["left"], "a dry run says nothing to the store"
+    assert {i["kind"] for i in gc(world, "--sole-ledger")["items"]} >= {"artifact"}
+    assert world.clients.store.stored() == []
+
+
+def test_nothing_is_collected_of_a_store_that_two_ledgers_share(old: tuple[Project, World], tmp_path: Path) -> None:
+    """A warning was all: one ledger deleted what only the other had stored, or what both had and the other needed."""
+    _, world = old
+    store = world.clients.store
+    other = ArtifactStore(store.url, tmp_path / "other/store-cache", ledger=Ledger(f"sqlite:///{tmp_path}/l").identity)
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made/report.html").write_text("<p>of the other</p>")
+    other.put(tmp_path / "made")
+    age(world, 40)
+    stored = store.stored()
+    for _ in range(2):
+        done = gc(world)
+        assert [text for text in done["left"] if f"{tmp_path}/other, since" in text and "its own `store`" in text]
+        assert store.stored() == stored and not {"result", "artifact"} & {i["kind"] for i in done["items"]}
+    assert {i["kind"] for i in gc(world, "--sole-ledger")["items"]} >= {"result", "artifact"}
+    other.put(tmp_path / "made")
+    assert [owner.where for owner in store.other_ledgers()] != [], "it lives, and notes itself again"
 
 
 def test_one_collection_at_a_time(old: tuple[Project, World]) -> None:

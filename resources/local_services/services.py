@@ -27,6 +27,7 @@ from resources.tracking.mlflow_server import MlflowServer
 
 LOCATION = "llmops_assets.definitions"
 CODE_SERVER, DAEMON = "resources.local_services.code_server", "resources.local_services.daemon"
+WEBSERVER = "resources.local_services.webserver"
 STARTS = 3
 """A program that exits this often before its first answer will not come up without help."""
 
@@ -136,7 +137,7 @@ def _services(settings: Settings, sockets: Path, dagster_port: int, mlflow_port:
     wanted = [
         Service("dagster-code", CODE_SERVER, "-m", LOCATION, "--socket", str(code), unix=code),
         Service(
-            "dagster-webserver", "dagster_webserver", "-w", "workspace.yaml", *here, "-p", str(dagster_port),
+            "dagster-webserver", WEBSERVER, "-w", "workspace.yaml", *here, "-p", str(dagster_port),
             port=dagster_port, path="/server_info",
         ),
         Service("dagster-daemon", DAEMON, "run", "-w", "workspace.yaml"),

@@ -2,13 +2,18 @@
 
 import io
 import logging
+import os
 import subprocess
 import sys
 import traceback
+from pathlib import Path
 
 import pytest
+import yaml
 
 from llmops_assets.machine.redaction import Redacted, RedactedStream, clean, hide_secrets, without_secrets
+from resources.local_services.services import WEBSERVER
+from tests.support.waiting import CEILING_S
 
 SECRET = "pa$$-of-the-ledger"
 
@@ -85,3 +90,14 @@ def test_log_records_and_their_tracebacks_lose_the_secret() -> None:
 def test_the_terminal_shows_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
     print(f"connected to {SECRET}", file=RedactedStream("stdout"))  # type: ignore[arg-type]
     assert capsys.readouterr().out == "connected to ***\n"
+
+
+def test_a_webserver_that_does_not_start_logs_no_secret(tmp_path: Path) -> None:
+    """The webserver logged addresses with their passwords, with stack traces; the other services hid them."""
+    wrong = {"run_storage": {"module": f"no_{SECRET}", "class": "None", "config": {}}}
+    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(wrong))
+    command = [sys.executable, "-m", WEBSERVER, "-m", "json"]
+    env = {**os.environ, "DAGSTER_HOME": str(tmp_path)}
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=CEILING_S)
+    assert done.returncode != 0 and "***" in done.stderr, done.stderr
+    assert SECRET not in done.stdout + done.stderr

@@ -12,6 +12,7 @@ from llmops_assets.machine.disk_space import DiskFull, full, is_full, place_of
 from llmops_assets.machine.redaction import clean
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.stage.execution import StageExecution
+from llmops_assets.stage.failures import failure
 from resources.artifact_store.store import StoreDenied, StoreError
 from resources.compute.interface import ProgramError, TimeLimitReached
 from resources.ledger import LedgerError
@@ -33,7 +34,7 @@ class faults:
             return
         cleaned = clean(error)  # Dagster stores and shows it, with its causes
         if isinstance(error, ConfigError | SourceError | StoreDenied | LedgerError):
-            raise dg.Failure(str(cleaned), allow_retries=False) from None
+            raise failure(error, str(cleaned)) from None
         if cleaned is not error:
             raise cleaned from cleaned.__cause__
 
@@ -57,15 +58,15 @@ class outcomes:
             clean(error)  # it becomes the request's outcome in the ledger
         if isinstance(error, BadInput | DataNotPushed | TimeLimitReached):
             end_request(run, "failed", f"{run.stage.name}: {error}")
-            raise dg.Failure(str(error), allow_retries=False) from None
+            raise failure(error) from None
         if isinstance(error, Exception) and not isinstance(error, dg.Failure | LedgerError) and is_full(error):
             # An automatic retry would only fill the freed space again; a person frees space and then retries.
             home = place_of(error, run.settings.home)
             text = str(error) if isinstance(error, DiskFull) else full(f"{run.stage.name} ({_first(error)})", home)
             end_request(run, "failed", f"{run.stage.name}: {text}")
-            raise dg.Failure(text, allow_retries=False) from error
+            raise failure(error, text) from None
         if isinstance(error, ProgramError | StoreError):
-            raise dg.Failure(str(error), allow_retries=False) from error
+            raise failure(error) from None
 
 
 def end_request(run: StageExecution, status: Status, detail: str) -> None:

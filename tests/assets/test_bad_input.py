@@ -4,14 +4,34 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from llmops_assets.config.compute import ComputeSettings, TimeLimits
-from tests.support.projects import Project, Watched, World, rows, write_rows
+from tests.support.projects import Outcome, Project, Watched, World, rows, write_rows
 
 
 def assert_untouched(watched: Watched) -> None:
     assert watched.world.ledger.serving("zoo", "production") is None
     assert watched.world.clients.serving.endpoints("zoo") == []
+
+
+def shown(outcome: Outcome) -> tuple[dict[str, str], Any]:
+    """What Dagster's page of the only failed step shows: metadata of the failure, and the cause below its message."""
+    (event,) = [e for run in outcome.runs for e in run.all_events if e.is_step_failure]
+    data = event.step_failure_data
+    assert data.user_failure_data is not None and data.error is not None
+    return {k: str(v.value) for k, v in data.user_failure_data.metadata.items()}, data.error.cause
+
+
+def test_a_malformed_llmops_yaml_shows_file_line_and_remedy_in_dagster(watched: Watched) -> None:
+    """A click on Materialize ended with a wall of stack trace above one line of text."""
+    watched.project.write("llmops.yaml", "name: zoo\nmodel: {base: [}\n")
+    watched.project.ship("Broken")
+    outcome = Outcome.of(watched.world.materialize("zoo", "ci_report"))
+    said, cause = shown(outcome)
+    assert said["where"].startswith("llmops.yaml:2") and "not valid YAML" in said["what"]
+    assert "commit and push" in said["remedy"] and cause is None
+    assert outcome.failures.startswith("llmops.yaml:2: not valid YAML"), "the message begins with what is wrong"
 
 
 def test_a_malformed_line_is_named_by_file_and_number_and_ends_the_request(watched: Watched) -> None:
@@ -21,6 +41,9 @@ def test_a_malformed_line_is_named_by_file_and_number_and_ends_the_request(watch
     watched.project.ship("A broken line")
     outcome = watched.world.settle()
     assert "data/train.jsonl" in outcome.failures and "25" in outcome.failures
+    said, cause = shown(outcome)
+    assert "25" in said["what"] and "data/train.jsonl" in said["where"] and "`dvc add`" in said["remedy"]
+    assert cause is None, "the page showed the stack trace of our own program runner under the message"
     assert [r.status for r in watched.world.ledger.requests("zoo")] == ["failed"]
     assert "dataset_version" not in outcome.materialized and "fine_tuned_checkpoint" not in outcome.materialized
     assert_untouched(watched)

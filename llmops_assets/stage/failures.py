@@ -28,7 +28,9 @@ def failure(error: Exception, text: str | None = None) -> dg.Failure:
     if isinstance(error, ConfigError):
         where = ", ".join(dict.fromkeys(problem.split(": ")[0] for problem in error.problems))
         what = "\n".join(f"- {problem}" for problem in error.problems)
-    metadata = {"what": dg.MetadataValue.md(what.rstrip("; .") if not isinstance(error, ConfigError) else what)}
+    metadata: dict[str, dg.MetadataValue] = {
+        "what": dg.MetadataValue.md(what.rstrip("; .") if not isinstance(error, ConfigError) else what)
+    }
     metadata |= {"where": dg.MetadataValue.text(where)} if where else {}
     metadata |= {"remedy": dg.MetadataValue.md(remedy)} if remedy else {}
     return dg.Failure(said, metadata=metadata, allow_retries=False)

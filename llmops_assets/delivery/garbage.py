@@ -15,6 +15,7 @@ from pathlib import Path
 import dagster as dg
 
 from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.delivery.tombstones import Tombstones
 from llmops_assets.domain.garbage import Claim, Inventory, find_live, find_roots, find_unused, known_artifacts
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
@@ -165,6 +166,7 @@ class Collector:
             # Neither knows what the other needs, not even of the artifacts that both know.
             self.left.append(_shared(store.url, others, len(foreign)))
             return
+        tombstones = Tombstones(self.instance, self.clients.tracking)
         unused_for = f"not used for {self.rules.keep_unused / 86400:g} days, and not among the last releases served"
         for one in stored:
             if one.identity in live.artifacts:
@@ -175,6 +177,8 @@ class Collector:
                 continue  # used a moment ago
             if not self.dry_run:
                 self.clients.ledger.bury([(r, freed) for r in of_this], unused_for)
+                for result in of_this:
+                    tombstones.tell(result, self.now, unused_for)
             for result in of_this:
                 name = f"{result.stage} of {result.project} {short(result.revision)}"
                 yield Item(kind="result", name=name, bytes=freed, why=unused_for)
@@ -182,6 +186,7 @@ class Collector:
             if not of_this:
                 why = "no result needs it any more" if one.identity in known else "left by a run that was killed"
                 yield Item(kind="artifact", name=short(one.identity), bytes=freed, why=why)
+        self.left += [tombstones.fault] if tombstones.fault else []
 
     # -- caches of this machine -------------------------------------------------------------------------------------
 

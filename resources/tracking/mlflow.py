@@ -20,6 +20,8 @@ OF_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 
 COMMIT_TAG, RELEASE_TAG, OUTCOME_TAG = "llmops.commit", "llmops.release", "llmops.outcome"
 """Tags of evaluations and of model versions, as the ledger has them."""
+COLLECTED_TAG = "llmops.collected"
+"""Of a run whose artifact garbage collection has deleted: when, why, and how to remake it."""
 
 
 @dataclass(frozen=True)

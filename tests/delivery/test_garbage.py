@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
 from llmops_assets.delivery.garbage import Collector
@@ -78,6 +79,13 @@ def test_results_that_nobody_needs_go_and_every_page_says_when(old: tuple[Projec
     trace = json.loads(said)
     assert trace["evaluation"]["collected"] and trace["evaluation"]["metrics"]["perplexity"] > 0
     assert "collected" not in trace["checkpoint"]
+    page = world.instance.fetch_observations(dg.AssetKey(["zoo", "evaluation_report"]), limit=1).records[0]
+    shown = page.asset_observation
+    assert shown is not None and shown.metadata["policy"].value.startswith("not used for 14 days")
+    assert (shown.description or "").startswith(f"collected on {time.strftime('%Y-%m-%d', time.gmtime())}: not used")
+    assert f"remake it by `llmops run zoo --revision {first[:12]}`" in (shown.description or "")
+    tracking, key = world.clients.tracking, shown.metadata["key"].value
+    assert tracking.tags(tracking.find("zoo", str(key)))["llmops.collected"] == shown.description
     _, said = world.llmops("audit")  # it also names the rows that this test has aged by plain SQL
     assert said.count("collected: key") == 2, said
     assert gc(world)["items"] == []

@@ -88,7 +88,7 @@ class ServingUpkeep:
         if why := self._pauses.why_not("alias"):
             return why
         try:
-            why = self._alias(reconciler.align_alias)
+            why = self._alias(reconciler.align_mlflow)
         except StillRunning:
             return None  # the next tick asks how it ended
         except Exception as error:

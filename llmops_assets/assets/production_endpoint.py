@@ -56,7 +56,7 @@ def make(run: StageExecution) -> ProductionEndpoint:
                 reasons=("all traffic is back on the champion",) if state.replaces else ("production serves nothing",),
             )
         )
-    if fault := reconciler.align_alias():
+    if fault := reconciler.align_mlflow():
         run.log.warning(f"{fault}. The recovery sensor tries again")
     return ProductionEndpoint(
         **run.header,

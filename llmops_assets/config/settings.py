@@ -24,6 +24,7 @@ from llmops_assets.config.serving import ServingSettings
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.models import Strict, WrongAt
 from llmops_assets.domain.policy_floor import PolicyFloor
+from llmops_assets.domain.rollout import Duration
 from llmops_assets.machine.redaction import redacted
 
 
@@ -158,6 +159,9 @@ class Settings(Strict):
         gt=0,
         description="Seconds that one `git fetch` may take, the first clone included. A sensor's tick waits 15 s for "
         "one: a longer one goes on in the background, and the ticks say how far it is.",
+    )
+    pull_timeout: Duration = Field(
+        default=86400.0, gt=0, description="How long one `dvc pull` of a run may take: 24h. The next run continues it."
     )
     serving: ServingSettings = Field(default=ServingSettings(), description="The gateway of all endpoints.")
     compute: ComputeSettings = Field(default=ComputeSettings(), description="Where programs run, and their limits.")

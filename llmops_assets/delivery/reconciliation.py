@@ -5,9 +5,12 @@ state of its own, so whatever was interrupted, including itself, the next run co
 decided in `llmops_assets.domain.desired_serving`.
 """
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from llmops_assets.config.documents import parse_object
+from llmops_assets.delivery.outcome_tags import outcomes_now, tag_outcomes
 from llmops_assets.delivery.rollout import move_alias, retire_others
 from llmops_assets.domain.desired_serving import (
     ENVIRONMENTS,
@@ -32,7 +35,7 @@ ROUNDS = 5
 look follows it."""
 ALIAS_PATIENCE_S = 10.0
 """How long a run waits for the registry. MLflow's client tries an unreachable server for 4 minutes."""
-ALIAS = "champion alias"
+ALIAS, OUTCOMES = "champion alias", "outcomes"
 
 
 class Reconciled(Frozen):
@@ -54,6 +57,8 @@ class Reconciler:
     """Starts a healthy engine in an environment, with the release's weights from the store."""
     move_alias: Callable[[str], None]
     """Moves the registry's alias to the model of a revision."""
+    tag_outcomes: Callable[[Mapping[str, str]], None] = lambda outcomes: None
+    """Tags in MLflow what became of revisions."""
 
     @classmethod
     def of(cls, clients: Clients, project: str, say: Callable[[str], None] = lambda text: None) -> "Reconciler":
@@ -67,6 +72,7 @@ class Reconciler:
             drain=clients.settings.serving.drain,
             start=lambda environment, release: start_engine(clients, environment, release, say),
             move_alias=move,
+            tag_outcomes=lambda outcomes: tag_outcomes(clients, project, outcomes),
         )
 
     def run(self, environments: Sequence[Environment] = ENVIRONMENTS, start_stopped: bool = False) -> Reconciled:
@@ -151,22 +157,47 @@ class Reconciler:
                 done.append(f"ended {environment}'s engine of {', '.join(map(short, others))}")
         return done
 
-    def align_alias(self) -> str | None:
-        """Moves the champion's alias to what production serves; returns why it could not, and then tries again later.
+    def align_mlflow(self) -> str | None:
+        """Moves the champion's alias to what production serves, and tags outcomes that no run could tag.
 
-        The ledger knows where the alias is, so nothing is asked of the registry while that is right.
+        Returns why it could not, and then tries again later. The ledger knows what MLflow was last told, so nothing is
+        asked of it while that is right.
         """
+        return self._align_alias() or self._align_outcomes()
+
+    def _align_alias(self) -> str | None:
         serving = self.ledger.serving(self.project, "production")
         if serving is None or self.ledger.projected(self.project, ALIAS) == serving.release:
             return None
-        try:
-            Background[None](ALIAS_PATIENCE_S)(lambda: self.move_alias(serving.revision))
-        except StillRunning as error:
-            return f"the registry's alias champion is not moved yet: {error}"
-        except Exception as error:  # the registry is another system: nothing that it raises may stop a release
-            return f"the registry's alias champion is not moved yet: {type(error).__name__}: {error}"
+        told = "the registry's alias champion is not moved yet"
+        if fault := _within_patience(lambda: self.move_alias(serving.revision)):
+            return f"{told}: {fault}"
         self.ledger.note_projected(self.project, ALIAS, serving.release)
         return None
+
+    def _align_outcomes(self) -> str | None:
+        outcomes = outcomes_now(self.ledger, self.project)
+        text = json.dumps(outcomes, sort_keys=True)
+        before = self.ledger.projected(self.project, OUTCOMES)
+        if before == text or not outcomes:
+            return None
+        known = parse_object(before) if before else {}
+        changed = {revision: outcome for revision, outcome in outcomes.items() if known.get(revision) != outcome}
+        if changed and (fault := _within_patience(lambda: self.tag_outcomes(changed))):
+            return f"MLflow does not show the newest outcomes yet: {fault}"
+        self.ledger.note_projected(self.project, OUTCOMES, text)
+        return None
+
+
+def _within_patience(work: Callable[[], None]) -> str | None:
+    """Why another system was not told; None if it was. Nothing that it raises may stop a release."""
+    try:
+        Background[None](ALIAS_PATIENCE_S)(work)
+    except StillRunning as error:
+        return str(error)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
 
 
 def start_engine(clients: Clients, environment: str, release: Release, say: Callable[[str], None]) -> None:

@@ -199,7 +199,7 @@ class Rollback:
             self._record(record)
         except (LedgerError, SourceError) as error:
             self.context.log.warning(f"Dagster's page of production_endpoint does not show the rollback: {error}")
-        if fault := Reconciler.of(self.clients, self.project.name).align_alias():
+        if fault := Reconciler.of(self.clients, self.project.name).align_mlflow():
             self.context.log.warning(f"{fault}. The recovery sensor tries again")
 
     def _made_by(self, revision: str, seconds: float) -> MadeBy:

@@ -13,6 +13,7 @@ from urllib.parse import urlparse
 
 from llmops_assets.config.documents import DVC_BYTES, DocumentError, read_text
 from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.domain.formatting import time_span
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.machine.files import write_atomically
 from llmops_assets.machine.locks import sharing
@@ -20,7 +21,7 @@ from resources.project_source.dvc_config import committed_credentials
 from resources.project_source.dvc_files import Output, tracked_by
 from resources.project_source.dvc_folders import problem_of_listing
 from resources.project_source.dvc_remote import TimeLimit, listings, missing_in_remote
-from resources.project_source.errors import SourceError
+from resources.project_source.errors import RemoteUnreachable, SourceError
 from resources.project_source.git_mirror import GitMirror
 from resources.project_source.links import links_out_of, remedy
 
@@ -44,10 +45,11 @@ class DvcData:
         git: the repository's mirror.
         work: folder of the exported revisions.
         cache: DVC's cache, shared by all projects of this home.
+        pull_limit_s: how long a pull may take; None: no limit.
     """
 
-    def __init__(self, git: GitMirror, work: Path, cache: Path):
-        self.git, self.work, self.cache = git, work, cache
+    def __init__(self, git: GitMirror, work: Path, cache: Path, pull_limit_s: float | None = None):
+        self.git, self.work, self.cache, self.pull_limit_s = git, work, cache, pull_limit_s
         self._ask = TimeLimit("the DVC remote", ANSWER_S)
 
     def tracked(self, revision: str, path: str) -> tuple[str, Output] | None:
@@ -89,14 +91,22 @@ class DvcData:
         tree = self._dvc_tree(revision)
         self._refuse_folders(tree, {path: tracked[path] for path in wanted})
         with sharing(cache_lock(self.cache)):
-            done = subprocess.run(
-                [sys.executable, "-m", "dvc", "pull", "--quiet", "--", *wanted],
-                cwd=tree,
-                capture_output=True,
-                text=True,
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, "DVC_NO_ANALYTICS": "1"},
-            )
+            try:
+                done = subprocess.run(
+                    [sys.executable, "-m", "dvc", "pull", "--quiet", "--", *wanted],
+                    cwd=tree,
+                    capture_output=True,
+                    text=True,
+                    stdin=subprocess.DEVNULL,
+                    timeout=self.pull_limit_s,
+                    env={**os.environ, "DVC_NO_ANALYTICS": "1"},
+                )
+            except subprocess.TimeoutExpired as error:
+                limit = f"{time_span(error.timeout)} (pull_timeout in the settings)"
+                raise RemoteUnreachable(
+                    f"dvc pull of {', '.join(wanted)} did not end within {limit}. Remedy: what it has pulled "
+                    "stays, so the next run continues"
+                ) from None
         if done.returncode:
             text = done.stderr.strip() or done.stdout.strip()
             if missing := self.missing(revision, tracked):

@@ -72,7 +72,8 @@ class ProjectRepository:
         self.project, self.settings = project, settings
         mirror = settings.home / "mirrors" / f"{project.name}.git"
         self.git = GitMirror(self._url(), project.branch, mirror, settings.fetch_timeout)
-        self.dvc = DvcData(self.git, settings.home / "work" / project.name, settings.home / "dvc-cache")
+        work, cache = settings.home / "work" / project.name, settings.home / "dvc-cache"
+        self.dvc = DvcData(self.git, work, cache, settings.pull_timeout)
         self.floors = settings.floors(project.name)
         self._at = lru_cache(maxsize=64)(self._resolve_or_refuse)
 

@@ -7,7 +7,7 @@ every later release fail.
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +57,8 @@ class Story:
         self.connections: list[Any] = []
         event.listen(ledger.engine, "connect", lambda connection, record: self.connections.append(connection))
         self.alias: list[str] = []
-        self.reconciler = Reconciler("zoo", ledger, serving, 0.0, serving.start, self.alias.append)
+        self.tagged: list[Mapping[str, str]] = []
+        self.reconciler = Reconciler("zoo", ledger, serving, 0.0, serving.start, self.alias.append, self.tagged.append)
         # At the checkout, so that what happens beside a transaction comes before it has the lock.
         event.listen(ledger.engine, "checkout", lambda connection, record, proxy: serving.calls("transaction"))
         event.listen(ledger.engine, "commit", lambda connection: serving.calls("commit"))
@@ -389,14 +390,38 @@ def test_the_alias_follows_once_and_is_tried_again_after_a_fault(story: Story) -
     def refuse(revision: str) -> None:
         raise ConnectionError("MLflow is down")
 
-    said = replace(story.reconciler, move_alias=refuse).align_alias()
+    said = replace(story.reconciler, move_alias=refuse).align_mlflow()
     assert said is not None and "MLflow is down" in said
     for _ in range(2):
-        assert story.reconciler.align_alias() is None
+        assert story.reconciler.align_mlflow() is None
     assert story.alias == ["a" * 40]
     story.deliver(story.request("b" * 40), make_release("second"))
-    assert story.reconciler.align_alias() is None
+    assert story.reconciler.align_mlflow() is None
     assert story.alias == ["a" * 40, "b" * 40]
+
+
+def test_outcomes_that_no_run_tagged_reach_mlflow_once_and_again_after_a_fault(story: Story) -> None:
+    """A rejection at a terminal, and a rollback, left the tags of MLflow's runs at `waiting` and `released`."""
+    one, two, three = (letter * 40 for letter in "abc")
+    story.deliver(story.request(one), make_release("first"))
+    story.deliver(story.request(two), make_release("second"))
+
+    def refuse(outcomes: Mapping[str, str]) -> None:
+        raise ConnectionError("MLflow is down")
+
+    said = replace(story.reconciler, tag_outcomes=refuse).align_mlflow()
+    assert said is not None and "MLflow is down" in said
+    for _ in range(2):
+        assert story.reconciler.align_mlflow() is None
+    assert story.tagged == [{one: "released", two: "released"}]
+    story.roll_back()
+    waiting = story.request(three)
+    story.ledger.close(waiting, "waiting", "for a person")
+    assert story.reconciler.align_mlflow() is None
+    assert story.tagged[-1] == {two: "rolled_back", three: "waiting"}
+    assert story.ledger.settle_waiting(story.ledger.now(waiting), "rejected", "too terse")
+    assert story.reconciler.align_mlflow() is None
+    assert story.tagged[1:] == [{two: "rolled_back", three: "waiting"}, {three: "rejected"}]
 
 
 def test_a_rollback_twice_goes_one_release_back_and_names_the_way_further(story: Story) -> None:

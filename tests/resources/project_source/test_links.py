@@ -198,3 +198,13 @@ def test_a_list_of_files_that_cannot_be_read_is_no_folder_without_one(
         file.truncate(65 * 1024**2)
     with pytest.raises(SourceError, match=r"models/base: its list of files is longer than 64 MB"):
         source.pull(at, ["models/base"])
+
+
+def test_a_pull_that_does_not_end_is_given_up(project: Project, source: ProjectRepository) -> None:
+    """Only programs had a time limit: a remote that stopped answering held the run, and its project, for good."""
+    source.git.fetch()
+    source.dvc.pull_limit_s = 0.05
+    with pytest.raises(
+        RemoteUnreachable, match=r"dvc pull of data/test\.jsonl did not end within 50 ms \(pull_timeout"
+    ):
+        source.pull(source.at(project.head), ["data/test.jsonl"])

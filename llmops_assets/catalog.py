@@ -135,6 +135,18 @@ class StorePart(Part):
     """Named by its URL scheme; `path` names a class of (url, cache folder), like `resources.artifact_store.store`."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class NotifierPart(Part):
+    """`path` names a class of (address, token), a `resources.notifications.interface.Notifier`."""
+
+    example: str
+    """An address, for messages."""
+    plain: tuple[str, ...] = ()
+    """Schemes of addresses that hold no secret and may stand in the settings. Empty: any."""
+    token: bool = False
+    """Whether it takes a token beside the address."""
+
+
 P = TypeVar("P", bound=Part)
 
 
@@ -497,6 +509,32 @@ STORES = Parts(
     StorePart(name="gs", path=_STORE, does="Google Cloud Storage.", source="gcsfs", requires=("gcsfs",)),
     StorePart(name="az", path=_STORE, does="Azure Blob Storage.", source="adlfs", requires=("adlfs",)),
     StorePart(name="abfs", path=_STORE, does="Azure Data Lake Storage.", source="adlfs", requires=("adlfs",)),
+)
+
+NOTIFIERS = Parts(
+    NotifierPart,
+    "notification",
+    NotifierPart(
+        name="apprise",
+        path="resources.notifications.apprise:AppriseNotifier",
+        does="Messages for people: Slack, Microsoft Teams, e-mail, Matrix, PagerDuty, webhooks and a hundred others.",
+        source="apprise",
+        requires=("apprise",),
+        extra="notify",
+        example="mailto://mail.example.com?from=llmops@example.com&to=team@example.com",
+        plain=("mailto", "json", "jsons", "xml", "xmls", "form", "forms"),
+    ),
+    NotifierPart(
+        name="cloudevents",
+        path="resources.notifications.cloud_events:CloudEventNotifier",
+        does="Events for programs: CloudEvents 1.0 in structured mode, JSON by HTTP POST.",
+        source="cloudevents, CloudEvents 1.0.2",
+        requires=("cloudevents",),
+        extra="notify",
+        example="https://events.example.com/llmops",
+        plain=("http", "https"),
+        token=True,
+    ),
 )
 
 

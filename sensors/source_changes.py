@@ -27,6 +27,7 @@ from resources.assembly import RESOURCE_KEYS, Clients
 from resources.ledger import Conflict, Ledger
 from resources.project_source.errors import SourceError
 from resources.project_source.revisions import ProjectRepository
+from sensors.notifications import build_notification_sensor
 from sensors.request_recovery import build_recovery_sensor
 
 Owner = Literal["git", "dvc"]
@@ -145,6 +146,7 @@ def build_sensors(project: ProjectSource, job: Any, settings: Settings) -> list[
         build_source_sensor(project, job, settings, "git"),
         build_source_sensor(project, job, settings, "dvc"),
         build_recovery_sensor(project, job, settings),
+        *([build_notification_sensor(project, settings)] if settings.targets(project) else []),
     ]
 
 

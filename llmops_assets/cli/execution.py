@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import dagster as dg
 import psutil
@@ -15,6 +16,7 @@ from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.definitions import build_definitions, job_name
 from llmops_assets.delivery.asset_events import MaterializationHistory, seen_events
 from llmops_assets.delivery.console_logger import CONSOLE
+from llmops_assets.delivery.notifications import Delivered, Notifications
 from llmops_assets.delivery.planning import plan_revision
 from llmops_assets.delivery.request_runs import end_work, refused_in, request_tags, tag_outcome
 from llmops_assets.delivery.run_tags import PROJECT_TAG
@@ -23,11 +25,15 @@ from llmops_assets.domain.keys import short
 from llmops_assets.domain.plan import Plan
 from llmops_assets.domain.requests import EVALUATION, INCOMPLETE, PARTIAL, Request, another_generation, ended_well
 from llmops_assets.jobs.rollback import rollback_job_name
-from resources.assembly import Clients
-from resources.ledger import Ledger
+from llmops_assets.machine.background import Background, StillRunning
+from resources.assembly import Clients, build_clients
+from resources.ledger import Ledger, LedgerError
 from resources.local_services.services import dagster_home
 from resources.project_source.revisions import ProjectRepository
 from resources.run_launching.run_workers import worker_tags
+
+TELL_PATIENCE_S = 5.0
+"""How long a command that has ended its run waits for notifications to be sent."""
 
 
 def open_by_person(
@@ -54,6 +60,7 @@ def execute(
     project = source.project
     settings, ledger = clients.settings, clients.ledger
     home = dagster_home(settings)
+    tell = teller(clients, project)
     plan = plan_revision(source, ledger, clients.store, request.revision, request.base)
     stages = only or plan.to_materialize
     with dg.DagsterInstance.from_config(str(home)) as instance:
@@ -89,6 +96,7 @@ def execute(
         succeeded = result.success and now.status != "rejected"
         outcome = "failed" if not result.success else "rejected" if not succeeded else "succeeded"
         say(f"run {result.run_id} {outcome}")
+        tell()
         return succeeded
 
 
@@ -143,6 +151,7 @@ def resume_approved(ledger: Ledger, request: Request, decision: Decision) -> Req
 def roll_back(settings: Settings, project: ProjectSource, to: str, reason: str, by: str) -> tuple[bool, str]:
     """Rolls production back in this process; returns (success, error message)."""
     name = rollback_job_name(project)
+    tell = teller(build_clients(settings), project)
     with dg.DagsterInstance.from_config(str(dagster_home(settings))) as instance:
         job = dg.build_reconstructable_job(
             "llmops_assets.cli.execution",
@@ -158,7 +167,25 @@ def roll_back(settings: Settings, project: ProjectSource, to: str, reason: str, 
                 "ops": {f"{project.group}_roll_back": {"config": {"to": to, "reason": reason, "by": by}}},
             },
         )
+        tell()
         return result.success, _failure(result)
+
+
+def teller(clients: Clients, project: ProjectSource) -> Callable[[], None]:
+    """Made before a run: sends the notifications of what happened since, for there may be no daemon that does.
+
+    It waits a few seconds for slow targets; what it leaves, the daemon's sensor or `llmops notify` sends.
+    """
+    notifications = Notifications(project, clients)
+
+    def tell() -> None:
+        with suppress(LedgerError, StillRunning):
+            Background[Delivered](TELL_PATIENCE_S)(notifications.run)
+
+    if notifications.targets:
+        with suppress(LedgerError):
+            notifications.enqueue()
+    return tell
 
 
 def _failure(result: dg.JobExecutionResult) -> str:
@@ -177,4 +204,5 @@ __all__ = [
     "resume_approved",
     "roll_back",
     "start_detached",
+    "teller",
 ]  # fmt: skip

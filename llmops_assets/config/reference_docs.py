@@ -14,6 +14,7 @@ from llmops_assets.catalog import (
     COMPUTE,
     ENGINES,
     METRICS,
+    NOTIFIERS,
     QUANTIZATION_BACKENDS,
     REGISTRIES,
     STORES,
@@ -55,7 +56,7 @@ to the candidate during a rollout.
 
 
 PROJECT_PARTS: tuple[Parts[Any], ...] = (METRICS, TRAINING_METHODS, QUANTIZATION_BACKENDS, ENGINES)
-SETTINGS_PARTS: tuple[Parts[Any], ...] = (COMPUTE, REGISTRIES, STORES)
+SETTINGS_PARTS: tuple[Parts[Any], ...] = (COMPUTE, REGISTRIES, STORES, NOTIFIERS)
 FACTS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "higher_is_better": ("better", lambda value: "higher" if value else "lower"),
     "unit": ("unit", str),

@@ -18,6 +18,7 @@ from llmops_assets.config.compute import ComputeSettings
 from llmops_assets.config.garbage import GarbageSettings
 from llmops_assets.config.judges import Judge
 from llmops_assets.config.kubernetes import KubernetesSettings
+from llmops_assets.config.notifications import NotificationTarget, effective, refuse_same_names
 from llmops_assets.config.part_names import NameOf
 from llmops_assets.config.secrets import Address, FromEnvironment, read_address, refuse_credentials
 from llmops_assets.config.serving import ServingSettings
@@ -64,6 +65,16 @@ class ProjectSource(Strict):
     policy: PolicyFloor = Field(
         default=PolicyFloor(), description="Policy that this project's llmops.yaml can tighten, but not drop or loosen."
     )
+    notifications: tuple[NotificationTarget, ...] = Field(
+        default=(),
+        description="Who is told about this project, in addition to the targets of all projects; one with the name of "
+        "such a target replaces it.",
+    )
+
+    @field_validator("notifications")
+    @classmethod
+    def _targets_differ(cls, value: tuple[NotificationTarget, ...]) -> tuple[NotificationTarget, ...]:
+        return refuse_same_names(value)
 
     @field_validator("repository", "web")
     @classmethod
@@ -176,6 +187,9 @@ class Settings(Strict):
         default=PolicyFloor(),
         description="Policy that the llmops.yaml of every project can tighten, but not drop or loosen.",
     )
+    notifications: tuple[NotificationTarget, ...] = Field(
+        default=(), description="Who is told about the events of all projects."
+    )
     hint: str | None = Field(default=None, description="Shown when the location is empty.")
 
     @field_validator("projects")
@@ -193,6 +207,11 @@ class Settings(Strict):
         if twice := sorted({n for n in names if names.count(n) > 1}):
             raise ValueError(f"two judges are called {', '.join(twice)}; names must differ")
         return judges
+
+    @field_validator("notifications")
+    @classmethod
+    def _targets_differ(cls, value: tuple[NotificationTarget, ...]) -> tuple[NotificationTarget, ...]:
+        return refuse_same_names(value)
 
     @field_validator("ledger", "store", "mlflow", "mlflow_ui", "dagster_ui")
     @classmethod
@@ -235,12 +254,17 @@ class Settings(Strict):
 
     @model_validator(mode="after")
     def _parts_are_installed(self) -> Self:
-        used: list[tuple[catalog.Part, tuple[str, ...]]] = [
+        used: list[tuple[catalog.Part, tuple[str | int, ...]]] = [
             (catalog.COMPUTE[self.compute.backend], ("compute", "backend")),
             (catalog.REGISTRIES[self.registry], ("registry",)),
         ]
         if self.store:
             used.append((catalog.STORES[catalog.scheme_of(self.store)], ("store",)))
+        for number, target in enumerate(self.notifications):
+            used.append((catalog.NOTIFIERS[target.via], ("notifications", number, "via")))
+        for place, project in enumerate(self.projects):
+            for number, target in enumerate(project.notifications):
+                used.append((catalog.NOTIFIERS[target.via], ("projects", place, "notifications", number, "via")))
         for part, at in used:
             if problem := part.missing():
                 raise WrongAt(problem, *at)
@@ -284,6 +308,10 @@ class Settings(Strict):
         """The policy floors of a project. Where they contradict each other, the last one decides."""
         own = next((p.policy for p in self.projects if p.name == project), PolicyFloor())
         return own, self.policy
+
+    def targets(self, project: ProjectSource) -> tuple[NotificationTarget, ...]:
+        """Who is told about a project."""
+        return effective(project.notifications, self.notifications)
 
     def project(self, name: str | None) -> ProjectSource:
         """The project of that name, or the only one.

@@ -7,11 +7,12 @@ package are named after what they store.
 
 from resources.ledger.decisions import Decisions
 from resources.ledger.faults import Conflict, LedgerError
+from resources.ledger.outbox import Outbox
 from resources.ledger.records import Records
 from resources.ledger.releases import ServedRelease
 
 __all__ = ["Conflict", "Ledger", "LedgerError", "ServedRelease"]
 
 
-class Ledger(Decisions, Records):
+class Ledger(Decisions, Records, Outbox):
     """All of the ledger's operations. Opens lazily: the constructor does no I/O."""

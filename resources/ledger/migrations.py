@@ -40,7 +40,12 @@ def _to_6(c: Connection) -> None:
     t.projections.create(c)
 
 
-STEPS: dict[int, Callable[[Connection], None]] = {2: _to_2, 3: _to_3, 4: _to_4, 5: _to_5, 6: _to_6}
+def _to_7(c: Connection) -> None:
+    """Adds the outbox of notifications."""
+    t.notifications.create(c)
+
+
+STEPS: dict[int, Callable[[Connection], None]] = {2: _to_2, 3: _to_3, 4: _to_4, 5: _to_5, 6: _to_6, 7: _to_7}
 """Version → the step from the previous version to it. Never edit a released step.
 
 A column that is added needs NULL or a server default for existing rows, so that their digests in the audit trail stay

@@ -12,9 +12,9 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """1: initial. 2: approvals and holds. 3: number of tries of a request. 4: tombstones of collected results.
-5: the audit trail covers rows. 6: projections.
+5: the audit trail covers rows. 6: projections. 7: the outbox of notifications.
 `resources.ledger.migrations` upgrades older ledgers."""
 metadata = MetaData()
 
@@ -150,6 +150,26 @@ projections = Table(
     Column("value", Text, nullable=False),
 )
 """What other systems were last told of the ledger's state, such as the release whose model has the alias champion."""
+
+notifications = Table(
+    "notifications",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("project", String(64), nullable=False, index=True),
+    Column("target", String(40), nullable=False),
+    Column("message", String(200), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("due", Float, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("updated", Float, nullable=False),
+    UniqueConstraint("project", "target", "message"),
+)
+"""The outbox: one row per message and target, however often its event is derived. `due` is when the next attempt may
+begin; an attempt moves it ahead first, so two processes never make the same one."""
 
 approvals = Table(
     "approvals",

@@ -1,0 +1,1 @@
+"""Clients that send one message to one target: a file for each way (`llmops_assets.catalog.NOTIFIERS`)."""

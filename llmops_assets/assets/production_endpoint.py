@@ -13,6 +13,7 @@ from llmops_assets.assets.deploy_shared import deploy
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.delivery.approvals import standing_rejection
 from llmops_assets.delivery.deployment import deliver
+from llmops_assets.delivery.dora import dora_metadata
 from llmops_assets.delivery.gate_evidence import release_now, verdict_on
 from llmops_assets.delivery.materializations import production_metadata
 from llmops_assets.delivery.reconciliation import Reconciler
@@ -121,7 +122,11 @@ def _rollout(run: StageExecution, release: Release, request: Request) -> Rollout
 
 
 def describe(run: StageExecution, record: ProductionEndpoint) -> Mapping[str, Any]:
-    return {**production_metadata(record), **rollout_metadata(run.ledger, run.project.name)}
+    return {
+        **production_metadata(record),
+        **rollout_metadata(run.ledger, run.project.name),
+        **dora_metadata(run.source, run.ledger),
+    }
 
 
 def after(run: StageExecution, record: ProductionEndpoint) -> None:

@@ -16,7 +16,9 @@ from llmops_assets.cli.context import (
     own_settings,
 )
 from llmops_assets.cli.tables import STYLES, say, show, show_tree
+from llmops_assets.delivery.dora import WINDOW_DAYS, dora_of
 from llmops_assets.domain.desired_serving import ENVIRONMENTS
+from llmops_assets.domain.dora import Dora
 from llmops_assets.domain.formatting import at_time, iso
 from llmops_assets.domain.history import ReleaseLine, release_history
 from llmops_assets.domain.keys import short
@@ -31,6 +33,11 @@ app = typer.Typer()
 def status(
     project: OptionalProject = None,
     last: Annotated[int, typer.Option(min=1, help="Number of requests to show.")] = 8,
+    dora: Annotated[
+        bool,
+        typer.Option("--dora", help="Show DORA's measures: lead time, deployments, failures, recovery."),
+    ] = False,
+    days: Annotated[int, typer.Option(min=1, max=3650, help="The window of --dora.")] = WINDOW_DAYS,
     as_json: AsJson = False,
 ) -> None:
     """Show what each environment serves, and the newest requests: whose commit, when, and with what outcome."""
@@ -39,9 +46,17 @@ def status(
         names = [project] if project else [p.name for p in settings.projects]
         if not names:
             raise CommandRefused(settings.hint or "no project is watched")
-        found = [_status(CommandContext(name, fetch=False)) for name in names]
+        contexts = [CommandContext(name, fetch=False) for name in names]
+        measured = [dora_of(c.source, c.ledger, days) for c in contexts] if dora else []
+        if dora and not as_json:
+            for number, (context, measures) in enumerate(zip(contexts, measured, strict=True)):
+                if number:
+                    say("")
+                _show_dora(context.project.name, measures)
+            return
+        found = [_status(context) for context in contexts]
         if as_json:
-            emit(found)
+            emit([one | {"dora": m.as_json()} for one, m in zip(found, measured, strict=True)] if dora else found)
             return
         for number, one in enumerate(found):
             if number:
@@ -49,6 +64,16 @@ def status(
             _show_status(one, last)
         if trouble := next((one["trouble"] for one in found if one["trouble"]), None):
             say(f"trouble: {trouble}", style="red")
+
+
+def _show_dora(project: str, found: Dora) -> None:
+    say(f"{project}: {at_time(found.start)} to {at_time(found.end)}", style="bold")
+    show(found.rows(), indent=2)
+    if not found.complete:
+        say("the project is younger than the window, which is shortened to its age", 2, "dim")
+    if found.out_of_order:
+        many = "times were" if found.out_of_order > 1 else "time was"
+        say(f"{found.out_of_order} {many} left out: by these clocks the cause came after its effect", 2, "yellow")
 
 
 def _status(here: CommandContext) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import dagster as dg
 
 from llmops_assets.config.settings import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.delivery.dora import dora_metadata
 from llmops_assets.delivery.materializations import production_metadata, record_metadata, record_tags
 from llmops_assets.delivery.reconciliation import Reconciler, start_engine
 from llmops_assets.delivery.rollback_floor import failed_floor_gates, floor_of, missing_person
@@ -226,6 +227,7 @@ class Rollback:
                 metadata={
                     **production_metadata(record),
                     **rollout_metadata(ledger, name),
+                    **dora_metadata(source, ledger),
                     **record_metadata(source, revision, record, reused=False),
                 },
                 # No inputs: a person decided it, so Dagster must never call it out of date.

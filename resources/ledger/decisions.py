@@ -66,6 +66,13 @@ class Decisions(Requests, Releases, Collection):
                 for r in c.execute(query)
             ]
 
+    def production_history(self, project: str) -> list[tuple[str, str, float, bool]]:
+        """(release, revision, since, whether a rollback brought it) of all that production served, oldest first."""
+        held = sql.select(sql.holds.c.since).where(sql.holds.c.project == project)
+        with self._read() as c:
+            rollbacks = set(c.execute(held).scalars())  # in one transaction with what production serves instead
+        return [(release, revision, at, at in rollbacks) for release, revision, at in self.served(project)]
+
     def hold_on(self, project: str, release: str) -> Hold | None:
         return next((h for h in self.holds(project) if h.release == release), None)
 

@@ -198,6 +198,24 @@ class GitMirror:
             return []
         return [str(commit.id) for commit in walker][:0:-1]
 
+    def commit_times(self, before: str | None, after: str) -> list[float]:
+        """When the branch's commits after `before`, up to `after`, were committed: epoch seconds, newest first.
+
+        Of `after` alone if `before` is None or gone; empty if `before` has it.
+        """
+        import pygit2
+
+        last = self.commit(after)
+        walker = self.repo.walk(last.id, pygit2.enums.SortMode.TOPOLOGICAL)
+        walker.simplify_first_parent()
+        try:
+            if before is None:
+                return [float(last.commit_time)]
+            walker.hide(self.repo[before].id)
+        except (KeyError, ValueError, pygit2.GitError):
+            return [float(last.commit_time)]
+        return [float(commit.commit_time) for commit in walker]
+
     def contains(self, revision: str) -> bool:
         """Whether the watched branch contains a commit, as of the last fetch."""
         head = self.head()

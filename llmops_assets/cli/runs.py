@@ -13,6 +13,7 @@ from llmops_assets.cli.context import (
     Revision,
     answers,
     emit,
+    err,
     out,
 )
 from llmops_assets.cli.tables import say, show
@@ -93,9 +94,16 @@ def run(
     rebuild: Annotated[str | None, typer.Option(help="Recompute this stage even if a result exists.")] = None,
     reason: Annotated[str | None, typer.Option(help="Reason for --rebuild; kept in the ledger.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the run has ended, and show its progress.")] = False,
+    remote: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="With --wait: run it at the Dagster of this URL; for CI systems."),
+    ] = None,
 ) -> None:
     """Run the chain at a revision. Works with or without a daemon; nothing runs twice."""
     with answers():
+        if remote is not None:
+            _run_remotely(remote, project, revision, wait, bool(only or rebuild or reason))
+            return
         for stage in [*(only or ()), *([rebuild] if rebuild else ())]:
             if stage not in STAGES:
                 raise ConfigError([f"no such stage: {stage!r} (known: {', '.join(STAGES)})"])
@@ -119,6 +127,25 @@ def run(
             out.print(f"{short(sha)}: nothing to do, {found['production_endpoint'].reasons[0]}")
             return
         _start(here, sha, found, reason or "requested by a person", only, wait)
+
+
+def _run_remotely(url: str, project: str | None, revision: str | None, wait: bool, others: bool) -> None:
+    from llmops_assets.cli.remote import RemoteWait, full_sha, remote_job
+    from resources.dagster_remote.client import RemoteDagster, RemoteError
+
+    if not wait or others:
+        raise ConfigError(["--remote goes with --wait and --revision only"])
+    sha = full_sha(revision or "")
+    try:
+        dagster = RemoteDagster(url, say=lambda text: err.print(text, markup=False, soft_wrap=True))
+        job = remote_job(dagster, project)
+        found, why = RemoteWait(dagster, job, sha, lambda text: out.print(text, markup=False, soft_wrap=True)).answer()
+    except RemoteError as error:
+        raise ConfigError([str(error)]) from error
+    said = f"{short(sha)} is {found.outcome}"
+    if not found.good:
+        raise CommandRefused(f"{said}: {why}" if why else f"{said}; see its run at {dagster.url}/runs/{found.run_id}")
+    out.print(said)
 
 
 def _start(here: CommandContext, sha: str, found: Plan, reason: str, only: list[str] | None, wait: bool) -> None:

@@ -113,7 +113,7 @@ class StageExecution:
     def _pin(self) -> str:
         tagged = self.context.run.tags.get(REVISION_TAG)
         named = self.config.revision or self.config.default_revision(self.source, self.ledger)
-        asked = self.source.git.resolve(named) if named else None
+        asked = self._resolve(named) if named else None
         pinned = tagged or self.ledger.pinned(self.root_run_id, self.project.name)
         if pinned is None:
             if asked is None:
@@ -129,6 +129,14 @@ class StageExecution:
                 allow_retries=False,
             )
         return pinned
+
+    def _resolve(self, name: str) -> str:
+        """The commit of a name, which may have been pushed since the last fetch: a CI system is faster than a poll."""
+        try:
+            return self.source.git.resolve(name)
+        except SourceError:
+            self.source.git.fetch(on_progress=self.log.info)
+            return self.source.git.resolve(name)
 
     def _drop_inherited_outcome(self) -> None:
         """Replaces the parent's outcome, which a re-executed run begins with: Dagster copies all tags."""

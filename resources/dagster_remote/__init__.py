@@ -1,0 +1,1 @@
+"""A Dagster on another machine, through its webserver's GraphQL API."""

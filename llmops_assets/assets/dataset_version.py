@@ -11,6 +11,7 @@ import dagster as dg
 from llmops_assets.config.project import BaseModelHub
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.delivery.asset_events import DATA_DIFF
 from llmops_assets.delivery.gate_evidence import champion_now
 from llmops_assets.delivery.review import compare_data
 from llmops_assets.domain.keys import short
@@ -85,12 +86,12 @@ def _against_champion(run: StageExecution, record: DatasetVersion) -> dict[str, 
     if champion is None or found is None:
         return {}
     counts = {
-        f"{split.split}_rows_{what}": getattr(split, what)
+        f"{DATA_DIFF}_{split.split}_{what}": getattr(split, what)
         for split in found.splits
         for what in ("added", "removed", "changed")
     }
     told = f"Against release {short(champion.release)}: {found.text}.\n\n" + "\n".join(data_lines(found))
-    return {**counts, "data_diff": dg.MetadataValue.md(told)}
+    return {**counts, DATA_DIFF: dg.MetadataValue.md(told)}
 
 
 def verdict(run: StageExecution, record: DatasetVersion) -> Verdict:

@@ -24,6 +24,9 @@ from resources.project_source.revisions import ProjectRepository
 CODE, POINTER = "dagster/code_version", "dagster/input_event_pointer"
 SUCCEEDED = AssetCheckExecutionRecordStatus.SUCCEEDED
 OF_STAGING = ("staging_endpoint", "smoke_test_report", "release_approval")
+DATA_DIFF = "data_diff"
+OF_ITS_RUN = ("commit_page", DATA_DIFF)
+"""Metadata that is about one run of a record's stage: its commit, and the champion of that moment."""
 
 
 class MaterializationHistory:
@@ -42,7 +45,8 @@ class MaterializationHistory:
         """The metadata reported when the record was computed, so that its figures continue in the asset's plots."""
         told = next(self._told(stage, key), None)
         of_it = told.asset_materialization if told else None
-        return {k: v for k, v in of_it.metadata.items() if k != "commit_page"} if of_it else {}
+        found = of_it.metadata if of_it else {}
+        return {k: v for k, v in found.items() if k not in OF_ITS_RUN and not k.startswith(f"{DATA_DIFF}_")}
 
     def _told(self, stage: str, key: str) -> Iterator[dg.EventLogRecord]:
         """The materializations of one record, newest first."""

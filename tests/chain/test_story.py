@@ -190,7 +190,7 @@ def test_more_training_data_is_the_dvc_sensors_and_retrains(story: Story) -> Non
     told = story.world.instance.get_latest_materialization_event(dg.AssetKey(["zoo", "dataset_version"]))
     assert told is not None and told.asset_materialization is not None
     metadata = told.asset_materialization.metadata
-    added, kept = (metadata[name].value for name in ("train_rows_added", "test_rows_added"))
+    added, kept = (metadata[name].value for name in ("data_diff_train_added", "data_diff_test_added"))
     assert added and kept == 0 and "data/train.jsonl, line 25" in str(metadata["data_diff"].value)
     story.releases.append(story.production)
 

@@ -18,6 +18,8 @@ from llmops_assets.cli.context import (
 )
 from llmops_assets.cli.tables import say, show
 from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.delivery.gate_power import GateForecast, forecast
+from llmops_assets.delivery.planning import planned_revision
 from llmops_assets.domain.chain import STAGES
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.plan import Plan, prompt_retrains
@@ -26,6 +28,8 @@ from resources.ledger import Conflict
 from resources.serving.interface import ServingError
 
 app = typer.Typer()
+SHOWN_GATES = 8
+"""Conditions of gates whose power a plan prints; a gate per slice may have hundreds."""
 
 
 @app.command()
@@ -41,23 +45,37 @@ def plan(
     with answers():
         here = CommandContext(project)
         found = here.plan(here.revision(revision), against)
-        canary = _canary(here, found)
+        canary, gates = _canary(here, found), _gates(here, found)
         if as_json:
             emit(
                 {
                     "project": found.project,
                     "revision": found.revision,
                     "stages": [s.model_dump(include={"stage", "action", "reasons", "key"}) for s in found.stages],
+                    "gates": [
+                        {**p.model_dump(), "probably_undecided": p.probably_undecided, "text": p.text}
+                        for p in gates.powers
+                    ],
+                    "gates_unknown": gates.notes,
                     "canary": canary,
                     "policy": found.policy,
                 }
             )
             return
         show_plan(found)
+        for text in gates.lines[:SHOWN_GATES]:
+            say(f"gate: {text}", 2)
+        if len(gates.lines) > SHOWN_GATES:
+            say(f"and {len(gates.lines) - SHOWN_GATES} more conditions of gates: see --json", 2)
         if canary:
             out.print(f"canary: {canary}")
         if hint := prompt_retrains(here.source.at(found.revision).values, found):
             out.print(f"hint: {hint}")
+
+
+def _gates(here: CommandContext, found: Plan) -> GateForecast:
+    """What the gates can tell with the rows that there are."""
+    return forecast(planned_revision(here.source, here.ledger, here.clients.store, found.revision))
 
 
 def _canary(here: CommandContext, found: Plan) -> str | None:

@@ -27,7 +27,7 @@ def plan_revision(
     project = source.project.name
     at = source.at(revision)
     head = Side(revision=revision, values=at.values)
-    candidate = PlannedRevision(source.project, source, ledger, store, revision, at, ledger.resolve(at.values))
+    candidate = planned_revision(source, ledger, store, revision)
     before = None
     if base is not None:
         try:
@@ -62,6 +62,16 @@ def plan_revision(
     )
     floor = [f"the settings' policy floor applies: {text}" for text in at.below_floor]
     return plan.model_copy(update={"policy": (*floor, *release_policy(source, ledger, revision).notes)})
+
+
+def planned_revision(source: ProjectRepository, ledger: Ledger, store: ArtifactStore, revision: str) -> PlannedRevision:
+    """A revision with its results that exist, to judge outside of a run.
+
+    Raises:
+        ConfigError, SourceError: the revision cannot be read.
+    """
+    at = source.at(revision)
+    return PlannedRevision(source.project, source, ledger, store, revision, at, ledger.resolve(at.values))
 
 
 def _known_verdict(candidate: PlannedRevision, stage: str) -> Verdict | None:

@@ -96,6 +96,7 @@ def review_of(run: Candidate, record: Measured, verdict: Verdict, links: Iterabl
         reasons=verdict.reasons,
         skipped=verdict.skipped,
         warnings=verdict.warnings,
+        powers=verdict.powers,
         champion=champion,
         rows=record.rows,
         figures=figures,

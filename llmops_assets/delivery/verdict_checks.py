@@ -1,5 +1,6 @@
 """A verdict as an asset check in Dagster: the same fields wherever it is reported. Judging belongs in `domain.gate`."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import dagster as dg
@@ -7,6 +8,7 @@ import dagster as dg
 from llmops_assets.delivery.run_tags import about_commit
 from llmops_assets.domain.formatting import figure
 from llmops_assets.domain.keys import short
+from llmops_assets.domain.markdown import escaped
 from llmops_assets.domain.verdict import Compared, Verdict
 from resources.project_source.revisions import ProjectRepository
 
@@ -35,12 +37,17 @@ def check_fields(
             "subject": verdict.subject,
             "judged_by": judged_by,
             "champion": short(verdict.champion) if verdict.champion else "none",
+            **({"power": dg.MetadataValue.md(_listed(p.text for p in verdict.powers))} if verdict.powers else {}),
             **({"comparison": _table(verdict.figures)} if verdict.figures else {}),
             **({"review": dg.MetadataValue.md(review)} if review else {}),
             **({"report": dg.MetadataValue.url(page)} if page else {}),
             **about_commit(source, revision),
         },
     }
+
+
+def _listed(texts: Iterable[str]) -> str:
+    return "\n".join(f"- {escaped(text, 2000)}" for text in texts)
 
 
 def _with_interval(found: Compared) -> str:

@@ -97,15 +97,33 @@ class Clearance:
     @property
     def visible(self) -> float:
         """The smallest difference that this number of rows shows with 80% power."""
-        return (normal_quantile(self.confidence) + normal_quantile(POWER)) * self.error
+        return reach(self.confidence, self.rows) * self.error
+
+
+def student_quantile(confidence: float, rows: int) -> float:
+    """How many standard errors of so many rows a one-sided bound is away from the value."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(max(rows - 1, 1), confidence))
+
+
+def reach(confidence: float, rows: int) -> float:
+    """How many standard errors a difference must have, so that 80% of samples of so many rows show it."""
+    return student_quantile(confidence, rows) + normal_quantile(POWER)
 
 
 def of_bound(rows: EvaluatedRows, metric: str, bound: float, upper: bool, confidence: float) -> Clearance | None:
     """Clearance of a bound on the metric itself; None without statistics."""
     if metric not in rows.statistics:
         return None
-    value, sign = rows.values[metric], -1.0 if upper else 1.0
-    return _clearance(Resampled(rows.statistics[metric]), lambda sums: sign * (value(sums) - bound), confidence)
+    statistics, value, sign = rows.statistics[metric], rows.values[metric], -1.0 if upper else 1.0
+    found = _clearance(Resampled(statistics), lambda sums: sign * (value(sums) - bound), confidence)
+    if not _is_rate(statistics):
+        return found
+    # Resampling five right answers says that all are right, for certain.
+    ends = sorted(sign * (end - bound) for end in interval(statistics, value, confidence))
+    error = max(found.error, (found.value - ends[0]) / normal_quantile(confidence))
+    return Clearance(found.value, Bounds(*ends), error, found.rows, confidence)
 
 
 def interval(statistics: "Array", value: Statistic, confidence: float) -> Bounds:

@@ -12,15 +12,13 @@ from pydantic import Field, InstanceOf
 
 from llmops_assets.domain.evaluated_rows import Clearance, EvaluatedRows, of_bound, of_comparison
 from llmops_assets.domain.formatting import figure
-from llmops_assets.domain.gate_rule import Gate, Of
+from llmops_assets.domain.gate_power import Power, power_of
+from llmops_assets.domain.gate_rule import SMALLEST_SLICE, Gate, Of
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.measurement import ALIKE, differences, other_tokenizer
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.records import Measured, Metric
 from llmops_assets.domain.verdict import Compared, Verdict
-
-SMALLEST_SLICE = 20
-"""Rows. A gate per slice does not judge a smaller one: a few rows show nothing either way."""
 
 
 class GateResult(Frozen):
@@ -28,6 +26,7 @@ class GateResult(Frozen):
 
     outcome: Literal["passed", "failed", "undecided", "skipped"]
     text: str
+    power: Power | None = None
 
 
 class NoReference(Frozen):
@@ -83,6 +82,7 @@ def judge(subject: str, gates: Sequence[Gate], of: Of, evidence: Judged) -> Verd
         undecided=texts("undecided"),
         reasons=texts("passed"),
         skipped=(*texts("skipped"), *_not_beside(evidence.report, champion.report if champion else None)),
+        powers=tuple(r.power for r in results if r.power is not None),
         figures=_figures(evidence.report, champion.report if champion else None, evidence.unquantized),
     )
 
@@ -194,9 +194,11 @@ def _conditions(
             holds = metric.value <= bound if upper else metric.value >= bound
             yield GateResult(outcome="passed" if holds else "failed", text=text)
         else:
-            yield _result(found, text, bound, -1.0 if upper else 1.0, "value")
+            sign = -1.0 if upper else 1.0
+            power = power_of(gate, f"{metric.name}{where}, {called} {figure(bound)}", found, bound, sign)
+            yield _result(found, text, bound, sign, "value", power)
     if gate.no_worse_than:
-        yield _compared(gate, evidence, report, metric, rows, numbers, measured)
+        yield _compared(gate, evidence, report, metric, rows, numbers, where)
 
 
 def _compared(
@@ -206,9 +208,10 @@ def _compared(
     metric: Metric,
     rows: EvaluatedRows | None,
     numbers: tuple[int, ...] | None,
-    measured: str,
+    where: str,
 ) -> GateResult:
     """The result of a gate's comparison."""
+    measured = f"{metric.name}{where} {figure(metric.value)}"
     reference = _reference(gate, metric, evidence, report)
     if isinstance(reference, NoReference):
         why = f"skipped: {reference.why}" if reference.outcome == "skipped" else reference.why
@@ -232,10 +235,12 @@ def _compared(
         note = f" ({_no_interval(rows)}: the value is judged)"
         holds = sign * (metric.value - value) >= -margin.of(value)
         return GateResult(outcome="passed" if holds else "failed", text=text + note)
-    return _result(found, text, -margin.of(value), sign, "difference")
+    condition = f"{metric.name}{where} against {gate.against}, margin {margin}"
+    power = power_of(gate, condition, found, margin.of(value), 0.0)
+    return _result(found, text, -margin.of(value), sign, "difference", power)
 
 
-def _result(found: Clearance, text: str, bound: float, sign: float, what: str) -> GateResult:
+def _result(found: Clearance, text: str, bound: float, sign: float, what: str, power: Power | None) -> GateResult:
     """A clearance as a result: the interval of the difference or of the value, and what would decide.
 
     Args:
@@ -249,9 +254,8 @@ def _result(found: Clearance, text: str, bound: float, sign: float, what: str) -
     if found.outcome == "undecided":
         needed = found.deciding_rows
         text += ", undecided: " + (f"about {needed:,} rows would decide" if needed else "no number of rows decides")
-    elif what == "difference":
-        text += f", smallest visible {figure(found.visible)}"
-    return GateResult(outcome=found.outcome, text=text)
+    text += f", smallest visible {figure(found.visible)}" if what == "difference" or power else ""
+    return GateResult(outcome=found.outcome, text=text, power=power)
 
 
 def _signed(value: float, what: str) -> str:

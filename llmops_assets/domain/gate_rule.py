@@ -11,6 +11,8 @@ from llmops_assets.domain.rollout import Share
 CONFIDENCE = 0.95
 """Of a comparison whose gate names none."""
 Of = Literal["checkpoint", "served"]
+SMALLEST_SLICE = 20
+"""Rows. A gate per slice does not judge a smaller one: a few rows show nothing either way."""
 
 
 class Margin(Frozen):

@@ -58,6 +58,10 @@ def normal_quantile(confidence: float) -> float:
     return float(ndtri(confidence))
 
 
+def normal_cdf(value: float) -> float:
+    return math.erfc(-value / math.sqrt(2)) / 2
+
+
 def quantile_bounds(values: Sequence[float], share: float, confidence: float) -> Bounds:
     """Bounds of a quantile from order statistics, whatever the distribution. Too few values leave a side unbounded."""
     from scipy.special import bdtr

@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from llmops_assets.domain.gate_power import Power
 from llmops_assets.domain.models import Frozen
 
 FILE = "review.json"
@@ -210,6 +211,7 @@ class Review(Frozen):
     reasons: tuple[str, ...] = Field(default=(), description="Conditions that held.")
     skipped: tuple[str, ...] = Field(default=(), description="Conditions that did not apply, and why.")
     warnings: tuple[str, ...] = Field(default=(), description="What decides nothing by itself.")
+    powers: tuple[Power, ...] = Field(default=(), description="What the gates could tell with these rows.")
     champion: Champion | None = Field(default=None, description="None: there was none.")
     rows: int
     figures: tuple[FigureBeside, ...]

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from llmops_assets.domain.gate_power import Power
 from llmops_assets.domain.markdown import escaped
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.records import Check
@@ -36,6 +37,9 @@ class Verdict(Frozen):
     skipped: tuple[str, ...] = Field(
         default=(),
         description="Conditions that did not apply, and why. Older verdicts have them in reasons.",
+    )
+    powers: tuple[Power, ...] = Field(
+        default=(), description="What the gates with intervals could tell with these rows, whatever they found."
     )
     figures: tuple[Compared, ...] = Field(default=(), description="The report's figures beside the champion's.")
     check: str = Field(default="", description="The asset check that shows it: 'stage:check'. Empty: none does.")

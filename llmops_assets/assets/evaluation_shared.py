@@ -61,6 +61,9 @@ def _measure_reference(
     differs = differences(like, report) if like is not None and report is not None else ()
     if key is None or key == run.key or (report is not None and not differs):
         return
+    if why := champion.lost(run, stage):
+        run.log.warning(f"the {champion.called} {short(champion.release)} cannot be evaluated: {why}")
+        return
     if like is not None and differs:
         key = champion.key(run, stage, like)
         assert key is not None

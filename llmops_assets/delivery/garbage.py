@@ -14,7 +14,9 @@ from pathlib import Path
 
 import dagster as dg
 
+from llmops_assets.config.settings import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.delivery.gate_evidence import find_baseline
 from llmops_assets.delivery.tombstones import Tombstones
 from llmops_assets.domain.garbage import Claim, Inventory, find_live, find_roots, find_unused, known_artifacts
 from llmops_assets.domain.keys import short
@@ -125,7 +127,23 @@ class Collector:
             for environment in ("staging", "production")
             for release in serving.deployed(p.name, environment)
         ]
-        return found.model_copy(update={"claims": (*found.claims, *engines)})
+        named = [claim for p in self.clients.settings.projects for claim in self._baselines(p)]
+        return found.model_copy(update={"claims": (*found.claims, *engines, *named)})
+
+    def _baselines(self, project: ProjectSource) -> Iterator[Claim]:
+        """The releases that gates compare with: of the head, of what production serves, and of open requests."""
+        source, ledger = self.clients.sources(project), self.clients.ledger
+        revisions = {r.revision for r in ledger.requests(project.name) if r.active or r.status == "waiting"}
+        if serving := ledger.serving(project.name, "production"):
+            revisions.add(serving.revision)
+        with suppress(SourceError):  # never fetched
+            revisions |= {head} if (head := source.git.head()) else set()
+        for revision in sorted(revisions):
+            with suppress(ConfigError, SourceError):  # no gates can be read, so none will be judged
+                names = dict.fromkeys(g.baseline for g in source.at(revision, served=True).policy.gates if g.baseline)
+                for found in filter(None, (find_baseline(source, ledger, name) for name in names if name)):
+                    release = found[1] if found[1] != found[0] else None
+                    yield Claim(why="a gate's baseline", project=project.name, revision=found[0], release=release)
 
     def _needed(self) -> set[str] | None:
         """Keys of the results that open requests and branch heads resolve to; None if they cannot be known now."""

@@ -89,6 +89,15 @@ class ChampionNow:
         salt = f"measured with {digest(like.measured_with)}" if like is not None else None
         return STAGES[stage].key(values, outputs, salt)
 
+    def lost(self, run: Candidate, stage: str) -> str | None:
+        """Why it cannot be measured any more; None if it can. Reports that exist can be read all the same."""
+        needed = [self.checkpoint, *([] if stage == "evaluation_report" else [self.artifact])]
+        for record in needed:
+            why = run.ledger.unreadable(record.key) if record is not None else "it has no trained checkpoint"
+            if why:
+                return why
+        return None
+
     def report(self, run: Candidate, stage: str, like: Measured | None = None) -> Measured | None:
         """The champion's report; the one that was measured as `like` was, if there are several."""
         found = self._find(run, self.key(run, stage))
@@ -109,16 +118,20 @@ def champion_now(run: Candidate) -> ChampionNow | None:
 
 def baseline(run: Candidate, name: str) -> ChampionNow | None:
     """The release that a gate names: by its digest, or by the commit that made it; None if there is none."""
-    found = run.ledger.revision_of_release(run.project.name, name)
+    found = find_baseline(run.source, run.ledger, name)
+    return ChampionNow(run, found[1], found[0], "baseline") if found else None
+
+
+def find_baseline(source: ProjectRepository, ledger: Ledger, name: str) -> tuple[str, str] | None:
+    """(revision, its release or else the revision again) of a baseline that a gate names; None if there is none."""
+    found = ledger.revision_of_release(source.project.name, name)
     if found is not None:
-        return ChampionNow(run, found[1], found[0], "baseline")
+        return found
     try:
-        revision = run.source.git.resolve(name)
+        revision = source.git.resolve(name)
     except SourceError:
         return None
-    if not run.ledger.records_of(run.project.name, revision):
-        return None
-    return ChampionNow(run, revision, revision, "baseline")
+    return (revision, revision) if ledger.records_of(source.project.name, revision) else None
 
 
 def references(run: Candidate, of: Of) -> list[ChampionNow]:
@@ -168,7 +181,8 @@ def lacks_comparison(run: Candidate, stage: str) -> bool:
     own = own if isinstance(own, Measured) else None
     for other in references(run, of_stage(stage)):
         report = other.report(run, stage, own)
-        if other.key(run, stage) is not None and (report is None or bool(own and differences(own, report))):
+        measurable = other.key(run, stage) is not None and other.lost(run, stage) is None
+        if measurable and (report is None or bool(own and differences(own, report))):
             return True
     return False
 
@@ -231,7 +245,8 @@ def _measured(run: Candidate, stage: str, subject: str) -> Verdict:
 
 def _reference(run: Candidate, stage: str, other: ChampionNow, report: Measured | None) -> Champion:
     found = other.report(run, stage, report)
-    return Champion(release=other.release, report=found, rows=rows_of(run.store, found))
+    lost = other.lost(run, stage) if found is None else None
+    return Champion(release=other.release, report=found, rows=rows_of(run.store, found), lost=lost)
 
 
 def _has_served(run: Candidate) -> bool:

@@ -6,9 +6,10 @@ from contextlib import suppress
 from pydantic import Field
 
 from llmops_assets.config.yaml_validation import ConfigError
-from llmops_assets.delivery.gate_evidence import Candidate, champion_now
+from llmops_assets.delivery.gate_evidence import Candidate, baseline, champion_now
 from llmops_assets.delivery.row_evidence import rows_of
 from llmops_assets.domain.evaluated_rows import EvaluatedRows
+from llmops_assets.domain.gate import NO_BASELINE, compute_again
 from llmops_assets.domain.gate_power import Power, expected
 from llmops_assets.domain.gate_rule import Gate, Of
 from llmops_assets.domain.models import Frozen
@@ -44,6 +45,9 @@ def forecast(run: Candidate) -> GateForecast:
     powers: list[Power] = []
     notes: list[str] = []
     for gate in run.at.policy.gates:
+        if gate.baseline and (why := _cannot_compare(run, gate, gate.baseline)):
+            notes.append(f"{gate}: will fail: {why}")
+            continue
         if gate.no_worse_than is None and gate.confidence is None:
             continue  # judged on the measured value
         found = list(_of_gate(run, gate))
@@ -51,6 +55,15 @@ def forecast(run: Candidate) -> GateForecast:
         if not found:
             notes.append(f"{gate}: power not known yet, because no report has rows of this metric that show it")
     return GateForecast(powers=tuple(powers), notes=tuple(notes))
+
+
+def _cannot_compare(run: Candidate, gate: Gate, name: str) -> str | None:
+    """Why a baseline has no report and can get none; None if it has or can."""
+    found, stage = baseline(run, name), STAGE[gate.of]
+    if found is None:
+        return NO_BASELINE
+    lost = found.lost(run, stage) if found.report(run, stage) is None else None
+    return f"{lost}; {compute_again(name)}" if lost else None
 
 
 def _of_gate(run: Candidate, gate: Gate) -> Iterator[Power]:

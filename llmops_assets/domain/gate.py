@@ -20,6 +20,14 @@ from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.records import Measured, Metric
 from llmops_assets.domain.verdict import Compared, Verdict
 
+ANOTHER_BASELINE = "set the gate's `baseline` in llmops.yaml to a release or commit that `llmops status` shows"
+NO_BASELINE = f"no release or commit of this project with results has this name; {ANOTHER_BASELINE}"
+
+
+def compute_again(baseline: str) -> str:
+    """What to do about a baseline whose results were collected."""
+    return f"compute it again with `llmops run --revision {baseline}`, or {ANOTHER_BASELINE}"
+
 
 class GateResult(Frozen):
     """The result of one condition of a gate."""
@@ -44,6 +52,7 @@ class Champion(Frozen):
         default=None, description="Those of its report; None if it stored none."
     )
     report: Measured | None = Field(description="Its report on the same rows and metrics; None if it has none.")
+    lost: str | None = Field(default=None, description="Why it has no such report and can get none.")
 
 
 class Judged(Frozen):
@@ -285,11 +294,16 @@ def _reference(
         if found is None and gate.baseline is None:
             return NoReference(outcome="skipped", why="there is no champion yet")
         if found is None:
-            return NoReference(outcome="failed", why="no release or commit of this project with results has this name")
+            return NoReference(outcome="failed", why=NO_BASELINE)
         other, rows = found.report, found.rows
         if other is None:
             name = f"the {'baseline' if gate.baseline else 'champion'} {short(found.release)}"
-            return NoReference(outcome="failed", why=f"{name} has no readable report on these rows")
+            why = f"{name} has no readable report on these rows"
+            if found.lost:
+                why += f": {found.lost}"
+            if found.lost and gate.baseline:
+                why += f"; {compute_again(gate.baseline)}"
+            return NoReference(outcome="failed", why=why)
     if gate.no_worse_than != "unquantized" and (differs := differences(report, other)):
         again = f"`llmops run --rebuild {report.stage} --reason WHY`"
         why = f"measured differently: {', '.join(differs)}; measure this one again, with {again}"

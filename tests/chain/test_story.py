@@ -298,3 +298,26 @@ def test_a_run_requested_when_all_is_done_runs_nothing(story: Story, monkeypatch
     assert execute(world.clients, world.source(), request, None, lambda text: None)
     assert story.request.status == "done"
     assert list(world.instance.get_runs(filters=RunsFilter(tags={REQUEST_TAG: request.name}))) == []
+
+
+def test_a_fixed_baseline_stops_the_losses_that_a_moving_champion_lets_pass(story: Story) -> None:
+    """Each release lost less than the margin against the one before it, and nothing stopped them together.
+
+    A well trained release, one that was hardly trained and is within the margin, and one no worse than that.
+    """
+    champion = {"metric": "perplexity", "no_worse_than": "champion", "margin": "50%"}
+    story.project.configure({"training": {"learning_rate": 0.05}, "gates": [champion]})
+    assert story.ship("Trained well").failures == ""
+    best = story.production
+    story.project.git("revert", "--no-edit", "HEAD")
+    story.project.configure({"gates": [champion]})
+    story.ship("Hardly trained")
+    assert story.request.status == "released" and story.production != best
+    worse = story.production
+    story.project.write("prompts/ask.jinja", "Say it again: {{ input }}\n")
+    fixed = {"metric": "perplexity", "no_worse_than": "baseline", "baseline": best[:12], "margin": "10%"}
+    story.project.configure({"gates": [champion, fixed]})
+    story.ship("No worse than the champion, which is worse than the best")
+    assert story.request.status == "rejected" and story.production == worse
+    (failure,) = story.world.ledger.verdicts("zoo", story.project.head)[-1][1].failures
+    assert f"baseline {best[:12]}" in failure and "margin 10%" in failure and "difference +" in failure, failure

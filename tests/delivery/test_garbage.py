@@ -115,6 +115,28 @@ def test_what_a_release_needs_stays_although_nobody_has_used_it_for_long(old: tu
     assert [i for i in gc(world)["items"] if i["kind"] == "result"] == []
 
 
+def test_a_baseline_that_a_gate_names_stays_and_one_that_is_gone_is_named_before_the_run(
+    old: tuple[Project, World],
+) -> None:
+    """It went after 14 days without a use, and the gate that names it failed from then on."""
+    project, world = old
+    first = project.git("rev-parse", "HEAD~1")
+    gate = {"metric": "rougeL", "no_worse_than": "baseline", "baseline": first[:12]}
+    unknown = {**gate, "baseline": "abcdef1"}
+    change = {"evaluation": {"max_rows": 3}, "gates": [gate, unknown]}
+    project.ship("More rows, gated against the first commit", change)
+    world.source().git.fetch()
+    done = gc(world)
+    assert not [i for i in done["items"] if i["kind"] == "result" and first[:12] in i["name"]]
+    assert f"zoo: {first[:12]}: a gate's baseline" in done["roots"], done["roots"]
+    ledger, key = world.ledger, world.ledger.records_of("zoo", first)["fine_tuned_checkpoint"].key
+    ledger.bury([(r, 1) for r in ledger.inventory().results if r.key == key], "unused")
+    _, said = world.llmops("plan")
+    remedy = "set the gate's `baseline` in llmops.yaml to a release or commit that `llmops status` shows"
+    assert f"(unused); compute it again with `llmops run --revision {first[:12]}`, or {remedy}" in said
+    assert f"no release or commit of this project with results has this name; {remedy}" in said
+
+
 def test_caches_programs_and_logs_go_by_age(old: tuple[Project, World]) -> None:
     project, world = old
     source = world.source()

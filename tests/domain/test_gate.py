@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from llmops_assets.domain.evaluated_rows import EvaluatedRows
-from llmops_assets.domain.gate import Champion, Judged, judge
+from llmops_assets.domain.gate import NO_BASELINE, Champion, Judged, judge
 from llmops_assets.domain.gate_rule import Gate
 from llmops_assets.domain.records import Check, EvaluationReport, Metric
 from llmops_assets.domain.verdict import Compared, Verdict, combined, judge_checks
@@ -411,9 +411,13 @@ def test_a_baseline_is_compared_like_the_champion_and_one_that_is_unknown_fails(
     found = judge("it", [rule], "checkpoint", evidence)
     assert found.outcome == "failed" and "baseline abcdef1 0.5, margin 0.02" in found.text
     unknown = judge("it", [rule], "checkpoint", evidence.model_copy(update={"baselines": {}}))
-    assert unknown.failures == (
-        "perplexity 0.4 against baseline abcdef1: no release or commit of this project with results has this name",
+    (failure,) = unknown.failures
+    assert (
+        failure == f"perplexity 0.4 against baseline abcdef1: {NO_BASELINE}" and "`baseline` in llmops.yaml" in failure
     )
+    gone = first.model_copy(update={"report": None, "rows": None, "lost": "it was collected on 2026-01-02"})
+    (lost,) = judge("it", [rule], "checkpoint", evidence.model_copy(update={"baselines": {"abcdef1": gone}})).failures
+    assert "collected on 2026-01-02; compute it again with `llmops run --revision abcdef1`, or set the gate's" in lost
 
 
 def test_a_gate_per_column_judges_each_slice_and_refuses_small_ones() -> None:

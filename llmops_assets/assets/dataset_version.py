@@ -31,18 +31,22 @@ from resources.project_source.errors import SourceError
 def make(run: StageExecution) -> DatasetVersion:
     data = run.at.config.data
     names = {s: path for s in ("train", "validation", "test") if (path := getattr(data, s))}
+    kept = run.at.config.evaluation.must_pass
+    names |= {"must_pass": kept.file} if kept else {}
     base = run.at.config.model.base
     # One pull for all: each starts a DVC process, which takes 1.5 s before it does anything.
     tree = run.source.pull(run.at, [*names.values(), *(() if isinstance(base, BaseModelHub) else [base.path])])
     folder, _ = base_model(run)
     for split, path in names.items():
         if not (tree / path).is_file():
-            raise BadInput(f"data.{split} in llmops.yaml: {path} is not a file of rows (.jsonl or .parquet)")
+            key = "evaluation.must_pass.file" if split == "must_pass" else f"data.{split}"
+            raise BadInput(f"{key} in llmops.yaml: {path} is not a file of rows (.jsonl or .parquet)")
     paths = {split: str(tree / path) for split, path in names.items()}
     spec = DatasetSpec(
         train=paths.get("train"),
         validation=paths.get("validation"),
         test=paths["test"],
+        must_pass=paths.get("must_pass"),
         names=names,
         validation_share=data.validation_share,
         seed=data.seed,
@@ -57,6 +61,7 @@ def make(run: StageExecution) -> DatasetVersion:
         train=result.train,
         validation=result.validation,
         test=result.test,
+        must_pass=result.must_pass,
         checks=result.checks,
         statistics=result.statistics,
     )

@@ -30,6 +30,7 @@ from llmops_assets.domain.approval import Approval
 from llmops_assets.domain.evaluated_rows import OWN_COLUMNS
 from llmops_assets.domain.gate_rule import Gate
 from llmops_assets.domain.models import Strict, WrongAt
+from llmops_assets.domain.must_pass import MustPassPolicy, MustPassRule
 from llmops_assets.domain.policy import CiPolicy, Policy
 from llmops_assets.domain.rollout import RolloutPolicy, Share
 from llmops_assets.domain.sampling import Sampling
@@ -123,6 +124,16 @@ def _is_column(name: str) -> str:
 Column = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_is_column)]
 
 
+class MustPass(MustPassRule):
+    """Rows that each must pass, on the checkpoint and as served, whatever the averages say."""
+
+    file: ProjectPath = Field(description="Rows (.jsonl or .parquet), DVC-tracked; none of them may occur in train.")
+
+    @property
+    def rule(self) -> MustPassRule:
+        return MustPassRule.model_validate(self.model_dump(exclude={"file"}))
+
+
 class Evaluation(Strict):
     metrics: tuple[AnyMetric, ...] = Field(
         default=("perplexity", "rougeL"),
@@ -144,6 +155,18 @@ class Evaluation(Strict):
         if twice := sorted({name for name in slices if slices.count(name) > 1}):
             raise ValueError(f"{', '.join(twice)} is listed twice; name each column once")
         return slices
+
+    must_pass: MustPass | None = Field(
+        default=None,
+        description="Rows that each must pass: one that fails fails the verdict. `llmops must-pass` adds one.",
+    )
+
+    @model_validator(mode="after")
+    def _must_pass_is_measured(self) -> "Evaluation":
+        metric = self.must_pass.metric if self.must_pass else None
+        if metric is not None and metric not in self.names:
+            raise WrongAt(f"{metric!r} is not in evaluation.metrics ({', '.join(self.names)})", "must_pass", "metric")
+        return self
 
     @model_validator(mode="after")
     def _names_differ(self) -> "Evaluation":
@@ -287,6 +310,9 @@ class ProjectConfig(Strict):
             smoke_tests=tuple(smoke_tests),
             test_rows=test_rows,
             evaluation=evaluation,
+            must_pass=MustPassPolicy(rule=kept.rule, file=kept.file, version=str(evaluation.get("must_pass")))
+            if (kept := self.evaluation.must_pass)
+            else None,
             ci=CiPolicy(ruff=self.ci.ruff, tests=self.ci.tests, ignore=self.ci.ignore),
         )
 

@@ -10,13 +10,14 @@ from typing import Protocol
 from llmops_assets.config.settings import ProjectSource
 from llmops_assets.delivery.approvals import evaluate_current_approval
 from llmops_assets.delivery.release_policy import not_on_branch, release_policy
-from llmops_assets.delivery.row_evidence import rows_of
+from llmops_assets.delivery.row_evidence import must_pass_of, rows_of
 from llmops_assets.domain.approval import Waiting
 from llmops_assets.domain.chain import POLICY, STAGES
 from llmops_assets.domain.gate import Champion, Judged, judge
 from llmops_assets.domain.gate_rule import Of
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.measurement import differences
+from llmops_assets.domain.must_pass import judge_rows
 from llmops_assets.domain.records import (
     Checkpoint,
     CiReport,
@@ -188,7 +189,9 @@ def lacks_comparison(run: Candidate, stage: str) -> bool:
 
 
 def compares_with_champion(run: Candidate, of: Of) -> bool:
-    return any(g.of == of and g.no_worse_than == "champion" for g in run.at.policy.gates)
+    """Whether the champion's report is needed: for a gate, or to show its answers to the rows that each must pass."""
+    compares = any(g.of == of and g.no_worse_than == "champion" for g in run.at.policy.gates)
+    return compares or run.at.policy.must_pass is not None
 
 
 def verdict_on(run: Candidate, stage: str) -> Verdict:
@@ -239,6 +242,7 @@ def _measured(run: Candidate, stage: str, subject: str) -> Verdict:
     verdict = judge(subject, run.at.policy.gates, of, evidence)
     if isinstance(record, ServedEvaluationReport):
         verdict = _with_parity(verdict, record)
+    verdict = _with_must_pass(run, verdict, report, evidence.champion)
     loosened = release_policy(run.source, run.ledger, run.revision).loosened
     return verdict.model_copy(update={"loosened": loosened})
 
@@ -264,6 +268,17 @@ def _with_parity(verdict: Verdict, record: ServedEvaluationReport) -> Verdict:
         return verdict.model_copy(update={"failures": (*verdict.failures, text)})
     reason = f"token ids equal those of training on {record.parity_rows} rows"
     return verdict.model_copy(update={"reasons": (*verdict.reasons, reason)})
+
+
+def _with_must_pass(run: Candidate, verdict: Verdict, report: Measured | None, champion: Champion | None) -> Verdict:
+    """Adds the rows that each must pass, which are a gate of their own."""
+    policy = run.at.policy.must_pass
+    if policy is None or report is None:
+        return verdict
+    beside = must_pass_of(run.store, champion.report) if champion else None
+    failures, reasons = judge_rows(policy, must_pass_of(run.store, report), beside or ())
+    update = {"failures": (*verdict.failures, *failures), "reasons": (*verdict.reasons, *reasons)}
+    return verdict.model_copy(update=update)
 
 
 def _event(run: Candidate, stage: str, subject: str) -> Verdict:

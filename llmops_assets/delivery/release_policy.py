@@ -10,7 +10,9 @@ from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.approval import Rules
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
+from llmops_assets.domain.must_pass import dropped_rows
 from llmops_assets.domain.policy import Policy, loosened, loosened_approval, newest_policy
+from llmops_assets.domain.records import DatasetVersion
 from resources.ledger import Ledger
 from resources.project_source.errors import SourceError
 from resources.project_source.revisions import ProjectRepository
@@ -49,7 +51,7 @@ def release_policy(source: ProjectRepository, ledger: Ledger, revision: str) -> 
             found.append(f"the policy of {short(sha)} cannot be read, so nothing can be compared with it")
             guarded, because = True, because or f"a person must approve: the policy of {short(sha)} cannot be read"
             continue
-        texts = loosened(before, own)
+        texts = (*loosened(before, own), *_dropped(source, ledger, (sha, before), (revision, own)))
         found += texts
         guarded = guarded or bool(texts and before.approval.needed)
         if any(loosened_approval(before.approval, own.approval)):
@@ -62,6 +64,22 @@ def release_policy(source: ProjectRepository, ledger: Ledger, revision: str) -> 
         guarded=guarded,
         because=because,
     )
+
+
+def _dropped(
+    source: ProjectRepository, ledger: Ledger, before: tuple[str, Policy], now: tuple[str, Policy]
+) -> tuple[str, ...]:
+    """Must-pass rows that a revision lacks; of each side (revision, policy)."""
+    (sha, old), (revision, own) = before, now
+    if old.must_pass is None or own.must_pass is None or old.must_pass.version == own.must_pass.version:
+        return ()
+    data = ledger.resolve(source.at(revision).values).records.get("dataset_version")
+    if not isinstance(data, DatasetVersion):
+        return ()  # nothing can be released before its rows were read
+    champions = ledger.records_of(source.project.name, sha).get("dataset_version")
+    if not isinstance(champions, DatasetVersion):
+        return (f"must-pass rows changed, and those of {short(sha)} are unknown",)
+    return tuple(dropped_rows(champions.must_pass, data.must_pass))
 
 
 def _standing(source: ProjectRepository, ledger: Ledger, revision: str) -> Iterator[tuple[str, Policy | None]]:

@@ -7,9 +7,10 @@ from pathlib import Path
 from llmops_assets.catalog import METRICS, UnavailablePart, UnknownPart
 from llmops_assets.domain.bootstrap import Statistic
 from llmops_assets.domain.evaluated_rows import EvaluatedRows
+from llmops_assets.domain.must_pass import AnsweredRow
 from llmops_assets.domain.records import Measured, Metric
 from llmops_assets.programs.evaluation.metrics.base import RowMetric
-from llmops_assets.programs.evaluation.rows import FILE, read_rows_file
+from llmops_assets.programs.evaluation.rows import FILE, MUST_PASS, read_rows_file
 from resources.artifact_store.store import ArtifactStore
 
 
@@ -23,6 +24,21 @@ def rows_of(store: ArtifactStore, report: Measured | None) -> EvaluatedRows | No
         return None
     folder = store.fetch(report.uri)
     return _read(folder, report.digest, report.metrics) if (folder / FILE).is_file() else None
+
+
+def must_pass_of(store: ArtifactStore, report: Measured | None) -> tuple[AnsweredRow, ...] | None:
+    """A report's answers to the must-pass rows; None if it has none.
+
+    Raises:
+        StoreError: the artifact is lost or damaged.
+    """
+    if report is None:
+        return None
+    folder = store.fetch(report.uri)
+    if not (folder / MUST_PASS).is_file():
+        return None
+    fields = set(AnsweredRow.model_fields)
+    return tuple(AnsweredRow(**row.model_dump(include=fields)) for row in read_rows_file(folder, MUST_PASS))
 
 
 @lru_cache(maxsize=8)  # of immutable artifacts: each verdict of a run reads the same two to four

@@ -13,6 +13,7 @@ from llmops_assets.domain.approval import Approval, person
 from llmops_assets.domain.formatting import figure
 from llmops_assets.domain.gate_rule import Gate
 from llmops_assets.domain.models import Frozen
+from llmops_assets.domain.must_pass import MustPassPolicy, loosened_must_pass
 from llmops_assets.domain.rollout import Analysis, RolloutPolicy
 
 REMOVED = "removed: "
@@ -33,6 +34,7 @@ class Policy(Frozen):
     rollout: RolloutPolicy
     smoke_tests: tuple[dict[str, Any], ...]
     test_rows: str = Field(description="Version of the test rows.")
+    must_pass: MustPassPolicy | None = None
     evaluation: dict[str, Any] = Field(description="Metrics with their code, and limits, as in the evaluation's key.")
     ci: CiPolicy
 
@@ -58,6 +60,7 @@ def loosened(before: Policy, after: Policy) -> tuple[str, ...]:
             (
                 *loosened_gates(before.gates, after.gates),
                 *_changed_measurement(before, after),
+                *loosened_must_pass(before.must_pass, after.must_pass),
                 *loosened_approval(before.approval, after.approval),
                 *_changed_smoke_tests(before.smoke_tests, after.smoke_tests),
                 *_loosened_rollout(before.rollout, after.rollout),
@@ -126,7 +129,7 @@ def _changed_measurement(before: Policy, after: Policy) -> Iterator[str]:
             yield f"metric removed: {name}"
         elif metric != new[name]:
             yield f"metric changed: {name}"
-    for name in sorted({*before.evaluation, *after.evaluation} - {"metrics"}):
+    for name in sorted({*before.evaluation, *after.evaluation} - {"metrics", "must_pass"}):
         was, now = before.evaluation.get(name, "default"), after.evaluation.get(name, "default")
         if was != now:
             yield f"evaluation.{name} {was} → {now}"

@@ -86,6 +86,7 @@ class DatasetVersion(Record):
     validation: Split
     test: Split
     checks: tuple[Check, ...]
+    must_pass: tuple[str, ...] = Field(default=(), description="Digests of the rows in must_pass.jsonl, if there are.")
     statistics: dict[str, float] = Field(default_factory=dict)
 
     @property

@@ -28,6 +28,8 @@ from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import DatasetResult, DatasetSpec
 
 Splits = dict[str, list[Row]]
+MUST_PASS = "must_pass.jsonl"
+"""In the artifact, if the project has such rows."""
 
 
 def make_dataset(spec: DatasetSpec, job: ProgramRun) -> DatasetResult:
@@ -37,22 +39,28 @@ def make_dataset(spec: DatasetSpec, job: ProgramRun) -> DatasetResult:
         BadInput: a file is missing or malformed, or a split is empty.
     """
     places: dict[int, str] = {}
-    splits = _read(spec, job, places)
+    splits, kept = _read(spec, job, places), _read_must_pass(spec, job)
     names = {"validation": f"validation (a share of {spec.names.get('train', 'train')})", **spec.names}
-    lengths_check, lengths = _lengths(splits, names, spec.tokenizer)
-    leaked = _leaked(splits)
+    held = {**splits, "must_pass": kept} if kept else splits
+    lengths_check, lengths = _lengths(held, names, spec.tokenizer)
+    leaked = _leaked(splits, "test")
     duplicates = _duplicates(splits["train"])
     checks = [
         Check(name="schema", passed=True, summary=", ".join(f"{len(r)} {s} rows" for s, r in splits.items())),
-        _empty_fields(splits, names),
+        _empty_fields(held, names),
         _listed("duplicates", duplicates, "rows of train occur more than once", "warn"),
         _listed("leakage", leaked, "test inputs occur in train or validation", "error"),
     ]
+    if kept:
+        what = "inputs of must-pass rows occur in train or validation"
+        checks.append(_listed("must_pass_leakage", _leaked(held, "must_pass"), what, "error"))
     if lengths_check is not None:
         checks.append(lengths_check)
     artifact = job.new_artifact()
     for split, rows in splits.items():
         write_rows(artifact / f"{split}.jsonl", rows)
+    if kept:
+        write_rows(artifact / MUST_PASS, kept)
     write_places(artifact, {split: [places[id(row)] for row in rows] for split, rows in splits.items()})
     statistics = {
         **{f"rows_{split}": float(len(rows)) for split, rows in splits.items()},
@@ -62,7 +70,8 @@ def make_dataset(spec: DatasetSpec, job: ProgramRun) -> DatasetResult:
         "leaked": float(len(leaked)),
     }
     done = {split: Split(rows=len(rows), digest=digest_of(rows)) for split, rows in splits.items()}
-    return DatasetResult(**done, checks=tuple(checks), statistics=statistics)
+    digests = tuple(digest_of([row])[:16] for row in kept)
+    return DatasetResult(**done, must_pass=digests, checks=tuple(checks), statistics=statistics)
 
 
 def _read(spec: DatasetSpec, job: ProgramRun, places: dict[int, str]) -> Splits:
@@ -86,6 +95,17 @@ def _read(spec: DatasetSpec, job: ProgramRun, places: dict[int, str]) -> Splits:
         if spec.validation is None:
             train, validation = split_off(train, spec.validation_share, spec.seed, name)
     return {"train": train, "validation": validation, "test": test}
+
+
+def _read_must_pass(spec: DatasetSpec, job: ProgramRun) -> list[Row]:
+    if spec.must_pass is None:
+        return []
+    name = spec.names.get("must_pass", "must_pass")
+    job.progress("read", name)
+    rows = [row for _, row in read_placed(Path(spec.must_pass), name)]
+    if not rows:
+        raise BadInput("it has no rows; add one with `llmops must-pass`, or remove evaluation.must_pass", name)
+    return rows
 
 
 def split_off(rows: list[Row], share: float, seed: int, name: str) -> tuple[list[Row], list[Row]]:
@@ -130,11 +150,11 @@ def _duplicates(rows: list[Row]) -> list[str]:
     return [f"{n} times: {text[:120]}" for text, n in counts.items() if n > 1]
 
 
-def _leaked(splits: Splits) -> list[str]:
+def _leaked(splits: Splits, held_out: str) -> list[str]:
     seen = {_asked(row) for split in ("train", "validation") for row in splits[split]}
     return [
         f"row {number}: {messages_of(row)[-2]['content'][:120]!r}" if len(messages_of(row)) > 1 else f"row {number}"
-        for number, row in enumerate(splits["test"], start=1)
+        for number, row in enumerate(splits[held_out], start=1)
         if _asked(row) in seen
     ]
 

@@ -30,7 +30,7 @@ from llmops_assets.programs.models.stop_tokens import configured_stops
 from llmops_assets.programs.models.tokenizer_digest import tokenizer_digest
 from llmops_assets.programs.runtime.entry import ProgramRun, run
 from llmops_assets.programs.runtime.errors import BadInput
-from llmops_assets.programs.runtime.specs import EvaluateResult, EvaluateSpec
+from llmops_assets.programs.runtime.specs import CodeRules, EvaluateResult, EvaluateSpec, MetricSpec
 from llmops_assets.programs.training.methods.interface import TrainingMethod
 
 
@@ -46,11 +46,12 @@ def evaluate_checkpoint(spec: EvaluateSpec, job: ProgramRun) -> EvaluateResult:
 
     prepare_torch()
     base, checkpoint = Path(spec.base), Path(spec.checkpoint)
-    rows = load_test(Path(spec.data), spec.max_rows)
+    tested = load_test(Path(spec.data), spec.max_rows)
+    rows = [*tested, *load_must_pass(Path(spec.data))]
     check_metrics(spec.metrics, spec.code, questions(rows))
     encoder = Encoder(load_tokenizer(checkpoint), spec.prompt, stops=configured_stops(checkpoint))
     encoded = [encoder.row(row, last_only=True) for row in rows]
-    refuse_too_long([len(e.ids) for e in encoded], context_length(read_config(base)))
+    refuse_too_long([len(e.ids) for e in encoded], context_length(read_config(base)), tested=len(tested))
     seed_everything(0)
     job.progress("load", f"{spec.method} checkpoint")
     method: TrainingMethod = TRAINING_METHODS[spec.method].load()()
@@ -67,9 +68,11 @@ def evaluate_checkpoint(spec: EvaluateSpec, job: ProgramRun) -> EvaluateResult:
     tokens_per_s = generated / max(time.monotonic() - began, 1e-9)
     job.progress("score", ", ".join(m.name for m in spec.metrics))
     evaluated = evaluated_answers(rows, predictions, scored, cut)
+    evaluated, kept = evaluated[: len(tested)], evaluated[len(tested) :]
     found = score(spec.metrics, evaluated, spec.code)
     artifact = job.new_artifact()
     write_rows_file(artifact, evaluated, found)
+    write_must_pass(artifact, kept, spec.metrics, spec.code)
     write_report(
         artifact,
         spec.title,
@@ -87,8 +90,8 @@ def evaluate_checkpoint(spec: EvaluateSpec, job: ProgramRun) -> EvaluateResult:
     libraries = versions(*libraries_of(spec.metrics))
     return EvaluateResult(
         metrics=found.metrics,
-        rows=len(rows),
-        cut=sum(cut),
+        rows=len(evaluated),
+        cut=sum(answer.cut for answer in evaluated),
         tokens_per_s=tokens_per_s,
         libraries=libraries,
         measured_with=measured_with(libraries, model.dtype) | dict(found.measured_with),
@@ -113,17 +116,37 @@ def load_test(data: Path, most: int | None) -> list[Row]:
     return rows
 
 
-def refuse_too_long(lengths: list[int], context: int, whose: str = "the model's context") -> None:
+def load_must_pass(data: Path) -> list[Row]:
+    """The rows that each must pass; empty if the project has none."""
+    return load_split(data, "must_pass") if (data / "must_pass.jsonl").is_file() else []
+
+
+def write_must_pass(folder: Path, answers: Sequence[Answer], metrics: Sequence[MetricSpec], code: CodeRules) -> None:
+    """Writes the answers to the must-pass rows, with the metrics' values per row; nothing if there are none."""
+    from llmops_assets.programs.evaluation.rows import MUST_PASS, write_rows_file
+    from llmops_assets.programs.evaluation.scoring import score
+
+    if answers:
+        write_rows_file(folder, answers, score(metrics, answers, code), MUST_PASS)
+
+
+def refuse_too_long(
+    lengths: list[int], context: int, whose: str = "the model's context", tested: int | None = None
+) -> None:
     """Refuses rows longer than the context: truncated, they would be measured wrongly without any sign of it.
+
+    Args:
+        tested: how many of them are test rows; the others are must-pass rows. None: all.
 
     Raises:
         BadInput: a row is too long; names the first.
     """
     for number, length in enumerate(lengths, start=1):
         if length > context:
+            kept = tested is not None and number > tested
+            where = f"must_pass.jsonl, row {number - (tested or 0)}" if kept else f"test.jsonl, row {number}"
             raise BadInput(
-                f"with the prompt it has {length} tokens, {whose} is {context}; shorten the row or drop it",
-                f"test.jsonl, row {number}",
+                f"with the prompt it has {length} tokens, {whose} is {context}; shorten the row or drop it", where
             )
 
 

@@ -21,11 +21,13 @@ from llmops_assets.programs.engines.running import running_engine
 from llmops_assets.programs.evaluate import (
     cut_answers,
     evaluated_answers,
+    load_must_pass,
     load_test,
     questions,
     refuse_too_long,
     samples,
     tokenizer_line,
+    write_must_pass,
 )
 from llmops_assets.programs.evaluation.load_test import put_under_load
 from llmops_assets.programs.evaluation.metrics.base import Answer
@@ -51,7 +53,8 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
     from llmops_assets.programs.evaluation.rows import write_rows_file
     from llmops_assets.programs.evaluation.scoring import check_metrics, libraries_of, reads_likelihoods, score
 
-    rows = load_test(Path(spec.data), spec.max_rows)
+    tested = load_test(Path(spec.data), spec.max_rows)
+    rows = [*tested, *load_must_pass(Path(spec.data))]
     check_metrics(spec.metrics, spec.code, questions(rows))
     tokenizer = Path(spec.tokenizer)
     encoder = Encoder(
@@ -64,6 +67,7 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
         [len(encoder.prompt_ids(row)) + longest for row in rows],
         context,
         "with its answer; deployment.serving.context_length",
+        len(tested),
     )
     # A reference can be longer than any answer that is asked for here, and its likelihood needs all of it.
     wanted = reads_likelihoods(spec.metrics)
@@ -96,7 +100,8 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
             return evaluated_answers(rows[:first], [c.text for c in completions], scored, [c.cut for c in completions])
 
         evaluated = answers_to(len(rows))
-        repeated = compared(spec, evaluated[:REPEATED_ROWS], answers_to(min(len(rows), REPEATED_ROWS)))
+        evaluated, kept = evaluated[: len(tested)], evaluated[len(tested) :]
+        repeated = compared(spec, evaluated[:REPEATED_ROWS], answers_to(min(len(tested), REPEATED_ROWS)))
         load = []
         for clients in spec.clients if spec.speed_requests else ():
             load.append(
@@ -114,6 +119,7 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
     before = ", ".join(f"{name} {figure(value)}" for name, value in spec.unquantized.items())
     artifact = job.new_artifact()
     write_rows_file(artifact, evaluated, found)
+    write_must_pass(artifact, kept, spec.metrics, spec.code)
     write_report(
         artifact,
         spec.title,
@@ -138,7 +144,7 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
     libraries = {name: version(name) for name in (*READ_WITH, *server.libraries, *libraries_of(spec.metrics))}
     return ServedEvaluateResult(
         metrics=found.metrics,
-        rows=len(rows),
+        rows=len(evaluated),
         cut=sum(answer.cut for answer in evaluated),
         repeated=repeated,
         size_bytes=size,

@@ -162,6 +162,9 @@ class ProjectRepository:
                 if (path := getattr(config.data, split))
             },
         }
+        if kept := config.evaluation.must_pass:
+            rows = {"path": kept.file, "version": version(kept.file, "evaluation.must_pass.file")}
+            values["data"]["must_pass"] = rows
         base = config.model.base
         values["model.base"] = (
             {"hub": base.hub, "revision": base.revision}
@@ -187,6 +190,9 @@ class ProjectRepository:
         values["evaluation"] = self._evaluation(config, text_of, version, metric_files, files)
         if not served and not problems:
             problems += self._problems_of_metrics(config, text_of, tracked)
+        if kept:
+            # The rule is policy: a new threshold is a new verdict on the answers that there are.
+            values["evaluation"]["must_pass"] = values["data"]["must_pass"]["version"]
         values["quantization"] = config.quantization.model_dump(mode="json", exclude_defaults=True)
         values["quantization"] |= catalog.versions(catalog.QUANTIZATION_BACKENDS[config.quantization.backend])
         deployment = config.deployment
@@ -202,6 +208,8 @@ class ProjectRepository:
             if not problems:
                 smoke = parse_smoke_tests(tests, deployment.smoke_tests).model_dump(mode="json")["tests"]
         values["gates"] = [g.model_dump(mode="json", exclude_defaults=True) for g in config.gates]
+        if kept:
+            values["gates"].append({"must_pass": kept.rule.model_dump(mode="json", exclude_defaults=True)})
         values["policy"] = {
             "rollout": deployment.rollout.model_dump(mode="json", exclude_defaults=True),
             "approval": deployment.approval.model_dump(mode="json", exclude_defaults=True),
@@ -270,7 +278,9 @@ class ProjectRepository:
         metric_files: Mapping[str, tuple[str, ...]],
         files: Mapping[str, str],
     ) -> dict[str, Any]:
-        value = config.evaluation.model_dump(mode="json", exclude={"metrics", "slices"}, exclude_defaults=True)
+        value = config.evaluation.model_dump(
+            mode="json", exclude={"metrics", "slices", "must_pass"}, exclude_defaults=True
+        )
         metrics: list[Any] = []
         for metric in config.evaluation.metrics:
             if isinstance(metric, str):

@@ -136,3 +136,15 @@ def test_answers_to_one_question_stay_together() -> None:
 def test_without_training_only_the_test_rows_are_needed(tmp_path: Path) -> None:
     result = make(tmp_path, [], some_rows(0, 3), train=None).result
     assert (result["train"]["rows"], result["validation"]["rows"], result["test"]["rows"]) == (0, 0, 3)
+
+
+def test_rows_that_must_pass_are_checked_like_test_rows_and_are_never_in_training(tmp_path: Path) -> None:
+    kept = write_jsonl(tmp_path / "kept.jsonl", some_rows(30, 32))
+    done = make(tmp_path, some_rows(0, 10), some_rows(20, 22), must_pass=str(kept))
+    assert check(done, "must_pass_leakage")["passed"] and len(set(done.result["must_pass"])) == 2
+    assert len((done.artifact / "must_pass.jsonl").read_text().splitlines()) == 2
+    leaking = write_jsonl(tmp_path / "leaking.jsonl", [*some_rows(30, 31), *some_rows(3, 4)])
+    done = make(tmp_path / "again", some_rows(0, 10), some_rows(20, 22), must_pass=str(leaking))
+    found = check(done, "must_pass_leakage")
+    assert not found["passed"] and found["severity"] == "error" and "row 2" in found["detail"]
+    assert "must_pass" not in make(tmp_path / "none", some_rows(0, 10), some_rows(20, 22)).result["checks"][-1]["name"]

@@ -23,6 +23,8 @@ from llmops_assets.programs.evaluation.metrics.base import Answer
 from llmops_assets.programs.evaluation.scoring import Scored
 
 FILE = "rows.jsonl"
+MUST_PASS = "must_pass.jsonl"
+"""The same of the rows that each must pass; there only if the project has such rows."""
 FILE_BYTES = 64 * 2**20
 """The texts of all rows together, in characters: at 10^4 rows 2,236 for each of the three texts of a row."""
 LONGEST, SHORTEST = 20_000, 200
@@ -44,10 +46,10 @@ class EvaluatedRow(Frozen):
     columns: dict[str, Any]
 
 
-def write_rows_file(folder: Path, answers: Sequence[Answer], scored: Scored) -> None:
-    """Writes rows.jsonl line by line."""
+def write_rows_file(folder: Path, answers: Sequence[Answer], scored: Scored, name: str = FILE) -> None:
+    """Writes rows.jsonl, or the file of this name, line by line."""
     limit = max(SHORTEST, min(LONGEST, FILE_BYTES // (3 * max(len(answers), 1))))
-    with (folder / FILE).open("w", encoding="utf-8", newline="\n") as file:
+    with (folder / name).open("w", encoding="utf-8", newline="\n") as file:
         for number, (answer, scores, stats) in enumerate(
             zip(answers, scored.rows, scored.statistics, strict=True), start=1
         ):
@@ -65,9 +67,9 @@ def write_rows_file(folder: Path, answers: Sequence[Answer], scored: Scored) -> 
             file.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
 
 
-def read_rows_file(folder: Path) -> Iterator[EvaluatedRow]:
+def read_rows_file(folder: Path, name: str = FILE) -> Iterator[EvaluatedRow]:
     """The rows, one after the other."""
-    with (folder / FILE).open(encoding="utf-8") as file:
+    with (folder / name).open(encoding="utf-8") as file:
         for line in file:
             yield EvaluatedRow.model_validate_json(line)
 

@@ -43,6 +43,7 @@ class DatasetSpec(Frozen):
     train: str | None
     validation: str | None = None
     test: str
+    must_pass: str | None = None
     names: dict[str, str] = Field(description="split -> path within the project, for error messages.")
     validation_share: float = 0.05
     seed: int = 7
@@ -56,6 +57,7 @@ class DatasetResult(Frozen):
     train: Split
     validation: Split
     test: Split
+    must_pass: tuple[str, ...] = Field(default=(), description="Digests of the rows of must_pass.jsonl, if any.")
     checks: tuple[Check, ...]
     statistics: dict[str, float]
 

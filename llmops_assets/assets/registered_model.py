@@ -15,6 +15,7 @@ from llmops_assets.programs.models.config_files import read_model_config, read_t
 from llmops_assets.stage.asset import stage_asset
 from llmops_assets.stage.base_model import base_of
 from llmops_assets.stage.execution import StageExecution
+from llmops_assets.stage.model_card import FILE, card_of
 from resources.model_registry.interface import CHECKPOINT_TAG
 from resources.model_registry.mlflow import how_to_load, write_mlflow_model
 
@@ -34,6 +35,7 @@ def make(run: StageExecution) -> RegisteredModel:
             run_id=checkpoint.mlflow_run_id,
             metadata={"checkpoint": checkpoint.digest, "base": checkpoint.base, "commit": run.revision},
         )
+        (folder / FILE).write_text(card_of(run, checkpoint), encoding="utf-8")
         artifact = run.store.put(folder)
     name = run.project.name
     remote = () if run.store.is_local else (checkpoint.base_uri, checkpoint.uri)

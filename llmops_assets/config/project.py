@@ -62,6 +62,13 @@ class Model(Strict):
         Annotated[BaseModelPath, Tag("BaseModelPath")] | Annotated[BaseModelHub, Tag("BaseModelHub")],
         Discriminator(_kind_of_base),
     ] = Field(description="A folder of the project, or a commit on the Hugging Face hub.")
+    license: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9][a-z0-9.+-]*$",
+        max_length=100,
+        description="Licence of the trained model, for its model card: an identifier of the Hugging Face hub such as "
+        "apache-2.0.",
+    )
 
 
 class Data(Strict):

@@ -12,6 +12,7 @@ import dagster as dg
 import httpx
 import pytest
 from dagster import AssetKey, RunsFilter
+from huggingface_hub import ModelCard
 
 from llmops_assets.cli.execution import execute
 from llmops_assets.delivery.run_tags import REQUEST_TAG
@@ -129,6 +130,10 @@ def test_the_registered_version_can_be_loaded_by_mlflow(story: Story) -> None:
     assert function.predict(question)[0]["choices"][0]["message"]["content"]
     weights = [f for f in story.world.clients.store.manifest(record.uri).files if f.path.endswith(".safetensors")]
     assert weights == [], "a version points at the weights, it does not copy them"
+    readme = (story.world.clients.store.fetch(record.uri) / "README.md").read_text()
+    results = {r.metric_name: r.metric_value for r in ModelCard(readme).data.eval_results}  # type: ignore[attr-defined]
+    report = story.world.ledger.records_of("zoo", story.project.head)["evaluation_report"]
+    assert isinstance(report, EvaluationReport) and results == {m.name: m.value for m in report.metrics}
 
 
 def test_a_change_of_the_readme_runs_nothing_and_the_tick_says_why(story: Story) -> None:

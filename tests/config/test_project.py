@@ -393,3 +393,10 @@ def test_a_mistake_in_smoke_tests_is_reported_with_its_line(text: str, told: str
 def test_a_rule_for_must_pass_rows_that_means_nothing_is_one_error_at_its_line(kept: str, problem: str) -> None:
     (found,) = problems(f"{GOOD}evaluation:\n  must_pass: {kept}\n")
     assert problem in found and re.match(r"llmops.yaml:[78]: ", found) and "must_pass" in found, found
+
+
+def test_a_licence_is_an_identifier_that_a_model_card_can_have() -> None:
+    config = GOOD.replace("{path: models/base}", "{path: models/base}\n  license: %s")
+    assert parse_config(config % "apache-2.0").model.license == "apache-2.0"
+    (problem,) = problems(config % "'Apache License 2.0'")
+    assert problem.startswith("llmops.yaml:4: model.license:"), problem

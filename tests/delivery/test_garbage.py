@@ -79,7 +79,8 @@ def test_results_that_nobody_needs_go_and_every_page_says_when(old: tuple[Projec
     trace = json.loads(said)
     assert trace["evaluation"]["collected"] and trace["evaluation"]["metrics"]["perplexity"] > 0
     assert "collected" not in trace["checkpoint"]
-    page = world.instance.fetch_observations(dg.AssetKey(["zoo", "evaluation_report"]), limit=1).records[0]
+    with dg.DagsterInstance.from_config(str(world.home / "dagster")) as instance:  # as the command has opened it
+        page = instance.fetch_observations(dg.AssetKey(["zoo", "evaluation_report"]), limit=1).records[0]
     shown = page.asset_observation
     assert shown is not None and shown.metadata["policy"].value.startswith("not used for 14 days")
     assert (shown.description or "").startswith(f"collected on {time.strftime('%Y-%m-%d', time.gmtime())}: not used")

@@ -70,7 +70,7 @@ def _show_dora(project: str, found: Dora) -> None:
     say(f"{project}: {at_time(found.start)} to {at_time(found.end)}", style="bold")
     show(found.rows(), indent=2)
     if not found.complete:
-        say("the project is younger than the window, which is shortened to its age", 2, "dim")
+        say("the project has no request from before these days, so they are not a whole window", 2, "dim")
     if found.out_of_order:
         many = "times were" if found.out_of_order > 1 else "time was"
         say(f"{found.out_of_order} {many} left out: by these clocks the cause came after its effect", 2, "yellow")

@@ -15,6 +15,7 @@ from llmops_assets.delivery.approvals import evaluate_current_approval
 from llmops_assets.delivery.planning import plan_revision
 from llmops_assets.delivery.readiness import waits_for
 from llmops_assets.delivery.reconciliation import Reconciler
+from llmops_assets.delivery.report_reviews import call_for_review, review_state
 from llmops_assets.delivery.request_runs import (
     OutcomeTags,
     explains_skips,
@@ -23,11 +24,13 @@ from llmops_assets.delivery.request_runs import (
     state_of_run,
 )
 from llmops_assets.delivery.rollout_pages import report_returned
+from llmops_assets.domain.approval import Approved, Waiting
 from llmops_assets.domain.chain import AFTER_APPROVAL
 from llmops_assets.domain.keys import short
+from llmops_assets.domain.report_review import Reviewed
 from llmops_assets.domain.requests import Again, Close, Leave, Request, RunState, after_waiting, recover
 from resources.assembly import RESOURCE_KEYS, Clients
-from resources.ledger import Conflict, Ledger
+from resources.ledger import Conflict
 from resources.project_source.errors import SourceError
 from resources.project_source.revisions import ProjectRepository
 from sensors.serving_upkeep import ServingUpkeep
@@ -84,7 +87,7 @@ def build_recovery_sensor(project: ProjectSource, job: Any, settings: Settings) 
             shown_rollouts.add(rollout[0])
         waiting = [r for r in requests if r.status == "waiting"]
         if not active and waiting:
-            return _after_waiting(source, ledger, requests, waiting[-1])
+            return _after_waiting(clients, source, requests, waiting)
         if not active:
             return dg.SkipReason("; ".join(["no active request", *map(str, ledger.holds(project.name))]))
         request = active[-1]
@@ -112,22 +115,48 @@ def build_recovery_sensor(project: ProjectSource, job: Any, settings: Settings) 
         return run_request(source, again, plan.to_materialize)
 
     def _after_waiting(
-        source: ProjectRepository, ledger: Ledger, requests: Sequence[Request], request: Request
+        clients: Clients, source: ProjectRepository, requests: Sequence[Request], waiting: Sequence[Request]
     ) -> dg.RunRequest | dg.SkipReason:
-        sha = short(request.revision)
+        """Resumes the newest request that has been decided on; several wait only if branches are evaluated."""
+        told: list[str] = []
+        for request in reversed(waiting):
+            decision = _next_step(clients, source, requests, request)
+            if isinstance(decision, dg.RunRequest):
+                return decision
+            told.append(decision)
+        return dg.SkipReason("; ".join(told))
+
+    def _next_step(
+        clients: Clients, source: ProjectRepository, requests: Sequence[Request], request: Request
+    ) -> dg.RunRequest | str:
+        ledger, sha = clients.ledger, short(request.revision)
         try:
-            decision = after_waiting(requests, request, evaluate_current_approval(source, ledger, request.revision))
+            # The review first: it may have been rejected, or become necessary, while the release waits for approval.
+            review = review_state(source, ledger, request.revision)
+            found: Approved | Reviewed | Waiting = review.found
+            if isinstance(found, Reviewed) and not request.waits_for_review:
+                found = evaluate_current_approval(source, ledger, request.revision)
+            decision = after_waiting(requests, request, found)
         except (ConfigError, SourceError) as error:
-            return dg.SkipReason(f"{sha} waits for approval, but cannot be read now: {error}")
+            return f"{sha} waits for a person, but cannot be read now: {error}"
         if isinstance(decision, Leave):
-            return dg.SkipReason(decision.reason)
+            unseen = review.pending is not None and review.ask is not None and not request.waits_for_review
+            return f"{sha} is {call_for_review(review, request.revision)}" if unseen else decision.reason
         if isinstance(decision, Close):
             ledger.settle_waiting(request, decision.status, decision.detail)
-            return dg.SkipReason(f"{sha} is {decision.status}: {decision.detail}")
+            return f"{sha} is {decision.status}: {decision.detail}"
         try:
             again = ledger.next_generation(request, decision.generation, decision.reason)
+            if not request.waits_for_review:
+                return run_request(source, again, AFTER_APPROVAL)
+            plan = plan_revision(source, ledger, clients.store, again.revision, again.base)
         except Conflict as error:
-            return dg.SkipReason(f"another process already resumed it: {error}")
-        return run_request(source, again, AFTER_APPROVAL)
+            return f"another process already resumed it: {error}"
+        except (ConfigError, SourceError) as error:
+            return f"{sha} cannot be planned: {error}"
+        if plan.nothing_to_do:
+            ledger.close(again, "done", "nothing left to do")
+            return f"{sha}: nothing left to do"
+        return run_request(source, again, plan.to_materialize)
 
     return _sensor

@@ -17,6 +17,7 @@ from llmops_assets.delivery.dora import dora_metadata
 from llmops_assets.delivery.gate_evidence import release_now, verdict_on
 from llmops_assets.delivery.materializations import production_metadata
 from llmops_assets.delivery.reconciliation import Reconciler
+from llmops_assets.delivery.report_reviews import standing_review_rejection
 from llmops_assets.delivery.rollout import Rollout, canary_tokens, questions
 from llmops_assets.delivery.rollout_pages import report_returned, rollout_metadata
 from llmops_assets.delivery.run_tags import REQUEST_TAG
@@ -115,10 +116,16 @@ def _rollout(run: StageExecution, release: Release, request: Request) -> Rollout
         deploy=lambda: deploy(run, "production", release),
         inputs=lambda: questions(run.at, run.fetch(run.record(DatasetVersion, "dataset_version"))),
         answer_tokens=canary_tokens(run.at.config),
-        objections=lambda: standing_rejection(run.source, run.ledger, run.revision),
+        objections=lambda: _objections(run),
         say=run.log.info,
         request=request,
     )
+
+
+def _objections(run: StageExecution) -> tuple[str, ...]:
+    """The reasons of people who rejected the release or its evaluation report since."""
+    asked = (run.source, run.ledger, run.revision)
+    return (*standing_rejection(*asked), *standing_review_rejection(*asked))
 
 
 def describe(run: StageExecution, record: ProductionEndpoint) -> Mapping[str, Any]:

@@ -5,50 +5,36 @@ resume it. Names are not authenticated: Dagster's open source webserver has no u
 """
 
 from collections.abc import Mapping
-from enum import Enum
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
+from llmops_assets.assets.decision_config import (
+    BY,
+    CHOICES,
+    REASON,
+    DecisionConfig,
+    LaunchpadDecision,
+    record_decision,
+)
 from llmops_assets.config.settings import ProjectSource, Settings
-from llmops_assets.delivery.approvals import Refused, call_for, current_ask, decide, evaluate_current_approval, subject
+from llmops_assets.delivery.approvals import call_for, current_ask, decide, evaluate_current_approval, subject
 from llmops_assets.delivery.gate_evidence import release_now, verdict_on
 from llmops_assets.delivery.release_policy import release_policy
-from llmops_assets.delivery.run_tags import run_tags
 from llmops_assets.domain.approval import Choice, Waiting
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import ReleaseApproval
 from llmops_assets.domain.verdict import Verdict
 from llmops_assets.stage.asset import stage_asset
-from llmops_assets.stage.execution import AwaitingApproval, StageConfig, StageExecution
-from resources.ledger import Conflict, Ledger
-from resources.project_source.identity import local_identity
+from llmops_assets.stage.execution import AwaitingApproval, StageExecution
+from resources.ledger import Ledger
 from resources.project_source.revisions import ProjectRepository
 
-BY = Field(
-    default="",
-    description="Your e-mail address, for the audit trail. Empty: LLMOPS_USER, otherwise Git's user.email, of the "
-    "machine that runs Dagster. It is not verified.",
-)
 
-
-class LaunchpadDecision(Enum):
-    none = "none"
-    approve = "approve"
-    reject = "reject"
-
-
-CHOICES: Mapping[LaunchpadDecision, Choice] = {
-    LaunchpadDecision.approve: "approved",
-    LaunchpadDecision.reject: "rejected",
-}
-
-
-class ApprovalConfig(StageConfig):
+class ApprovalConfig(DecisionConfig):
     """Launchpad config of release_approval: a decision on the waiting release."""
 
-    # Not optional: the launchpad shows only fields with a default other than null.
     decision: LaunchpadDecision = Field(
         default=LaunchpadDecision.none,
         description="Decision on the waiting release. approve: it proceeds to production. reject: its request is "
@@ -59,42 +45,25 @@ class ApprovalConfig(StageConfig):
         description="Digest of the release, or at least its first 6 characters, as shown by the check `decided`. "
         "Required for a decision.",
     )
-    reason: str = Field(default="", description="Why; kept in the ledger's audit trail. Required for a decision.")
+    reason: str = REASON
     by: str = BY
 
-    def default_revision(self, source: ProjectRepository, ledger: Ledger) -> str:
-        """A decision applies to the waiting release, which need not be the head of the branch."""
-        if self.decision is LaunchpadDecision.none:
-            return ""
-        try:
-            return subject(source, ledger)[0]
-        except Refused as error:
-            raise dg.Failure(f"decision refused: {error}", allow_retries=False) from None
+    def waiting_revision(self, source: ProjectRepository, ledger: Ledger) -> str:
+        return subject(source, ledger)[0]
 
 
 def _decide(run: StageExecution, config: ApprovalConfig, choice: Choice) -> None:
-    """Records a decision, like `llmops approve` and `llmops reject`.
+    """Records a decision on the waiting release.
 
     Raises:
         AwaitingApproval: the decision is a rejection, so production must not proceed.
     """
-    by = config.by.strip() or local_identity()
-    try:
-        if run.context.run.parent_run_id:
-            raise Refused(
-                "a re-executed run repeats no decision, because the evidence may have changed; decide in the launchpad"
-            )
-        waits, _ = subject(run.source, run.ledger)
-        if waits != run.revision:
-            raise Refused(f"{short(waits)} waits for approval, not {short(run.revision)}; leave `revision` empty")
-        done = decide(run.source, run.ledger, choice, by, config.reason, config.release)
-    except (Refused, Conflict) as error:
-        raise dg.Failure(f"decision refused: {error}", allow_retries=False) from None
-    said = f"{done.decision.choice} by {done.decision.by}: {done.decision.reason}"
-    run.context.instance.add_run_tags(run.run_id, run_tags(run.source, run.revision, said))
-    run.log.info(f"release {short(done.decision.ask.release)} is {said}")
-    if choice == "rejected":
-        raise AwaitingApproval(said, "rejected")
+
+    def on_release(by: str) -> tuple[str, str]:
+        decision = decide(run.source, run.ledger, choice, by, config.reason, config.release).decision
+        return f"release {short(decision.ask.release)}", f"{choice} by {decision.by}: {decision.reason}"
+
+    record_decision(run, config, choice, on_release)
 
 
 def make_approval(run: StageExecution) -> ReleaseApproval:

@@ -2,6 +2,7 @@
 
 import re
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,10 +22,13 @@ from llmops_assets.cli.context import (
 from llmops_assets.cli.tables import plain, show
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.approvals import Decided, Refused, decide
+from llmops_assets.delivery.report_reviews import ReviewDecided, decide_review, to_review
 from llmops_assets.domain.approval import Choice
 from llmops_assets.domain.chain import AFTER_APPROVAL
 from llmops_assets.domain.formatting import at_time, iso
 from llmops_assets.domain.keys import short
+from llmops_assets.domain.report_review import ReviewAsk
+from llmops_assets.domain.requests import Request
 from llmops_assets.domain.rollback import NoTarget
 from resources.ledger import Conflict
 from resources.project_source.identity import local_identity
@@ -33,6 +37,10 @@ app = typer.Typer(rich_markup_mode=None)
 Reason = Annotated[str, typer.Option(help="Why; kept in the ledger's audit trail.")]
 Release = Annotated[
     str | None, typer.Option(help="Digest of the release, or at least its first 6 characters; optional.")
+]
+Report = Annotated[
+    str | None,
+    typer.Option(help="Digest of the evaluation report that waits for review, or at least its first 6 characters."),
 ]
 WHO = (
     "Your name is LLMOPS_USER, otherwise Git's user.email. It is not authentication: anyone with write access to the "
@@ -51,58 +59,88 @@ def _me() -> str:
     return me
 
 
-def _decide(project: str | None, choice: Choice, release: str | None, reason: str) -> tuple[CommandContext, Decided]:
+def _decide(
+    project: str | None, choice: Choice, release: str | None, report: str | None, reason: str
+) -> tuple[CommandContext, Decided | ReviewDecided]:
+    """Decides on what waits: an evaluation report, or a release."""
     me = _me()
+    if release is not None and report is not None:
+        raise ConfigError(["--release and --report are two decisions: give one of them"])
     here = CommandContext(project, fetch=False)  # its run fetched the commits; do not wait for an unreachable remote
     try:
+        if report is not None or (release is None and _waits_for_review(here)):
+            return here, decide_review(here.source, here.ledger, choice, me, reason, report)
         return here, decide(here.source, here.ledger, choice, me, reason, release)
     except (Refused, Conflict) as error:
         raise CommandRefused(f"decision refused: {error}") from error
 
 
-@app.command(help=f"Approve the waiting release; it proceeds to production. {WHO}")
+def _waits_for_review(here: CommandContext) -> bool:
+    with suppress(Refused):
+        to_review(here.source, here.ledger)
+        return True
+    return False
+
+
+@app.command(help=f"Approve the waiting release or evaluation report; it proceeds. {WHO}")
 def approve(
     reason: Reason,
     project: OptionalProject = None,
     release: Release = None,
+    report: Report = None,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Release it in this process and wait; required if no daemon is running.")
+        bool, typer.Option("--wait", help="Continue in this process and wait; required if no daemon is running.")
     ] = False,
 ) -> None:
     with answers():
-        here, done = _decide(project, "approved", release, reason)
-        ask, name = done.decision.ask, here.project.name
-        instead = f"instead of {short(ask.replaces)}" if ask.replaces else "as the first release"
-        out.print(
-            f"{short(ask.release)} of {short(done.decision.revision)} is approved {instead} by {done.decision.by}"
-        )
+        here, done = _decide(project, "approved", release, report, reason)
+        name, sha = here.project.name, short(done.decision.revision)
+        if isinstance(done, ReviewDecided):
+            out.print(f"evaluation report {short(done.decision.ask.report)} of {sha} is accepted by {done.decision.by}")
+            if done.state.pending is not None:
+                out.print("; ".join(done.state.pending.reasons), markup=False)
+                return
+        else:
+            ask = done.decision.ask
+            instead = f"instead of {short(ask.replaces)}" if ask.replaces else "as the first release"
+            out.print(f"{short(ask.release)} of {sha} is approved {instead} by {done.decision.by}")
         if done.request is None:
-            out.print(
-                f"no run waits for it; `llmops run {name} --revision {short(done.decision.revision)}` releases it"
-            )
+            out.print(f"no run waits for it; `llmops run {name} --revision {sha}` continues")
         elif not wait:
             out.print(
                 f"the daemon continues; `llmops status {name}` shows the progress, `--wait` works without a daemon"
             )
         else:
-            from llmops_assets.cli.execution import execute, resume_approved
-
-            try:
-                request = resume_approved(here.ledger, done.request, done.decision)
-            except Conflict as error:
-                raise CommandRefused(f"approved, but not released by this command: {error}") from error
-            execute(here.clients, here.source, request, AFTER_APPROVAL, out.print)
-            now = here.ledger.now(request)
-            if now.status != "released":
-                raise CommandRefused(f"{short(now.revision)} is {now.status}: {now.detail}")
-            out.print(f"{short(now.revision)} is released: {now.detail}")
+            _continue(here, done, done.request)
 
 
-@app.command(help=f"Reject the waiting release; production is unchanged. {WHO}")
-def reject(reason: Reason, project: OptionalProject = None, release: Release = None) -> None:
+def _continue(here: CommandContext, done: Decided | ReviewDecided, request: Request) -> None:
+    """Runs what the decision was missing for, in this process."""
+    from llmops_assets.cli.execution import execute, resume_decided
+
+    try:
+        again = resume_decided(here.ledger, request, done.why)
+    except Conflict as error:
+        raise CommandRefused(f"approved, but not continued by this command: {error}") from error
+    only = None if isinstance(done, ReviewDecided) else AFTER_APPROVAL
+    execute(here.clients, here.source, again, only, out.print)
+    now = here.ledger.now(again)
+    if now.status not in ("released", "done"):
+        raise CommandRefused(f"{short(now.revision)} is {now.detail if now.status == 'waiting' else _ended(now)}")
+    out.print(f"{short(now.revision)} is {_ended(now)}")
+
+
+def _ended(request: Request) -> str:
+    return f"{request.status}: {request.detail}"
+
+
+@app.command(help=f"Reject the waiting release or evaluation report; production is unchanged. {WHO}")
+def reject(reason: Reason, project: OptionalProject = None, release: Release = None, report: Report = None) -> None:
     with answers():
-        _, done = _decide(project, "rejected", release, reason)
-        out.print(f"{short(done.decision.ask.release)} is rejected by {done.decision.by}; production is unchanged")
+        _, done = _decide(project, "rejected", release, report, reason)
+        ask = done.decision.ask
+        what = f"evaluation report {short(ask.report)}" if isinstance(ask, ReviewAsk) else short(ask.release)
+        out.print(f"{what} is rejected by {done.decision.by}; production is unchanged")
 
 
 @app.command()

@@ -20,7 +20,6 @@ from llmops_assets.delivery.notifications import Delivered, Notifications
 from llmops_assets.delivery.planning import plan_revision
 from llmops_assets.delivery.request_runs import end_work, refused_in, request_tags, tag_outcome
 from llmops_assets.delivery.run_tags import PROJECT_TAG
-from llmops_assets.domain.approval import Decision
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.plan import Plan
 from llmops_assets.domain.requests import EVALUATION, INCOMPLETE, PARTIAL, Request, another_generation, ended_well
@@ -138,14 +137,14 @@ def cancel(clients: Clients, project: ProjectSource, request: Request) -> str:
     return f"{short(request.revision)} is cancelled" + (f"; {ended}" if ended else "")
 
 
-def resume_approved(ledger: Ledger, request: Request, decision: Decision) -> Request:
-    """Opens the next generation of an approved request, for execution in this process.
+def resume_decided(ledger: Ledger, request: Request, reason: str) -> Request:
+    """Opens the next generation of a request that was approved or reviewed, for execution in this process.
 
     Raises:
         resources.ledger.Conflict: a sensor was faster, or another run of the project is active.
     """
     generation = another_generation(ledger.requests(request.project), request.revision)
-    return ledger.next_generation(request, generation, f"approved by {decision.by}: {decision.reason}")
+    return ledger.next_generation(request, generation, reason)
 
 
 def roll_back(settings: Settings, project: ProjectSource, to: str, reason: str, by: str) -> tuple[bool, str]:
@@ -201,7 +200,7 @@ __all__ = [
     "execute",
     "open_by_person",
     "reconstruct_job",
-    "resume_approved",
+    "resume_decided",
     "roll_back",
     "start_detached",
     "teller",

@@ -32,6 +32,7 @@ from llmops_assets.domain.gate_rule import Gate
 from llmops_assets.domain.models import Strict, WrongAt
 from llmops_assets.domain.must_pass import MustPassPolicy, MustPassRule
 from llmops_assets.domain.policy import CiPolicy, Policy
+from llmops_assets.domain.report_review import Review
 from llmops_assets.domain.rollout import RolloutPolicy, Share
 from llmops_assets.domain.sampling import Sampling
 
@@ -226,6 +227,9 @@ class Deployment(Strict):
     )
     smoke_tests: ProjectPath | None = Field(default=None, description="File with a list of {name, input, expect}.")
     approval: Approval = Field(default=Approval(), description="Who must approve a release before production.")
+    review: Review = Field(
+        default=Review(), description="Who must accept an evaluation report before its model is registered."
+    )
     rollout: RolloutPolicy = Field(default=RolloutPolicy(), description="How traffic moves to a new release.")
 
     @model_validator(mode="after")
@@ -313,6 +317,7 @@ class ProjectConfig(Strict):
         return Policy(
             gates=self.gates,
             approval=self.deployment.approval,
+            review=self.deployment.review,
             rollout=self.deployment.rollout,
             smoke_tests=tuple(smoke_tests),
             test_rows=test_rows,

@@ -33,6 +33,11 @@ class Decided(Frozen):
     request: Request | None
     """The request that waited for the decision."""
 
+    @property
+    def why(self) -> str:
+        """Why its request continues."""
+        return f"approved by {self.decision.by}: {self.decision.reason}"
+
 
 def current_ask(source: ProjectRepository, ledger: Ledger, revision: str) -> Ask | None:
     """The current ask for a revision's release; None while it has no release or reports."""
@@ -133,6 +138,8 @@ def decide(
     if not reason.strip():
         raise Refused("a decision needs a reason, which is kept in the ledger")
     revision, request = subject(source, ledger)
+    if request is not None and request.waits_for_review:
+        raise Refused(f"{short(revision)} has no release yet, it is {request.detail}")
     policy = release_policy(source, ledger, revision)
     ask = _ask(source, ledger, revision, policy)
     if ask is None:

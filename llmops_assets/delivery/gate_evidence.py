@@ -10,6 +10,7 @@ from typing import Protocol
 from llmops_assets.config.settings import ProjectSource
 from llmops_assets.delivery.approvals import evaluate_current_approval
 from llmops_assets.delivery.release_policy import not_on_branch, release_policy
+from llmops_assets.delivery.report_reviews import ReviewState, review_state
 from llmops_assets.delivery.row_evidence import must_pass_of, rows_of
 from llmops_assets.domain.approval import Waiting
 from llmops_assets.domain.chain import POLICY, STAGES
@@ -32,6 +33,7 @@ from llmops_assets.domain.records import (
     SmokeTestReport,
 )
 from llmops_assets.domain.release import release_from_records
+from llmops_assets.domain.report_review import Reviewed
 from llmops_assets.domain.resolution import ResolvedRecords
 from llmops_assets.domain.verdict import Verdict, judge_checks
 from resources.artifact_store.store import ArtifactStore
@@ -220,8 +222,20 @@ def _registered(run: Candidate, stage: str, subject: str) -> Verdict:
         )
     # Evaluate the gates again: a version that was registered under looser gates must not pass forever.
     again = _measured(run, "evaluation_report", subject)
-    reason = f"{record.name} version {record.version} is registered"
-    return again.model_copy(update={"reasons": (reason, *again.reasons)})
+    reasons = (f"{record.name} version {record.version} is registered", *again.reasons)
+    return with_review(
+        again.model_copy(update={"reasons": reasons}), review_state(run.source, run.ledger, run.revision)
+    )
+
+
+def with_review(verdict: Verdict, review: ReviewState) -> Verdict:
+    """The verdict with the review of the report, where one is required."""
+    if review.rules is None:
+        return verdict
+    if isinstance(review.found, Reviewed):
+        return verdict.model_copy(update={"reasons": (*verdict.reasons, review.found.text)})
+    missing = review.found.reasons or (f"nobody has reviewed its report; required: {review.rules.who}",)
+    return verdict.model_copy(update={"failures": (*verdict.failures, *missing)})
 
 
 def _measured(run: Candidate, stage: str, subject: str) -> Verdict:

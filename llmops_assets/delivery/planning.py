@@ -5,8 +5,10 @@ from contextlib import suppress
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.gate_evidence import PlannedRevision, lacks_comparison, verdict_on
 from llmops_assets.delivery.release_policy import not_on_branch, release_policy
+from llmops_assets.delivery.report_reviews import review_state
 from llmops_assets.domain.plan import Plan, Side, make_plan
 from llmops_assets.domain.records import AnyRecord
+from llmops_assets.domain.report_review import Reviewed
 from llmops_assets.domain.verdict import Verdict
 from resources.artifact_store.store import ArtifactStore, StoreDenied
 from resources.ledger import Ledger
@@ -59,6 +61,7 @@ def plan_revision(
         judge=lambda stage: _known_verdict(candidate, stage),
         lacks_comparison=lambda stage: _lacks_comparison(candidate, stage),
         elsewhere=not_on_branch(source, revision),
+        review=lambda known: _missing_review(candidate, known),
     )
     floor = [f"the settings' policy floor applies: {text}" for text in at.below_floor]
     return plan.model_copy(update={"policy": (*floor, *release_policy(source, ledger, revision).notes)})
@@ -79,9 +82,27 @@ def _known_verdict(candidate: PlannedRevision, stage: str) -> Verdict | None:
     try:
         if stage == "registered_model" and lacks_comparison(candidate, "evaluation_report"):
             return None
+        if stage == "registered_model":
+            state = review_state(candidate.source, candidate.ledger, candidate.revision)
+            if state.pending is not None and not state.rejected:
+                return None  # it is not refused, but waits
         return verdict_on(candidate, stage)
     except (ConfigError, SourceError):
         return None  # a plan is no lock: the stage that acts reports it
+
+
+def _missing_review(candidate: PlannedRevision, known: bool) -> str | None:
+    """What the review of the evaluation report lacks; None if none is required, or it has led to a registration."""
+    with suppress(ConfigError, SourceError):
+        state = review_state(candidate.source, candidate.ledger, candidate.revision)
+        if state.rules is None or (known and state.settled):
+            return None
+        if known and isinstance(state.found, Reviewed):
+            return state.found.text
+        if known and state.rejected:
+            return "; ".join(state.rejected)
+        return f"its evaluation report waits for review by {state.rules.who}"
+    return None
 
 
 def _lacks_comparison(candidate: PlannedRevision, stage: str) -> bool:

@@ -1,7 +1,8 @@
-"""Compares a revision's policy with the champion's: what it loosens, and whether and under whose rules a person must
-approve its release.
+"""Compares a revision's policy with the champion's: what it loosens, and whether and under whose rules people must
+approve its release and review its evaluation report.
 
-`llmops_assets.domain.policy` compares; it is pure. `llmops_assets.delivery.approvals` evaluates people's decisions.
+`llmops_assets.domain.policy` compares; it is pure. `llmops_assets.delivery.approvals` and `delivery.report_reviews`
+evaluate people's decisions.
 """
 
 from collections.abc import Iterator
@@ -11,8 +12,9 @@ from llmops_assets.domain.approval import Rules
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.must_pass import dropped_rows
-from llmops_assets.domain.policy import Policy, loosened, loosened_approval, newest_policy
+from llmops_assets.domain.policy import Policy, loosened, loosened_approval, loosened_review, newest_policy
 from llmops_assets.domain.records import DatasetVersion
+from llmops_assets.domain.report_review import ReviewRules
 from resources.ledger import Ledger
 from resources.project_source.errors import SourceError
 from resources.project_source.revisions import ProjectRepository
@@ -29,11 +31,17 @@ class ReleasePolicy(Frozen):
     """Whether it loosens a policy that required a person: then that holds even if production serves the release."""
     because: str = ""
     """Why a person must approve, if its own llmops.yaml is not the reason."""
+    review: ReviewRules | None = None
+    """Under which rules people must review the evaluation report; None: no review is required."""
+    review_because: str = ""
+    """Why a review is required, if its own llmops.yaml is not the reason."""
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What it loosens and who must approve that, as lines for a plan."""
-        return (*(f"loosened since the champion: {text}" for text in self.loosened), *filter(None, [self.because]))
+        loosened = (f"loosened since the champion: {text}" for text in self.loosened)
+        review = f"the evaluation report must be accepted by {self.review.who}" if self.review else ""
+        return (*loosened, *filter(None, [self.because, review, self.review_because]))
 
 
 def release_policy(source: ProjectRepository, ledger: Ledger, revision: str) -> ReleasePolicy:
@@ -44,6 +52,7 @@ def release_policy(source: ProjectRepository, ledger: Ledger, revision: str) -> 
     """
     own = source.at(revision).policy
     rules, because = _rules(own, "llmops.yaml"), ""
+    review, review_because = _review_rules(own, "llmops.yaml") if own.review.needed else None, ""
     found: list[str] = []
     guarded = False
     for sha, before in reversed(list(_standing(source, ledger, revision))):  # the champion's decides, so it is last
@@ -57,12 +66,17 @@ def release_policy(source: ProjectRepository, ledger: Ledger, revision: str) -> 
         if any(loosened_approval(before.approval, own.approval)):
             rules = _rules(before, f"{short(sha)}, the champion's policy")
             because = f"a person must approve it under the rules of the champion's policy ({short(sha)})"
+        if any(loosened_review(before.review, own.review)):
+            review = _review_rules(before, f"{short(sha)}, the champion's policy")
+            review_because = f"its report is reviewed under the rules of the champion's policy ({short(sha)})"
     return ReleasePolicy(
         needed=own.approval.needed or guarded,
         rules=rules,
         loosened=tuple(dict.fromkeys(found)),
         guarded=guarded,
         because=because,
+        review=review,
+        review_because=review_because,
     )
 
 
@@ -98,6 +112,11 @@ def _standing(source: ProjectRepository, ledger: Ledger, revision: str) -> Itera
 
 def _rules(policy: Policy, where: str) -> Rules:
     return Rules(approvers=policy.approval.approvers, expires_after=policy.approval.expires_after, where=where)
+
+
+def _review_rules(policy: Policy, where: str) -> ReviewRules:
+    stated = policy.review
+    return ReviewRules(approvers=stated.approvers, expires_after=stated.expires_after, count=stated.count, where=where)
 
 
 def not_on_branch(source: ProjectRepository, revision: str) -> str | None:

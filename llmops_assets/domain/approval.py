@@ -74,6 +74,7 @@ class Author(Frozen):
 class Rules(Frozen):
     """The part of `deployment.approval` that decides whether a decision is valid."""
 
+    key: str = Field(default="deployment.approval", description="The key that states them, for messages.")
     approvers: tuple[str, ...] = ()
     expires_after: float = 7 * 86400.0
     where: str = Field(default="llmops.yaml", description="Where the approvers are named, for messages.")
@@ -117,7 +118,7 @@ def refusals(choice: Choice, who: str, rules: Rules, authors: Iterable[Author]) 
     if author:
         found.append(f"{me} is an author of this change; another person must approve it")
     if rules.approvers and me not in {person(a) for a in rules.approvers}:
-        found.append(f"{me} is not in deployment.approval.approvers of {rules.where} ({', '.join(rules.approvers)})")
+        found.append(f"{me} is not in {rules.key}.approvers of {rules.where} ({', '.join(rules.approvers)})")
     return tuple(found)
 
 
@@ -139,7 +140,7 @@ def evaluate_approvals(
             reasons.append(f"{who}: {decision.reason}")
             rejected = True
             break
-        elif problem := _problem(decision, rules, authors, now):
+        elif problem := problem_of(decision.by, decision.at, rules, authors, now):
             reasons.append(f"{who}, not valid: {problem}")
         else:
             return Approved(decision=decision)
@@ -164,10 +165,11 @@ def _differs(given: Ask, ask: Ask) -> str:
     return "; ".join(parts)
 
 
-def _problem(decision: Decision, rules: Rules, authors: Sequence[Author], now: float) -> str:
-    age = now - decision.at
+def problem_of(by: str, at: float, rules: Rules, authors: Sequence[Author], now: float) -> str:
+    """Why an approval that this person gave then is not valid now; empty if it is."""
+    age = now - at
     if age > rules.expires_after:
         return f"it expired {ago(age - rules.expires_after)} ago"
     if age < -CLOCK_SKEW_S:
         return "its time is in the future, so its expiry is unknown; check the machines' clocks"
-    return "; ".join(refusals("approved", decision.by, rules, authors))
+    return "; ".join(refusals("approved", by, rules, authors))

@@ -177,6 +177,7 @@ CHECKS: Mapping[str, str] = {
     "ci_report": "passes",
     "dataset_version": "fit_for_training",
     "evaluation_report": "gates",
+    "registered_model": "accepted",
     "served_evaluation_report": "gates",
     "smoke_test_report": "answers",
     "release_approval": "decided",

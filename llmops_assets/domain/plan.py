@@ -79,6 +79,7 @@ def make_plan(
     judge: Judge = lambda stage: None,
     lacks_comparison: Callable[[str], bool] = lambda stage: False,
     elsewhere: str | None = None,
+    review: Callable[[bool], str | None] = lambda known: None,
 ) -> Plan:
     """Plans a revision, in one pass over the chain.
 
@@ -93,6 +94,7 @@ def make_plan(
         judge: evaluates the verdict on a reused stage's record, for the stages that require it.
         lacks_comparison: whether a gate on this report needs a report of the champion that does not exist yet.
         elsewhere: why the revision is not deployed, if the watched branch does not contain it.
+        review: whether the evaluation report is known → what its review lacks; None if no review is missing.
     """
     outputs: dict[str, str] = {}
     plans: list[StagePlan] = []
@@ -131,8 +133,28 @@ def make_plan(
             if lost and key in lost:
                 reasons = (f"{lost[key]}; it is recomputed",)
             plans.append(StagePlan(stage=stage.name, action="run", reasons=reasons, key=key))
-    plans = _judged(plans, judge, lacks_comparison)
+    plans = _judged(_reviewed(plans, review), judge, lacks_comparison)
     return Plan(project=project, revision=head.revision, base=base.revision if base else None, stages=tuple(plans))
+
+
+def _reviewed(plans: Sequence[StagePlan], review: Callable[[bool], str | None]) -> list[StagePlan]:
+    """The plan in which an existing registration acts again if its report lacks a review, and something depends on it.
+
+    Nothing does if production stays as it is: other metrics alone need no review. If the registration then waits,
+    everything after it must be skipped: so what only passes it on is selected too.
+    """
+    found = {plan.stage: plan for plan in plans}
+    acts = ("registered_model", "quantized_artifact", "staging_endpoint", "production_endpoint")
+    after = [name for name in acts if found[name].action in ("run", "decide_later")]
+    missing = review(found["evaluation_report"].action == "reuse") if after else None
+    if missing is None:
+        return list(plans)
+    for name in ("registered_model", "quantized_artifact"):
+        plan = found[name]
+        reasons = (*plan.reasons, missing) if name == "registered_model" else plan.reasons
+        again = plan.judge_again or plan.action == "reuse"
+        found[name] = plan.model_copy(update={"judge_again": again, "reasons": reasons})
+    return list(found.values())
 
 
 def _judged(plans: Sequence[StagePlan], judge: Judge, lacks_comparison: Callable[[str], bool]) -> list[StagePlan]:

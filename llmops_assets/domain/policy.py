@@ -14,6 +14,7 @@ from llmops_assets.domain.formatting import figure
 from llmops_assets.domain.gate_rule import Gate
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.must_pass import MustPassPolicy, loosened_must_pass
+from llmops_assets.domain.report_review import Review
 from llmops_assets.domain.rollout import Analysis, RolloutPolicy
 
 REMOVED = "removed: "
@@ -31,6 +32,7 @@ class Policy(Frozen):
 
     gates: tuple[Gate, ...]
     approval: Approval
+    review: Review = Review()
     rollout: RolloutPolicy
     smoke_tests: tuple[dict[str, Any], ...]
     test_rows: str = Field(description="Version of the test rows.")
@@ -62,6 +64,7 @@ def loosened(before: Policy, after: Policy) -> tuple[str, ...]:
                 *_changed_measurement(before, after),
                 *loosened_must_pass(before.must_pass, after.must_pass),
                 *loosened_approval(before.approval, after.approval),
+                *loosened_review(before.review, after.review),
                 *_changed_smoke_tests(before.smoke_tests, after.smoke_tests),
                 *_loosened_rollout(before.rollout, after.rollout),
                 *_loosened_ci(before.ci, after.ci),
@@ -141,12 +144,29 @@ def loosened_approval(before: Approval, after: Approval) -> Iterator[str]:
     if not after.needed:
         yield "approval dropped: no person has to approve"
         return
-    if before.approvers and not after.approvers:
-        yield f"approvers widened: {', '.join(before.approvers)} → anyone except the authors"
-    elif others := without(after.approvers, before.approvers) if before.approvers else ():
-        yield f"approvers widened: {', '.join(others)} added"
+    yield from _more_people("approvers", before.approvers, after.approvers)
     if after.expires_after > before.expires_after:
         yield f"approvals expire later: {lasting(before.expires_after)} → {lasting(after.expires_after)}"
+
+
+def loosened_review(before: Review, after: Review) -> Iterator[str]:
+    if not before.needed:
+        return
+    if not after.needed:
+        yield "review dropped: no person has to accept the evaluation report"
+        return
+    yield from _more_people("reviewers", before.approvers, after.approvers)
+    if after.count < before.count:
+        yield f"fewer reviews: {before.count} → {after.count}"
+    if after.expires_after > before.expires_after:
+        yield f"reviews expire later: {lasting(before.expires_after)} → {lasting(after.expires_after)}"
+
+
+def _more_people(name: str, before: Sequence[str], after: Sequence[str]) -> Iterator[str]:
+    if before and not after:
+        yield f"{name} widened: {', '.join(before)} → anyone except the authors"
+    elif others := without(after, before) if before else ():
+        yield f"{name} widened: {', '.join(others)} added"
 
 
 def _changed_smoke_tests(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -1,10 +1,10 @@
 """The floor under every commit's policy: the settings hold it, and llmops.yaml can tighten it only. Pure."""
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from llmops_assets.domain.approval import Approval
+from llmops_assets.domain.approval import Approval, person
 from llmops_assets.domain.gate_rule import Gate
-from llmops_assets.domain.models import Strict
+from llmops_assets.domain.models import Strict, WrongAt
 from llmops_assets.domain.policy import (
     REMOVED,
     Policy,
@@ -14,6 +14,7 @@ from llmops_assets.domain.policy import (
     metrics_of,
     without,
 )
+from llmops_assets.domain.report_review import Review
 from llmops_assets.domain.rollout import Analysis, Duration
 
 
@@ -29,6 +30,32 @@ class FloorApproval(Strict):
     )
 
 
+class FloorReview(Strict):
+    """The least that every model of a project needs from people before it is registered."""
+
+    required: bool = Field(
+        default=False, description="People must accept each evaluation report; implied by `approvers` and `count`."
+    )
+    approvers: tuple[str, ...] = Field(
+        default=(), description="E-mail addresses; llmops.yaml may name some of them, and no others."
+    )
+    count: int | None = Field(default=None, ge=1, le=20, description="How many people must accept it, at least.")
+    expires_after: Duration | None = Field(
+        default=None, gt=0, description="The longest time that a review may be valid: 7d."
+    )
+
+    @model_validator(mode="after")
+    def _enough(self) -> "FloorReview":
+        people = len({person(name) for name in self.approvers})
+        if people and people < (self.count or 1):
+            raise WrongAt(f"is {self.count}, but approvers names {people}; lower it, or name more", "count")
+        return self
+
+    @property
+    def needed(self) -> bool:
+        return self.required or bool(self.approvers) or self.count is not None
+
+
 class PolicyFloor(Strict):
     """Policy that llmops.yaml can tighten, but neither drop nor loosen. It applies where llmops.yaml is silent too."""
 
@@ -37,6 +64,9 @@ class PolicyFloor(Strict):
     )
     approval: FloorApproval = Field(
         default=FloorApproval(), description="Who must approve a release before production."
+    )
+    review: FloorReview = Field(
+        default=FloorReview(), description="Who must accept an evaluation report before its model is registered."
     )
     analysis: tuple[Analysis, ...] = Field(
         default=(), description="Conditions for each step of a rollout, beside those of the project."
@@ -47,13 +77,10 @@ class PolicyFloor(Strict):
 def with_floor(policy: Policy, floor: PolicyFloor) -> Policy:
     """The policy that applies: the stricter of both in each part."""
     stated, least = policy.approval, floor.approval
-    refused = set(without(stated.approvers, least.approvers)) if least.approvers else set()
-    allowed = tuple(a for a in stated.approvers if a not in refused)
-    longest = stated.expires_after if least.expires_after is None else min(stated.expires_after, least.expires_after)
     approval = Approval(
         required=True if least.required or least.approvers else stated.required,
-        approvers=allowed or least.approvers,
-        expires_after=longest,
+        approvers=_allowed(stated.approvers, least.approvers),
+        expires_after=_shorter(stated.expires_after, least.expires_after),
     )
     rollout = policy.rollout.model_copy(
         update={
@@ -62,7 +89,32 @@ def with_floor(policy: Policy, floor: PolicyFloor) -> Policy:
         }
     )
     gates = tuple(dict.fromkeys((*policy.gates, *floor.gates)))
-    return policy.model_copy(update={"gates": gates, "approval": approval, "rollout": rollout})
+    review = _review_with_floor(policy.review, floor.review)
+    return policy.model_copy(update={"gates": gates, "approval": approval, "review": review, "rollout": rollout})
+
+
+def _review_with_floor(stated: Review, least: FloorReview) -> Review:
+    count = max(stated.count, least.count or 1)
+    approvers = _allowed(stated.approvers, least.approvers)
+    if least.approvers and len({person(name) for name in approvers}) < count:
+        approvers = least.approvers  # too few of those who may review are named: all of them may
+    return Review.model_construct(
+        # Not validated: fewer people than `count` may be left, and then nothing is registered.
+        required=True if least.needed else stated.required,
+        approvers=approvers,
+        count=count,
+        expires_after=_shorter(stated.expires_after, least.expires_after),
+    )
+
+
+def _allowed(stated: tuple[str, ...], least: tuple[str, ...]) -> tuple[str, ...]:
+    """The people named who may decide; if none of them may, all who may."""
+    refused = set(without(stated, least)) if least else set()
+    return tuple(name for name in stated if name not in refused) or least
+
+
+def _shorter(stated: float, longest: float | None) -> float:
+    return stated if longest is None else min(stated, longest)
 
 
 def below_floor(policy: Policy, floor: PolicyFloor) -> tuple[str, ...]:
@@ -78,6 +130,7 @@ def below_floor(policy: Policy, floor: PolicyFloor) -> tuple[str, ...]:
     if longest is not None and "expires_after" in stated.model_fields_set and stated.expires_after > longest:
         is_now = lasting(stated.expires_after)
         found.append(f"deployment.approval.expires_after is {is_now}; at most {lasting(longest)} applies")
+    found += _review_below_floor(policy.review, floor.review)
     for gate in floor.gates:
         if gate.metric not in metrics_of(policy.evaluation):
             found.append(f"the gate {gate} needs the metric {gate.metric}; add it to evaluation.metrics")
@@ -95,6 +148,25 @@ def below_floor(policy: Policy, floor: PolicyFloor) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _review_below_floor(stated: Review, least: FloorReview) -> list[str]:
+    found = []
+    if least.needed and stated.required is False:
+        found.append("deployment.review.required is false, but people must accept each evaluation report; remove it")
+    if least.approvers and (others := without(stated.approvers, least.approvers)):
+        allowed = ", ".join(least.approvers)
+        found.append(f"deployment.review.approvers: {', '.join(others)} may not review; allowed: {allowed}")
+    if least.count is not None and "count" in stated.model_fields_set and stated.count < least.count:
+        found.append(f"deployment.review.count is {stated.count}; at least {least.count} applies")
+    named = len({person(name) for name in stated.approvers})
+    if named and not least.approvers and named < (least.count or 1):
+        found.append(f"deployment.review.approvers names {named}, but {least.count} people must review; name more")
+    longest = least.expires_after
+    if longest is not None and "expires_after" in stated.model_fields_set and stated.expires_after > longest:
+        is_now = lasting(stated.expires_after)
+        found.append(f"deployment.review.expires_after is {is_now}; at most {lasting(longest)} applies")
+    return found
+
+
 def floor_in_words(floor: PolicyFloor) -> tuple[str, ...]:
     """Each condition of the floor as text."""
     least, found = floor.approval, [f"gate {gate}" for gate in floor.gates]
@@ -102,6 +174,12 @@ def floor_in_words(floor: PolicyFloor) -> tuple[str, ...]:
         found.append("approval by " + (f"one of {', '.join(least.approvers)}" if least.approvers else "a person"))
     if least.expires_after is not None:
         found.append(f"approvals expire after {lasting(least.expires_after)}")
+    if floor.review.needed:
+        count = floor.review.count or 1
+        of = f" of {', '.join(floor.review.approvers)}" if floor.review.approvers else ""
+        found.append(f"review by {count}{of}" if of or count > 1 else "review by a person")
+    if floor.review.expires_after is not None:
+        found.append(f"reviews expire after {lasting(floor.review.expires_after)}")
     for rule in floor.analysis:
         bounds = [f"at most {rule.at_most:g}"] if rule.at_most is not None else []
         bounds += [f"no worse than {rule.no_worse_than} (margin {rule.margin:g})"] if rule.no_worse_than else []

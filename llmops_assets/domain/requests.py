@@ -10,12 +10,15 @@ from llmops_assets.domain.approval import Approved, Waiting
 from llmops_assets.domain.config_diff import Change, needs_a_run, only_data
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
+from llmops_assets.domain.report_review import Reviewed
 
 Status = Literal[
     "queued", "running", "waiting", "released", "done", "rejected", "failed", "cancelled", "superseded", "skipped"
 ]
 ACTIVE: frozenset[str] = frozenset({"queued", "running"})
-"""`waiting` (for an approval) is not active: newer commits proceed."""
+"""`waiting` (for an approval or a review) is not active: newer commits proceed."""
+WAITS_FOR_REVIEW = "waiting for review"
+"""How the detail of a request begins that waits for a review, and not for an approval."""
 TOLD: frozenset[str] = frozenset({"skipped", "rejected", "failed", "waiting", "superseded"})
 """Statuses whose detail every later tick repeats."""
 ROLLBACK = "rollback"
@@ -59,6 +62,10 @@ class Request(Frozen):
     @property
     def active(self) -> bool:
         return self.status in ACTIVE
+
+    @property
+    def waits_for_review(self) -> bool:
+        return self.status == "waiting" and self.detail.startswith(WAITS_FOR_REVIEW)
 
     @property
     def rollback(self) -> bool:
@@ -237,16 +244,21 @@ class Again(Frozen):
     reason: str
 
 
-def after_waiting(requests: Sequence[Request], request: Request, found: Approved | Waiting) -> Leave | Close | Again:
-    """Decides what happens to a request that waits for an approval."""
+def after_waiting(
+    requests: Sequence[Request], request: Request, found: Approved | Reviewed | Waiting
+) -> Leave | Close | Again:
+    """Decides what happens to a request that waits for an approval or a review."""
     newest = newest_planned(requests)
-    if newest is not None and newest.revision != request.revision:
+    # A commit of another branch is not replaced by one of the watched branch.
+    if newest is not None and newest.revision != request.revision and request.asked_by != EVALUATION:
         return Close(status="superseded", detail=f"a newer commit, {short(newest.revision)}, has been planned since")
     if isinstance(found, Waiting) and found.rejected:
         return Close(status="rejected", detail="; ".join(found.reasons))
     if isinstance(found, Waiting):
         return Leave(reason=f"{short(request.revision)} is waiting: {request.detail}")
     generation = another_generation(requests, request.revision)
+    if isinstance(found, Reviewed):
+        return Again(generation=generation, reason=found.text)
     decision = found.decision
     return Again(generation=generation, reason=f"approved by {decision.by}: {decision.reason}")
 

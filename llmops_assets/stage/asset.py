@@ -38,6 +38,7 @@ def stage_asset(
     kinds: set[str],
     judge: Callable[[StageExecution, Any], Verdict] | None = None,
     require: Require | None = None,
+    before: Callable[[StageExecution], None] | None = None,
     after: Callable[[StageExecution, Any], None] | None = None,
     waits: bool = False,
     config_type: type[StageConfig] = StageConfig,
@@ -49,9 +50,10 @@ def stage_asset(
         describe: metadata of a record, for the UI.
         judge: the verdict to show as the stage's asset check. Informational: stages that act evaluate it again.
         require: evaluates the verdict of a required stage now.
+        before: called each time before the record is computed or reused, if the required verdicts pass.
         after: called with the record each time, computed or reused.
-        waits: whether `make` may raise AwaitingApproval: then there is no record, downstream stages are skipped, and
-            the stage's check has the reason. When a stage refuses, its check `evidence` has the reasons.
+        waits: whether `make` or `before` may raise AwaitingApproval: then there is no record, downstream stages are
+            skipped, and the stage's check has the reason. When a stage refuses, its check `evidence` has the reasons.
         config_type: the config for Dagster's launchpad.
     """
     stage = STAGES[name]
@@ -101,6 +103,8 @@ def stage_asset(
                 try:
                     if evidence is not None and not evidence.passed:
                         run.reject(evidence)
+                    if before is not None:
+                        before(run)
                     record, reused = _reuse_or_make(run, make)
                 except AwaitingApproval as why:
                     assert waits, f"{name} never waits"
@@ -151,20 +155,22 @@ def _wait(run: StageExecution, evidence: Verdict | None, why: AwaitingApproval) 
     """Ends the stage without a result. Dagster requires all of its checks, even without an output."""
     run.log.warning(str(why))
     run.conclude(why.outcome, str(why))
-    mirror_outcome(run, why.outcome)
-    yield _not_judged(run, str(why))
+    mirror_outcome(run, why.outcome, str(why))
+    yield _not_judged(run, str(why), why.metadata)
     if evidence is not None:
         yield check_result(run, EVIDENCE_CHECK, evidence)
 
 
-def _not_judged(run: StageExecution, why: str) -> dg.AssetCheckResult:
+def _not_judged(
+    run: StageExecution, why: str, more: Mapping[str, dg.MetadataValue] | None = None
+) -> dg.AssetCheckResult:
     """The stage's own check, without a result that it could judge."""
     return dg.AssetCheckResult(
         check_name=CHECKS[run.stage.name],
         asset_key=dg.AssetKey([run.project.name, run.stage.name]),
         passed=False,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"reasons": dg.MetadataValue.md(why), **about_commit(run.source, run.revision)},
+        metadata={"reasons": dg.MetadataValue.md(why), **(more or {}), **about_commit(run.source, run.revision)},
         description=why,
     )
 

@@ -5,7 +5,7 @@
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -65,11 +65,22 @@ class Rejected(Exception):
 
 
 class AwaitingApproval(Exception):
-    """A person must decide before this stage can act, or decided against it: the run ends without an error."""
+    """A person must decide before this stage can act, or decided against it: the run ends without an error.
 
-    def __init__(self, why: str, outcome: Literal["waiting", "rejected"] = "waiting"):
+    Args:
+        why: what it waits for, and how to decide.
+        metadata: of the stage's check, for the UI.
+    """
+
+    def __init__(
+        self,
+        why: str,
+        outcome: Literal["waiting", "rejected"] = "waiting",
+        metadata: Mapping[str, dg.MetadataValue] | None = None,
+    ):
         super().__init__(why)
         self.outcome: Literal["waiting", "rejected"] = outcome
+        self.metadata = dict(metadata or {})
 
 
 class StageExecution:

@@ -23,7 +23,7 @@ from llmops_assets.programs.evaluation.regressions import write_regressions
 from llmops_assets.programs.evaluation.report import MEASUREMENT, PAGE, Measurement, render
 from llmops_assets.stage.execution import StageExecution
 from resources.model_registry.interface import CHAMPION, STAGING
-from resources.tracking.mlflow import COMMIT_TAG, OUTCOME_TAG, RELEASE_TAG
+from resources.tracking.mlflow import COMMIT_TAG, OUTCOME_TAG, RELEASE_TAG, WAITS_TAG
 
 
 class JudgedPage(NamedTuple):
@@ -70,24 +70,37 @@ def _links(run: StageExecution, mlflow_run: str) -> Iterator[Link]:
         yield Link(name=f"staging ({what})", url=run.serving.base_url(run.project.name, "staging"))
 
 
-def mirror_outcome(run: StageExecution, outcome: Status) -> None:
-    """Tags this revision's evaluations and model version with the outcome, and moves the aliases to what is served."""
+def mirror_outcome(run: StageExecution, outcome: Status, waits_for: str = "") -> None:
+    """Tags this revision's evaluations and model version with the outcome, and moves the aliases to what is served.
+
+    Args:
+        waits_for: what it waits for and how to decide, where the outcome is waiting.
+    """
     with _reported(run):
         release = current_release(run)
         tags = {COMMIT_TAG: run.revision, OUTCOME_TAG: outcome, **({RELEASE_TAG: release.digest} if release else {})}
         for stage in ("evaluation_report", "served_evaluation_report"):
             record = run.resolved.records.get(stage)
             mlflow_run = run.tracking.find(run.project.name, record.key) if record else ""
-            if mlflow_run and _belongs(run, outcome, run.tracking.tags(mlflow_run)):
-                run.tracking.tag(mlflow_run, tags)
+            before = run.tracking.tags(mlflow_run) if mlflow_run else {}
+            if mlflow_run and _belongs(run, outcome, before):
+                run.tracking.tag(mlflow_run, tags | _waiting(outcome, waits_for, before))
         model = run.resolved.records.get("registered_model")
         if isinstance(model, RegisteredModel):
             name, version = model.name, model.version
-            if _belongs(run, outcome, run.registry.tags(name, version)):
-                run.registry.tag(name, version, tags)
+            before = run.registry.tags(name, version)
+            if _belongs(run, outcome, before):
+                run.registry.tag(name, version, tags | _waiting(outcome, waits_for, before))
         for environment, alias in (("production", CHAMPION), ("staging", STAGING)):
             if serving := run.ledger.serving(run.project.name, environment):
                 move_alias(run.registry, alias, run.ledger.records_of(run.project.name, serving.revision))
+
+
+def _waiting(outcome: Status, waits_for: str, before: dict[str, str]) -> dict[str, str]:
+    """The tag that says what it waits for; afterwards it is empty."""
+    if outcome == "waiting":
+        return {WAITS_TAG: waits_for}
+    return {WAITS_TAG: ""} if before.get(WAITS_TAG) else {}
 
 
 def _belongs(run: StageExecution, outcome: Status, tags: dict[str, str]) -> bool:

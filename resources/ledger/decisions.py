@@ -1,10 +1,11 @@
-"""Human decisions: approvals, holds and rollbacks, each with its audit event in one transaction.
+"""Human decisions: approvals, reviews, holds and rollbacks, each with its audit event in one transaction.
 
-`llmops_assets.domain.approval` decides whether a decision is valid.
+`llmops_assets.domain.approval` and `llmops_assets.domain.report_review` decide whether a decision is valid.
 """
 
 from llmops_assets.domain.approval import Decision
 from llmops_assets.domain.keys import short
+from llmops_assets.domain.report_review import Registration, ReviewDecision
 from llmops_assets.domain.requests import ACTIVE, Request
 from llmops_assets.domain.rollback import Hold, NoTarget, rollback_target, rolled_back
 from llmops_assets.domain.rollout import RolloutState
@@ -16,7 +17,7 @@ from resources.ledger.requests import Requests
 
 
 class Decisions(Requests, Releases, Collection):
-    """The tables `approvals` and `holds`."""
+    """The tables `approvals`, `reviews` and `holds`."""
 
     def decide(self, decision: Decision, request: Request | None = None) -> None:
         """Adds a decision. A rejection also closes the request that waits for it.
@@ -39,12 +40,20 @@ class Decisions(Requests, Releases, Collection):
             said = decision.model_dump(include={"revision", "by", "reason"})
             self._audit(c, {"event": decision.choice, **said, **ask.model_dump()})
             if request is not None and decision.choice == "rejected":
-                detail = f"rejected by {decision.by}: {decision.reason}"
-                waits = self._is(request) & (sql.requests.c.status == "waiting")
-                values = {"status": "rejected", "detail": detail, "updated": self.clock()}
-                if c.execute(sql.update(sql.requests).where(waits).values(values)).rowcount != 1:
-                    raise Conflict(f"{request.name} no longer waits")
-                self._audit(c, {"event": "closed", "request": request.name, "status": "rejected", "detail": detail})
+                self._reject(c, request, decision.by, decision.reason)
+
+    def _reject(self, c: "sql.Connection", request: Request, by: str, reason: str) -> None:
+        """Closes the request that waits for this decision.
+
+        Raises:
+            Conflict: it no longer waits.
+        """
+        detail = f"rejected by {by}: {reason}"
+        waits = self._is(request) & (sql.requests.c.status == "waiting")
+        values = {"status": "rejected", "detail": detail, "updated": self.clock()}
+        if c.execute(sql.update(sql.requests).where(waits).values(values)).rowcount != 1:
+            raise Conflict(f"{request.name} no longer waits")
+        self._audit(c, {"event": "closed", "request": request.name, "status": "rejected", "detail": detail})
 
     def decisions(self, project: str, release: str) -> list[Decision]:
         """The decisions on a release, oldest first."""
@@ -52,6 +61,44 @@ class Decisions(Requests, Releases, Collection):
         with self._read() as c:
             bodies = c.execute(sql.select(sql.approvals.c.body).where(where).order_by(sql.approvals.c.id)).scalars()
             return [Decision.model_validate_json(b) for b in bodies]
+
+    def review(self, decision: ReviewDecision, request: Request | None = None) -> None:
+        """Adds a decision on an evaluation report. A rejection also closes the request that waits for it.
+
+        Raises:
+            Conflict: the request no longer waits; nothing was added.
+        """
+        with self._write() as c:
+            self._add_review(c, decision.choice, decision)
+            said = decision.model_dump(include={"revision", "by", "reason"})
+            self._audit(c, {"event": f"review {decision.choice}", **said, **decision.ask.model_dump()})
+            if request is not None and decision.choice == "rejected":
+                self._reject(c, request, decision.by, decision.reason)
+
+    def registered(self, registration: Registration) -> None:
+        """Adds that reviews led to a registration: from then on they do not expire."""
+        with self._write() as c:
+            self._add_review(c, "registered", registration)
+            said = registration.model_dump(include={"revision", "by"})
+            self._audit(c, {"event": "registered on review", **said, **registration.ask.model_dump()})
+
+    def _add_review(self, c: "sql.Connection", what: str, of: ReviewDecision | Registration) -> None:
+        c.execute(
+            sql.insert(sql.reviews).values(
+                project=of.ask.project, report=of.ask.report, what=what, body=of.model_dump_json(), created=of.at
+            )
+        )
+
+    def reviews(self, project: str, report: str) -> tuple[list[ReviewDecision], list[Registration]]:
+        """The decisions on an evaluation report, and the registrations on it, oldest first."""
+        r = sql.reviews.c
+        with self._read() as c:
+            where = (r.project == project) & (r.report == report)
+            rows = c.execute(sql.select(r.what, r.body).where(where).order_by(r.id)).all()
+        return (
+            [ReviewDecision.model_validate_json(row.body) for row in rows if row.what != "registered"],
+            [Registration.model_validate_json(row.body) for row in rows if row.what == "registered"],
+        )
 
     def holds(self, project: str) -> list[Hold]:
         """A project's currently held releases, oldest first."""

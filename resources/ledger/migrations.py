@@ -45,7 +45,14 @@ def _to_7(c: Connection) -> None:
     t.notifications.create(c)
 
 
-STEPS: dict[int, Callable[[Connection], None]] = {2: _to_2, 3: _to_3, 4: _to_4, 5: _to_5, 6: _to_6, 7: _to_7}
+def _to_8(c: Connection) -> None:
+    """Adds reviews."""
+    t.reviews.create(c)
+
+
+STEPS: dict[int, Callable[[Connection], None]] = {
+    2: _to_2, 3: _to_3, 4: _to_4, 5: _to_5, 6: _to_6, 7: _to_7, 8: _to_8
+}  # fmt: skip
 """Version → the step from the previous version to it. Never edit a released step.
 
 A column that is added needs NULL or a server default for existing rows, so that their digests in the audit trail stay

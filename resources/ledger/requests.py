@@ -12,7 +12,7 @@ from resources.ledger import sql
 from resources.ledger.faults import Conflict
 from resources.ledger.transactions import Transactions
 
-_WHY_AGAIN = re.compile(r" \((?:generation |approved by )")
+_WHY_AGAIN = re.compile(r" \((?:generation |approved by |reviewed by |no review )")
 """Splits off the reason of an earlier generation, so that reasons do not accumulate."""
 
 

@@ -12,9 +12,9 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 """1: initial. 2: approvals and holds. 3: number of tries of a request. 4: tombstones of collected results.
-5: the audit trail covers rows. 6: projections. 7: the outbox of notifications.
+5: the audit trail covers rows. 6: projections. 7: the outbox of notifications. 8: reviews.
 `resources.ledger.migrations` upgrades older ledgers."""
 metadata = MetaData()
 
@@ -183,6 +183,18 @@ approvals = Table(
     Column("created", Float, nullable=False),
 )
 """Every human decision on a release, with everything that it is bound to. Append-only."""
+
+reviews = Table(
+    "reviews",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("project", String(64), nullable=False, index=True),
+    Column("report", String(64), nullable=False, index=True),
+    Column("what", String(16), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("created", Float, nullable=False),
+)
+"""Every human decision on an evaluation report, and every registration that followed from one. Append-only."""
 
 holds = Table(
     "holds",

@@ -213,6 +213,7 @@ class ProjectRepository:
         values["policy"] = {
             "rollout": deployment.rollout.model_dump(mode="json", exclude_defaults=True),
             "approval": deployment.approval.model_dump(mode="json", exclude_defaults=True),
+            "review": deployment.review.model_dump(mode="json", exclude_defaults=True),
             "smoke_tests": smoke,
         }
         if problems:

@@ -22,6 +22,8 @@ COMMIT_TAG, RELEASE_TAG, OUTCOME_TAG = "llmops.commit", "llmops.release", "llmop
 """Tags of evaluations and of model versions, as the ledger has them."""
 COLLECTED_TAG = "llmops.collected"
 """Of a run whose artifact garbage collection has deleted: when, why, and how to remake it."""
+WAITS_TAG = "llmops.waits_for"
+"""What a model waits for, and the command that decides; empty when that is over."""
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,28 @@ BASE = GOOD.replace("  base: {path: models/base}", "  base: {BASE}")
             id="a duration, deep down",
         ),
         pytest.param(
+            GOOD + "deployment:\n  review:\n    approvers: [eve@example.com]\n    count: 2\n",
+            [
+                "llmops.yaml:10: deployment.review.count: is 2, but approvers names 1 person; lower it, or name more"
+            ],
+            id="more reviews than reviewers",
+        ),
+        pytest.param(
+            GOOD + "deployment:\n  review:\n    reviewers: [eve@example.com]\n    count: none\n    required: maybe\n"
+            "    expires_after: soon\n",
+            [
+                ("llmops.yaml:9: deployment.review.reviewers: unknown key; known here: approvers, count, "
+                "required"),
+                ("llmops.yaml:10: deployment.review.count: input should be a valid integer, unable to parse string as "
+                "an integer, not 'none'"),
+                ("llmops.yaml:11: deployment.review.required: input should be a valid boolean, unable to interpret "
+                "input, not 'maybe'"),
+                ("llmops.yaml:12: deployment.review.expires_after: 'soon' is not a duration; use for example 250ms, "
+                "5s, 2m, 1h or 7d"),
+            ],
+            id="a review",
+        ),
+        pytest.param(
             GOOD + "gates:\n  - {metric: rougeL, no_worse_than: champion, margin: two}\n",
             ["llmops.yaml:8: gates.0.margin: 'two' is neither a number nor a percentage such as '2%'"],
             id="a margin",

@@ -353,3 +353,37 @@ def test_a_held_release_is_not_deployed_by_a_plan_and_the_reason_stands_there() 
     assert plan.to_materialize == ("ci_report",)
     assert all(plan[s].reasons == ("production stays unchanged: it is held by ada",) for s in EVENTS)
     assert runs(memory.plan(VALUES, VALUES, "another", {"yet another": "it is held"})) == EVENTS
+
+
+# -- reviews --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "asks"),
+    [
+        ({"prompt": "Say: {{ input }}"}, True),
+        ({"engine": {"engine": "llama.cpp", "serving": {"parallel": 2}}}, True),
+        ({"evaluation": {"metrics": ["bleu"]}}, False),
+        ({"tree": {"digest": "tree-2"}}, False),
+        ({"policy": {"review": {"required": True}}}, False),
+    ],
+)
+def test_an_existing_registration_waits_for_a_review_only_if_something_depends_on_it(
+    change: dict[str, Any], asks: bool
+) -> None:
+    """If it waits, the run skips all that follows: also the served evaluation, whose own inputs exist already."""
+    memory = Memory()
+    serving = memory.release(VALUES)
+    plan = memory.plan(changed(VALUES, **change), VALUES, serving, review=lambda known: f"waits, known {known}")
+    selected = {"registered_model", "quantized_artifact"} & set(plan.to_materialize)
+    assert selected == ({"registered_model", "quantized_artifact"} if asks else set())
+    assert plan["registered_model"].action == "reuse"
+    told = [r for r in plan["registered_model"].reasons if r.startswith("waits")]
+    assert told == ([f"waits, known {plan['evaluation_report'].action == 'reuse'}"] if asks else [])
+
+
+def test_a_review_that_led_to_the_registration_selects_nothing() -> None:
+    memory = Memory()
+    serving = memory.release(VALUES)
+    plan = memory.plan(changed(VALUES, prompt="Say: {{ input }}"), VALUES, serving, review=lambda known: None)
+    assert "registered_model" not in plan.to_materialize

@@ -23,6 +23,7 @@ BASE: dict[str, Any] = {
     ],
     "deployment": {
         "approval": {"approvers": [EVE], "expires_after": "2d"},
+        "review": {"approvers": [EVE, BOB], "count": 2, "expires_after": "2d"},
         "rollout": {
             "steps": [{"weight": "10%", "hold": "60s"}, {"weight": "50%", "hold": "60s"}],
             "analysis": [{"metric": "error_rate", "at_most": "1%"}, {"metric": "p95_latency", "at_most": "5s"}],
@@ -56,6 +57,10 @@ def approval(**change: Any) -> dict[str, Any]:
     return {"deployment": {"approval": change}}
 
 
+def review(**change: Any) -> dict[str, Any]:
+    return {"deployment": {"review": change}}
+
+
 LOOSER: list[tuple[dict[str, Any], str]] = [
     (gates((0, None)), "gate removed: perplexity of checkpoint at most 30"),
     (gates((0, {"metric": "perplexity", "at_most": 40})), "gate weakened: perplexity of checkpoint at most 30 → 40"),
@@ -77,6 +82,11 @@ LOOSER: list[tuple[dict[str, Any], str]] = [
     (approval(approvers=[BOB]), f"approvers widened: {BOB} added"),
     (approval(approvers=None, required=True), f"approvers widened: {EVE} → anyone except the authors"),
     (approval(expires_after="30d"), "approvals expire later: 2 d → 30 d"),
+    (review(required=False), "review dropped: no person has to accept the evaluation report"),
+    (review(approvers=[EVE, BOB, "carl"]), "reviewers widened: carl added"),
+    (review(approvers=None, required=True), f"reviewers widened: {EVE}, {BOB} → anyone except the authors"),
+    (review(count=1), "fewer reviews: 2 → 1"),
+    (review(expires_after="30d"), "reviews expire later: 2 d → 30 d"),
     (rollout(analysis=[{"metric": "error_rate", "at_most": "1%"}]), "analysis removed: p95_latency at most 5"),
     (rollout(analysis=[{"metric": "error_rate", "at_most": "9%"}, {"metric": "p95_latency", "at_most": "5s"}]),
      "analysis loosened: error_rate at most 0.01 → 0.09"),
@@ -102,6 +112,8 @@ TIGHTER: list[dict[str, Any]] = [
     {"gates": [*BASE["gates"], {"metric": "rougeL", "of": "served", "at_least": 0.1}]},
     {"evaluation": {"metrics": ["perplexity", "rougeL", "bleu"]}},
     approval(expires_after="1h"),
+    review(expires_after="1h"),
+    review(approvers=[EVE, BOB], count=2),
     rollout(min_samples=100),
     rollout(analysis=[*BASE["deployment"]["rollout"]["analysis"], {"metric": "cut_rate", "at_most": "1%"}]),
     rollout(steps=[{"weight": "5%", "hold": "60s"}, {"weight": "50%", "hold": "90s"}]),
@@ -149,12 +161,13 @@ def test_a_floor_that_holds_what_a_commit_drops_leaves_nothing_loosened(
         {
             "gates": BASE["gates"],
             "approval": {"approvers": [EVE], "expires_after": "2d"},
+            "review": {"approvers": [EVE, BOB], "count": 2, "expires_after": "2d"},
             "analysis": BASE["deployment"]["rollout"]["analysis"],
             "min_samples": 50,
         }
     )
     before, after = with_floor(policy(tighter), floor), with_floor(policy(looser), floor)
-    kinds = ("gate removed", "gate weakened", "margin", "approval", "analysis", "rollout: min_samples")
+    kinds = ("gate removed", "gate weakened", "margin", "approv", "review", "fewer", "analysis", "rollout: min_samples")
     assert [text for text in loosened(policy(), after) if text.startswith(kinds)] == []
     assert with_floor(after, floor) == after, "applied twice it changes nothing"
     assert before.approval.needed and after.approval.approvers == (EVE,)
@@ -169,6 +182,9 @@ def test_a_floor_applies_where_llmops_yaml_is_silent() -> None:
     assert found.approval.needed and [str(g) for g in found.gates] == ["rougeL of checkpoint: at least 0.3"]
     assert below_floor(silent, floor) == ()
     assert floor_in_words(floor) == ("gate rougeL of checkpoint: at least 0.3", "approval by a person")
+    two = PolicyFloor.model_validate({"review": {"count": 2}})
+    assert with_floor(silent, two).review.needed and with_floor(silent, two).review.count == 2
+    assert below_floor(silent, two) == () and floor_in_words(two) == ("review by 2",)
 
 
 @pytest.mark.parametrize(
@@ -185,6 +201,15 @@ def test_a_floor_applies_where_llmops_yaml_is_silent() -> None:
         ({"gates": [{"metric": "bleu", "at_least": 1}]}, {}, "needs the metric bleu; add it to evaluation.metrics"),
         ({"analysis": [{"metric": "p95_latency", "at_most": "1s"}]}, {}, "p95_latency at most 1 → 5"),
         ({"min_samples": 80}, {}, "min_samples is 50; at least 80 applies"),
+        (
+            {"review": {"required": True}},
+            review(approvers=None, count=None, required=False),
+            "review.required is false",
+        ),
+        ({"review": {"approvers": [EVE]}}, review(count=1), f"review.approvers: {BOB} may not review; allowed: {EVE}"),
+        ({"review": {"count": 2}}, review(count=1), "deployment.review.count is 1; at least 2 applies"),
+        ({"review": {"count": 3}}, review(count=None), "review.approvers names 2, but 3 people must review; name more"),
+        ({"review": {"expires_after": "1d"}}, review(), "deployment.review.expires_after is 2 d; at most 1 d applies"),
     ],
 )
 def test_what_llmops_yaml_sets_below_the_floor_is_named_and_the_floor_applies(
@@ -202,6 +227,14 @@ def test_approvers_outside_the_floor_do_not_count_and_the_floors_own_stand_in() 
         "Eve <EVE@example.com>",
     )
     assert with_floor(policy(approval(approvers=[BOB])), floor).approval.approvers == (EVE, "carl@example.com")
+
+
+def test_fewer_allowed_reviewers_than_the_floor_needs_stand_in_for_none() -> None:
+    floor = PolicyFloor.model_validate({"review": {"approvers": [EVE, "carl@example.com"], "count": 2}})
+    found = with_floor(policy(), floor).review
+    assert found.approvers == (EVE, "carl@example.com") and found.count == 2
+    with pytest.raises(ValueError, match="is 2, but approvers names 1; lower it, or name more"):
+        PolicyFloor.model_validate({"review": {"approvers": [EVE], "count": 2}})
 
 
 def test_a_rollback_does_not_bring_an_older_policy_back_into_force() -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from llmops_assets.domain.approval import Approved, Ask, Decision, Waiting
 from llmops_assets.domain.config_diff import Change, needs_a_run, only_data
+from llmops_assets.domain.report_review import ReviewAsk, ReviewDecision, Reviewed
 from llmops_assets.domain.requests import (
     CLICK,
     EVALUATION,
@@ -262,6 +263,24 @@ def test_what_was_approved_resumes_and_nothing_else_does() -> None:
     rows = [request(A, "waiting"), request(B, "skipped"), request(A, "done", 2, asked_by=ROLLBACK)]
     assert after_waiting(rows, rows[0], YES) == Again(generation=3, reason="approved by eve: fine")
     assert isinstance(after_waiting(rows, rows[0], Waiting()), Leave)
+
+
+def test_what_was_reviewed_resumes_too_and_a_review_that_is_required_no_more_holds_nothing_up() -> None:
+    given = ReviewDecision(
+        ask=ReviewAsk(project="zoo", report="r", checkpoint="c"), revision=A, choice="approved", by="eve",
+        reason="fine", at=1.0,
+    )  # fmt: skip
+    rows = [request(A, "waiting", detail="waiting for review of evaluation report r")]
+    assert rows[0].waits_for_review and not request(A, "waiting", detail="waiting for approval").waits_for_review
+    found = after_waiting(rows, rows[0], Reviewed(decisions=(given,)))
+    assert found == Again(generation=2, reason="reviewed by eve: fine")
+    assert after_waiting(rows, rows[0], Reviewed()) == Again(generation=2, reason="no review is required")
+
+
+def test_a_branch_that_waits_for_review_is_not_replaced_by_the_watched_branch() -> None:
+    rows = [request(A, "waiting", asked_by=EVALUATION), request(B, "released")]
+    assert isinstance(after_waiting(rows, rows[0], Waiting()), Leave)
+    assert isinstance(after_waiting(rows, rows[0], Reviewed()), Again)
 
 
 def test_a_release_that_was_rejected_while_its_request_began_to_wait_ends() -> None:

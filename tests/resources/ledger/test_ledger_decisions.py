@@ -214,7 +214,7 @@ def test_the_champion_came_when_another_release_left(ledger: Ledger, clock: Any)
 
 # -- an older ledger ------------------------------------------------------------------------------------------------
 
-LATER_TABLES = ("approvals", "holds", "tombstones", "projections", "notifications")
+LATER_TABLES = ("approvals", "reviews", "holds", "tombstones", "projections", "notifications")
 """Tables that version 1 did not have."""
 
 

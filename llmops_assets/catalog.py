@@ -88,8 +88,9 @@ class MetricPart(Part):
     """Distributions whose versions change its values: two reports with different ones are not compared."""
     per_token: bool = False
     """Counted in tokens of the model: comparable between models of one tokenizer only."""
-    reads: Literal["texts", "likelihoods"] = "texts"
-    """texts: the model's answers and the references. likelihoods: log-likelihood and tokens of each reference."""
+    reads: Literal["texts", "likelihoods", "model"] = "texts"
+    """texts: the model's answers and the references. likelihoods: log-likelihood and tokens of each reference. model:
+    it asks the loaded model itself, on rows of its own, before quantization only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -408,6 +409,20 @@ METRICS = Parts(
         higher_is_better=False,
         unit="0 to 1",
         options={"file": False},
+    ),
+    MetricPart(
+        name="lm_eval",
+        path=f"{_METRICS}.lm_eval:LmEval",
+        does="Mean of acc, acc_norm or exact_match of a task of lm-evaluation-harness: its YAML in `file`, its rows in "
+        "`rows`. For what a model forgets; before quantization only.",
+        source="Gao et al., lm-evaluation-harness",
+        higher_is_better=True,
+        unit="0 to 1",
+        options={"file": True, "rows": True},
+        requires=("lm_eval",),
+        extra="lm-eval",
+        libraries=("lm-eval", *_BY_MODEL),
+        reads="model",
     ),
     MetricPart(
         name="profanity",

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from llmops_assets.config.documents import CODE_BYTES, LABEL_BYTES, read_text
-from llmops_assets.config.metrics import CustomMetric, ListedMetric, name_of
+from llmops_assets.config.metrics import CustomMetric, ListedMetric, name_of, part_of
 from llmops_assets.delivery.gate_evidence import ChampionNow, of_stage, references
 from llmops_assets.domain.formatting import figure
 from llmops_assets.domain.keys import digest, short
@@ -27,11 +27,11 @@ MeasureChampion = Callable[[StageExecution, ChampionNow, str, str], Measured | N
 """(run, champion, key, title) → the champion's report on this revision's rows; None if it has nothing to evaluate."""
 
 
-def common_spec(run: StageExecution, data: DatasetVersion) -> dict[str, Any]:
+def common_spec(run: StageExecution, data: DatasetVersion, served: bool = False) -> dict[str, Any]:
     evaluation = run.at.config.evaluation
     return {
         "data": str(run.fetch(data)),
-        "metrics": metric_specs(run),
+        "metrics": metric_specs(run, served),
         "max_rows": evaluation.max_rows,
         "max_new_tokens": evaluation.max_new_tokens,
         "code": code_rules(run.settings.compute),
@@ -126,8 +126,10 @@ def secrets_of(run: StageExecution) -> tuple[str, ...]:
     return tuple(sorted({judge.api_key.env for judge in judges if judge and judge.api_key}))
 
 
-def metric_specs(run: StageExecution) -> tuple[MetricSpec, ...]:
-    return tuple(_metric_spec(run, metric) for metric in run.at.config.evaluation.metrics)
+def metric_specs(run: StageExecution, served: bool) -> tuple[MetricSpec, ...]:
+    """The metrics; of the served model without those that need the model itself."""
+    parts = ((metric, part_of(metric)) for metric in run.at.config.evaluation.metrics)
+    return tuple(_metric_spec(run, metric) for metric, part in parts if not (served and part and part.reads == "model"))
 
 
 def _metric_spec(run: StageExecution, metric: str | ListedMetric | CustomMetric) -> MetricSpec:
@@ -140,8 +142,9 @@ def _metric_spec(run: StageExecution, metric: str | ListedMetric | CustomMetric)
             options["model"] = str(run.source.pull(run.at, [metric.model]) / metric.model)
         if metric.file:
             options["file"] = read_text(tree / metric.file, CODE_BYTES)
-        if metric.labels:
-            options["labels"] = read_text(run.source.pull(run.at, [metric.labels]) / metric.labels, LABEL_BYTES)
+        for option in options.keys() & {"labels", "rows"}:
+            path = options[option]
+            options[option] = read_text(run.source.pull(run.at, [path]) / path, LABEL_BYTES)
         if judge := run.settings.judge(options.pop("judge", None)):
             options["endpoint"] = judge.model_dump(mode="json", exclude_defaults=True)
         return MetricSpec(name=name_of(metric), metric=metric.metric, options=options)

@@ -59,7 +59,7 @@ def evaluate_served(
         speed_requests=16 if speed else 0,
         title=title,
         unquantized=_figures(unquantized, identity(run, data)),
-        **common_spec(run, data),
+        **common_spec(run, data, served=True),
     )
     done = run.program("served_evaluate", spec, key=key, secrets=secrets_of(run))
     result = done.read(ServedEvaluateResult)

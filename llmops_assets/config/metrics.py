@@ -66,6 +66,10 @@ class ListedMetric(Strict):
         description="JSONL file of the project, in Git or DVC, with people's verdicts: {input, answer_a, answer_b, "
         "label: a | b | tie}, and context if the rows have one. The judge's agreement with them is reported.",
     )
+    rows: ProjectPath | None = Field(
+        default=None,
+        description="JSONL file of the project, in Git or DVC, with the rows of a metric that has its own.",
+    )
     min_agreement: float | None = Field(
         default=None,
         ge=-1,

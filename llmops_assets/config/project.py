@@ -288,6 +288,7 @@ class ProjectConfig(Strict):
                 "quantization" if "quantization" in self.model_fields_set else "deployment",
             )
         names = self.evaluation.names
+        of_model = {name_of(m) for m in self.evaluation.metrics if (part := part_of(m)) and part.reads == "model"}
         for number, gate in enumerate(self.gates):
             if gate.metric not in names:
                 close = difflib.get_close_matches(gate.metric, names, n=1)
@@ -298,6 +299,10 @@ class ProjectConfig(Strict):
                     "gates",
                     number,
                     "metric",
+                )
+            if gate.of == "served" and gate.metric in of_model:
+                raise WrongAt(
+                    f"{gate.metric} is measured before quantization only; leave it out", "gates", number, "of"
                 )
         return self
 

@@ -1,6 +1,7 @@
 """Reads the rows of stored reports for verdicts. Judging belongs in `llmops_assets.domain.gate`."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from llmops_assets.domain.evaluated_rows import EvaluatedRows
 from llmops_assets.domain.must_pass import AnsweredRow
 from llmops_assets.domain.records import Measured, Metric
 from llmops_assets.programs.evaluation.metrics.base import RowMetric
-from llmops_assets.programs.evaluation.rows import FILE, MUST_PASS, read_rows_file
+from llmops_assets.programs.evaluation.rows import FILE, MUST_PASS, TASK_FILE, read_rows_file
 from resources.artifact_store.store import ArtifactStore
 
 
@@ -48,11 +49,18 @@ def _read(folder: Path, digest: str, metrics: tuple[Metric, ...]) -> EvaluatedRo
 
 def rows_in(folder: Path, metrics: tuple[Metric, ...]) -> EvaluatedRows:
     """The rows of the report in a folder, with the statistics of these metrics."""
+    own = {m.name: TASK_FILE.format(m.name) for m in metrics if (folder / TASK_FILE.format(m.name)).is_file()}
+    shared = _of_file(folder, FILE, tuple(m for m in metrics if m.name not in own))
+    each = {m.name: _of_file(folder, own[m.name], (m,)) for m in metrics if m.name in own}
+    return replace(shared, own=each)
+
+
+def _of_file(folder: Path, name: str, metrics: tuple[Metric, ...]) -> EvaluatedRows:
     import numpy as np
 
     digests, columns = [], []
     found: dict[str, list[tuple[float, ...]]] = {m.name: [] for m in metrics}
-    for row in read_rows_file(folder):
+    for row in read_rows_file(folder, name):
         digests.append(row.digest)
         columns.append(row.columns)
         for name, statistics in row.stats.items():

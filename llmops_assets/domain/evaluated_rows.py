@@ -37,6 +37,12 @@ class EvaluatedRows:
     values: Mapping[str, Statistic]
     """Metric → its value as a function of summed statistics."""
     columns: tuple[Mapping[str, Any], ...] = field(default=())
+    own: Mapping[str, "EvaluatedRows"] = field(default_factory=dict)
+    """Metric that has rows of its own → these rows."""
+
+    def of(self, metric: str) -> "EvaluatedRows":
+        """The rows that a metric is measured on."""
+        return self.own.get(metric, self)
 
     def slices(self, column: str) -> dict[str, tuple[int, ...]]:
         """Value of a column as text → the rows that have it; rows without the column are left out."""

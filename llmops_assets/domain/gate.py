@@ -147,7 +147,11 @@ def _results(gate: Gate, evidence: Judged, report: Measured) -> list[GateResult]
         return [GateResult(outcome="failed", text=text)]
     if gate.per is not None:
         return list(_per_slice(gate, gate.per, evidence, report, metric))
-    return list(_conditions(gate, evidence, report, metric, evidence.rows))
+    return list(_conditions(gate, evidence, report, metric, _rows_of(evidence.rows, metric.name)))
+
+
+def _rows_of(rows: EvaluatedRows | None, metric: str) -> EvaluatedRows | None:
+    return None if rows is None else rows.of(metric)
 
 
 def _per_slice(gate: Gate, column: str, evidence: Judged, report: Measured, metric: Metric) -> Iterator[GateResult]:
@@ -315,4 +319,4 @@ def _reference(
     value = other.value(gate.metric)
     if value is None or not math.isfinite(value):
         return NoReference(outcome="failed", why="its report does not contain this metric")
-    return value, rows
+    return value, _rows_of(rows, gate.metric)

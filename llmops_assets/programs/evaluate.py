@@ -13,7 +13,7 @@ from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import Sample
 from llmops_assets.programs.data.encoding import Encoder
 from llmops_assets.programs.data.rows import Row, load_split, question, reference
-from llmops_assets.programs.evaluation.metrics.base import Answer
+from llmops_assets.programs.evaluation.metrics.base import Answer, Subject
 from llmops_assets.programs.evaluation.report import write_report
 from llmops_assets.programs.models.loading import (
     context_length,
@@ -69,7 +69,8 @@ def evaluate_checkpoint(spec: EvaluateSpec, job: ProgramRun) -> EvaluateResult:
     job.progress("score", ", ".join(m.name for m in spec.metrics))
     evaluated = evaluated_answers(rows, predictions, scored, cut)
     evaluated, kept = evaluated[: len(tested)], evaluated[len(tested) :]
-    found = score(spec.metrics, evaluated, spec.code)
+    subject = Subject(model=model, tokenizer=encoder.tokenizer, batch_size=spec.batch_size)
+    found = score(spec.metrics, evaluated, spec.code, subject)
     artifact = job.new_artifact()
     write_rows_file(artifact, evaluated, found)
     write_must_pass(artifact, kept, spec.metrics, spec.code)

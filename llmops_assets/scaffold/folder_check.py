@@ -49,7 +49,9 @@ def check_folder(folder: Path) -> ProjectConfig:
         elif isinstance(metric, ListedMetric) and metric.file:
             problems += _problem_of_metric(folder, metric, metric.file)
     data = [config.data.train, config.data.validation, config.data.test]
-    data += [path for m in config.evaluation.metrics if isinstance(m, ListedMetric) for path in (m.model, m.labels)]
+    data += [
+        path for m in config.evaluation.metrics if isinstance(m, ListedMetric) for path in (m.model, m.labels, m.rows)
+    ]
     data += [config.model.base.path] if isinstance(config.model.base, BaseModelPath) else []
     for name in data:
         try:
@@ -75,9 +77,9 @@ def _problem_of_metric(folder: Path, metric: ListedMetric, file: str) -> Iterato
         return
     try:
         options = {**metric.options, "file": read_text(path, CODE_BYTES)}
-        if labels := options.pop("labels", None):
-            path = folder / labels
-            options |= {"labels": read_text(path, LABEL_BYTES)} if path.is_file() else {}
+        for option in options.keys() & {"labels", "rows"}:
+            path = folder / options.pop(option)
+            options |= {option: read_text(path, LABEL_BYTES)} if path.is_file() else {}
         part.load()(name_of(metric), options).check_file()
     except DocumentError as error:
         yield f"{path}: {error} (evaluation.metrics: {name_of(metric)})"

@@ -244,10 +244,10 @@ class ProjectRepository:
             if not metric.file or part.missing():
                 continue
             options = {**metric.options, "file": text_of(metric.file, key, CODE_BYTES)}
-            if metric.labels and metric.labels not in tracked:  # DVC's are read when they are used
-                options["labels"] = text_of(metric.labels, key, LABEL_BYTES)
-            elif metric.labels:
-                del options["labels"]
+            for option in options.keys() & {"labels", "rows"}:
+                path = options.pop(option)
+                if path not in tracked:  # DVC's are read when they are used
+                    options[option] = text_of(path, key, LABEL_BYTES)
             try:
                 part.load()(name_of(metric), options).check_file()
             except BadInput as error:
@@ -292,8 +292,9 @@ class ProjectRepository:
                 key = f"evaluation.metrics: {name_of(metric)}"
                 if metric.model:
                     found["model"] = version(metric.model, key)
-                if metric.labels:
-                    found["labels"] = version(metric.labels, key)
+                for option in ("labels", "rows"):
+                    if path := getattr(metric, option):
+                        found[option] = version(path, key)
                 if judge := self.settings.judge(metric.judge):
                     found["judge"] = judge.identity
                 if metric.file:

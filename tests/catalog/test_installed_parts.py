@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,13 @@ from tests.support.judge_server import RUBRIC, judge_server
 from tests.support.projects import Project, free_port
 
 HERE = Path(__file__).parent
+TASK = """\
+output_type: multiple_choice
+doc_to_text: "Is {{ n }} even?"
+doc_to_choice: ["yes", "no"]
+doc_to_target: even
+metric_list: [{metric: acc}]
+"""
 LABELS = (
     {"input": "q", "answer_a": "good", "answer_b": "bad", "label": "a"},
     {"input": "q", "answer_a": "bad", "answer_b": "good", "label": "b"},
@@ -93,12 +101,19 @@ def test_a_metric_an_engine_and_a_compute_backend_of_another_package_work_from_c
     location.project.write("judge/labels.jsonl", "".join(json.dumps(label) + "\n" for label in LABELS))
     judged = {"metric": "llm_judge", "name": "quality", "judge": "main", "file": "judge/rubric.txt"}
     judged |= {"labels": "judge/labels.jsonl", "min_agreement": 0.9}
+    location.project.write("tasks/even.yaml", TASK)
+    location.project.write("tasks/even.jsonl", "".join(json.dumps({"n": n, "even": n % 2}) + "\n" for n in range(12)))
+    task = {"metric": "lm_eval", "name": "even", "file": "tasks/even.yaml", "rows": "tasks/even.jsonl"}
+    tasks = [task] if find_spec("lm_eval") else []
     schema = {"metric": "json_schema", "file": "schemas/answer.json"}
     location.project.ship(
         "Measured, served and computed by somebody else's parts",
         {
-            "evaluation": {"metrics": ["perplexity", "answer_length", "similarity", schema, judged]},
-            "gates": [{"metric": "answer_length", "of": "served", "at_most": 10_000}],
+            "evaluation": {"metrics": ["perplexity", "answer_length", "similarity", schema, judged, *tasks]},
+            "gates": [
+                {"metric": "answer_length", "of": "served", "at_most": 10_000},
+                *({"metric": one["name"], "at_least": 0, "confidence": "90%"} for one in tasks),
+            ],
             "deployment": {"engine": "dummy-engine"},
         },
     )
@@ -107,10 +122,13 @@ def test_a_metric_an_engine_and_a_compute_backend_of_another_package_work_from_c
     code, traced = location.llmops("trace", "production", "--json")
     found: dict[str, Any] = json.loads(traced)
     assert set(found["evaluation"]["metrics"]) == {
-        "perplexity", "answer_length", "similarity", "json_schema", "quality"
+        "perplexity", "answer_length", "similarity", "json_schema", "quality", *(one["name"] for one in tasks)
     }  # fmt: skip
     assert found["evaluation"]["metrics"]["quality"] == 0.5, "neither the model nor the references are called good"
     assert found["evaluation"]["metrics"]["json_schema"] == 0
+    assert (
+        0 <= found["evaluation"]["metrics"].get("even", 0) <= 1 and "even" not in found["served_evaluation"]["metrics"]
+    )
     page = next((location.home / "store").rglob("report.html")).read_text()
     assert "LLM judge (quality)" in page and "agreement with 2 labelled pairs: kappa 1.00, accuracy 100%" in page
     for file in location.home.rglob("*"):

@@ -219,6 +219,12 @@ BASE = GOOD.replace("  base: {path: models/base}", "  base: {BASE}")
             id="an option of another metric",
         ),
         pytest.param(
+            GOOD + "evaluation:\n  metrics: [{metric: lm_eval, file: t.yaml, rows: t.jsonl}]\n"
+            "gates:\n- {metric: lm_eval, of: served, at_least: 0}\n",
+            ["llmops.yaml:10: gates.0.of: lm_eval is measured before quantization only; leave it out"],
+            id="a task that needs the model itself, as served",
+        ),
+        pytest.param(
             GOOD + "evaluation:\n  metrics:\n  - metric: llm_judge\n    file: r.txt\n",
             ["llmops.yaml:9: evaluation.metrics.0.judge: llm_judge needs it; add it"],
             id="a judge that is not named",

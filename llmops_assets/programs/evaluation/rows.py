@@ -10,7 +10,6 @@ slices and paired comparisons read this file only. One line for each row, in the
 texts are shortened so that the file stays below `FILE_BYTES` or so; predictions.jsonl has them whole.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,12 +18,14 @@ from typing import Any
 from llmops_assets.domain.evaluated_rows import OWN_COLUMNS
 from llmops_assets.domain.models import Frozen
 from llmops_assets.programs.data.rows import canonical, question
-from llmops_assets.programs.evaluation.metrics.base import Answer
+from llmops_assets.programs.evaluation.metrics.base import Answer, digest_of
 from llmops_assets.programs.evaluation.scoring import Scored
 
 FILE = "rows.jsonl"
 MUST_PASS = "must_pass.jsonl"
 """The same of the rows that each must pass; there only if the project has such rows."""
+TASK_FILE = "rows-{}.jsonl"
+"""Of a metric that has rows of its own; named by the metric."""
 FILE_BYTES = 64 * 2**20
 """The texts of all rows together, in characters: at 10^4 rows 2,236 for each of the three texts of a row."""
 LONGEST, SHORTEST = 20_000, 200
@@ -65,6 +66,19 @@ def write_rows_file(folder: Path, answers: Sequence[Answer], scored: Scored, nam
                 "columns": columns_of(answer),
             }
             file.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
+    for name, rows in scored.tasks.items():
+        with (folder / TASK_FILE.format(name)).open("w", encoding="utf-8", newline="\n") as file:
+            for number, row in enumerate(rows, start=1):
+                texts = (shortened(text, limit) for text in (row.input, row.reference, row.prediction))
+                line = {
+                    "row": number,
+                    "digest": row.digest,
+                    **dict(zip(("input", "reference", "prediction"), texts, strict=True)),
+                    "scores": {name: row.value},
+                    "stats": {name: row.statistics},
+                    "columns": {},
+                }
+                file.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
 
 
 def read_rows_file(folder: Path, name: str = FILE) -> Iterator[EvaluatedRow]:
@@ -75,8 +89,7 @@ def read_rows_file(folder: Path, name: str = FILE) -> Iterator[EvaluatedRow]:
 
 
 def row_digest(answer: Answer) -> str:
-    """Identifies the row's content: equal rows have equal digests in any report."""
-    return hashlib.sha256(canonical(dict(answer.row)).encode()).hexdigest()[:16]
+    return digest_of(canonical(dict(answer.row)))
 
 
 def columns_of(answer: Answer) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from llmops_assets.catalog import METRICS, UnavailablePart, UnknownPart
 from llmops_assets.domain.evaluated_rows import interval
 from llmops_assets.domain.gate_rule import CONFIDENCE
 from llmops_assets.domain.records import Metric
-from llmops_assets.programs.evaluation.metrics.base import Answer, AnyMetric, RowMetric
+from llmops_assets.programs.evaluation.metrics.base import Answer, AnyMetric, RowMetric, Subject, TaskMetric, TaskRow
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import CodeRules, MetricSpec
 
@@ -30,6 +30,8 @@ class Scored(NamedTuple):
     """Of each row: metric → its sufficient statistics. A metric that has none of a row is left out."""
     refused: Mapping[str, str] = MappingProxyType({})
     """Metric → why its value is no evidence."""
+    tasks: Mapping[str, list[TaskRow]] = MappingProxyType({})
+    """Metric with rows of its own → these rows."""
     facts: Mapping[str, str] = MappingProxyType({})
     """Further lines of the report: label → text."""
     measured_with: Mapping[str, str] = MappingProxyType({})
@@ -63,16 +65,27 @@ def reads_likelihoods(specs: Iterable[MetricSpec]) -> bool:
     return any(s.file is None and METRICS[s.part].reads == "likelihoods" for s in specs)
 
 
-def score(specs: Sequence[MetricSpec], answers: Sequence[Answer], rules: CodeRules = NO_RULES) -> Scored:
+def score(
+    specs: Sequence[MetricSpec],
+    answers: Sequence[Answer],
+    rules: CodeRules = NO_RULES,
+    subject: Subject | None = None,
+) -> Scored:
     """All metrics over all rows, with the values and the statistics of each row.
 
     Args:
         specs: the metrics.
         answers: one for each row, with likelihoods if a metric reads them.
         rules: how the project's own functions run.
+        subject: the model, for metrics that have rows of their own; None: these are left out.
     """
     metrics = [_metric(spec, rules) for spec in specs]
-    found = _compute(metrics, answers)
+    found = _compute([m for m in metrics if not isinstance(m, TaskMetric)], answers)
+    tasks: dict[str, list[TaskRow]] = {}
+    for metric in metrics:
+        if isinstance(metric, TaskMetric) and subject is not None:
+            tasks[metric.name] = metric.measure(subject)
+            found[metric.name] = _whole(metric, [row.statistics for row in tasks[metric.name]])
     figures = tuple(
         Metric(
             name=s.name,
@@ -80,7 +93,7 @@ def score(specs: Sequence[MetricSpec], answers: Sequence[Answer], rules: CodeRul
             higher_is_better=higher_is_better(s),
             part=part(s),
             per_token=per_token(s),
-            **_bounds(metric, found.get(f"{s.name}/stats")),
+            **_bounds(metric, _statistics(s.name, found, tasks)),
         )
         for s, metric in zip(specs, metrics, strict=True)
         if math.isfinite(found.get(s.name, math.nan))
@@ -97,10 +110,24 @@ def score(specs: Sequence[MetricSpec], answers: Sequence[Answer], rules: CodeRul
         by_row,
         statistics,
         refused,
+        tasks,
         {f"{name}: no evidence": why for name, why in refused.items()}
         | {label: text for metric in metrics for label, text in metric.facts().items()},
         {name: text for metric in metrics for name, text in metric.measured_with().items()},
     )
+
+
+def _whole(metric: RowMetric, statistics: Sequence[Sequence[float]]) -> float:
+    import numpy as np
+
+    return float(metric.value(np.asarray(statistics, dtype=float).sum(0)))
+
+
+def _statistics(
+    name: str, found: Mapping[str, Any], tasks: Mapping[str, Sequence[TaskRow]]
+) -> Sequence[Sequence[float]] | None:
+    """The statistics of a metric's rows, whichever rows it has."""
+    return [row.statistics for row in tasks[name]] if name in tasks else found.get(f"{name}/stats")
 
 
 def higher_is_better(spec: MetricSpec) -> bool:

@@ -43,6 +43,8 @@ def random_texts(seed: int, most: int = 12) -> list[str]:
 def test_every_metric_of_the_catalog_says_what_it_measures() -> None:
     for part in METRICS.values():
         assert part.unit and part.source and part.does, part.name
+        if part.missing() and part.extra == "lm-eval":
+            continue
         assert issubclass(part.load(), RowMetric), f"{part.name} has no statistics of a row, so no interval"
 
 
@@ -187,6 +189,13 @@ def test_what_the_context_does_not_speak_of_is_unsupported() -> None:
     assert whole("unsupported_rate", answered("The tower is 900 metres tall.", context=context)) == 0
     with pytest.raises(BadInput, match="no row has a context; add a column `context`"):
         check_metrics([spec("groundedness")], rows=answered(""))
+    with pytest.raises(BadInput, match="row 2: it: its context has a dict; write text, or a list of texts"):
+        check_metrics([spec("groundedness")], rows=[*answered("", context="x"), *answered("", context=[{"text": "x"}])])
+    nothing = score([spec("groundedness")], [*answered("", " \n", context=context), *answered("No context.")])
+    assert not nothing.metrics and nothing.refused == {
+        "it": "no row has an answer and a context, so nothing was compared"
+    }
+    assert score([spec("groundedness")], answers).facts == {"Rows with an answer and a context (it)": "1"}
 
 
 @pytest.mark.parametrize(
@@ -208,6 +217,10 @@ def test_a_refusal_is_found_by_how_it_opens(text: str, refuses: bool) -> None:
 
 
 def test_refusals_in_another_language_are_found_by_a_list_of_the_project() -> None:
+    """In other scripts the English list found none, and a model that refused everything passed."""
+    with pytest.raises(BadInput, match="knows how English refuses, and 1 of 2 references are mostly in another script"):
+        check_metrics([spec("refusal_rate")], rows=[*answered("", reference="加一"), *answered("", reference="one")])
+    check_metrics([spec("refusal_rate", file="^抱歉")], rows=answered("", reference="加一"))
     file = "# our patterns\n\n(?i)^leider kann ich\n"
     assert values("refusal_rate", answered("Leider kann ich das nicht.", "I can't."), file=file) == [1, 0]
     with pytest.raises(BadInput) as refused:

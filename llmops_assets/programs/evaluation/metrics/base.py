@@ -5,6 +5,7 @@ models need no model and no second inference: the evaluation stores the statisti
 classes to compute values again, so nothing heavy may be imported here or at the top of a metric's module.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -103,6 +104,36 @@ class RowMetric(MetricBase):
         return float(self.value(np.asarray(statistics, dtype=float)))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """The loaded model that is evaluated."""
+
+    model: Any
+    tokenizer: Any
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRow:
+    """One row of a metric that has rows of its own."""
+
+    digest: str
+    """Of the row's content, see `digest_of`."""
+    input: str
+    reference: str
+    prediction: str
+    value: float
+    statistics: Sequence[float]
+
+
+class TaskMetric(RowMetric):
+    """A metric that asks the loaded model itself, on rows of its own: `reads` of its part is "model"."""
+
+    def measure(self, subject: Subject) -> list[TaskRow]:
+        """Its rows with their statistics, in an order that does not depend on the model."""
+        raise NotImplementedError(f"{type(self).__name__} has no rows")
+
+
 class CorpusMetric(MetricBase):
     """A metric with one value for all rows only: it has no statistics, hence no interval and no value of a slice."""
 
@@ -111,6 +142,11 @@ class CorpusMetric(MetricBase):
 
 
 AnyMetric = RowMetric | CorpusMetric
+
+
+def digest_of(content: str) -> str:
+    """Identifies a row's content: equal rows have equal digests in any report."""
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def ratio(sums: "Array") -> "Array":

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from llmops_assets.programs.evaluation.metrics.base import Answer, RowMetric
+from llmops_assets.programs.evaluation.metrics.base import Answer, NoEvidence, RowMetric
 from llmops_assets.programs.models.sentences import sentence_model
 from llmops_assets.programs.runtime.errors import BadInput
 
@@ -22,7 +22,16 @@ class Groundedness(RowMetric):
     Statistics: similarities and sentences of the answer.
     """
 
+    _counted = 0
+
     def check(self, rows: Sequence[Answer]) -> None:
+        for number, row in enumerate(rows, start=1):
+            given = row.row.get("context")
+            texts = given if isinstance(given, list | tuple) else [given]
+            if wrong := [text for text in texts if not isinstance(text, str | None)]:
+                kind = type(wrong[0]).__name__
+                told = f"its context has a {kind}; write text, or a list of texts, or leave it out"
+                raise BadInput(f"{self.name}: {told}", f"test.jsonl, row {number}")
         if rows and not any(context_of(row) for row in rows):
             told = "no row has a context; add a column `context` of text, or a list of texts, or remove the metric"
             raise BadInput(f"{self.name}: {told}", "test.jsonl")
@@ -38,7 +47,13 @@ class Groundedness(RowMetric):
                 continue
             closest = (model.embed(said) @ model.embed(given).T).max(-1)
             found.append((sum(self.count(float(value)) for value in closest), float(len(said))))
+        self._counted = sum(sentences > 0 for _, sentences in found)
+        if not self._counted:
+            raise NoEvidence("no row has an answer and a context, so nothing was compared")
         return found
+
+    def facts(self) -> dict[str, str]:
+        return {f"Rows with an answer and a context ({self.name})": str(self._counted)}
 
     def count(self, closest: float) -> float:
         """What a sentence of an answer adds, by its similarity to its closest sentence of the context."""

@@ -5,6 +5,7 @@ from functools import cached_property
 
 from llmops_assets.domain.patterns import PatternError, compiled, occurs
 from llmops_assets.programs.evaluation.metrics.base import Answer, RowMetric
+from llmops_assets.programs.evaluation.metrics.rouge import BLIND, mostly_latin
 from llmops_assets.programs.runtime.errors import BadInput
 
 START = 200
@@ -38,6 +39,13 @@ class RefusalRate(RowMetric):
 
     def check(self, rows: Sequence[Answer]) -> None:
         self.check_file()
+        blind = [number for number, row in enumerate(rows, start=1) if not mostly_latin(row.reference)]
+        if "file" not in self.options and len(blind) > BLIND * len(rows):
+            told = f"{self.name} knows how English refuses, and {len(blind)} of {len(rows)} references are mostly in "
+            remedy = (
+                "another script; write patterns of their language into a file, one a line, and name it: {file: FILE}"
+            )
+            raise BadInput(told + remedy, f"test.jsonl, row {blind[0]}")
 
     @cached_property
     def _patterns(self) -> list[tuple[int, str]]:

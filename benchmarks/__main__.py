@@ -28,6 +28,7 @@ NAMES = (
     "gateway_throughput",
     "train_tokens_per_s",
     "repeatable_evaluation",
+    "evaluate_examples_per_s",
     "chain_overhead",
     "commit_to_run",
     "revert_to_production",

@@ -63,8 +63,8 @@ def validate_yaml(model: type[M], text: str, where: str, wrap: str | None = None
             for e in told
             if e["type"] != "too_short" or [o["loc"][: len(e["loc"])] for o in told].count(e["loc"]) == 1
         ]
-        problems = [_problem(model, e, node, where, prefix) for e in told]
-        raise ConfigError(list(dict.fromkeys(problems))) from error
+        problems = sorted((_problem(model, e, node, where, prefix) for e in told), key=lambda found: found[0])
+        raise ConfigError(list(dict.fromkeys(text for _, text in problems))) from error
 
 
 def at(where: str, error: DocumentError) -> str:
@@ -106,7 +106,8 @@ def _meant(model: type[BaseModel], error: ErrorDetails) -> str | None:
 
 def _problem(
     model: type[BaseModel], error: ErrorDetails, node: yaml.Node | None, where: str, skip: tuple[str, ...]
-) -> str:
+) -> tuple[int, str]:
+    """Its line, 0 if it has none, and its text."""
     inside = getattr(error.get("ctx", {}).get("error"), "at", ())
     loc = [*error["loc"][len(skip) :], *inside]
     path, line = _locate(node, loc)
@@ -127,7 +128,7 @@ def _problem(
         message = f"expected a list, not {quoted(error['input'])}"
     elif "input" in error and not isinstance(error["input"], dict | list | tuple) and error["type"] != "value_error":
         message = f"{message[0].lower()}{message[1:]}, not {quoted(error['input'])}"
-    return f"{where}{f':{line}' if line else ''}: {key + ': ' if key else ''}{message}"
+    return line or 0, f"{where}{f':{line}' if line else ''}: {key + ': ' if key else ''}{message}"
 
 
 def _locate(node: yaml.Node | None, loc: list[int | str]) -> tuple[list[int | str], int | None]:

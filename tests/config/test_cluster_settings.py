@@ -115,7 +115,7 @@ def test_a_mistake_is_reported_with_its_line(text: str, problem: str) -> None:
 def test_what_pods_cannot_share_is_refused() -> None:
     """Each pod would have its own ledger, and each would train."""
     found = told("profile: cluster\nledger: sqlite:////var/lib/llmops/ledger.sqlite\nstore: /var/lib/llmops/store\n")
-    assert [p.split(":")[2].strip() for p in found] == ["ledger", "store", "mlflow"]
+    assert [p.split(":")[2].strip() for p in found] == ["mlflow", "ledger", "store"]
     assert all("pods share no disk" in p for p in found)
 
 

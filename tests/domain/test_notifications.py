@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from llmops_assets.domain.notifications import (
     KINDS,
     Baseline,
@@ -75,10 +77,12 @@ def test_a_rollback_is_one_event_whether_it_succeeds_or_not() -> None:
     assert next_command(events[1]) == 'llmops rollback zoo --reason "WHY"'
 
 
-def test_the_command_of_a_waiting_release_approves_exactly_that_release() -> None:
-    said = "waiting for approval: llmops approve zoo --release 0123456789ab --reason … (or reject), or in Dagster's"
+@pytest.mark.parametrize("option", ["--release", "--report"])
+def test_the_command_of_what_waits_approves_exactly_that(option: str) -> None:
+    """Of a report that waited for its review, the message did not say which."""
+    said = f"waiting: decide with `llmops approve zoo {option} 0123456789ab --reason WHY` (or reject), or in Dagster's"
     (event,) = derive("zoo", [closing(1, "waiting", said)], [], {})
-    command = 'llmops approve zoo --release 0123456789ab --reason "WHY"'
+    command = f'llmops approve zoo {option} 0123456789ab --reason "WHY"'
     assert next_command(event) == f"{command}   (or: {command.replace('approve', 'reject')})"
     (vague,) = derive("zoo", [closing(1, "waiting", "waits")], [], {})
     assert next_command(vague).startswith('llmops approve zoo --reason "WHY"')

@@ -14,8 +14,8 @@ from llmops_assets.assets.evaluation_shared import (
     secrets_of,
 )
 from llmops_assets.config.settings import ProjectSource, Settings
-from llmops_assets.delivery.gate_evidence import ChampionNow, verdict_on
-from llmops_assets.domain.keys import short, stage_key
+from llmops_assets.delivery.gate_evidence import ChampionNow, references, verdict_on
+from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import (
     Checkpoint,
     DatasetVersion,
@@ -25,6 +25,7 @@ from llmops_assets.domain.records import (
     ServedSpeed,
 )
 from llmops_assets.domain.release import release_of
+from llmops_assets.domain.served_figures import compares_speed, speed_key
 from llmops_assets.domain.verdict import Verdict
 from llmops_assets.programs.runtime.specs import ServedEvaluateResult, ServedEvaluateSpec
 from llmops_assets.stage.asset import stage_asset
@@ -84,16 +85,41 @@ def _figures(unquantized: Measured | None, rows: dict[str, str]) -> dict[str, fl
     return {m.name: m.value for m in unquantized.metrics}
 
 
-def _speed_key(run: StageExecution, record_key: str) -> str:
-    return stage_key("served_speed", 1, {"hardware": hardware_class()}, {"served_evaluation_report": record_key})
+def _note_speed(run: StageExecution, report: str, done: Finished) -> None:
+    """Records the speed that was measured for a report (its key)."""
+    here, load = hardware_class(), done.read(ServedEvaluateResult).load
+    run.ledger.commit(ServedSpeed(**{**run.header, "key": speed_key(here, report)}, hardware=here, load=load))
 
 
 def _champion(run: StageExecution, champion: ChampionNow, key: str, title: str) -> ServedEvaluationReport | None:
     if champion.artifact is None or champion.checkpoint is None:
         return None
     at, own = champion.at, champion.report(run, "evaluation_report")
-    report, _ = evaluate_served(run, champion.artifact, champion.checkpoint, at, key, title, False, own)
+    speed = compares_speed(run.at.policy.gates)
+    report, done = evaluate_served(run, champion.artifact, champion.checkpoint, at, key, title, speed, own)
+    if speed:
+        _note_speed(run, key, done)
     return report
+
+
+def _measure_speeds(run: StageExecution, record: ServedEvaluationReport) -> None:
+    """Measures the speed of releases that gates compare with, whose reports were made on other hardware or without it.
+
+    Only the load test of this evaluation is kept.
+    """
+    if not compares_speed(run.at.policy.gates) or record.made_by.hardware != hardware_class():
+        return
+    for other in references(run, "served"):
+        found = other.report(run, "served_evaluation_report", record)
+        if found is None or found.key == record.key or run.ledger.find(speed_key(hardware_class(), found.key)):
+            continue
+        if other.lost(run, "served_evaluation_report") or other.artifact is None or other.checkpoint is None:
+            continue
+        run.log.info(f"measuring the speed of the {other.called} {short(other.release)} on {hardware_class()}")
+        title = f"{run.project.name} at {short(other.revision)}, the {other.called}"
+        key = speed_key(hardware_class(), found.key)  # an MLflow run of its own: the report's figures stay
+        _, done = evaluate_served(run, other.artifact, other.checkpoint, other.at, key, title, True, None)
+        _note_speed(run, found.key, done)
 
 
 def make(run: StageExecution) -> ServedEvaluationReport:
@@ -104,10 +130,7 @@ def make(run: StageExecution) -> ServedEvaluationReport:
     own = run.resolved.records.get("evaluation_report")
     own = own if isinstance(own, Measured) else None
     report, done = evaluate_served(run, artifact, checkpoint, run.at, run.key, title, True, own)
-    load = done.read(ServedEvaluateResult).load
-    run.ledger.commit(
-        ServedSpeed(**{**run.header, "key": _speed_key(run, run.key)}, hardware=hardware_class(), load=load)
-    )
+    _note_speed(run, run.key, done)
     return report
 
 
@@ -121,7 +144,7 @@ def describe(run: StageExecution, record: ServedEvaluationReport) -> Mapping[str
     if record.repeated is not None:
         found["answers_that_differ_when_repeated"] = f"{record.repeated.answers_differ} of {record.repeated.rows}"
         found |= {f"noise_{name}": figure_of(value) for name, value in record.repeated.metrics.items() if value}
-    speed = run.ledger.find(_speed_key(run, record.key))
+    speed = run.ledger.find(speed_key(record.made_by.hardware, record.key))
     if isinstance(speed, ServedSpeed):
         for load in speed.load:
             clients = f"{load.clients}_client" + ("s" if load.clients > 1 else "")
@@ -135,6 +158,7 @@ def describe(run: StageExecution, record: ServedEvaluationReport) -> Mapping[str
 def after(run: StageExecution, record: ServedEvaluationReport) -> None:
     run.resolved.records["served_evaluation_report"] = record
     measure_champion(run, "served_evaluation_report", _champion, like=record)
+    _measure_speeds(run, record)
 
 
 def verdict(run: StageExecution, record: ServedEvaluationReport) -> Verdict:

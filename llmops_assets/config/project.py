@@ -35,6 +35,7 @@ from llmops_assets.domain.policy import CiPolicy, Policy
 from llmops_assets.domain.report_review import Review
 from llmops_assets.domain.rollout import RolloutPolicy, Share
 from llmops_assets.domain.sampling import Sampling
+from llmops_assets.domain.served_figures import SERVED_FIGURES, misfit
 
 CONFIG_FILE = "llmops.yaml"
 
@@ -290,12 +291,18 @@ class ProjectConfig(Strict):
         names = self.evaluation.names
         of_model = {name_of(m) for m in self.evaluation.metrics if (part := part_of(m)) and part.reads == "model"}
         for number, gate in enumerate(self.gates):
+            if gate.metric in SERVED_FIGURES and gate.metric not in names:
+                if wrong := misfit(gate):
+                    raise WrongAt(wrong[1], "gates", number, wrong[0])
+                continue
             if gate.metric not in names:
-                close = difflib.get_close_matches(gate.metric, names, n=1)
+                figures = tuple(SERVED_FIGURES) if gate.of == "served" else ()
+                close = difflib.get_close_matches(gate.metric, [*names, *figures], n=1)
                 hint = f"did you mean {close[0]!r}? " if close else ""
+                also = f"; of the served model also {', '.join(figures)}" if figures else ""
                 raise WrongAt(
-                    f"{hint}evaluation.metrics does not measure {gate.metric!r} (measured: {', '.join(names)}); add it "
-                    "there or change the gate",
+                    f"{hint}evaluation.metrics does not measure {gate.metric!r} (measured: {', '.join(names)}{also}); "
+                    "add it there or change the gate",
                     "gates",
                     number,
                     "metric",

@@ -30,11 +30,13 @@ from llmops_assets.domain.records import (
     Release,
     ReleaseApproval,
     ServedEvaluationReport,
+    ServedSpeed,
     SmokeTestReport,
 )
 from llmops_assets.domain.release import release_from_records
 from llmops_assets.domain.report_review import Reviewed
 from llmops_assets.domain.resolution import ResolvedRecords
+from llmops_assets.domain.served_figures import Served, speed_key
 from llmops_assets.domain.verdict import Verdict, judge_checks
 from resources.artifact_store.store import ArtifactStore
 from resources.ledger import Ledger
@@ -250,6 +252,7 @@ def _measured(run: Candidate, stage: str, subject: str) -> Verdict:
         unquantized=before,
         unquantized_rows=rows_of(run.store, before) if of == "served" else None,
         champion=_reference(run, stage, champion, report) if champion else None,
+        served=served_figures(run.ledger, report),
         baselines={name: _reference(run, stage, found, report) for name, found in baselines(run, of).items()},
         has_served=_has_served(run),
     )
@@ -264,7 +267,24 @@ def _measured(run: Candidate, stage: str, subject: str) -> Verdict:
 def _reference(run: Candidate, stage: str, other: ChampionNow, report: Measured | None) -> Champion:
     found = other.report(run, stage, report)
     lost = other.lost(run, stage) if found is None else None
-    return Champion(release=other.release, report=found, rows=rows_of(run.store, found), lost=lost)
+    hardware = report.made_by.hardware if report is not None else ""
+    return Champion(
+        release=other.release,
+        report=found,
+        rows=rows_of(run.store, found),
+        lost=lost,
+        served=served_figures(run.ledger, found, hardware),
+    )
+
+
+def served_figures(ledger: Ledger, report: Measured | None, hardware: str | None = None) -> Served | None:
+    """Size and speed of a served report; the speed on this hardware class, by default where the report was made."""
+    if not isinstance(report, ServedEvaluationReport):
+        return None
+    there = report.made_by.hardware if hardware is None else hardware
+    speed = ledger.find(speed_key(there, report.key))
+    load = speed.load if isinstance(speed, ServedSpeed) else ()
+    return Served(size_bytes=report.size_bytes, hardware=there, load=load)
 
 
 def _has_served(run: Candidate) -> bool:

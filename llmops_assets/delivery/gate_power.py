@@ -14,6 +14,7 @@ from llmops_assets.domain.gate_power import Power, expected
 from llmops_assets.domain.gate_rule import Gate, Of
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.records import DatasetVersion, Measured, Record
+from llmops_assets.domain.served_figures import SERVED_FIGURES
 from resources.artifact_store.store import StoreError
 from resources.project_source.errors import SourceError
 
@@ -50,6 +51,8 @@ def forecast(run: Candidate) -> GateForecast:
             continue
         if gate.no_worse_than is None and gate.confidence is None:
             continue  # judged on the measured value
+        if gate.of == "served" and gate.metric in SERVED_FIGURES:
+            continue  # one figure of the whole model
         found = list(_of_gate(run, gate))
         powers += found
         if not found:

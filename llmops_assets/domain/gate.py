@@ -18,6 +18,7 @@ from llmops_assets.domain.keys import short
 from llmops_assets.domain.measurement import ALIKE, differences, other_tokenizer
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.records import Measured, Metric
+from llmops_assets.domain.served_figures import SERVED_FIGURES, Outcome, Served, judge_bound, judge_comparison
 from llmops_assets.domain.verdict import Compared, Verdict
 
 ANOTHER_BASELINE = "set the gate's `baseline` in llmops.yaml to a release or commit that `llmops status` shows"
@@ -53,6 +54,7 @@ class Champion(Frozen):
     )
     report: Measured | None = Field(description="Its report on the same rows and metrics; None if it has none.")
     lost: str | None = Field(default=None, description="Why it has no such report and can get none.")
+    served: Served | None = Field(default=None, description="Its size, and its speed on the candidate's hardware.")
 
 
 class Judged(Frozen):
@@ -66,6 +68,7 @@ class Judged(Frozen):
     report: Measured | None
     unquantized: Measured | None = None
     champion: Champion | None = None
+    served: Served | None = Field(default=None, description="Size and speed, of a served report.")
     has_served: bool = Field(
         default=False,
         description="This same release served production before: absolute gates only, so that a "
@@ -137,6 +140,8 @@ def alike(report: Measured, other: Measured) -> bool:
 def _results(gate: Gate, evidence: Judged, report: Measured) -> list[GateResult]:
     """One result for each condition of the gate, or a failure if the metric has no value."""
     metric = next((m for m in report.metrics if m.name == gate.metric), None)
+    if metric is None and gate.of == "served" and gate.metric in SERVED_FIGURES:
+        return list(_of_served_figure(gate, evidence, report))
     if metric is None and (why := report.refused.get(gate.metric)):
         return [GateResult(outcome="failed", text=f"{gate.metric} has no value that is evidence: {why}")]
     if metric is None:
@@ -148,6 +153,25 @@ def _results(gate: Gate, evidence: Judged, report: Measured) -> list[GateResult]
     if gate.per is not None:
         return list(_per_slice(gate, gate.per, evidence, report, metric))
     return list(_conditions(gate, evidence, report, metric, _rows_of(evidence.rows, metric.name)))
+
+
+def _of_served_figure(gate: Gate, evidence: Judged, report: Measured) -> Iterator[GateResult]:
+    """The results of a gate on size or speed."""
+
+    def result(found: Outcome) -> GateResult:
+        return GateResult(outcome="passed" if found.passed else "failed", text=found.text)
+
+    yield from (result(found) for found in judge_bound(gate, evidence.served))
+    if gate.no_worse_than is None:
+        return
+    other = _compared_release(gate, evidence)
+    if isinstance(other, NoReference):
+        yield GateResult(outcome=other.outcome, text=f"{gate.metric} against {gate.against}: {other.why}")
+    elif other.report is None:
+        why = _no_report(gate, other)
+        yield GateResult(outcome="failed", text=f"{gate.metric} against {gate.against}: {why}")
+    else:
+        yield result(judge_comparison(gate, evidence.served, other.served))
 
 
 def _rows_of(rows: EvaluatedRows | None, metric: str) -> EvaluatedRows | None:
@@ -291,23 +315,13 @@ def _reference(
         other = evidence.unquantized
         if other is None:
             return NoReference(outcome="failed", why="the checkpoint's own report is missing")
-    elif evidence.has_served:
-        return NoReference(outcome="skipped", why="this release has served production before")
     else:
-        found = evidence.champion if gate.baseline is None else evidence.baselines.get(gate.baseline)
-        if found is None and gate.baseline is None:
-            return NoReference(outcome="skipped", why="there is no champion yet")
-        if found is None:
-            return NoReference(outcome="failed", why=NO_BASELINE)
+        found = _compared_release(gate, evidence)
+        if isinstance(found, NoReference):
+            return found
         other, rows = found.report, found.rows
         if other is None:
-            name = f"the {'baseline' if gate.baseline else 'champion'} {short(found.release)}"
-            why = f"{name} has no readable report on these rows"
-            if found.lost:
-                why += f": {found.lost}"
-            if found.lost and gate.baseline:
-                why += f"; {compute_again(gate.baseline)}"
-            return NoReference(outcome="failed", why=why)
+            return NoReference(outcome="failed", why=_no_report(gate, found))
     if gate.no_worse_than != "unquantized" and (differs := differences(report, other)):
         again = f"`llmops run --rebuild {report.stage} --reason WHY`"
         why = f"measured differently: {', '.join(differs)}; measure this one again, with {again}"
@@ -320,3 +334,25 @@ def _reference(
     if value is None or not math.isfinite(value):
         return NoReference(outcome="failed", why="its report does not contain this metric")
     return value, _rows_of(rows, gate.metric)
+
+
+def _compared_release(gate: Gate, evidence: Judged) -> Champion | NoReference:
+    """The champion or the baseline that a gate compares with, or why it compares with none."""
+    if evidence.has_served:
+        return NoReference(outcome="skipped", why="this release has served production before")
+    found = evidence.champion if gate.baseline is None else evidence.baselines.get(gate.baseline)
+    if found is not None:
+        return found
+    if gate.baseline is None:
+        return NoReference(outcome="skipped", why="there is no champion yet")
+    return NoReference(outcome="failed", why=NO_BASELINE)
+
+
+def _no_report(gate: Gate, found: Champion) -> str:
+    name = f"the {'baseline' if gate.baseline else 'champion'} {short(found.release)}"
+    why = f"{name} has no readable report on these rows"
+    if found.lost:
+        why += f": {found.lost}"
+    if found.lost and gate.baseline:
+        why += f"; {compute_again(gate.baseline)}"
+    return why

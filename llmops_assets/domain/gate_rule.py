@@ -39,7 +39,11 @@ class Gate(Strict):
         json_schema_extra={"anyOf": [{"required": [name]} for name in ("at_least", "at_most", "no_worse_than")]}
     )
 
-    metric: str = Field(description="A metric of `evaluation.metrics`.")
+    metric: str = Field(
+        description="A metric of `evaluation.metrics`; of the served model also its size and speed: size_mb, "
+        "tokens_per_s, first_token_p50, latency_p50, latency_p95 (seconds, with 8 clients). Speeds are compared within "
+        "one hardware class only."
+    )
     of: Of = Field(default="checkpoint", description="Measured on the trained checkpoint, or as served (quantized).")
     at_least: float | None = Field(default=None, description="Lower bound, in the metric's unit.")
     at_most: float | None = Field(default=None, description="Upper bound, in the metric's unit.")

@@ -256,7 +256,9 @@ def test_other_test_rows_have_the_champion_measured_on_them_first(story: Story) 
     story.project.dvc_add("data/test.jsonl")
     story.project.write("prompts/ask.jinja", "Say it: {{ input }}\n")
     gate = {"metric": "perplexity", "no_worse_than": "champion", "margin": "50%"}
-    story.project.configure({"gates": [gate, {**gate, "of": "served"}]})
+    speed = {"metric": "tokens_per_s", "of": "served", "no_worse_than": "champion", "margin": "99%"}
+    size = {"metric": "size_mb", "of": "served", "no_worse_than": "champion"}
+    story.project.configure({"gates": [gate, {**gate, "of": "served"}, speed, size]})
     outcome = story.ship("Other test rows")
     assert outcome.failures == ""
     assert not outcome.computed & {"fine_tuned_checkpoint", "quantized_artifact", "registered_model"}
@@ -267,6 +269,9 @@ def test_other_test_rows_have_the_champion_measured_on_them_first(story: Story) 
     for verdict in (judged["evaluation_report"], judged["served_evaluation_report"]):
         assert verdict.champion == story.releases[-1]
         assert re.search(r"perplexity [\d.,]+, champion [\d.,]+, margin 50%", verdict.reasons[0]), verdict.reasons
+    _, by_speed, by_size, *_ = judged["served_evaluation_report"].reasons
+    assert re.match(r"tokens_per_s [\d.,]+ tokens/s on cpu-\d+ with 8 clients, champion [\d.,]+, margin 99%", by_speed)
+    assert re.match(r"size_mb [\d.,]+ MB, champion [\d.,]+, margin 0", by_size)
     # The champion's served report shows its own figures before quantization; it showed none.
     reports = [json.loads(p.read_text()) for p in (story.world.home / "store/artifacts").glob("*/report.json")]
     own = {r["what"].startswith("The checkpoint"): r for r in reports if ", the champion: " in r["title"]}

@@ -130,7 +130,7 @@ BASE = GOOD.replace("  base: {path: models/base}", "  base: {BASE}")
             "    expires_after: soon\n",
             [
                 ("llmops.yaml:9: deployment.review.reviewers: unknown key; known here: approvers, count, "
-                "required"),
+                "expires_after, required"),
                 ("llmops.yaml:10: deployment.review.count: input should be a valid integer, unable to parse string as "
                 "an integer, not 'none'"),
                 ("llmops.yaml:11: deployment.review.required: input should be a valid boolean, unable to interpret "
@@ -154,6 +154,46 @@ BASE = GOOD.replace("  base: {path: models/base}", "  base: {BASE}")
             GOOD + "gates:\n  - {metric: rougeL, no_worse_than: champion, confidence: 100%}\n",
             ["llmops.yaml:8: gates.0.confidence: input should be less than 1, not '100%'"],
             id="a confidence that no number of rows reaches",
+        ),
+        pytest.param(
+            GOOD + "gates:\n  - {metric: latency_p95, at_most: 2}\n",
+            [
+                (
+                    "llmops.yaml:8: gates.0.of: latency_p95 is a figure of the served model; add `of: "
+                    "served`"
+                )
+            ],
+            id="speed of a checkpoint",
+        ),
+        pytest.param(
+            GOOD + "gates:\n  - {metric: size_mb, of: served, at_most: 2, per: kind}\n",
+            [
+                (
+                    "llmops.yaml:8: gates.0.per: size_mb is one figure of the whole model, so it has no slices; "
+                    "leave it out"
+                )
+            ],
+            id="size per slice",
+        ),
+        pytest.param(
+            GOOD + "gates:\n  - {metric: tokens_per_s, of: served, at_least: 2, confidence: 95%}\n",
+            [
+                (
+                    "llmops.yaml:8: gates.0.confidence: tokens_per_s is one figure without an interval; leave it out, "
+                    "and choose a margin"
+                )
+            ],
+            id="confidence of a speed",
+        ),
+        pytest.param(
+            GOOD + "gates:\n  - {metric: size_mb, of: served, no_worse_than: unquantized}\n",
+            [
+                (
+                    "llmops.yaml:8: gates.0.no_worse_than: the checkpoint before quantization is not served, so it has "
+                    "no size_mb"
+                )
+            ],
+            id="size of what is not served",
         ),
         pytest.param(
             GOOD + "gates:\n  - {metric: rougeL, no_worse_than: baseline}\n",
@@ -319,7 +359,9 @@ def test_a_pattern_of_ci_ignore_that_is_none_is_reported_with_its_line(pattern: 
 
 def test_all_mistakes_are_reported_at_once() -> None:
     text = GOOD.replace("zoo", "Zoo") + "gatess: []\ntraining: {epochs: -1}\n"
-    assert [p.split(": ")[1] for p in problems(text)] == ["name", "training.epochs", "gatess"]
+    assert [p.split(": ")[1] for p in problems(text)] == ["name", "gatess", "training.epochs"], (
+        "in the order of their lines"
+    )
 
 
 def test_aliases_and_merged_keys_are_no_repetition() -> None:

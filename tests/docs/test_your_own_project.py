@@ -73,7 +73,9 @@ def test_every_command_on_the_page_exists() -> None:
     known = set(get_command(app).commands)  # type: ignore[attr-defined]
     pages = [*PAGE.parent.glob("*.md"), PAGE.parents[1] / "README.md"]
     named = {
-        (p.name, word) for p in pages for word in re.findall(r"(?:`|^)llmops ([a-z][a-z-]*)", p.read_text(), re.MULTILINE)
+        (p.name, word)
+        for p in pages
+        for word in re.findall(r"(?:`|^)llmops ([a-z][a-z-]*)", p.read_text(), re.MULTILINE)
     }
     assert {(page, word) for page, word in named if word not in known} == set()
     assert ("your-own-project.md", "up") in named

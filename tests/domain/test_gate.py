@@ -403,6 +403,17 @@ def test_a_bound_is_judged_on_the_value_unless_the_gate_states_a_confidence() ->
     assert found.passed and "no interval: the metric gives one value for all rows: the value is judged" in found.text
 
 
+@pytest.mark.parametrize(("right", "outcome"), [(5, "undecided"), (28, "undecided"), (29, "passed"), (60, "passed")])
+def test_a_rate_that_no_row_contradicts_is_no_certainty(right: int, outcome: str) -> None:
+    """5 right of 5 passed any bound: resampling rows that are all alike has no spread.
+
+    Exact (Clopper-Pearson): n right of n show a rate of 0.05^(1/n) with 95% confidence: 0.8986 for 28, 0.9019 for 29.
+    """
+    evidence = Judged(report=report(1.0, better=True), rows=scored(np.ones(right)))
+    gate = Gate(metric="perplexity", at_least=0.9, confidence="95%")
+    assert judge("it", [gate], "checkpoint", evidence).outcome == outcome
+
+
 def test_a_baseline_is_compared_like_the_champion_and_one_that_is_unknown_fails() -> None:
     values = np.random.default_rng(5).random(50)
     rule = Gate(metric="perplexity", no_worse_than="baseline", baseline="abcdef1", margin=0.02)

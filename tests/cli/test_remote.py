@@ -20,6 +20,7 @@ from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.run_tags import PROJECT_TAG, REVISION_TAG
 from llmops_assets.domain.remote import Answered, RemoteRun, StartOne, WaitOn, at_first, decide
 from resources.dagster_remote.client import RemoteDagster, RemoteError
+from tests.support import ci_templates
 from tests.support.ports import free_port
 from tests.support.waiting import CEILING_S, wait_for
 
@@ -42,8 +43,8 @@ def project(name):
     job = dg.define_asset_job(name.replace("-", "_") + "_deliver", [ci_report], tags={"llmops/project": name})
     return ci_report, job
 
-zoo, big = project("zoo"), project("big-farm")
-defs = dg.Definitions(assets=[zoo[0], big[0]], jobs=[zoo[1], big[1]], executor=dg.in_process_executor)
+zoo, model = project("zoo"), project("my-model")
+defs = dg.Definitions(assets=[zoo[0], model[0]], jobs=[zoo[1], model[1]], executor=dg.in_process_executor)
 """
 
 INSTANCE = """
@@ -54,10 +55,11 @@ run_coordinator: {module: dagster.core.run_coordinator, class: DefaultRunCoordin
 
 class Proxy:
     """In front of the webserver. `faults`: for each request one of before (it never arrives), after (its answer gets
-    lost) and 503; then none."""
+    lost) and 503; then none. `token`: what a request must bear, if anything."""
 
     def __init__(self) -> None:
         self.faults: list[str] = []
+        self.token = ""
         self.url = ""
 
 
@@ -77,6 +79,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             fault = proxy.faults.pop(0) if proxy.faults else ""
+            if proxy.token and self.headers["Authorization"] != f"Bearer {proxy.token}":
+                self.send_response(401)
+                self.end_headers()
+                return
             if fault == "503" or self.path != "/graphql":
                 self.send_response(503 if fault else 404)
                 self.end_headers()
@@ -131,7 +137,7 @@ def test_a_commit_is_run_once_and_its_answer_is_read_again(served: Proxy) -> Non
 
 
 def test_a_rejection_is_a_negative_answer_with_its_reason(served: Proxy) -> None:
-    found, why, _ = wait_for_answer(served, "b" * 40, "big-farm")
+    found, why, _ = wait_for_answer(served, "b" * 40, "my-model")
     assert (found.good, found.outcome) == (False, "rejected")
     assert why == "evaluation_report refuses: perplexity 9 above 5"
 
@@ -156,7 +162,7 @@ def test_a_lost_connection_loses_no_run_and_starts_none_twice(served: Proxy) -> 
 
 def test_misuse_is_one_clear_error(served: Proxy) -> None:
     remote = RemoteDagster(served.url)
-    with pytest.raises(ConfigError, match=r"no such project: 'zo' \(known at http.*: big-farm, zoo\)"):
+    with pytest.raises(ConfigError, match=r"no such project: 'zo' \(known at http.*: my-model, zoo\)"):
         remote_job(remote, "zo")
     with pytest.raises(ConfigError, match="name a project"):
         remote_job(remote, None)
@@ -168,6 +174,30 @@ def test_misuse_is_one_clear_error(served: Proxy) -> None:
             RemoteDagster(url, patience_s=0.0).jobs()
     with pytest.raises(RemoteError, match=r"cannot be reached: ConnectError"):
         RemoteDagster("http://127.0.0.1:9", patience_s=0.0).jobs()
+
+
+@pytest.fixture
+def token(served: Proxy) -> Iterator[str]:
+    served.token = "a-secret"
+    yield served.token
+    served.token = ""
+
+
+def test_the_templates_for_ci_systems_end_with_the_gates_answer(
+    served: Proxy, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their own shell and the real command; tests/deploy shows that all of them run this same command."""
+    monkeypatch.setenv("LLMOPS_REMOTE_TOKEN", token)
+    for revision in ("a" * 40, "b" * 40):
+        wait_for_answer(served, revision, "my-model")
+    monkeypatch.delenv("LLMOPS_REMOTE_TOKEN")
+    released = ci_templates.run("gitlab-ci.yml", "a" * 40, token, served.url)
+    assert released.returncode == 0 and released.stdout.endswith("aaaaaaaa is released\n"), released
+    rejected = ci_templates.run("github-actions.yml", "b" * 40, token, served.url)
+    assert rejected.returncode == 1 and "is rejected: evaluation_report refuses: perplexity" in rejected.stderr
+    locked_out = ci_templates.run("circleci.yml", "a" * 40, None, served.url)
+    assert locked_out.returncode == 2 and not locked_out.stdout
+    assert locked_out.stderr == f"error: {served.url} answers 401: set LLMOPS_REMOTE_TOKEN to a valid token\n"
 
 
 def run(status: str, outcome: str | None = None, requested: bool = True, run_id: str = "r") -> RemoteRun:

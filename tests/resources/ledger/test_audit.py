@@ -13,7 +13,9 @@ from sqlalchemy import text
 
 from llmops_assets.domain.audit import AuditHead
 from llmops_assets.domain.chain import STAGES
+from llmops_assets.domain.notifications import Message
 from llmops_assets.domain.records import Release
+from llmops_assets.domain.report_review import ReviewAsk, ReviewDecision
 from llmops_assets.domain.rollout import RolloutPolicy, begin
 from llmops_assets.domain.verdict import Verdict
 from resources.ledger import Ledger, schema
@@ -51,6 +53,11 @@ def fill(ledger: Ledger) -> None:
     ledger.save_rollout(identity, version, begin(ONE, None, RolloutPolicy()))
     ledger.serve("zoo", "production", ONE, A)
     ledger.decide(said())
+    ask = ReviewAsk(project="zoo", report="r", checkpoint="c")
+    ledger.review(ReviewDecision(ask=ask, revision=A, choice="approved", by="eve@example.com", reason="good", at=1.5))
+    ledger.enqueue(
+        "team", [Message(id="1", project="zoo", kind="released", at=1.5, title="t", detail="d", command="c")]
+    )
     ledger.roll_back("zoo", ONE, A, hold())
     ledger.note_projected("zoo", "champion alias", ONE)
     ledger.bury([(ledger.inventory().results[0], 10)], "old")
@@ -98,7 +105,8 @@ def test_a_row_that_was_altered_removed_or_added_is_named(ledger: Ledger, table:
     into = f"INSERT INTO {table} ({', '.join(whole)}) VALUES ({', '.join(f':{name}' for name in whole)})"
     plainly(ledger, into, **whole)
     assert ledger.audit().findings == (), "the row is again what it was"
-    second = whole | {keys[0]: another(whole[keys[0]])} | ({"generation": 9} if "generation" in whole else {})
+    unique = {"generation": 9, "message": "another"}
+    second = whole | {keys[0]: another(whole[keys[0]])} | {n: v for n, v in unique.items() if n in whole}
     plainly(ledger, into, **second)
     (finding,) = ledger.audit().findings
     assert finding.startswith(f"{table} ") and "not covered" in finding

@@ -13,8 +13,8 @@ def figure(value: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Formats seconds as ms below one second, otherwise as s."""
-    return f"{figure(seconds * 1000)} ms" if seconds < 1 else f"{figure(seconds)} s"
+    """Formats seconds as ms below one second, otherwise as s; to the microsecond, which no clock here exceeds."""
+    return f"{figure(round(seconds * 1000, 3))} ms" if seconds < 1 else f"{figure(seconds)} s"
 
 
 def size(count: float) -> str:

@@ -1,6 +1,6 @@
 """DORA's measures, against small histories worked out by hand; without evidence there is no figure."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmops_assets.domain.dora import DAY_S, Dora, Served, measure
@@ -78,6 +78,7 @@ def test_a_window_that_is_longer_than_the_project_is_shortened_and_says_so() -> 
     assert (ahead.start, ahead.deployments) == (NOW, 0), "the clock was set back"
 
 
+@example(history=[("a", 1e-54, False, [0.0])], returned=[], days=100.0, since=None)  # 1e-46 ms
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 200), st.booleans(), st.lists(st.floats(0, 200)))),
     st.lists(st.floats(0, 200)),

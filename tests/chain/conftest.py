@@ -25,7 +25,7 @@ def start_live(
             project = make_project()
             project.configure(merge(LIGHT, change or {}))
             project.commit("As this story needs it")
-            compute = ComputeSettings(threads=1, checkpoint_every=0.3)
+            compute = ComputeSettings(threads=2, checkpoint_every=0.3)
             live = Live(tmp_path_factory.mktemp("live"), project, compute=compute, poll=1)
             return stack.enter_context(live.running(**variables))
 

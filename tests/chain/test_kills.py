@@ -17,7 +17,7 @@ from resources.local_services import services
 from tests.support.live import Live, Users
 from tests.support.waiting import wait_for
 
-STEPS = 80
+STEPS = 150
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def live(start_live: Callable[..., Live]) -> Live:
 
 def test_a_killed_training_program_resumes_from_its_last_complete_checkpoint(live: Live) -> None:
     sha = live.project.push()
-    process, _ = wait_for("training", lambda: live.training(at_least=15))
+    process, _ = wait_for("training", lambda: live.training(at_least=30))
     process.send_signal(signal.SIGKILL)
     request = wait_for("the release", lambda: live.ended(sha))
     assert (request.status, request.generation) == ("released", 2), request

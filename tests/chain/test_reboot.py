@@ -20,7 +20,7 @@ from resources.local_services import services
 from tests.support.live import Live, Users
 from tests.support.waiting import wait_for
 
-STEPS = 80
+STEPS = 120
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_after_a_reboot_in_mid_training_llmops_up_is_all_that_is_reported(live: 
     before = live.ledger.serving("zoo", "production")
     assert before is not None
     sha = live.project.ship("Another rate", {"training": {"learning_rate": 0.0005}})
-    wait_for("training", lambda: live.training(at_least=15))
+    wait_for("training", lambda: live.training(at_least=30))
     cut_the_power(live)
     assert live.requests(sha)[-1].active and not live.ask().ok
     live.llmops("up", "--dagster-port", str(live.ports[0]), "--mlflow-port", str(live.ports[1]))
@@ -180,7 +180,7 @@ def test_llmops_up_beside_what_runs_starts_nothing_twice(live: Live) -> None:
 
 def test_llmops_down_ends_everything_at_once_and_llmops_up_resumes_it(live: Live) -> None:
     sha = live.project.ship("A third rate", {"training": {"learning_rate": 0.0007}})
-    wait_for("training", lambda: live.training(at_least=15))
+    wait_for("training", lambda: live.training(at_least=30))
     live.llmops("down")
     assert live.processes() == []
     assert live.requests(sha)[-1].active, "the training was ended and not waited for"

@@ -15,13 +15,15 @@ WINDOW_DAYS = 30
 
 def dora_of(source: ProjectRepository, ledger: Ledger, days: float = WINDOW_DAYS) -> Dora:
     """The measures of the last days. Commits that the mirror does not have count in no lead time."""
-    name = source.project.name
+    name, now = source.project.name, ledger.clock()
+    begin = now - days * DAY_S
     served: list[Served] = []
     deployed: str | None = None
     release_before: str | None = None
     for release, revision, at, rollback in ledger.production_history(name):
         fresh = not rollback and release != release_before
-        commits = _commits(source, deployed, revision) if fresh else ()
+        # Git walks the history for each: only deployments in the window have a lead time there.
+        commits = _commits(source, deployed, revision) if fresh and at >= begin else ()
         served.append(Served(release=release, at=at, rollback=rollback, commits=commits))
         deployed, release_before = revision if fresh else deployed, release
     returned = [
@@ -36,7 +38,7 @@ def dora_of(source: ProjectRepository, ledger: Ledger, days: float = WINDOW_DAYS
     ]
     times = ledger.request_times(name)
     since = min((made for made, _ in times.values()), default=None)
-    return measure(served, returned, days * DAY_S, ledger.clock(), since)
+    return measure(served, returned, days * DAY_S, now, since)
 
 
 def _commits(source: ProjectRepository, before: str | None, revision: str) -> tuple[float, ...]:

@@ -1,7 +1,7 @@
 """Decides from the ledger which events people and other systems are told about, and writes the message. Pure.
 
 An event is derived from what the ledger holds, never from something that happens to be running: so a killed process
-loses none. Its key is unique, so whoever derives it again finds it written already. `resources.ledger.outbox` stores
+loses none. Its key is unique, so an event that is derived again is stored once. `resources.ledger.outbox` stores
 messages per target, `llmops_assets.delivery.notifications` sends them.
 """
 

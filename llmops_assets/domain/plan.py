@@ -140,7 +140,7 @@ def make_plan(
 def _reviewed(plans: Sequence[StagePlan], review: Callable[[bool], str | None]) -> list[StagePlan]:
     """The plan in which an existing registration acts again if its report lacks a review, and something depends on it.
 
-    Nothing does if production stays as it is: other metrics alone need no review. If the registration then waits,
+    Not if production does not change: other metrics alone need no review. If the registration then waits,
     everything after it must be skipped: so what only passes it on is selected too.
     """
     found = {plan.stage: plan for plan in plans}

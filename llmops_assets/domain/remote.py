@@ -1,4 +1,4 @@
-"""Decides what a run on another machine means for whoever waits for it: wait on, start one, or the answer. Pure.
+"""Decides what a client that waits for a run on another machine does next: wait, start one, or return the answer. Pure.
 
 A request's run can die, and the recovery sensor then starts another one: so the newest run of the commit counts, and
 its outcome is the tag that shows the ledger's.

@@ -148,5 +148,5 @@ def _body(card: Card) -> Iterable[str]:
 
 
 def escaped(text: str) -> str:
-    """Text as one line that Markdown and HTML show as it is."""
+    """Escapes text for Markdown and HTML, on one line."""
     return _MARKDOWN.sub(r"\\\1", html.escape(" ".join(text.split()), quote=False))

@@ -13,7 +13,8 @@ from llmops_assets.delivery.review_summary import Decidable, ReportSummary, Revi
 from llmops_assets.domain.formatting import figure
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.requests import newest_planned
-from llmops_assets.domain.review import Estimate, Regressions, Review
+from llmops_assets.domain.review import Regressions, Review
+from llmops_assets.domain.review_markdown import estimate
 
 app = typer.Typer()
 SHOWN_CHARACTERS = 400
@@ -107,18 +108,12 @@ def _show_figures(review: Review) -> None:
     rows = [
         (
             f.metric,
-            *(_estimate(getattr(f, field)) for _, field in shown),
+            *(estimate(getattr(f, field)) for _, field in shown),
             f"{'high' if f.higher_is_better else 'low'}er",
         )
         for f in review.figures
     ]
     show(rows, ("metric", *(name for name, _ in shown), "better"), indent=2)
-
-
-def _estimate(found: Estimate | None) -> str:
-    if found is None or found.low is None or found.high is None:
-        return figure(found.value if found else None)
-    return f"{figure(found.value)} ({figure(found.low)} to {figure(found.high)})"
 
 
 def _show_regressions(found: Regressions) -> None:

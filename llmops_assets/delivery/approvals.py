@@ -3,6 +3,8 @@
 Used by the stage, the sensor, the CLI and Dagster's launchpad. `llmops_assets.domain.approval` evaluates the evidence.
 """
 
+from collections.abc import Sequence
+
 from llmops_assets.delivery.release_policy import ReleasePolicy, release_policy
 from llmops_assets.domain.approval import (
     Approved,
@@ -14,14 +16,13 @@ from llmops_assets.domain.approval import (
     evaluate_approvals,
     refusals,
 )
+from llmops_assets.domain.chain import COMPARED
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.release import release_from_records
 from llmops_assets.domain.requests import Request
 from resources.ledger import Ledger
 from resources.project_source.revisions import ProjectRepository
-
-REPORTS = ("evaluation_report", "served_evaluation_report")
 
 
 class Refused(Exception):
@@ -48,13 +49,13 @@ def _ask(source: ProjectRepository, ledger: Ledger, revision: str, policy: Relea
     project, values = source.project.name, source.at(revision).values
     records = ledger.resolve(values).records
     release = release_from_records(project, values, records)
-    if release is None or any(s not in records for s in REPORTS):
+    if release is None or any(s not in records for s in COMPARED):
         return None
     champion, since = ledger.champion_since(project)
     return Ask(
         project=project,
         release=release.digest,
-        reports=tuple(records[s].outputs[""] for s in REPORTS),
+        reports=tuple(records[s].outputs[""] for s in COMPARED),
         replaces=champion,
         since=since,
         loosened=policy.loosened,
@@ -91,11 +92,16 @@ def standing_rejection(source: ProjectRepository, ledger: Ledger, revision: str)
     return found.reasons if isinstance(found, Waiting) and found.rejected else ()
 
 
+def remarks(loosened: Sequence[str], because: str, found: Waiting) -> str:
+    """What a person who is asked to decide should know: what is loosened, why they are asked, what was decided."""
+    told = [f"it loosens the champion's policy: {', '.join(loosened)}"] if loosened else []
+    return "; ".join([*told, *filter(None, [because]), *found.reasons])
+
+
 def call_for(ask: Ask, found: Waiting, because: str = "") -> str:
     """The message of a release that waits for approval."""
     instead = f"instead of {short(ask.replaces)}" if ask.replaces else "as the first release"
-    loosened = [f"it loosens the champion's policy: {', '.join(ask.loosened)}"] if ask.loosened else []
-    said = "; ".join([*loosened, *filter(None, [because]), *found.reasons])
+    said = remarks(ask.loosened, because, found)
     return (
         f"waiting for approval: llmops approve {ask.project} --release {short(ask.release)} --reason … (or reject), or "
         "in Dagster's launchpad release_approval with this release and a decision; "

@@ -6,6 +6,7 @@ terminal or a rollback, reaches MLflow by the reconciler.
 
 from collections.abc import Mapping
 
+from llmops_assets.domain.chain import COMPARED
 from llmops_assets.domain.records import RegisteredModel
 from resources.assembly import Clients
 from resources.ledger import Ledger
@@ -31,7 +32,7 @@ def tag_outcomes(clients: Clients, project: str, outcomes: Mapping[str, str]) ->
     tracking, registry = clients.tracking, clients.registry
     for revision, outcome in outcomes.items():
         records, tags = clients.ledger.records_of(project, revision), {OUTCOME_TAG: outcome}
-        for stage in ("evaluation_report", "served_evaluation_report"):
+        for stage in COMPARED:
             record = records.get(stage)
             run = tracking.find(project, record.key) if record else ""
             if run and tracking.tags(run).get(COMMIT_TAG) == revision:

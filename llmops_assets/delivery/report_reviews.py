@@ -6,7 +6,7 @@ evaluates the evidence; `delivery.approvals` does the same for releases, and `de
 
 from collections.abc import Iterator
 
-from llmops_assets.delivery.approvals import Refused, authors_of
+from llmops_assets.delivery.approvals import Refused, authors_of, remarks
 from llmops_assets.delivery.release_policy import release_policy
 from llmops_assets.domain.approval import Author, Choice, Waiting, refusals
 from llmops_assets.domain.keys import short
@@ -98,8 +98,7 @@ def call_for_review(state: ReviewState, revision: str) -> str:
     approve, _ = decide_commands(ask.project, ask.report)
     authors = ", ".join(dict.fromkeys(author.email for author in state.authors))
     who = rules.who + (f" ({authors})" if authors and not rules.approvers else "")
-    loosened = [f"it loosens the champion's policy: {', '.join(ask.loosened)}"] if ask.loosened else []
-    said = "; ".join([*loosened, *filter(None, [state.because]), *pending.reasons])
+    said = remarks(ask.loosened, state.because, pending)
     return (
         f"{WAITS_FOR_REVIEW} of evaluation report {short(ask.report)} by {who}: `llmops review {ask.project} "
         f"{short(revision)}` prints it; decide with `{approve}` (or reject), or in Dagster's launchpad of "

@@ -11,6 +11,7 @@ from pydantic import Field
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.approvals import authors_of, current_ask, evaluate_current_approval
 from llmops_assets.delivery.gate_evidence import PlannedRevision, current_release, verdict_on
+from llmops_assets.delivery.planning import planned_revision
 from llmops_assets.delivery.release_policy import release_policy
 from llmops_assets.delivery.report_reviews import decide_commands, review_state
 from llmops_assets.delivery.review import review_of
@@ -72,8 +73,8 @@ def summarize(clients: Clients, source: ProjectRepository, revision: str) -> Rev
         ConfigError, SourceError: the revision cannot be read.
         StoreError: a report's artifact is lost or damaged.
     """
-    ledger, at = clients.ledger, source.at(revision)
-    candidate = PlannedRevision(source.project, source, ledger, clients.store, revision, at, ledger.resolve(at.values))
+    ledger = clients.ledger
+    candidate = planned_revision(source, ledger, clients.store, revision)
     records = candidate.resolved.records
     return ReviewSummary(
         project=source.project.name,

@@ -73,11 +73,6 @@ class Dora(Frozen):
 
     def rows(self) -> list[tuple[str, str, str]]:
         """(measure, value, what it is based on), for people."""
-        span = (
-            time_span(self.end - self.start)
-            if self.end - self.start < 2 * DAY_S
-            else (f"{figure((self.end - self.start) / DAY_S)} d")
-        )
         attempts = self.deployments + self.returned
         weekly = f"{figure(self.deployments_per_week)} a week" if self.deployments_per_week is not None else ""
         return [
@@ -85,7 +80,7 @@ class Dora(Frozen):
             (
                 "deployment frequency",
                 weekly or (f"{self.deployments}" if self.deployments else NO_DATA),
-                f"{_many(self.deployments, 'deployment')} in {span}",
+                f"{_many(self.deployments, 'deployment')} in {_span(self.end - self.start)}",
             ),
             (
                 "change failure rate",

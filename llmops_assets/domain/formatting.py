@@ -12,6 +12,11 @@ def figure(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
+def signed(value: float) -> str:
+    """Formats a difference with its sign, a typographic minus."""
+    return f"{'−' if value < 0 else '+'}{figure(abs(value))}"
+
+
 def duration(seconds: float) -> str:
     """Formats seconds as ms below one second, otherwise as s; to the microsecond, which no clock here exceeds."""
     return f"{figure(round(seconds * 1000, 3))} ms" if seconds < 1 else f"{figure(seconds)} s"

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field, InstanceOf
 
 from llmops_assets.domain.evaluated_rows import Clearance, EvaluatedRows, of_bound, of_comparison
-from llmops_assets.domain.formatting import figure
+from llmops_assets.domain.formatting import figure, signed
 from llmops_assets.domain.gate_power import Power, power_of
 from llmops_assets.domain.gate_rule import SMALLEST_SLICE, Gate, Of
 from llmops_assets.domain.keys import short
@@ -286,18 +286,13 @@ def _result(found: Clearance, text: str, bound: float, sign: float, what: str, p
     """
     base = sign * bound if what == "difference" else bound
     ends = sorted(base + sign * bound for bound in found.bounds)
-    shown = " to ".join(_signed(end, what) for end in ends)
+    shown = " to ".join((signed if what == "difference" else figure)(end) for end in ends)
     text += f"; {what} {shown} ({found.confidence * 100:g}%, {found.rows} rows)"
     if found.outcome == "undecided":
         needed = found.deciding_rows
         text += ", undecided: " + (f"about {needed:,} rows would decide" if needed else "no number of rows decides")
     text += f", smallest visible {figure(found.visible)}" if what == "difference" or power else ""
     return GateResult(outcome=found.outcome, text=text, power=power)
-
-
-def _signed(value: float, what: str) -> str:
-    sign = "−" if value < 0 else "+"
-    return f"{sign}{figure(abs(value))}" if what == "difference" else figure(value)
 
 
 def _no_interval(rows: EvaluatedRows | None) -> str:

@@ -16,7 +16,7 @@ from llmops_assets.domain.evaluated_rows import (
     reach,
     student_quantile,
 )
-from llmops_assets.domain.formatting import figure
+from llmops_assets.domain.formatting import figure, signed
 from llmops_assets.domain.gate_rule import SMALLEST_SLICE, Gate
 from llmops_assets.domain.intervals import Bounds, normal_cdf
 from llmops_assets.domain.models import Frozen
@@ -58,11 +58,11 @@ class Power(Frozen):
 
     @property
     def text(self) -> str:
-        sign = (lambda v: f"{'−' if v < 0 else '+'}{figure(abs(v))}") if self.compares else figure
+        shown = signed if self.compares else figure
         what, whose = ("change", "an equal model") if self.compares else ("value", "the same model")
         said = (
             f"{self.condition}, {self.rows:,} rows: smallest visible difference {figure(self.visible)}; "
-            f"a true {what} of {sign(self.passes_at)} or better passes, of {sign(self.fails_at)} or worse fails "
+            f"a true {what} of {shown(self.passes_at)} or better passes, of {shown(self.fails_at)} or worse fails "
             f"(80% power); "
             f"{whose} passes in {self.passes:.0%} and is undecided in {self.undecided:.0%} of evaluations"
         )

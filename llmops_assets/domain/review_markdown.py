@@ -6,6 +6,7 @@ Texts of rows, commits and configurations come from other people: all of them ar
 from collections.abc import Iterable, Sequence
 
 from llmops_assets.domain.formatting import figure, time_span
+from llmops_assets.domain.formatting import signed as with_sign
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.markdown import escaped, fenced
 from llmops_assets.domain.review import (
@@ -109,8 +110,8 @@ def gap_text(beside: FigureBeside) -> str:
 
 
 def signed(value: float) -> str:
-    """A difference with its sign."""
-    return "±0" if value == 0 else f"{'+' if value > 0 else '−'}{figure(abs(value))}"
+    """A difference with its sign; none at all is ±0."""
+    return "±0" if value == 0 else with_sign(value)
 
 
 def _figures(figures: Sequence[FigureBeside]) -> list[str]:

@@ -8,7 +8,7 @@ Student's t with the standard error of the delta method: the bootstrap hardly di
 import math
 
 from llmops_assets.domain.bootstrap import Resampled, Statistic
-from llmops_assets.domain.evaluated_rows import EvaluatedRows, interval, of_comparison
+from llmops_assets.domain.evaluated_rows import EvaluatedRows, interval, of_comparison, student_quantile
 from llmops_assets.domain.gate_rule import CONFIDENCE
 from llmops_assets.domain.intervals import Bounds
 from llmops_assets.domain.records import Metric
@@ -113,9 +113,7 @@ def _figure(rows: EvaluatedRows, metric: str) -> Estimate | None:
 
 
 def _by_error(rows: Resampled, value: Statistic, at: float) -> Bounds:
-    from scipy.special import stdtrit
-
-    reach = float(stdtrit(rows.rows - 1, CONFIDENCE)) * rows.error(value)
+    reach = student_quantile(CONFIDENCE, rows.rows) * rows.error(value)
     return Bounds(at - reach, at + reach)
 
 

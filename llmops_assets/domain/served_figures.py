@@ -97,7 +97,7 @@ def judge_bound(gate: Gate, served: Served | None) -> list[Outcome]:
     value = value_of(gate.metric, served)
     if isinstance(value, NoFigure):
         return [Outcome(False, f"{gate.metric} has no value: {value.why}")]
-    measured = f"{_named(gate, value, served)}"
+    measured = _named(gate, value, served)
     found = []
     if gate.at_least is not None:
         found.append(Outcome(value >= gate.at_least, f"{measured}, minimum {figure(gate.at_least)}"))
@@ -114,10 +114,10 @@ def judge_comparison(gate: Gate, served: Served | None, other: Served | None) ->
     measured = _named(gate, value, served)
     if isinstance(reference, NoFigure):
         return Outcome(False, f"{measured} against {gate.against}: {reference.why}")
-    sign, margin = (1.0 if SERVED_FIGURES[gate.metric].higher_is_better else -1.0), gate.tolerance()
-    text = f"{measured}, {gate.against} {figure(reference)}, margin {margin} (one load test each: the value is judged)"
-    if SERVED_FIGURES[gate.metric].read is None:
-        text = f"{measured}, {gate.against} {figure(reference)}, margin {margin}"
+    known, margin = SERVED_FIGURES[gate.metric], gate.tolerance()
+    sign = 1.0 if known.higher_is_better else -1.0
+    note = " (one load test each: the value is judged)" if known.read is not None else ""
+    text = f"{measured}, {gate.against} {figure(reference)}, margin {margin}{note}"
     return Outcome(sign * (value - reference) >= -margin.of(reference), text)
 
 

@@ -18,6 +18,7 @@ from llmops_assets.programs.models.loading import device, load_tokenizer, load_w
 from llmops_assets.programs.runtime.entry import ProgramRun, prepare_environment
 from llmops_assets.programs.runtime.specs import TrainSpec
 from llmops_assets.programs.training.methods.lora import Lora
+from llmops_assets.programs.training.precision import chosen_precision
 from llmops_assets.programs.training.trainer import collator, fit
 
 
@@ -38,7 +39,7 @@ def bare(model: Any, rows: list[Encoded], tokenizer: Any, spec: TrainSpec, job: 
             weight_decay=spec.weight_decay,
             seed=spec.seed,
             data_seed=spec.seed,
-            bf16=True,
+            bf16=chosen_precision(spec.precision) == "bf16",
             use_cpu=device() == "cpu",
             save_strategy="no",
             logging_strategy="no",

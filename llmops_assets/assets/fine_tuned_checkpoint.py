@@ -104,6 +104,8 @@ def describe(run: StageExecution, record: Checkpoint) -> Mapping[str, Any]:
         "uri": dg.MetadataValue.path(record.uri),
         "mlflow_run": dg.MetadataValue.url(url) if url else record.mlflow_run_id,
     }
+    if record.precision:
+        found["precision"] = record.precision
     if record.truncated_rows:
         found["truncated_rows"] = record.truncated_rows
     for name in ("train_loss", "validation_loss"):

@@ -121,6 +121,12 @@ class Training(Strict):
         description="Share of the training and validation rows that may be longer than max_length. If more are, the "
         "training is refused, and its message names the first of them.",
     )
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        default="auto",
+        description="Precision in which the training computes. auto: bf16 where the device has instructions for it "
+        "(GPUs since Ampere, CPUs with AVX512-BF16 or AMX), else fp32; the checkpoint says which it was. bf16 is "
+        "emulated, several times slower, on other CPUs, and refused on other GPUs.",
+    )
     seed: int = Field(default=7, description="Seed of order, initialization and dropout.")
 
 

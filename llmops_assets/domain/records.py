@@ -115,6 +115,7 @@ class Checkpoint(Record):
     tokens_per_s: float
     resumed_from_step: int = 0
     truncated_rows: int = Field(default=0, description="Rows of train and validation that were cut to max_length.")
+    precision: str | None = Field(default=None, description="In which the training computed: bf16 or fp32, by device.")
     train_loss: float | None
     validation_loss: float | None
     mlflow_run_id: str = ""

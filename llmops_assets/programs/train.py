@@ -98,6 +98,7 @@ def train(spec: TrainSpec, job: ProgramRun) -> TrainResult:
         tokens_per_s=done.tokens_per_s,
         resumed_from_step=done.resumed_from_step,
         truncated_rows=len(long),
+        precision=done.precision if part.trains else None,
         train_loss=done.loss,
         validation_loss=validation_loss if validation_loss is not None and math.isfinite(validation_loss) else None,
         libraries=versions("accelerate"),

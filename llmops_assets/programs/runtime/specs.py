@@ -78,6 +78,7 @@ class TrainSpec(Frozen):
     max_steps: int | None = None
     max_length: int | None = Field(default=None, description="Tokens; None: the model's context.")
     max_truncated: float = Field(default=0.05, description="Share of the rows that may be longer; more are refused.")
+    precision: str = Field(default="auto", description="auto, bf16 or fp32.")
     seed: int = 7
     checkpoint_every_s: float = Field(default=15.0, description="Seconds between complete, resumable checkpoints.")
 
@@ -95,6 +96,7 @@ class TrainResult(Frozen):
     tokens_per_s: float
     resumed_from_step: int
     truncated_rows: int = 0
+    precision: str | None = Field(default=None, description="bf16 or fp32; None: nothing was trained.")
     train_loss: float | None
     validation_loss: float | None
     libraries: dict[str, str]

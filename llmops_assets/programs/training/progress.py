@@ -28,6 +28,8 @@ class TrainingProgress(TrainerCallback):
         for entry in state.log_history:  # of a training that is resumed
             if "loss" in entry:
                 self._divergence.read(float(entry["loss"]))
+        # A first step can take minutes; until it is done, this is what people see.
+        self.job.progress("train", step=state.global_step, total=state.max_steps)
 
     def tokens_per_s(self, tokens: int) -> float:
         """Speed of this process, without the steps of an earlier one."""

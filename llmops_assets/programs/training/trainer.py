@@ -15,6 +15,7 @@ from llmops_assets.programs.models.loading import device, versions
 from llmops_assets.programs.runtime.entry import ProgramRun
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import TrainSpec
+from llmops_assets.programs.training.precision import chosen_precision
 
 LOGGED_STEPS = 5000  # above this number the loss is logged only every n-th step, so that checkpoints stay small
 
@@ -26,6 +27,7 @@ class Fitted:
     tokens = 0
     tokens_per_s = 0.0
     resumed_from_step = 0
+    precision = "fp32"
     loss: float | None = None
 
 
@@ -52,6 +54,7 @@ def fit(model: Any, rows: list[Encoded], tokenizer: Any, spec: TrainSpec, job: P
     updates = math.ceil(math.ceil(len(usable) / spec.batch_size) / spec.gradient_accumulation)
     total = spec.max_steps or max(1, math.ceil(updates * spec.epochs))
     progress = TrainingProgress(job)
+    precision = chosen_precision(spec.precision)
     trainer = WarmTrainer(
         model=model,
         args=TrainingArguments(
@@ -65,7 +68,7 @@ def fit(model: Any, rows: list[Encoded], tokenizer: Any, spec: TrainSpec, job: P
             weight_decay=spec.weight_decay,
             seed=spec.seed,
             data_seed=spec.seed,
-            bf16=True,
+            bf16=precision == "bf16",
             use_cpu=device() == "cpu",
             save_strategy="no",
             save_total_limit=2,
@@ -85,6 +88,7 @@ def fit(model: Any, rows: list[Encoded], tokenizer: Any, spec: TrainSpec, job: P
     )
     trainer.remove_callback(PrinterCallback)
     done = Fitted()
+    done.precision = precision
     done.resumed_from_step = step_of(checkpoint) if checkpoint else 0
     if checkpoint:
         job.progress("resume", f"from {checkpoint.name}")

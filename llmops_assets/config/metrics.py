@@ -56,7 +56,7 @@ class ListedMetric(Strict):
     file: ProjectPath | None = Field(default=None, description="A text file of the project in Git: see the catalog.")
     pattern: str | None = Field(
         default=None,
-        description="Regular expression, searched in the answer. RE2's syntax: no lookarounds, no backreferences.",
+        description="Regular expression in Python's syntax, searched in the answer; no lookarounds, no backreferences.",
     )
     judge: str | None = Field(
         default=None, min_length=1, description="Name of an LLM under `judges` in the settings of the location."

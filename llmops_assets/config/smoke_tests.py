@@ -13,7 +13,7 @@ class Expectation(Strict):
     contains: str | None = Field(default=None, description="Text that the answer must contain.")
     matches: str | None = Field(
         default=None,
-        description="Regular expression, searched in the answer. RE2's syntax: no lookarounds, no backreferences.",
+        description="Regular expression in Python's syntax, searched in the answer; no lookarounds, no backreferences.",
     )
     does_not_match: str | None = Field(
         default=None, description="Regular expression that must not be found in the answer; syntax as in `matches`."

@@ -20,13 +20,15 @@ def test_a_pattern_that_would_run_for_minutes_answers_at_once(pattern: str) -> N
 
 @pytest.mark.parametrize(
     "pattern",
-    ["(", "[", "a**", "*", r"\1", r"(a)\1", "(?=a)", "(?!sorry)", "(?<=a)b", "a{2000}", "((a{500}){500}){500}",
-     "x" * 3000, r"\ud800", "(?P<n>a)(?P=n)", "\ud800"],
+    ["(", "[", "a**", "*", r"\1", r"(a)\1", "(?=a)", "(?!sorry)", "(?<=a)b", "((a{500}){500}){500}",
+     "x" * 3000, r"\ud800", "(?P<n>a)(?P=n)", "\ud800", "a++", "(?>a)b", "(?x)a b", "(?m:a)b$", "[+--]", r"\b{start}",
+     "(?a)a", "(" * 1900],
 )  # fmt: skip
 def test_what_is_not_supported_is_one_clear_error(pattern: str) -> None:
     with pytest.raises(PatternError) as error:
         compiled(pattern)
     assert re.match("(not )?a regular expression", str(error.value)) and len(str(error.value)) < 600
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +53,18 @@ def test_what_is_not_supported_is_one_clear_error(pattern: str) -> None:
         ("(?i)STRASSE|straße", ["Straße", "strasse"], ["x"]),
         ("(?s)a.b", ["a\nb"], ["ab"]),
         ("[[:alpha:]]", [":]", "a]"], ["b"]),
+        (r"\bété\b", ["un été.", "été"], ["étés", "l'hiver"]),
+        (r"\bja\b", ["ja!", "ja"], ["jaé", "éja", "ja3"]),
+        (r"\Bé", ["cafés"], ["é"]),
+        (r"^[^\W\d]+$", ["é"], ["é3", "-"]),
+        (r"[\W]", ["¿", "é!"], ["é"]),
+        (r"[\D]", ["x"], ["٣"]),
+        (r"\<b\>", ["<b>"], ["b"]),
+        ("[&&a]", ["&", "a"], ["b"]),
+        ("[a~~b]", ["~", "b"], ["-"]),
+        (r"[+\--]", ["-", "+"], ["a"]),
+        (r"[\b]", ["\x08"], ["b", "\\"]),
+        ("a{1000}", ["a" * 1000], ["a" * 999]),
     ],
 )
 def test_a_pattern_means_what_it_means_in_python(pattern: str, found: list[str], not_found: list[str]) -> None:
@@ -66,16 +80,16 @@ def test_an_answer_that_ends_in_half_of_a_character_is_searched_too() -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.text(r"ab\wds[]^$(){},?*+|é.-1", max_size=12), st.text("abé \n$[]{},1", max_size=8))
+@given(st.text(r"ab\wdsBWZ[]^$(){},?*+|é.-1&<:im", max_size=12), st.text("abé \n$[]{},1&<-", max_size=8))
 @example("[?]{,}", "")
 @example("a{,1b", "a{,1b")
+@example(r"\b|1", "é")
+@example("(?:a|b)$", "a\n")
 def test_any_pattern_is_refused_or_finds_what_python_finds(pattern: str, text: str) -> None:
     try:
         found = occurs(pattern, text)
     except PatternError:
         return
-    try:
-        expected = re.search(pattern, text) is not None
-    except re.error:
-        return  # RE2 reads more than Python
-    assert found == expected
+    if not text and r"\B" in pattern:
+        return  # Python 3.14 has changed it
+    assert found == (re.search(pattern, text) is not None)

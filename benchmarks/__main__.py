@@ -30,6 +30,8 @@ NAMES = (
     "repeatable_evaluation",
     "evaluate_examples_per_s",
     "chain_overhead",
+    "webhook_to_run",
+    "webhook_to_run_p95",
     "commit_to_run",
     "revert_to_production",
 )

@@ -9,6 +9,7 @@ The baseline is the unavoidable part of every run: its worker, a fresh interpret
 import statistics
 import sys
 import time
+from typing import NamedTuple
 
 from benchmarks.harness import Benchmark, Goal, Measured, Unmeasured, command, seconds_of
 from benchmarks.location_load import LOAD
@@ -20,10 +21,27 @@ LOOP_S = 5.0
 
 
 def measure(place: Place) -> Measured:
-    here = watched(place)
+    starts = starts_of(watched(place), 2 if place.quick else 10)
+    return Measured(statistics.median(starts.seconds), starts.worker_s, starts.told)
+
+
+class Starts(NamedTuple):
+    """How long each of several pushes took until its run had started."""
+
+    seconds: list[float]
+    worker_s: float
+    """Median time of a worker's fresh interpreter."""
+    told: str
+
+
+def starts_of(here: Timed, pushes: int) -> Starts:
+    """Pushes commits one after another, spread over the daemon's loop, each after the end of the run before.
+
+    Raises:
+        Unmeasured: a run has no start time, or a push did not end well.
+    """
     delivered: list[Delivered] = []
     workers: list[float] = []
-    pushes = 2 if place.quick else 10
     for number in range(pushes):
         # Only ci_report reads it, so that each run ends quickly; every run starts the same way.
         here.project.write("tests/test_nothing_is_broken.py", f"def test_{number}():\n    assert str({number})\n")
@@ -41,7 +59,7 @@ def measure(place: Place) -> Measured:
     }
     told = ", ".join(f"{part} {statistics.median(seconds):.1f} s" for part, seconds in parts.items())
     spread = ", ".join(f"{s:.1f}" for s in sorted(started))
-    return Measured(statistics.median(started), statistics.median(workers), f"{told}; all: {spread} s")
+    return Starts(started, statistics.median(workers), f"{told}; all: {spread} s")
 
 
 def _worker(here: Timed, delivered: Delivered) -> float:

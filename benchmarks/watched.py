@@ -4,7 +4,9 @@ All benchmarks that need it share one home. It uses the local profile with its d
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 
@@ -38,10 +40,12 @@ class Delivered:
 class Timed(Live):
     """The project, its home, and the running services."""
 
-    def __init__(self, place: Place):
-        root = place.folder("watched")
-        super().__init__(root / "home", Project.create(root / NAME, NAME, random_model(root / "base")))
-        place.enter(self.running())
+    def __init__(
+        self, place: Place, folder: str = "watched", variables: Mapping[str, str] | None = None, **settings: Any
+    ):
+        root = place.folder(folder)
+        super().__init__(root / "home", Project.create(root / NAME, NAME, random_model(root / "base")), **settings)
+        place.enter(self.running(**variables or {}))
         self.first = self.deliver()
         """The first commit: the whole chain, from nothing to production."""
 
@@ -53,11 +57,15 @@ class Timed(Live):
         """
         revision, pushed = self.project.head, time.time()
         self.project.push()
+        self.announce()
         request = wait_for(f"the end of {short(revision)}", lambda: self.ended(revision))
         runs = self.instance.get_run_records(filters=dg.RunsFilter(tags={REQUEST_TAG: request.name}))
         if request.status not in ("released", "done") or request.generation != 1 or len(runs) != 1:
             raise Unmeasured(f"{request.name} is {request.status} after {len(runs)} runs: {request.detail}")
         return Delivered(revision, pushed, runs[0].end_time or time.time(), request, runs[0])
+
+    def announce(self) -> None:
+        """What a Git server does after a push."""
 
     def records(self, delivered: Delivered) -> dict[str, AnyRecord]:
         """Stage → record, for the stages that the delivery's own run computed."""

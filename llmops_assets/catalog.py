@@ -148,6 +148,14 @@ class NotifierPart(Part):
     """Whether it takes a token beside the address."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class WebhookPart(Part):
+    """`path` names a class without arguments, a `resources.webhooks.interface.Sender`."""
+
+    event: str
+    """The event to choose at the server."""
+
+
 P = TypeVar("P", bound=Part)
 
 
@@ -550,6 +558,34 @@ NOTIFIERS = Parts(
         example="https://events.example.com/llmops",
         plain=("http", "https"),
         token=True,
+    ),
+)
+
+
+_SENDERS = "resources.webhooks.senders"
+WEBHOOKS = Parts(
+    WebhookPart,
+    "sender of webhooks",
+    WebhookPart(
+        name="github",
+        path=f"{_SENDERS}.github:GitHub",
+        does="GitHub, at /webhooks/github.",
+        source="X-Hub-Signature-256",
+        event="Just the push event",
+    ),
+    WebhookPart(
+        name="gitlab",
+        path=f"{_SENDERS}.gitlab:GitLab",
+        does="GitLab, at /webhooks/gitlab.",
+        source="Standard Webhooks (signing token), X-Gitlab-Token",
+        event="Push events",
+    ),
+    WebhookPart(
+        name="gitea",
+        path=f"{_SENDERS}.gitea:Gitea",
+        does="Gitea and Forgejo, at /webhooks/gitea.",
+        source="X-Gitea-Signature",
+        event="Push",
     ),
 )
 

@@ -19,7 +19,7 @@ def build_notification_sensor(project: ProjectSource, settings: Settings) -> dg.
 
     @dg.sensor(
         name=f"{project.group}_notifications",
-        minimum_interval_seconds=settings.poll,
+        minimum_interval_seconds=settings.upkeep,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Tells {', '.join(t.name for t in settings.targets(project))} what happened to {project.name}. "
         "Starts no run.",

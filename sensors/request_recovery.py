@@ -58,7 +58,7 @@ def build_recovery_sensor(project: ProjectSource, job: Any, settings: Settings) 
     @dg.sensor(
         name=f"{project.group}_recovery",
         job=job,
-        minimum_interval_seconds=settings.poll,
+        minimum_interval_seconds=settings.upkeep,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Resumes approved releases and crashed runs of {project.name}, and keeps its endpoints as the "
         "ledger says, also after a reboot or an interrupted rollout.",

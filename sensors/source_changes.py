@@ -23,6 +23,7 @@ from llmops_assets.domain.requests import (
     planned,
     settled,
 )
+from llmops_assets.domain.webhooks import WAITS, WATCHES_TAG
 from resources.assembly import RESOURCE_KEYS, Clients
 from resources.ledger import Conflict, Ledger
 from resources.project_source.errors import SourceError
@@ -85,9 +86,11 @@ def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, ow
         description=f"Polls branch {project.branch} of {project.name} and starts a run when a commit changes {what}. "
         "A tick without a run says why.",
         required_resource_keys=set(RESOURCE_KEYS),
+        tags={WATCHES_TAG: project.name},
     )
     @explains_skips
     def _sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        context.update_cursor(WAITS)  # until the newest commit is dealt with, also if this tick fails
         clients = Clients.of(context.resources)
         ledger, source = clients.ledger, clients.sources(project)
         decision = _decide(ledger, source)
@@ -99,6 +102,8 @@ def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, ow
                 f"stopped {short(decision.request.revision)}: {decision.detail}; {ended or 'nothing to stop'}"
             )
             decision = _decide(ledger, source)
+        if isinstance(decision, Skip) and not decision.waits:
+            context.update_cursor("")
         if isinstance(decision, Skip | Supersede):
             return dg.SkipReason(decision.reason if isinstance(decision, Skip) else decision.detail)
         return _act(context, source, clients, decision)
@@ -118,6 +123,7 @@ def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, ow
                 ledger.open_request(
                     project.name, decision.revision, decision.generation, decision.reason, status="skipped"
                 )
+                context.update_cursor("")
                 return dg.SensorResult(
                     skip_reason=dg.SkipReason(f"{sha}: {decision.reason}"),
                     asset_events=seen_events(
@@ -129,6 +135,7 @@ def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, ow
             )
         except Conflict as error:
             return dg.SkipReason(f"{sha}: another sensor or `llmops run` was faster: {error}")
+        context.update_cursor("")
         events = seen_events(source, ledger, plan, MaterializationHistory(context.instance, project.name))
         if plan.nothing_to_do:
             why = plan["production_endpoint"].reasons[0]

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from llmops_assets.catalog import WEBHOOKS
 from llmops_assets.cli.context import AsJson, CommandRefused, OptionalProject, answers, emit, out, own_settings
 from llmops_assets.cli.tables import say, show
 from llmops_assets.domain.keys import short
@@ -17,7 +18,8 @@ def up(
     dagster_port: Annotated[int, typer.Option(help="Port of Dagster's UI.")] = 3000,
     mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's UI.")] = 5000,
 ) -> None:
-    """Start Dagster's webserver and daemon, MLflow's server, and the endpoints of all releases that serve."""
+    """Start Dagster's webserver and daemon, MLflow's server, the receiver of webhooks if the settings have one, and the
+    endpoints of all releases that serve."""
     from llmops_assets.delivery.reconciliation import Reconciled, Reconciler
     from resources.assembly import build_clients
     from resources.local_services.services import start
@@ -36,6 +38,9 @@ def up(
             faults += [f"{project.name}: {fault}" for fault in found.faults]
         start(settings, dagster_port, mlflow_port, out.print)
         out.print(f"Dagster: http://127.0.0.1:{dagster_port}   MLflow: http://127.0.0.1:{mlflow_port}")
+        if settings.webhooks is not None:
+            paths = ", ".join(f"/webhooks/{sender}" for sender in WEBHOOKS)
+            out.print(f"Webhooks: http://{settings.webhooks.address}:{settings.webhooks.port} with {paths}")
         if faults:
             raise CommandRefused(f"not all endpoints are up; this is tried again all the time: {'; '.join(faults)}")
         if problem := clients.serving.port_problem():
@@ -48,7 +53,7 @@ def down(
         bool, typer.Option(help="Also delete the engines' configuration; `llmops up` makes it again.")
     ] = False,
 ) -> None:
-    """Stop Dagster, MLflow, running programs and all endpoints."""
+    """Stop Dagster, MLflow, the receiver of webhooks, running programs and all endpoints."""
     from resources.assembly import build_clients
     from resources.local_services.services import stop
 

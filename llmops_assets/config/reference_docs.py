@@ -19,6 +19,7 @@ from llmops_assets.catalog import (
     REGISTRIES,
     STORES,
     TRAINING_METHODS,
+    WEBHOOKS,
     Parts,
 )
 from llmops_assets.config.json_schema import as_text, project_schema, settings_schema, smoke_tests_schema
@@ -56,12 +57,13 @@ to the candidate during a rollout.
 
 
 PROJECT_PARTS: tuple[Parts[Any], ...] = (METRICS, TRAINING_METHODS, QUANTIZATION_BACKENDS, ENGINES)
-SETTINGS_PARTS: tuple[Parts[Any], ...] = (COMPUTE, REGISTRIES, STORES, NOTIFIERS)
+SETTINGS_PARTS: tuple[Parts[Any], ...] = (COMPUTE, REGISTRIES, STORES, NOTIFIERS, WEBHOOKS)
 FACTS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "higher_is_better": ("better", lambda value: "higher" if value else "lower"),
     "unit": ("unit", str),
     "schemes": ("schemes", lambda value: ", ".join(f"`{name}`: {does}" for name, does in value.items())),
     "formats": ("loads", ", ".join),
+    "event": ("event to choose", str),
     "source": ("source", str),
     "extra": ("extra", lambda value: f"`{value}`" if value else ""),
     "hardware": ("hardware", str),

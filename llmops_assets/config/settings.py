@@ -22,6 +22,7 @@ from llmops_assets.config.notifications import NotificationTarget, effective, re
 from llmops_assets.config.part_names import NameOf
 from llmops_assets.config.secrets import Address, FromEnvironment, read_address, refuse_credentials
 from llmops_assets.config.serving import ServingSettings
+from llmops_assets.config.webhooks import Secrets, WebhookSettings
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.models import Strict, WrongAt
 from llmops_assets.domain.policy_floor import PolicyFloor
@@ -69,6 +70,12 @@ class ProjectSource(Strict):
         default=(),
         description="Who is told about this project, in addition to the targets of all projects; one with the name of "
         "such a target replaces it.",
+    )
+
+    webhook_secrets: Secrets = Field(
+        default=(),
+        description="Secrets of this project's webhooks, each {env: NAME}, instead of those of all projects "
+        "(`webhooks.secrets`): whoever has them can wake this project only.",
     )
 
     @field_validator("notifications")
@@ -164,7 +171,17 @@ class Settings(Strict):
     dagster_ui: str | None = Field(
         default=None, description="Address of Dagster's UI, for links; None: where `llmops up` starts it."
     )
-    poll: int = Field(default=2, ge=1, description="Seconds between polls of Git and DVC.")
+    poll: int = Field(
+        default=2,
+        ge=1,
+        description="Seconds between polls of Git and DVC. With `webhooks`, a push is noticed at once, and an hour is "
+        "enough for what no webhook says: a delivery that was lost, data that arrived after its commit.",
+    )
+    webhooks: WebhookSettings | None = Field(
+        default=None,
+        description="The receiver of webhooks, which `llmops up` starts: GitHub, GitLab and Gitea tell it of a push. "
+        "None: no receiver; pushes are found by polling.",
+    )
     fetch_timeout: float = Field(
         default=3600.0,
         gt=0,
@@ -253,6 +270,24 @@ class Settings(Strict):
         return self
 
     @model_validator(mode="after")
+    def _deliveries_are_signed(self) -> Self:
+        for number, project in enumerate(self.projects):
+            if project.webhook_secrets and self.webhooks is None:
+                raise WrongAt(
+                    "no receiver is configured that uses them; add `webhooks: {}`",
+                    "projects",
+                    number,
+                    "webhook_secrets",
+                )
+        if self.webhooks and not self.webhooks.secrets and not any(p.webhook_secrets for p in self.projects):
+            raise WrongAt(
+                "no delivery can be verified without a secret; add `secrets: [{env: NAME}]`, or `webhook_secrets` to a "
+                "project",
+                "webhooks",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _parts_are_installed(self) -> Self:
         used: list[tuple[catalog.Part, tuple[str | int, ...]]] = [
             (catalog.COMPUTE[self.compute.backend], ("compute", "backend")),
@@ -299,6 +334,17 @@ class Settings(Strict):
             return (self.home / "services" / f"{service}.url").read_text().strip() or None
         except OSError:
             return None
+
+    @property
+    def webhook_secrets(self) -> tuple[FromEnvironment, ...]:
+        """The secrets of all webhooks; none if there is no receiver."""
+        own = [secret for project in self.projects for secret in project.webhook_secrets]
+        return (*self.webhooks.secrets, *own) if self.webhooks else ()
+
+    @property
+    def upkeep(self) -> int:
+        """Seconds between looks at what needs no fetch: the ledger, runs, endpoints, notifications."""
+        return min(self.poll, 5)
 
     def judge(self, name: str | None) -> Judge | None:
         """The judge of that name; None if there is none."""

@@ -125,6 +125,8 @@ class Start(Frozen):
 
 class Skip(Frozen):
     reason: str
+    waits: bool = False
+    """Whether the head still needs a decision, which a later tick can make."""
 
 
 class Note(Frozen):
@@ -158,7 +160,7 @@ def next_request(
     """
     decision = _next_request(requests, head, owner)
     if holds and isinstance(decision, Skip):
-        return Skip(reason="; ".join([decision.reason, *map(str, holds)]))
+        return Skip(reason="; ".join([decision.reason, *map(str, holds)]), waits=decision.waits)
     return decision
 
 
@@ -166,13 +168,13 @@ def _next_request(every: Sequence[Request], head: Head, owner: Literal["git", "d
     requests = planned(every)
     last = requests[-1] if requests else None
     if head.revision is None:
-        return Skip(reason=head.problem or "the branch has no commit")
+        return Skip(reason=head.problem or "the branch has no commit", waits=True)
     sha = short(head.revision)
     if last and last.revision == head.revision:
         text = f": {last.detail or last.reason}" if last.status in TOLD or last.rollback else ""
         return Skip(reason=f"{sha} is {last.status}{text}")
     if head.problem:
-        return Skip(reason=f"{sha}: {head.problem}")
+        return Skip(reason=f"{sha}: {head.problem}", waits=True)
     if active := [r for r in requests if r.active]:
         running = active[-1]
         unseen = all(r.revision != head.revision for r in requests)
@@ -180,7 +182,7 @@ def _next_request(every: Sequence[Request], head: Head, owner: Literal["git", "d
             detail = f"{sha} is newer and sets on_newer: cancel"
             return Supersede(request=running, by=head.revision, detail=detail)
         waits = f"{sha} waits for {short(running.revision)}, which is {running.status}"
-        return Skip(reason=waits + _along(head.passed_over))
+        return Skip(reason=waits + _along(head.passed_over), waits=True)
     generation = another_generation(every, head.revision)
     if head.found is None:
         if owner == "dvc":

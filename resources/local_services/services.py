@@ -17,6 +17,7 @@ from pathlib import Path
 import yaml
 
 from llmops_assets.config.settings import Settings
+from llmops_assets.config.webhooks import WebhookSettings
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.machine.locks import alone
 from llmops_assets.machine.ports import free_port, holder
@@ -27,7 +28,9 @@ from resources.tracking.mlflow_server import MlflowServer
 
 LOCATION = "llmops_assets.definitions"
 CODE_SERVER, DAEMON = "resources.local_services.code_server", "resources.local_services.daemon"
-WEBSERVER = "resources.local_services.webserver"
+WEBSERVER, WEBHOOKS = "resources.local_services.webserver", "resources.webhooks"
+RECEIVER = "webhooks"
+"""Name of the webhook receiver's service."""
 STARTS = 3
 """A program that exits this often before its first answer will not come up without help."""
 
@@ -35,11 +38,21 @@ STARTS = 3
 class Service:
     """A program and the address that it answers on."""
 
-    def __init__(self, name: str, *command: str, port: int | None = None, path: str = "", unix: Path | None = None):
+    def __init__(
+        self,
+        name: str,
+        *command: str,
+        port: int | None = None,
+        path: str = "",
+        unix: Path | None = None,
+        host: str = "127.0.0.1",
+    ):
         # Ends leftover processes of a killed instance before each start.
         fresh = (sys.executable, "-m", "llmops_assets.machine.clean_start", sys.executable, "-m", *command)
         self.program, self.name = Program(name=name, command=fresh, stop_wait_s=5), name
         self.port, self.path, self.unix = port, path, unix
+        self.choose_port = "llmops up --mlflow-port" if name == "mlflow" else "llmops up --dagster-port"
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
     def answers(self) -> bool:
         if self.unix is not None:
@@ -48,7 +61,7 @@ class Service:
         if self.port is None:
             return True
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{self.path}", timeout=2) as answer:
+            with urllib.request.urlopen(f"{self.url}{self.path}", timeout=2) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
@@ -93,6 +106,8 @@ def start(settings: Settings, dagster_port: int, mlflow_port: int | None, say: C
         keep_private(settings.home)
     except NotOurs as error:
         raise ConfigError([str(error)]) from error
+    for secret in settings.webhook_secrets:
+        secret.read()  # the receiver would end at once, and only its log would say why
     with _locked(settings) as folder:
         try:
             sockets = make_socket_folder(folder)
@@ -109,17 +124,17 @@ def start(settings: Settings, dagster_port: int, mlflow_port: int | None, say: C
         running = supervisor.processes()
         for service in services:
             if service.name not in running and service.port is not None and not port_is_free(service.port):
-                option = "--mlflow-port" if service.name == "mlflow" else "--dagster-port"
-                other = free_port("127.0.0.1", service.port + 1, [p for p in (dagster_port, mlflow_port) if p])
+                other = free_port("127.0.0.1", service.port + 1, [s.port for s in services if s.port])
                 taken = f"port {service.port} is in use by {holder(service.port)}, so {service.name} cannot start"
-                raise ConfigError([f"{taken}; end that process, or choose another: `llmops up {option} {other}`"])
+                how = f"`{service.choose_port} {other}`"
+                raise ConfigError([f"{taken}; end that process, or choose another: {how}"])
         code = next(s.unix for s in services if s.unix is not None)
         place = {"grpc_server": {"socket": str(code), "location_name": LOCATION}}
         (folder / "workspace.yaml").write_text(yaml.safe_dump({"load_from": [place]}))
         for service in services:
             if service.port is not None:
                 told = folder / f"{service.name.removesuffix('-webserver')}.url"
-                told.write_text(f"http://127.0.0.1:{service.port}")
+                told.write_text(service.url)
         programs = [service.program for service in services]
         if alive:
             supervisor.apply(programs)
@@ -127,7 +142,7 @@ def start(settings: Settings, dagster_port: int, mlflow_port: int | None, say: C
             supervisor.start(programs)
     for service in services:
         if service.name not in running and service.port is not None:
-            say(f"{service.name} starts on http://127.0.0.1:{service.port}")
+            say(f"{service.name} starts on {service.url}")
     for service in services:
         _await(settings, supervisor, service)
 
@@ -146,7 +161,16 @@ def _services(settings: Settings, sockets: Path, dagster_port: int, mlflow_port:
         # Its database's address, which may contain a password, is in the environment: `ps` shows arguments to everyone.
         command = ("mlflow", "server", "--workers", "1", *here, "-p", str(mlflow_port))
         wanted.append(Service("mlflow", *command, port=mlflow_port, path="/health"))
+    if settings.webhooks is not None:
+        wanted.append(_receiver(settings.webhooks))
     return wanted
+
+
+def _receiver(webhooks: WebhookSettings) -> Service:
+    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(webhooks.address, webhooks.address)
+    service = Service(RECEIVER, WEBHOOKS, "-w", "workspace.yaml", port=webhooks.port, path="/health", host=reached)
+    service.choose_port = "webhooks.port in the settings:"
+    return service
 
 
 def _environment(settings: Settings) -> dict[str, str]:
@@ -191,7 +215,7 @@ def _await(settings: Settings, supervisor: Supervisor, service: Service, seconds
         time.sleep(0.2)
     log = _folder(settings) / "logs" / f"{service.name}.log"
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:]) if log.exists() else ""
-    where = service.unix or f"http://127.0.0.1:{service.port}{service.path}"
+    where = service.unix or f"{service.url}{service.path}"
     raise ConfigError([f"{service.name} does not answer on {where}; see its log {log}\n{tail}"])
 
 

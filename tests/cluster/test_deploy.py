@@ -1,5 +1,7 @@
 """The files under deploy/ are copied by users: each is valid for its reader, and they agree with each other."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from dagster._core.instance.ref import InstanceRef
 from dagster._serdes import ConfigurableClassData
 
 from llmops_assets.config.settings import Settings
+from llmops_assets.config.webhooks import WebhookSettings
 from llmops_assets.config.yaml_validation import validate_yaml
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -105,6 +108,24 @@ def test_the_three_files_agree() -> None:
     assert values["serviceAccount"]["name"] == launcher["service_account_name"] == settings.kubernetes.service_account
     assert launcher["job_namespace"] == settings.kubernetes.namespace
     assert values["runLauncher"]["type"] == read("dagster.yaml")["run_launcher"]["class"]
+
+
+def test_the_receiver_of_webhooks_is_valid_and_agrees_with_the_others() -> None:
+    validation = pytest.importorskip("kubernetes_validate")
+    objects = {o["kind"]: o for o in yaml.safe_load_all((DEPLOY / "webhooks.yaml").read_text())}
+    for version in ("1.28", "1.37"):
+        for one in objects.values():
+            validation.validate(one, version, strict=True)
+    pod = objects["Deployment"]["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    (location,) = read("values.yaml")["dagster-user-deployments"]["deployments"]
+    assert container["image"] == f"{location['image']['repository']}:{location['image']['tag']}"
+    assert {s["name"] for s in location["envSecrets"]} == {s["secretRef"]["name"] for s in container["envFrom"]}
+    assert {"name": "LLMOPS_SETTINGS", "value": "/etc/llmops/settings.yaml"} in container["env"]
+    assert set(objects["Service"]["spec"]["selector"].items()) <= set(pod["metadata"]["labels"].items())
+    assert container["ports"][0]["containerPort"] == WebhookSettings().port
+    command = [sys.executable, *container["command"][1:3], "--help"]
+    assert "--workspace" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def test_the_location_is_started_as_its_image_starts_it() -> None:

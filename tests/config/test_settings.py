@@ -270,3 +270,24 @@ def test_a_project_adds_targets_and_replaces_those_of_its_name(settings_file: Pa
     assert found[1].events == ()
     settings_file.write_text(dump_settings(settings))
     assert load_settings() == settings
+
+
+WEBHOOKS = "projects: [{name: zoo, repository: /srv/zoo}]\nwebhooks: "
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (WEBHOOKS + "{}\n", ":2: webhooks: no delivery can be verified without a secret"),
+        (WEBHOOKS + "{secrets: [hunter2]}\n", ":2: webhooks.secrets.0"),
+        (WEBHOOKS + "{secrets: [{env: A}], port: 0}\n", ":2: webhooks.port"),
+        (WEBHOOKS + "{secrets: [{env: A}], secret: b}\n", ":2: webhooks.secret: unknown key; did you mean 'secrets'?"),
+        (
+            "projects:\n- name: zoo\n  repository: /srv/zoo\n  webhook_secrets: [{env: A}]\n",
+            ":4: projects.0.webhook_secrets: no receiver",
+        ),
+    ],
+)
+def test_a_receiver_that_could_verify_nothing_is_refused(settings_file: Path, text: str, problem: str) -> None:
+    [said] = told(settings_file, text)
+    assert said.startswith(problem), said

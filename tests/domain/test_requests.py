@@ -132,7 +132,7 @@ def test_a_start_says_what_changed_and_against_what() -> None:
 @pytest.mark.parametrize("status", ["queued", "running"])
 def test_a_newer_commit_waits_for_the_active_run(status: Status) -> None:
     found = next_request([request(A, status)], head(CODE), "git")
-    assert found == Skip(reason=f"{B[:12]} waits for {A[:12]}, which is {status}")
+    assert found == Skip(reason=f"{B[:12]} waits for {A[:12]}, which is {status}", waits=True)
 
 
 def test_commits_that_waited_are_coalesced_into_the_newest() -> None:
@@ -166,7 +166,7 @@ def test_what_cannot_be_used_is_skipped_with_its_problem_and_not_recorded(
 
 
 def test_an_empty_branch_is_skipped() -> None:
-    assert next_request([], Head(revision=None), "git") == Skip(reason="the branch has no commit")
+    assert next_request([], Head(revision=None), "git") == Skip(reason="the branch has no commit", waits=True)
 
 
 founds = st.lists(

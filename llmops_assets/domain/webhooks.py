@@ -1,0 +1,118 @@
+"""Decides what a webhook's delivery is for: which watched projects its push concerns. Pure.
+
+Nothing here starts a run. A delivery only says that it is worth looking at a branch now; what follows from the branch's
+head is decided by `domain.requests`, for a delivery as for a poll.
+"""
+
+import re
+from collections.abc import Collection, Sequence
+from typing import Literal
+from urllib.parse import urlsplit
+
+from llmops_assets.domain.formatting import excerpt
+from llmops_assets.domain.models import Frozen
+
+WATCHES_TAG = "llmops/watches"
+"""The tag of the sensors that read a project's branch; its value is the project. A delivery has them tick."""
+WAITS = "a commit waits"
+"""The cursor of such a sensor while a later tick has to deal with the branch's newest commit. It decides nothing."""
+BRANCHES, TAGS = "refs/heads/", "refs/tags/"
+_SCP = re.compile(r"^(?:[^@/\s]+@)?(?P<host>\[[^\]]+\]|[^:/\s]+):(?P<path>(?!//).+)$")
+"""git@host:path, as `git clone` takes it."""
+
+
+class Push(Frozen):
+    """A branch or tag of a repository has moved."""
+
+    addresses: tuple[str, ...]
+    """The repository's addresses as its server names them: by HTTPS, by SSH, its page."""
+    ref: str
+    """refs/heads/BRANCH or refs/tags/TAG."""
+    deleted: bool = False
+
+
+class Nothing(Frozen):
+    """A delivery that no project has to look at anything for."""
+
+    reason: str
+    ping: bool = False
+    """Whether it is the sender's own test of the connection."""
+
+
+Event = Push | Nothing
+
+
+class WatchedBranch(Frozen):
+    """What a project watches."""
+
+    project: str
+    places: frozenset[str]
+    """`place_of` each address of its repository."""
+    branch: str
+
+
+class Answer(Frozen):
+    """What the receiver answers, and whom it wakes."""
+
+    status: Literal["accepted", "ignored", "already", "refused"]
+    code: int
+    """The HTTP status."""
+    reason: str
+    projects: tuple[str, ...] = ()
+
+
+def place_of(address: str) -> str:
+    """A repository's address without what does not identify it: scheme, user, port, `.git`, upper case.
+
+    Equal for https://github.com/Team/Repo.git, git@github.com:team/repo and ssh://git@github.com:22/team/repo. A path
+    of this machine, also as file://, keeps its case.
+    """
+    text = address.strip()
+    if "://" in text:
+        try:
+            parts = urlsplit(text)
+            host, path = parts.hostname or "", parts.path
+        except ValueError:  # not the address of anything
+            return ""
+        if parts.scheme.lower() == "file":
+            return _trimmed(path)
+    elif found := _SCP.match(text):
+        host, path = found["host"].strip("[]"), f"/{found['path'].lstrip('/')}"
+    else:
+        return _trimmed(text)
+    return f"{host}{_trimmed(path)}".lower() if host else ""
+
+
+def _trimmed(path: str) -> str:
+    return re.sub(r"/{2,}", "/", path).rstrip("/").removesuffix(".git").rstrip("/")
+
+
+def answer(event: Event, watched: Sequence[WatchedBranch], signed_for: Collection[str]) -> Answer:
+    """Answers an authenticated delivery.
+
+    Args:
+        watched: what all projects watch.
+        signed_for: the projects whose secret the delivery was signed with.
+    """
+    if isinstance(event, Nothing):
+        return Answer(status="ignored", code=200 if event.ping else 202, reason=event.reason)
+    places = {place for address in event.addresses if (place := place_of(address))}
+    here = [w for w in watched if w.places & places]
+    if not here:
+        named = excerpt(next(iter(event.addresses), "without an address"), 200)
+        return Answer(status="refused", code=404, reason=f"no project watches the repository {named}")
+    own = [w for w in here if w.project in signed_for]
+    if not own:
+        them = ", ".join(w.project for w in here)
+        return Answer(status="refused", code=403, reason=f"its secret is another project's, and not that of {them}")
+    if event.ref.startswith(TAGS):
+        return Answer(status="ignored", code=202, reason="a tag; only branches are watched")
+    branch = event.ref.removeprefix(BRANCHES)
+    found = [w for w in own if w.branch == branch]
+    if not found:
+        watches = ", ".join(dict.fromkeys(w.branch for w in own))
+        return Answer(status="ignored", code=202, reason=f"branch {excerpt(branch, 100)} is not watched, but {watches}")
+    if event.deleted:
+        return Answer(status="ignored", code=202, reason=f"branch {branch} was deleted; nothing follows from that")
+    names = tuple(w.project for w in found)
+    return Answer(status="accepted", code=202, reason=f"branch {branch} is looked at now", projects=names)

@@ -20,6 +20,8 @@ from benchmarks.place import Place
 # Quick ones first; the last three share a home with a real daemon.
 NAMES = (
     "location_load",
+    "location_load_100",
+    "tick_100_projects",
     "noop_plan",
     "report_bytes",
     "store_write",

@@ -11,10 +11,14 @@ LOAD = "from llmops_assets.definitions import defs; assert defs.get_repository_d
 
 
 def measure(place: Place) -> Measured:
-    """Loads a location with one project. Its repository need not exist: loading opens none."""
+    return measure_with(place, 1)
+
+
+def measure_with(place: Place, count: int) -> Measured:
+    """Loads a location with so many projects. Their repositories need not exist: loading opens none."""
     home = place.folder("location")
-    project = ProjectSource(name="zoo", repository=str(home / "nowhere"))
-    (home / "settings.yaml").write_text(dump_settings(Settings(home=home, projects=(project,))))
+    projects = tuple(ProjectSource(name=f"zoo-{n:03}", repository=str(home / "nowhere")) for n in range(count))
+    (home / "settings.yaml").write_text(dump_settings(Settings(home=home, projects=projects)))
     environment = {"LLMOPS_HOME": str(home), "LLMOPS_SETTINGS": str(home / "settings.yaml")}
 
     def fresh(code: str) -> float:

@@ -3,6 +3,7 @@
 Loading only reads the settings file: it imports no torch and no MLflow, and opens no socket.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
@@ -30,6 +31,7 @@ from llmops_assets.jobs.garbage import build_garbage_job, build_garbage_schedule
 from llmops_assets.jobs.rollback import build_rollback_job
 from llmops_assets.machine.private import NotOurs, keep_private
 from llmops_assets.machine.redaction import hide_secrets
+from llmops_assets.stage.per_project import copied
 from resources.assembly import build_clients
 from resources.run_launching.kubernetes_pods import executor_config
 from sensors.source_changes import build_sensors
@@ -54,8 +56,14 @@ def job_name(project: ProjectSource) -> str:
     return f"{project.group}_deliver"
 
 
-def project_assets(project: ProjectSource, settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]:
-    """A project's twelve stages and their two external sources."""
+def project_assets(
+    project: ProjectSource, stages: Sequence[dg.AssetsDefinition]
+) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    """A project's twelve stages and their two external sources.
+
+    Args:
+        stages: those of any project.
+    """
     common: dict[str, Any] = {"group_name": project.group, "owners": list(project.owners)}
     repository = dg.AssetSpec(
         [project.name, "repository"],
@@ -70,7 +78,7 @@ def project_assets(project: ProjectSource, settings: Settings) -> list[dg.Assets
         description="The DVC-tracked rows, as last seen by the sensors. Its data version digests their versions.",
         **common,
     )
-    return [repository, data, *(build(project, settings) for build in STAGE_BUILDERS)]
+    return [repository, data, *(copied(stage, project) for stage in stages)]
 
 
 def build_executor(settings: Settings) -> dg.ExecutorDefinition:
@@ -108,8 +116,9 @@ def build_definitions(settings: Settings | None = None, **overrides: Any) -> dg.
         for project in settings.projects
     ]
     garbage = build_garbage_job()
+    stages = [build(settings.projects[0], settings) for build in STAGE_BUILDERS] if settings.projects else []
     return dg.Definitions(
-        assets=[a for project in settings.projects for a in project_assets(project, settings)],
+        assets=[a for project in settings.projects for a in project_assets(project, stages)],
         jobs=[
             *jobs,
             *(build_rollback_job(project) for project in settings.projects),

@@ -11,6 +11,7 @@ from resources.artifact_store.store import ArtifactStore
 from resources.compute.interface import Compute
 from resources.ledger import Ledger
 from resources.model_registry.interface import ModelRegistry
+from resources.project_source.looks import Gate
 from resources.project_source.revisions import ProjectRepository
 from resources.serving.interface import Serving
 from resources.serving.local.serving import LocalServing
@@ -57,9 +58,11 @@ def build_clients(settings: Settings, **overrides: Any) -> Clients:
         UnavailablePart: a dependency of a part that the settings name is not installed.
     """
 
+    gate = Gate()
+
     @cache
     def sources(project: ProjectSource) -> ProjectRepository:
-        return ProjectRepository(project, settings)
+        return ProjectRepository(project, settings, gate)
 
     local = settings.profile == "local"
     ledger: Ledger = overrides.get("ledger") or Ledger(settings.ledger_url)

@@ -1,5 +1,7 @@
 """The Git and DVC sensors of a project, thin shells over `llmops_assets.domain.requests`."""
 
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal
 
 import dagster as dg
@@ -25,21 +27,31 @@ from llmops_assets.domain.requests import (
 )
 from llmops_assets.domain.webhooks import WAITS, WATCHES_TAG
 from resources.assembly import RESOURCE_KEYS, Clients
-from resources.ledger import Conflict, Ledger
+from resources.ledger import Conflict
 from resources.project_source.errors import SourceError
 from resources.project_source.revisions import ProjectRepository
 from sensors.notifications import build_notification_sensor
 from sensors.request_recovery import build_recovery_sensor
 
 Owner = Literal["git", "dvc"]
-PATIENCE_S = 15.0
-"""How long a tick waits for a fetch. Dagster ends a tick after 60 s, and the rest of it needs time too."""
 
 
-def read_head(source: ProjectRepository, requests: list[Request], patience_s: float = PATIENCE_S) -> Head:
-    """Reads the branch's current state. Every problem becomes a reason, never an exception or an empty branch."""
+def read_head(
+    source: ProjectRepository,
+    requests: list[Request],
+    reader: Owner = "git",
+    patience_s: float | None = None,
+    on_new_look: Callable[[], None] = lambda: None,
+) -> Head:
+    """Reads the branch's current state. Every problem becomes a reason, never an exception or an empty branch.
+
+    Args:
+        reader: the sensor that asks.
+        patience_s: how long to wait for the remote, None: as long as a tick may.
+        on_new_look: called if no other sensor had this remote looked at.
+    """
     try:
-        source.git.fetch(patience_s)
+        source.looks.current(reader, patience_s, on_new_look)
         revision = source.git.head()
     except SourceError as error:
         return Head(revision=None, problem=str(error))
@@ -52,7 +64,7 @@ def read_head(source: ProjectRepository, requests: list[Request], patience_s: fl
     base = before.revision if before else None
     try:
         at = source.at(revision)
-        if missing := source.missing_data(at):
+        if missing := source.missing_data(at, in_tick=True):
             return Head(
                 revision=revision,
                 problem=f"waits for data: {', '.join(missing)} is not in the DVC remote yet; run `dvc push`",
@@ -93,7 +105,7 @@ def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, ow
         context.update_cursor(WAITS)  # until the newest commit is dealt with, also if this tick fails
         clients = Clients.of(context.resources)
         ledger, source = clients.ledger, clients.sources(project)
-        decision = _decide(ledger, source)
+        decision = _decide(clients)
         if isinstance(decision, Supersede):
             if not ledger.close(decision.request, "superseded", decision.detail):
                 return dg.SkipReason(f"{short(decision.request.revision)} has ended meanwhile; the next tick decides")
@@ -101,16 +113,18 @@ def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, ow
             context.log.info(
                 f"stopped {short(decision.request.revision)}: {decision.detail}; {ended or 'nothing to stop'}"
             )
-            decision = _decide(ledger, source)
+            decision = _decide(clients)
         if isinstance(decision, Skip) and not decision.waits:
             context.update_cursor("")
         if isinstance(decision, Skip | Supersede):
             return dg.SkipReason(decision.reason if isinstance(decision, Skip) else decision.detail)
         return _act(context, source, clients, decision)
 
-    def _decide(ledger: Ledger, source: ProjectRepository) -> NextRequest:
+    def _decide(clients: Clients) -> NextRequest:
+        ledger, source = clients.ledger, clients.sources(project)
         requests = ledger.requests(project.name)
-        return next_request(requests, read_head(source, requests), owner, ledger.holds(project.name))
+        head = read_head(source, requests, owner, on_new_look=lambda: _begin_all(clients))
+        return next_request(requests, head, owner, ledger.holds(project.name))
 
     def _act(
         context: dg.SensorEvaluationContext, source: ProjectRepository, clients: Clients, decision: Start | Note
@@ -146,6 +160,13 @@ def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, ow
         return dg.SensorResult(run_requests=[run_request(source, request, plan.to_materialize)], asset_events=events)
 
     return _sensor
+
+
+def _begin_all(clients: Clients) -> None:
+    """Has every project's remote looked at, whose sensors tick next: their answers arrive together."""
+    for project in clients.settings.projects:
+        with suppress(ConfigError, SourceError):  # its own ticks say so
+            clients.sources(project).looks.begin_if_due()
 
 
 def build_sensors(project: ProjectSource, job: Any, settings: Settings) -> list[dg.SensorDefinition]:

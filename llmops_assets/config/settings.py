@@ -20,6 +20,7 @@ from llmops_assets.config.judges import Judge
 from llmops_assets.config.kubernetes import KubernetesSettings
 from llmops_assets.config.notifications import NotificationTarget, effective, refuse_same_names
 from llmops_assets.config.part_names import NameOf
+from llmops_assets.config.project_paths import ProjectPath
 from llmops_assets.config.secrets import Address, FromEnvironment, read_address, refuse_credentials
 from llmops_assets.config.serving import ServingSettings
 from llmops_assets.config.webhooks import Secrets, WebhookSettings
@@ -55,6 +56,11 @@ class ProjectSource(Strict):
         "token: Git's credential helper or a deploy key has it, or the variable's value."
     )
     branch: str = Field(default="main", description="The branch that is watched.")
+    folder: ProjectPath | None = Field(
+        default=None,
+        description="The project's folder within the repository, such as models/support. All paths in its llmops.yaml "
+        "are relative to it, and a change outside of it runs nothing. None: the repository's root.",
+    )
     owners: tuple[Owner, ...] = Field(default=(), description="E-mail addresses or team:names, shown in Dagster.")
     web: str | None = Field(
         default=None,
@@ -185,8 +191,8 @@ class Settings(Strict):
     fetch_timeout: float = Field(
         default=3600.0,
         gt=0,
-        description="Seconds that one `git fetch` may take, the first clone included. A sensor's tick waits 15 s for "
-        "one: a longer one goes on in the background, and the ticks say how far it is.",
+        description="Seconds that one `git fetch` may take, the first clone included. A sensor's tick waits at most "
+        "15 s for one: a longer one goes on in the background, and the ticks say how far it is.",
     )
     pull_timeout: Duration = Field(
         default=86400.0, gt=0, description="How long one `dvc pull` of a run may take: 24h. The next run continues it."

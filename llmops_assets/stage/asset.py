@@ -21,7 +21,7 @@ from llmops_assets.stage.execution import AwaitingApproval, Rejected, StageConfi
 from llmops_assets.stage.mlflow_mirror import mirror_outcome
 from llmops_assets.stage.outcomes import end_request, faults, outcomes
 from llmops_assets.stage.verdicts import Require, check_result, judge_required, note, show_judged
-from resources.assembly import RESOURCE_KEYS
+from resources.assembly import RESOURCE_KEYS, Clients
 from resources.run_launching.kubernetes_pods import step_tags
 
 Make = Callable[[StageExecution], Record]
@@ -89,6 +89,7 @@ def stage_asset(
         output_required=not stage.requires,
     )
     def _asset(context: dg.AssetExecutionContext, config: config_type) -> Iterator[Any]:  # type: ignore[valid-type]
+        project = Clients.of(context.resources).settings.project(context.assets_def.key.path[0])
         with faults(context, project, stage):
             run = StageExecution(context, project, stage, config)
             with outcomes(run):

@@ -50,7 +50,7 @@ class DvcData:
 
     def __init__(self, git: GitMirror, work: Path, cache: Path, pull_limit_s: float | None = None):
         self.git, self.work, self.cache, self.pull_limit_s = git, work, cache, pull_limit_s
-        self._ask = TimeLimit("the DVC remote", ANSWER_S)
+        self._ask = TimeLimit[list[str]]("the DVC remote", ANSWER_S)
 
     def tracked(self, revision: str, path: str) -> tuple[str, Output] | None:
         """The DVC file that tracks a path at the revision, and its entry; None if DVC does not track it.
@@ -62,11 +62,14 @@ class DvcData:
         return next(((file, out) for file, out in found if out.md5), None)
 
     def work_tree(self, revision: str) -> Path:
-        """A clean export of the revision for programs."""
-        return self.git.export(revision, self.work / revision)
+        """A clean export of the project at the revision, for programs."""
+        return self.git.export(revision, self.work / revision) / self.git.root
 
-    def missing(self, revision: str, tracked: Mapping[str, Output]) -> list[str]:
+    def missing(self, revision: str, tracked: Mapping[str, Output], patience_s: float | None = None) -> list[str]:
         """Paths whose version the remote does not hold. Looks at the remote, never at the user's own cache.
+
+        Args:
+            patience_s: how long to wait for the remote; None: as long as one may take.
 
         Raises:
             RemoteUnreachable: the remote does not answer, or refuses access.
@@ -75,7 +78,7 @@ class DvcData:
         if not tracked:
             return []
         tree = self._dvc_tree(revision)
-        return self._ask(lambda: missing_in_remote(tree, tracked))
+        return self._ask(lambda: missing_in_remote(tree, tracked), (revision, *sorted(tracked)), patience_s)
 
     def pull(self, revision: str, tracked: Mapping[str, Output], paths: list[str]) -> Path:
         """Pulls those of the paths that DVC tracks into the revision's work tree; returns the tree.
@@ -152,28 +155,50 @@ class DvcData:
     def _dvc_tree(self, revision: str) -> Path:
         """The work tree with DVC pointed at our own cache, so that the user's is never touched."""
         tree = self.work_tree(revision)
-        local = tree / ".dvc" / "config.local"
-        if not (tree / ".dvc").is_dir():
-            raise SourceError(f"{short(revision)} has no .dvc folder; run `dvc init` in the project and commit it")
-        committed = self.git.read(revision, ".dvc/config") or b""
-        if problem := committed_credentials(committed.decode(errors="replace")):
+        root = self._dvc_root(revision)
+        local = root / ".dvc" / "config.local"
+        if problem := committed_credentials(self._committed_config(root)):
             raise SourceError(f"{short(revision)}: {problem}")
         if not local.exists():
             lines = [
                 "[core]\n    analytics = false\n    check_update = false\n",
                 f"[cache]\n    dir = {self.cache}\n    type = hardlink,copy\n",
             ]
-            lines += self._remotes_made_absolute(tree)
+            lines += self._remotes_made_absolute(root, self.work / revision)
             write_atomically(local, "".join(lines))  # a partial file would direct DVC to the wrong cache and remote
         return tree
 
-    def _remotes_made_absolute(self, tree: Path) -> list[str]:
+    def _dvc_root(self, revision: str) -> Path:
+        """The folder with `.dvc`: the project's own, or the nearest one above it in the repository.
+
+        Raises:
+            SourceError: there is none.
+        """
+        tree, top = self.work_tree(revision), self.work / revision
+        for folder in (tree, *tree.parents):
+            if (folder / ".dvc").is_dir() and not (folder / ".dvc").is_symlink():
+                return folder
+            if folder == top:
+                break
+        where = f", in {self.git.root}/ or above it" if self.git.root else ""
+        raise SourceError(f"{short(revision)} has no .dvc folder{where}; run `dvc init` in the project and commit it")
+
+    @staticmethod
+    def _committed_config(root: Path) -> str:
+        file = root / ".dvc" / "config"
+        if file.is_symlink():
+            raise SourceError(".dvc/config: a symbolic link; replace it with the file itself")
+        try:
+            return read_text(file, DVC_BYTES) if file.exists() else ""
+        except DocumentError as error:
+            raise ConfigError([f".dvc/config: {error}"]) from error
+
+    def _remotes_made_absolute(self, root: Path, tree: Path) -> list[str]:
         """A relative remote is relative to the user's .dvc folder, so it is resolved against the repository's path."""
         config = configparser.ConfigParser(interpolation=None, strict=False)  # a URL may contain a %
-        file = tree / ".dvc" / "config"
         try:
-            config.read_string(read_text(file, DVC_BYTES) if file.exists() else "")
-        except (configparser.Error, DocumentError) as error:
+            config.read_string(self._committed_config(root))
+        except configparser.Error as error:
             line = getattr(error, "lineno", None) or next(iter(getattr(error, "errors", ())), (None,))[0]
             where = f".dvc/config{f':{line}' if line else ''}"
             raise ConfigError(
@@ -188,6 +213,6 @@ class DvcData:
                 and not urlparse(url).scheme
                 and not Path(url).is_absolute()
             ):
-                there = Path(self.git.url) / ".dvc" / url
+                there = Path(self.git.url) / root.relative_to(tree) / ".dvc" / url
                 found.append(f"[{section}]\n    url = {there.resolve()}\n")
         return found

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import urlparse
 
 from llmops_assets.domain.formatting import excerpt
@@ -164,36 +164,58 @@ def _said(error: Exception) -> str:
     return redacted(excerpt(str(error).strip() or type(error).__name__, 300))
 
 
-class TimeLimit:
-    """Runs a call in a thread, and gives up waiting after a limit. While that call hangs, another one is refused."""
+class _Call(threading.Thread, Generic[T]):
+    """A call in a thread of its own, with its result or error once it has ended."""
+
+    def __init__(self, about: object, call: Callable[[], T]):
+        super().__init__(daemon=True)
+        self.about, self._call = about, call
+        self._results: list[T] = []
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self._results.append(self._call())
+        except BaseException as error:
+            self._error = error
+
+    def outcome(self) -> T:
+        if self._error is not None:
+            raise self._error
+        return self._results[0]
+
+
+class TimeLimit(Generic[T]):
+    """Runs a call in a thread, and gives up waiting after a limit. While that call hangs, another one is refused.
+
+    An answer that comes later is not lost: it is that of the next call about the same.
+    """
 
     def __init__(self, what: str, seconds: float):
         self.what, self.seconds = what, seconds
-        self._running: threading.Thread | None = None
+        self._running: _Call[T] | None = None
 
-    def __call__(self, call: Callable[[], T]) -> T:
+    def __call__(self, call: Callable[[], T], about: object = None, seconds: float | None = None) -> T:
         """The call's result or exception.
+
+        Args:
+            about: what is asked; None: a late answer is not kept.
+            seconds: to wait, instead of the usual limit.
 
         Raises:
             RemoteUnreachable: it has not returned within the limit.
         """
-        if self._running is not None and self._running.is_alive():
-            raise RemoteUnreachable(f"{self.what} has not answered for more than {self.seconds:g} s; it is asked again")
-        results: list[T] = []
-        errors: list[BaseException] = []
-
-        def work() -> None:
-            try:
-                results.append(call())
-            except BaseException as error:
-                errors.append(error)
-
-        thread = threading.Thread(target=work, name=self.what, daemon=True)
-        thread.start()
-        thread.join(self.seconds)
-        if errors:
-            raise errors[0]
-        if not results:
-            self._running = thread
-            raise RemoteUnreachable(f"{self.what} does not answer within {self.seconds:g} s; it is asked again")
-        return results[0]
+        limit = self.seconds if seconds is None else seconds
+        if (late := self._running) is not None:
+            if late.is_alive():
+                raise RemoteUnreachable(f"{self.what} has not answered for more than {limit:g} s; it is asked again")
+            self._running = None
+            if about is not None and late.about == about:
+                return late.outcome()
+        made = _Call(about, call)
+        made.start()
+        made.join(limit)
+        if made.is_alive():
+            self._running = made
+            raise RemoteUnreachable(f"{self.what} does not answer within {limit:g} s; it is asked again")
+        return made.outcome()

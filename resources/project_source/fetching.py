@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from llmops_assets.domain.formatting import time_span
-from llmops_assets.machine.locks import take_now
+from llmops_assets.machine.locks import is_locked, take_now
 from resources.project_source.errors import SourceError
 from resources.project_source.git import GitError, environment
 
@@ -100,6 +100,10 @@ class Fetching:
                 )
         except FileNotFoundError as error:
             raise SourceError("timeout, of the GNU coreutils: not found; install it and try again") from error
+
+    @property
+    def running(self) -> bool:
+        return is_locked(self._lock)
 
     def progress(self) -> str:
         """How far the running fetch is: its time, and Git's own last line."""

@@ -23,18 +23,27 @@ from resources.project_source.git import GitError, git
 from resources.project_source.git_credentials import apart
 from resources.project_source.git_objects import authors_of, text_of, version, walk
 from resources.project_source.links import LINK, LeavesProject, follow
+from resources.project_source.remote_refs import RemoteRefs
 
 _TIMEOUT_S = 600.0
 """Of commands that read and write only this machine's disk: a checkout of a large tree."""
 MOST_FILES = 200_000
+_BRANCHES = "refs/remotes/origin/"
+"""Where the mirror keeps the remote's branches."""
 
 
 class GitMirror:
-    """A bare mirror of one repository under the home folder. Constructing it does no I/O."""
+    """A bare mirror of one repository under the home folder. Constructing it does no I/O.
 
-    def __init__(self, url: str, branch: str, folder: Path, fetch_limit_s: float = 3600.0):
-        self.url, self.branch, self.folder = url, branch, folder
+    Args:
+        root: the project's folder within the repository; empty: all of it. Paths are relative to it, and what lies
+            outside does not exist.
+    """
+
+    def __init__(self, url: str, branch: str, folder: Path, fetch_limit_s: float = 3600.0, root: str = ""):
+        self.url, self.branch, self.folder, self.root = url, branch, folder, root
         self._fetching = Fetching(folder, fetch_limit_s)
+        self._ask = RemoteRefs()
 
     @property
     def shown(self) -> str:
@@ -54,9 +63,37 @@ class GitMirror:
         """
         url, credentials = apart(self.url)
         fetch = ("fetch", "--progress", "--prune", "--no-auto-gc", "--", url)
-        branches = ("+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
+        branches = (f"+refs/heads/*:{_BRANCHES}*", "+refs/tags/*:refs/tags/*")
         with self._errors("is unreachable"):
             self._fetching.run(self._initialize, (*fetch, *branches), credentials, patience_s, on_progress)
+
+    def update(self) -> None:
+        """Asks the remote what it has, and fetches only if that differs: an unchanged remote costs one round trip.
+
+        Raises:
+            SourceError: the remote cannot be reached, does not answer, or is not a repository.
+        """
+        if (self.folder / "HEAD").exists():
+            url, credentials = apart(self.url)
+            with self._errors("is unreachable"):
+                if self._ask(url, credentials) == self._refs():
+                    return
+        self.fetch()
+
+    def _refs(self) -> dict[str, str]:
+        """The remote's branches and tags as of the last fetch."""
+        found: dict[str, str] = {}
+        for reference in self.repo.references.iterator():
+            name = reference.raw_name.decode(errors="surrogateescape").replace(_BRANCHES, "refs/heads/", 1)
+            found[name] = str(reference.target)
+        return found
+
+    @property
+    def doing(self) -> str:
+        """What an update that takes long is at."""
+        if self._fetching.running:
+            return f"{self.shown}: git fetch goes on in the background ({self._fetching.progress()})"
+        return f"{self.shown} has not answered yet; it is waited for in the background, and delays no other project"
 
     def _initialize(self) -> None:
         if not (self.folder / "HEAD").exists():
@@ -98,7 +135,7 @@ class GitMirror:
     def head(self) -> str | None:
         """The commit of the watched branch as of the last fetch; None if there is no such branch."""
         try:
-            reference = self.repo.references.get(f"refs/remotes/origin/{self.branch}")
+            reference = self.repo.references.get(f"{_BRANCHES}{self.branch}")
         except ValueError:  # a name that no branch can have
             return None
         return str(reference.target) if reference is not None else None
@@ -131,6 +168,19 @@ class GitMirror:
         except (KeyError, ValueError, pygit2.GitError) as error:
             raise SourceError(f"{revision} is no commit of {self.shown}") from error
 
+    def tree(self, revision: str) -> Any:
+        """Git's tree of the project at a revision.
+
+        Raises:
+            SourceError: the mirror does not have the revision, or it has no such folder.
+        """
+        tree = self.commit(revision).tree
+        for part in self.root.split("/") if self.root else ():
+            tree = next((entry for entry in tree if entry.name == part and entry.type_str == "tree"), None)
+            if tree is None:
+                raise SourceError(f"{short(revision)} of {self.shown} has no folder {quoted(self.root)}")
+        return tree
+
     def read(self, revision: str, path: str, limit: int | None = None) -> bytes | None:
         """A file's content at a revision, None if there is none.
 
@@ -147,13 +197,13 @@ class GitMirror:
     def _follow(self, revision: str, path: str) -> Any | None:
         """The object at a path, through symbolic links; None for a link that leaves the project (see `links_out`)."""
         try:
-            return follow(self.commit(revision).tree, path)
+            return follow(self.tree(revision), path)
         except LeavesProject:
             return None
 
     def links_out(self, revision: str) -> dict[str, str]:
         """The symbolic links that leave the project → where to."""
-        tree, found = self.commit(revision).tree, {}
+        tree, found = self.tree(revision), {}
         for path, entry in self._entries(revision):
             if entry.filemode == LINK:
                 try:
@@ -230,7 +280,7 @@ class GitMirror:
 
     def files(self, revision: str) -> dict[str, str]:
         """Path → blob id (and mode, for executables) of every file at a revision; of a link, also what it leads to."""
-        tree = self.commit(revision).tree
+        tree = self.tree(revision)
         return {path: version(tree, path, entry) for path, entry in self._entries(revision)}
 
     def _entries(self, revision: str) -> list[tuple[str, Any]]:
@@ -240,7 +290,7 @@ class GitMirror:
             SourceError: there are unreasonably many. Git stores equal folders once: a commit of a few KB can hold
                 millions of files, and exporting them would fill the disk.
         """
-        found = list(islice(walk(self.commit(revision).tree), MOST_FILES + 1))
+        found = list(islice(walk(self.tree(revision)), MOST_FILES + 1))
         if len(found) > MOST_FILES:
             raise SourceError(f"{short(revision)} has more than {MOST_FILES:,} files; leave out what is generated")
         return found
@@ -255,7 +305,7 @@ class GitMirror:
         return sorted(p for p in {*old, *new} if old.get(p) != new.get(p))
 
     def export(self, revision: str, folder: Path) -> Path:
-        """A clean checkout of the revision for programs, made once and then reused."""
+        """A clean checkout of the revision's whole repository for programs, made once and then reused."""
         complete = folder.parent / f"{folder.name}.complete"
         if _note_use(complete) and (folder / ".git").exists():
             return folder

@@ -25,12 +25,17 @@ from llmops_assets.domain.prompt import PromptError, check_prompt
 from llmops_assets.domain.python_imports import TooMuchCode, imported_files
 from llmops_assets.domain.sampling import Sampling
 from llmops_assets.programs.runtime.errors import BadInput
-from resources.project_source.dvc import DvcData
+from resources.project_source.dvc import ANSWER_S, DvcData
 from resources.project_source.dvc_files import Output
 from resources.project_source.git_mirror import GitMirror
 from resources.project_source.git_objects import tree_digest
 from resources.project_source.links import remedy
+from resources.project_source.looks import Gate, RemoteLooks
 
+PATIENCE_S, SHORT_PATIENCE_S = 15.0, 2.0
+"""How long a tick waits for a remote, at most and at least: the shorter the more projects wait for that tick."""
+SHARED_FOR_S = 5.0
+"""Dagster's daemon begins a round of ticks every 5 s; in each, a project's sensors share a look at its remote."""
 BARE_PROMPT = "{{ input }}"
 
 
@@ -68,19 +73,29 @@ class ProjectRevision:
 class ProjectRepository:
     """Thin typed client of one watched repository."""
 
-    def __init__(self, project: ProjectSource, settings: Settings):
+    def __init__(self, project: ProjectSource, settings: Settings, gate: Gate | None = None):
         self.project, self.settings = project, settings
         mirror = settings.home / "mirrors" / f"{project.name}.git"
-        self.git = GitMirror(self._url(), project.branch, mirror, settings.fetch_timeout)
+        url, is_path = self._url()
+        root = "" if project.folder in (None, ".") else str(project.folder)
+        self.git = GitMirror(url, project.branch, mirror, settings.fetch_timeout, root)
+        self.looks = RemoteLooks(
+            self.git.update,
+            lambda: self.git.doing,
+            shared_for_s=0.0 if is_path else max(SHARED_FOR_S, settings.poll),
+            patience_s=PATIENCE_S if is_path else self._patience_s(PATIENCE_S),
+            gate=gate or Gate(),
+        )
         work, cache = settings.home / "work" / project.name, settings.home / "dvc-cache"
         self.dvc = DvcData(self.git, work, cache, settings.pull_timeout)
         self.floors = settings.floors(project.name)
         self._at = lru_cache(maxsize=64)(self._resolve_or_refuse)
 
-    def _url(self) -> str:
+    def _url(self) -> tuple[str, bool]:
+        """The repository's address, and whether it is a folder of this machine."""
         url = self.project.address
         is_path = "://" not in url and ":" not in url.split("/")[0]
-        return str(Path(url).expanduser().resolve()) if is_path else url
+        return (str(Path(url).expanduser().resolve()) if is_path else url), is_path
 
     def at(self, revision: str, served: bool = False) -> ProjectRevision:
         """The project at a full commit SHA; `served`: of a release that an earlier version of this code may have made.
@@ -105,7 +120,8 @@ class ProjectRepository:
         try:
             data = self.git.read(revision, CONFIG_FILE, CONFIG_BYTES)
             if data is None:
-                raise DocumentError(f"missing at the root of {short(revision)}; `llmops check` says what it needs")
+                place = f"in {self.git.root}/" if self.git.root else "at the root"
+                raise DocumentError(f"missing {place} of {short(revision)}; `llmops check` says what it needs")
             config = parse_config(decoded(data), served=served)
         except DocumentError as error:
             raise ConfigError([f"{CONFIG_FILE}: {error}"]) from error
@@ -315,13 +331,20 @@ class ProjectRepository:
         """A clean export of the revision for programs."""
         return self.dvc.work_tree(revision)
 
-    def missing_data(self, at: ProjectRevision) -> list[str]:
+    def _patience_s(self, alone_s: float) -> float:
+        """How long a tick waits for a remote, if it is `alone_s` for an only project."""
+        return max(SHORT_PATIENCE_S, alone_s / max(1, len(self.settings.projects)))
+
+    def missing_data(self, at: ProjectRevision, in_tick: bool = False) -> list[str]:
         """DVC-tracked paths that stages read and whose version is not in the DVC remote.
+
+        Args:
+            in_tick: whether other projects' ticks wait for the answer: then it is waited for less long.
 
         Raises:
             SourceError: the remote cannot be read.
         """
-        return self.dvc.missing(at.revision, at.tracked)
+        return self.dvc.missing(at.revision, at.tracked, self._patience_s(ANSWER_S) if in_tick else None)
 
     def pull(self, at: ProjectRevision, paths: list[str]) -> Path:
         """Pulls DVC-tracked paths of the revision into its work tree; returns the tree.

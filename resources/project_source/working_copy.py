@@ -30,7 +30,7 @@ class WorkingCopy:
         self.folder = folder.resolve()
         if not (self.folder / ".git").exists() and (root := self._root()) is not None:
             raise SourceError(
-                f"{self.folder} lies within the Git repository {root}, and llmops.yaml belongs at the root of one. "
+                f"{self.folder} lies within the Git repository {root}, and a new project is made at the root of one. "
                 f"Remedy: `llmops init {root}`, or `git init {self.folder}` first if it is to be one of its own"
             )
 

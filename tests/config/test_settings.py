@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from llmops_assets.config.settings import ProjectSource, Settings, default_home
 from llmops_assets.config.settings_file import dump_settings, load_settings
@@ -291,3 +292,9 @@ WEBHOOKS = "projects: [{name: zoo, repository: /srv/zoo}]\nwebhooks: "
 def test_a_receiver_that_could_verify_nothing_is_refused(settings_file: Path, text: str, problem: str) -> None:
     [said] = told(settings_file, text)
     assert said.startswith(problem), said
+
+
+@pytest.mark.parametrize("folder", ["../other", "/srv/project", "", "a/../b"])
+def test_a_folder_lies_within_its_repository(folder: str) -> None:
+    with pytest.raises(ValidationError, match="must be a path within the project"):
+        ProjectSource(name="zoo", repository="/srv/zoo.git", folder=folder)

@@ -37,11 +37,16 @@ def not_isolated(rules: CodeRules) -> str | None:
 
 def files_in_git(tree: Path) -> list[str]:
     """The files of a checked out revision. Data that DVC put beside them is not among them; no key covers it."""
-    if not (tree / ".git").exists():
-        return sorted(p.relative_to(tree).as_posix() for p in tree.rglob("*") if p.is_file() or p.is_symlink())
     import pygit2
 
-    return [entry.path for entry in pygit2.Repository(str(tree)).index]
+    if found := pygit2.discover_repository(str(tree)):
+        repository = pygit2.Repository(found)
+        inside = tree.resolve().relative_to(Path(repository.workdir).resolve()).as_posix()
+        prefix = "" if inside == "." else f"{inside}/"
+        paths = [entry.path for entry in repository.index]
+        if names := [path.removeprefix(prefix) for path in paths if path.startswith(prefix)]:
+            return names
+    return sorted(p.relative_to(tree).as_posix() for p in tree.rglob("*") if p.is_file() or p.is_symlink())
 
 
 class ProjectCode:

@@ -14,7 +14,7 @@ from resources.project_source.errors import RemoteUnreachable, SourceError
 from resources.project_source.revisions import ProjectRepository
 from tests.support.projects import Outcome, Project, Watched, World, rows, write_rows
 from tests.support.seaweed import Seaweed
-from tests.support.waiting import wait_for
+from tests.support.waiting import CEILING_S, wait_for
 
 pytest.importorskip("s3fs")
 CONFIG = "[core]\n    remote = storage\n['remote \"storage\"']\n    url = {url}\n    endpointurl = {endpoint}\n"
@@ -189,3 +189,27 @@ def test_a_request_outlives_an_outage_of_its_data(
         server.wait()
     _, requests = watched.world.tick("zoo_recovery")
     assert [r.tags["llmops/revision"] for r in requests] == [project.head]
+
+
+def test_an_answer_that_comes_late_is_that_of_the_next_question_about_the_same() -> None:
+    answers, asked = threading.Event(), list[int]()
+
+    def ask() -> int:
+        asked.append(len(asked))
+        assert answers.wait(CEILING_S)
+        return asked[-1]
+
+    limit = TimeLimit[int]("the remote", 0.0)
+    with pytest.raises(RemoteUnreachable):
+        limit(ask, about="this")
+    answers.set()
+    wait_for("the answer", lambda: _answer(limit, ask))
+    assert asked == [0], "it was asked once"
+    assert limit(ask, about="that", seconds=CEILING_S) == 1
+
+
+def _answer(limit: "TimeLimit[int]", ask: Callable[[], int]) -> bool:
+    try:
+        return limit(ask, about="this") == 0
+    except RemoteUnreachable:
+        return False

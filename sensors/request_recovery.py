@@ -25,6 +25,7 @@ from llmops_assets.delivery.request_runs import (
 )
 from llmops_assets.delivery.rollout_pages import report_returned
 from llmops_assets.domain.approval import Approved, Waiting
+from llmops_assets.domain.branches import stages_within
 from llmops_assets.domain.chain import AFTER_APPROVAL
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.report_review import Reviewed
@@ -109,10 +110,10 @@ def build_recovery_sensor(project: ProjectSource, job: Any, settings: Settings) 
             return dg.SkipReason(f"another process already resumed it: {error}")
         except (ConfigError, SourceError) as error:
             return dg.SkipReason(f"{short(request.revision)} cannot be planned: {error}")
-        if plan.nothing_to_do:
+        if not (stages := stages_within(again.asked_by, plan.to_materialize)):
             ledger.close(again, "done", "nothing left to do")
             return dg.SkipReason(f"{short(again.revision)}: nothing left to do")
-        return run_request(source, again, plan.to_materialize)
+        return run_request(source, again, stages)
 
     def _after_waiting(
         clients: Clients, source: ProjectRepository, requests: Sequence[Request], waiting: Sequence[Request]
@@ -154,9 +155,9 @@ def build_recovery_sensor(project: ProjectSource, job: Any, settings: Settings) 
             return f"another process already resumed it: {error}"
         except (ConfigError, SourceError) as error:
             return f"{sha} cannot be planned: {error}"
-        if plan.nothing_to_do:
+        if not (stages := stages_within(again.asked_by, plan.to_materialize)):
             ledger.close(again, "done", "nothing left to do")
             return f"{sha}: nothing left to do"
-        return run_request(source, again, plan.to_materialize)
+        return run_request(source, again, stages)
 
     return _sensor

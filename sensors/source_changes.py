@@ -1,7 +1,6 @@
 """The Git and DVC sensors of a project, thin shells over `llmops_assets.domain.requests`."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Literal
 
 import dagster as dg
@@ -30,6 +29,8 @@ from resources.assembly import RESOURCE_KEYS, Clients
 from resources.ledger import Conflict
 from resources.project_source.errors import SourceError
 from resources.project_source.revisions import ProjectRepository
+from sensors.branches import build_branch_sensor
+from sensors.looking import begin_all
 from sensors.notifications import build_notification_sensor
 from sensors.request_recovery import build_recovery_sensor
 
@@ -56,7 +57,7 @@ def read_head(
     except SourceError as error:
         return Head(revision=None, problem=str(error))
     if revision is None:
-        return Head(revision=None, problem=f"branch {source.project.branch!r} does not exist in {source.project.shown}")
+        return Head(revision=None, problem=source.no_head)
     known = planned(requests)
     if known and known[-1].revision == revision:
         return Head(revision=revision)
@@ -123,7 +124,7 @@ def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, ow
     def _decide(clients: Clients) -> NextRequest:
         ledger, source = clients.ledger, clients.sources(project)
         requests = ledger.requests(project.name)
-        head = read_head(source, requests, owner, on_new_look=lambda: _begin_all(clients))
+        head = read_head(source, requests, owner, on_new_look=lambda: begin_all(clients))
         return next_request(requests, head, owner, ledger.holds(project.name))
 
     def _act(
@@ -162,18 +163,12 @@ def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, ow
     return _sensor
 
 
-def _begin_all(clients: Clients) -> None:
-    """Has every project's remote looked at, whose sensors tick next: their answers arrive together."""
-    for project in clients.settings.projects:
-        with suppress(ConfigError, SourceError):  # its own ticks say so
-            clients.sources(project).looks.begin_if_due()
-
-
 def build_sensors(project: ProjectSource, job: Any, settings: Settings) -> list[dg.SensorDefinition]:
     return [
         build_source_sensor(project, job, settings, "git"),
         build_source_sensor(project, job, settings, "dvc"),
         build_recovery_sensor(project, job, settings),
+        *([build_branch_sensor(project, job, settings)] if project.watches_more else []),
         *([build_notification_sensor(project, settings)] if settings.targets(project) else []),
     ]
 

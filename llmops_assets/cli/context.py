@@ -107,7 +107,7 @@ class CommandContext:
             return self.source.git.resolve(name)
         head = self.source.git.head()
         if head is None:
-            raise SourceError(f"{self.project.shown} has no branch {self.project.branch!r}")
+            raise SourceError(self.source.no_head)
         return head
 
     def base(self, revision: str, against: str | None = None) -> str | None:

@@ -25,6 +25,7 @@ from llmops_assets.config.secrets import Address, FromEnvironment, read_address,
 from llmops_assets.config.serving import ServingSettings
 from llmops_assets.config.webhooks import Secrets, WebhookSettings
 from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.domain.branches import BranchRule, PullRequests
 from llmops_assets.domain.models import Strict, WrongAt
 from llmops_assets.domain.policy_floor import PolicyFloor
 from llmops_assets.domain.rollout import Duration
@@ -60,6 +61,23 @@ class ProjectSource(Strict):
         default=None,
         description="The project's folder within the repository, such as models/support. All paths in its llmops.yaml "
         "are relative to it, and a change outside of it runs nothing. None: the repository's root.",
+    )
+    release_tags: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="Pattern of tags, such as v*: then only commits of the branch with such a tag are deployed, the "
+        "one that was tagged last. None: every commit of the branch.",
+    )
+    branches: tuple[BranchRule, ...] = Field(
+        default=(),
+        description="Which other branches run, and how far. None of them is deployed. Those that no rule matches are "
+        "left alone.",
+    )
+    pull_requests: PullRequests | None = Field(
+        default=None,
+        description="Whether pull requests of GitHub and merge requests of GitLab run. None of them is deployed. None: "
+        "they do not.",
     )
     owners: tuple[Owner, ...] = Field(default=(), description="E-mail addresses or team:names, shown in Dagster.")
     web: str | None = Field(
@@ -99,6 +117,12 @@ class ProjectSource(Strict):
                 "whole URL into the environment and name the variable: {env: NAME}",
             )
         return value
+
+    @property
+    def watches_more(self) -> bool:
+        """Whether commits outside of the watched branch run."""
+        pulls = self.pull_requests is not None and self.pull_requests.run != "nothing"
+        return pulls or any(rule.run != "nothing" for rule in self.branches)
 
     @property
     def address(self) -> str:

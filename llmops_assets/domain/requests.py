@@ -29,7 +29,11 @@ PARTIAL = "person, some stages"
 """The `asked_by` of `llmops run --only`: it does not complete a commit, so sensors ignore it."""
 EVALUATION = "person, evaluation only"
 """The `asked_by` of a run of a commit outside of the watched branch, which is never deployed."""
-INCOMPLETE: frozenset[str] = frozenset({PARTIAL, EVALUATION, CLICK})
+BRANCH_CI, BRANCH_EVALUATION = "sensor, ci only", "sensor, evaluation only"
+"""The `asked_by` of a run of another branch's commit or a pull request's, which is never deployed."""
+ELSEWHERE: frozenset[str] = frozenset({EVALUATION, BRANCH_CI, BRANCH_EVALUATION})
+"""Requests of commits outside of the watched branch: they neither replace its commits nor are replaced by them."""
+INCOMPLETE: frozenset[str] = frozenset({PARTIAL, CLICK}) | ELSEWHERE
 UNSETTLED: frozenset[str] = frozenset({"failed", "cancelled", "superseded"})
 """Final statuses that leave a change undone: the next head is compared with the request before it."""
 MAX_TRIES = 4
@@ -252,7 +256,7 @@ def after_waiting(
     """Decides what happens to a request that waits for an approval or a review."""
     newest = newest_planned(requests)
     # A commit of another branch is not replaced by one of the watched branch.
-    if newest is not None and newest.revision != request.revision and request.asked_by != EVALUATION:
+    if newest is not None and newest.revision != request.revision and request.asked_by not in ELSEWHERE:
         return Close(status="superseded", detail=f"a newer commit, {short(newest.revision)}, has been planned since")
     if isinstance(found, Waiting) and found.rejected:
         return Close(status="rejected", detail="; ".join(found.reasons))

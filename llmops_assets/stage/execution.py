@@ -131,7 +131,7 @@ class StageExecution:
                 self.source.git.fetch(on_progress=self.log.info)
                 asked = self.source.git.head()
                 if asked is None:
-                    raise SourceError(f"{self.project.shown} has no branch {self.project.branch!r}")
+                    raise SourceError(self.source.no_head)
             pinned = self.ledger.pin(self.root_run_id, self.project.name, asked)
             self.context.instance.add_run_tags(self.run_id, run_tags(self.source, pinned))
         if asked is not None and asked != pinned:

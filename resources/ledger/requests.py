@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from llmops_assets.domain.requests import ACTIVE, CLICK, EVALUATION, ROLLBACK, Request, Status
+from llmops_assets.domain.requests import ACTIVE, CLICK, ELSEWHERE, ROLLBACK, Request, Status
 from resources.ledger import sql
 from resources.ledger.faults import Conflict
 from resources.ledger.transactions import Transactions
@@ -96,7 +96,7 @@ class Requests(Transactions):
             with self._write() as c:
                 identity = c.execute(sql.insert(sql.requests).values(row)).inserted_primary_key
                 if status in ACTIVE:
-                    if asked_by not in (ROLLBACK, CLICK, EVALUATION):
+                    if asked_by not in (ROLLBACK, CLICK, *ELSEWHERE):
                         self._supersede_waiting(c, project, revision)
                     c.execute(sql.insert(sql.active_requests).values(project=project, request=identity[0]))  # type: ignore[index]
                 self._audit(

@@ -7,12 +7,14 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from llmops_assets.config.documents import check_size
 from llmops_assets.domain.approval import Author
+from llmops_assets.domain.branches import Tip
 from llmops_assets.domain.formatting import quoted
 from llmops_assets.domain.keys import short
 from llmops_assets.machine.locks import alone
@@ -30,6 +32,8 @@ _TIMEOUT_S = 600.0
 MOST_FILES = 200_000
 _BRANCHES = "refs/remotes/origin/"
 """Where the mirror keeps the remote's branches."""
+_PULL_REQUESTS = ("refs/pull/", "refs/merge-requests/")
+"""Where GitHub and Gitea, and GitLab, keep the commits of pull requests."""
 
 
 class GitMirror:
@@ -38,10 +42,23 @@ class GitMirror:
     Args:
         root: the project's folder within the repository; empty: all of it. Paths are relative to it, and what lies
             outside does not exist.
+        pull_requests: whether their commits are fetched too.
+        release_tags: pattern of the tags that name what is deployed; None: the branch's newest commit is.
     """
 
-    def __init__(self, url: str, branch: str, folder: Path, fetch_limit_s: float = 3600.0, root: str = ""):
+    def __init__(
+        self,
+        url: str,
+        branch: str,
+        folder: Path,
+        fetch_limit_s: float = 3600.0,
+        root: str = "",
+        pull_requests: bool = False,
+        release_tags: str | None = None,
+    ):
         self.url, self.branch, self.folder, self.root = url, branch, folder, root
+        self._more = _PULL_REQUESTS if pull_requests else ()
+        self.release_tags = release_tags
         self._fetching = Fetching(folder, fetch_limit_s)
         self._ask = RemoteRefs()
 
@@ -63,7 +80,8 @@ class GitMirror:
         """
         url, credentials = apart(self.url)
         fetch = ("fetch", "--progress", "--prune", "--no-auto-gc", "--", url)
-        branches = (f"+refs/heads/*:{_BRANCHES}*", "+refs/tags/*:refs/tags/*")
+        more = (f"+{refs}*:{refs}*" for refs in self._more)
+        branches = (f"+refs/heads/*:{_BRANCHES}*", "+refs/tags/*:refs/tags/*", *more)
         with self._errors("is unreachable"):
             self._fetching.run(self._initialize, (*fetch, *branches), credentials, patience_s, on_progress)
 
@@ -76,7 +94,7 @@ class GitMirror:
         if (self.folder / "HEAD").exists():
             url, credentials = apart(self.url)
             with self._errors("is unreachable"):
-                if self._ask(url, credentials) == self._refs():
+                if self._ask(url, credentials, self._more) == self._refs():
                     return
         self.fetch()
 
@@ -85,7 +103,35 @@ class GitMirror:
         found: dict[str, str] = {}
         for reference in self.repo.references.iterator():
             name = reference.raw_name.decode(errors="surrogateescape").replace(_BRANCHES, "refs/heads/", 1)
-            found[name] = str(reference.target)
+            if name.startswith(("refs/heads/", "refs/tags/", *self._more)):
+                found[name] = str(reference.target)
+        return found
+
+    def branches(self) -> dict[str, Tip]:
+        """The remote's branches, as of the last fetch; the watched one too where only its tags are deployed."""
+        tips = self._tips("refs/heads/")
+        if self.release_tags is None:
+            tips.pop(self.branch, None)
+        return tips
+
+    def pull_requests(self) -> dict[str, Tip]:
+        """Pull requests by their number, as of the last fetch; none unless they are fetched."""
+        found = {name: tip for refs in self._more for name, tip in self._tips(refs).items()}
+        return {name.removesuffix("/head"): tip for name, tip in found.items() if name.endswith("/head")}
+
+    def _tips(self, prefix: str) -> dict[str, Tip]:
+        import pygit2
+
+        repo, found = self.repo, {}
+        for name, target in self._refs().items():
+            with suppress(KeyError, ValueError, pygit2.GitError):  # a ref to what is no commit
+                if name.startswith(prefix):
+                    there = repo[target]
+                    commit = there.peel(pygit2.Commit)
+                    # An annotated tag has a time of its own: the last one made is the newest, whatever it names.
+                    at = there.tagger.time if isinstance(there, pygit2.Tag) and there.tagger else commit.commit_time
+                    tip = Tip(revision=str(commit.id), committed=float(at))
+                    found[name.removeprefix(prefix)] = tip
         return found
 
     @property
@@ -133,7 +179,22 @@ class GitMirror:
             ) from error
 
     def head(self) -> str | None:
-        """The commit of the watched branch as of the last fetch; None if there is no such branch."""
+        """The commit that is to be deployed, as of the last fetch: the branch's newest, or its newest release tag's.
+
+        None if there is no such branch or tag.
+        """
+        return self.tip() if self.release_tags is None else self._released()
+
+    def _released(self) -> str | None:
+        """The commit of the tag that was made last and is on the watched branch."""
+        tags = {
+            name: tip for name, tip in self._tips("refs/tags/").items() if fnmatchcase(name, self.release_tags or "")
+        }
+        newest_first = sorted(tags.items(), key=lambda tag: (tag[1].committed, tag[0]), reverse=True)
+        return next((tip.revision for _, tip in newest_first if self.contains(tip.revision)), None)
+
+    def tip(self) -> str | None:
+        """The newest commit of the watched branch as of the last fetch; None if there is no such branch."""
         try:
             reference = self.repo.references.get(f"{_BRANCHES}{self.branch}")
         except ValueError:  # a name that no branch can have
@@ -268,11 +329,11 @@ class GitMirror:
 
     def contains(self, revision: str) -> bool:
         """Whether the watched branch contains a commit, as of the last fetch."""
-        head = self.head()
-        if head is None:
+        tip = self.tip()
+        if tip is None:
             return False
         commit = str(self.commit(revision).id)
-        return commit == head or bool(self.repo.descendant_of(head, commit))
+        return commit == tip or bool(self.repo.descendant_of(tip, commit))
 
     def message(self, revision: str) -> str:
         commit = self.commit(revision)

@@ -28,12 +28,13 @@ class RemoteRefs:
     def __init__(self, limit_s: float = ANSWER_LIMIT_S):
         self._limit_s, self._many = limit_s, False
 
-    def __call__(self, url: str, credentials: Mapping[str, str]) -> dict[str, str]:
-        """The remote's branches and tags: their names, and what they point to.
+    def __call__(self, url: str, credentials: Mapping[str, str], more: tuple[str, ...] = ()) -> dict[str, str]:
+        """The remote's branches and tags, and other refs: their names, and what they point to.
 
         Args:
             url: without credentials.
             credentials: variables in which Git finds them.
+            more: how the names of the other refs begin.
 
         Raises:
             GitError: it cannot be reached, is no repository, or does not answer in time.
@@ -41,7 +42,8 @@ class RemoteRefs:
         # `timeout` ends Git's helpers too, as ssh, which would outlive Git and wait for the remote without end.
         version = "2" if self._many else "0"
         command = ["timeout", "--kill-after=5", f"{self._limit_s:g}", "git", "-c", f"protocol.version={version}"]
-        patterns = tuple(f"{kept}*" for kept in _KEPT)
+        kept = (*_KEPT, *more)
+        patterns = tuple(f"{prefix}*" for prefix in kept)
         try:
             done = subprocess.run(
                 [*command, "ls-remote", "--quiet", "--", url, *(patterns if self._many else ())],

@@ -78,7 +78,9 @@ class ProjectRepository:
         mirror = settings.home / "mirrors" / f"{project.name}.git"
         url, is_path = self._url()
         root = "" if project.folder in (None, ".") else str(project.folder)
-        self.git = GitMirror(url, project.branch, mirror, settings.fetch_timeout, root)
+        self.git = GitMirror(
+            url, project.branch, mirror, settings.fetch_timeout, root, project.pull_requests is not None
+        )
         self.looks = RemoteLooks(
             self.git.update,
             lambda: self.git.doing,
@@ -96,6 +98,15 @@ class ProjectRepository:
         url = self.project.address
         is_path = "://" not in url and ":" not in url.split("/")[0]
         return (str(Path(url).expanduser().resolve()) if is_path else url), is_path
+
+    @property
+    def no_head(self) -> str:
+        """Why there is no commit to deploy, if there is none."""
+        if self.project.release_tags is not None and self.git.tip() is not None:
+            return (
+                f"no tag {self.project.release_tags} is on branch {self.project.branch!r} of {self.project.shown} yet"
+            )
+        return f"branch {self.project.branch!r} does not exist in {self.project.shown}"
 
     def at(self, revision: str, served: bool = False) -> ProjectRevision:
         """The project at a full commit SHA; `served`: of a release that an earlier version of this code may have made.

@@ -1,0 +1,91 @@
+"""The sensor of the commits that are never deployed: other branches and pull requests, where the settings name them."""
+
+import time
+from typing import Any
+
+import dagster as dg
+
+from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.delivery.planning import plan_revision
+from llmops_assets.delivery.request_runs import explains_skips, run_request
+from llmops_assets.domain.branches import StartCandidate, candidates, next_candidate, stages_within
+from llmops_assets.domain.keys import short
+from llmops_assets.domain.requests import Request, Skip, planned
+from resources.assembly import RESOURCE_KEYS, Clients
+from resources.ledger import Conflict
+from resources.project_source.errors import SourceError
+from resources.project_source.revisions import ProjectRepository
+from sensors.looking import begin_all
+
+
+def build_branch_sensor(project: ProjectSource, job: Any, settings: Settings) -> dg.SensorDefinition:
+    """Runs the newest commits of other branches and of pull requests, as far as the settings say."""
+
+    @dg.sensor(
+        name=f"{project.group}_branches",
+        job=job,
+        minimum_interval_seconds=settings.poll,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Checks or evaluates commits of {project.name} outside of branch {project.branch}, as `branches` "
+        "and `pull_requests` in the settings say, and deploys none of them. A tick without a run says why.",
+        required_resource_keys=set(RESOURCE_KEYS),
+    )
+    @explains_skips
+    def _sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        clients = Clients.of(context.resources)
+        ledger, source = clients.ledger, clients.sources(project)
+        source.looks.current("branches", on_new=lambda: begin_all(clients))
+        requests = ledger.requests(project.name)
+        found = candidates(project.branches, project.pull_requests, source.git.branches(), source.git.pull_requests())
+        deployed = source.git.head() if project.release_tags else None
+        left = [
+            c
+            for c in found
+            if (c.tip.revision != deployed if project.release_tags else not source.git.contains(c.tip.revision))
+        ]
+        told: list[str] = []
+        while True:
+            decision = next_candidate(project.name, requests, left, time.time(), _watched(source, requests))
+            if isinstance(decision, Skip):
+                return dg.SkipReason("; ".join(told) or decision.reason)
+            started = _start(clients, source, decision)
+            if isinstance(started, dg.RunRequest):
+                return started
+            told.append(f"{decision.candidate.name}: {short(decision.candidate.tip.revision)}: {started}")
+            left.remove(decision.candidate)
+
+    def _start(clients: Clients, source: ProjectRepository, decision: StartCandidate) -> dg.RunRequest | str:
+        """Starts a candidate's run; says why if it does not."""
+        ledger, revision = clients.ledger, decision.candidate.tip.revision
+        base, stages, reason = source.git.head(), list[str](), decision.reason
+        try:
+            at = source.at(revision)
+            if waits := source.missing_data(at, in_tick=True):
+                return f"waits for data: {', '.join(waits)} is not in the DVC remote yet; run `dvc push`"
+            plan = plan_revision(source, ledger, clients.store, revision, base)
+            stages = stages_within(decision.asked_by, plan.to_materialize)
+            if not stages:
+                reason = f"{decision.candidate.name}: nothing to do, all its results exist"
+        except SourceError as error:
+            return str(error)  # the next tick tries again
+        except ConfigError as error:
+            reason = f"{decision.candidate.name}: {error}"
+        try:
+            request = ledger.open_request(
+                project.name, revision, decision.generation, reason,
+                status="queued" if stages else "skipped", asked_by=decision.asked_by, base=base,
+            )  # fmt: skip
+        except Conflict as error:
+            return f"another sensor or `llmops run` was faster: {error}"
+        return run_request(source, request, stages) if stages else reason
+
+    return _sensor
+
+
+def _watched(source: ProjectRepository, requests: list[Request]) -> str | None:
+    """Why the watched branch comes first; None if its head has been seen to."""
+    head, known = source.git.head(), planned(requests)
+    if head is None or (known and known[-1].revision == head):
+        return None
+    return f"the watched branch comes first, and {short(head)} of it has not been planned"

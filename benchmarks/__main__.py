@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.harness import Benchmark, run_all, write_results
 from benchmarks.place import Place
 
-# Quick ones first; the last three share a home with a real daemon.
+# Quick ones first; the last four share a home with a real daemon.
 NAMES = (
     "location_load",
     "location_load_100",
@@ -35,6 +35,7 @@ NAMES = (
     "webhook_to_run",
     "webhook_to_run_p95",
     "commit_to_run",
+    "burst_of_50_commits",
     "revert_to_production",
 )
 RESULTS = Path(__file__).parent / "results.json"

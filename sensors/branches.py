@@ -11,7 +11,8 @@ from llmops_assets.delivery.planning import plan_revision
 from llmops_assets.delivery.request_runs import explains_skips, run_request
 from llmops_assets.domain.branches import StartCandidate, candidates, next_candidate, stages_within
 from llmops_assets.domain.keys import short
-from llmops_assets.domain.requests import Request, Skip, planned
+from llmops_assets.domain.requests import Request, Skip, seen_to
+from llmops_assets.domain.webhooks import WATCHES_TAG
 from resources.assembly import RESOURCE_KEYS, Clients
 from resources.ledger import Conflict
 from resources.project_source.errors import SourceError
@@ -30,6 +31,7 @@ def build_branch_sensor(project: ProjectSource, job: Any, settings: Settings) ->
         description=f"Checks or evaluates commits of {project.name} outside of branch {project.branch}, as `branches` "
         "and `pull_requests` in the settings say, and deploys none of them. A tick without a run says why.",
         required_resource_keys=set(RESOURCE_KEYS),
+        tags={WATCHES_TAG: project.name},
     )
     @explains_skips
     def _sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
@@ -85,7 +87,7 @@ def build_branch_sensor(project: ProjectSource, job: Any, settings: Settings) ->
 
 def _watched(source: ProjectRepository, requests: list[Request]) -> str | None:
     """Why the watched branch comes first; None if its head has been seen to."""
-    head, known = source.git.head(), planned(requests)
-    if head is None or (known and known[-1].revision == head):
+    head = source.git.head()
+    if head is None or seen_to(requests, head):
         return None
     return f"the watched branch comes first, and {short(head)} of it has not been planned"

@@ -18,6 +18,7 @@ from llmops_assets.delivery.reconciliation import Reconciler
 from llmops_assets.delivery.report_reviews import call_for_review, review_state
 from llmops_assets.delivery.request_runs import (
     OutcomeTags,
+    end_of_run,
     explains_skips,
     refused_in,
     run_request,
@@ -51,9 +52,11 @@ class MissingRunTimer:
         return self._clock() - self._since[request.name] if self._since else 0.0
 
 
-def build_recovery_sensor(project: ProjectSource, job: Any, settings: Settings) -> dg.SensorDefinition:
+def build_recovery_sensor(
+    project: ProjectSource, job: Any, settings: Settings, clock: Callable[[], float] = time.monotonic
+) -> dg.SensorDefinition:
     """Resumes approved releases and requests whose run ended without an outcome; keeps the endpoints up."""
-    missing, outcome_tags, shown_rollouts = MissingRunTimer(), OutcomeTags(), set[int]()
+    missing, outcome_tags, shown_rollouts = MissingRunTimer(clock), OutcomeTags(), set[int]()
     upkeep = ServingUpkeep()
 
     @dg.sensor(
@@ -94,7 +97,10 @@ def build_recovery_sensor(project: ProjectSource, job: Any, settings: Settings) 
         request = active[-1]
         run = state_of_run(context.instance, request)
         refused = refused_in(context.instance, request) if run == "succeeded" else ()
-        decision = recover(request, run, request == requests[-1], missing.seconds(request, run), refused)
+        ended, why = end_of_run(context.instance, request) if run == "failed" else (None, "")
+        ended_s = time.time() - ended if ended is not None else None
+        newest = request == requests[-1]
+        decision = recover(request, run, newest, missing.seconds(request, run), refused, ended_s, why)
         if isinstance(decision, Leave):
             return dg.SkipReason(decision.reason)
         if isinstance(decision, Close):

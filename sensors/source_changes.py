@@ -21,7 +21,7 @@ from llmops_assets.domain.requests import (
     Start,
     Supersede,
     next_request,
-    planned,
+    seen_to,
     settled,
 )
 from llmops_assets.domain.webhooks import WAITS, WATCHES_TAG
@@ -58,10 +58,9 @@ def read_head(
         return Head(revision=None, problem=str(error))
     if revision is None:
         return Head(revision=None, problem=source.no_head)
-    known = planned(requests)
-    if known and known[-1].revision == revision:
+    if seen_to(requests, revision):
         return Head(revision=revision)
-    before = settled(known)
+    before = settled(requests)
     base = before.revision if before else None
     try:
         at = source.at(revision)

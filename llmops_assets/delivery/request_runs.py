@@ -12,6 +12,7 @@ from llmops_assets.delivery.console_logger import CONSOLE
 from llmops_assets.delivery.reconciliation import Reconciler
 from llmops_assets.delivery.rollout_pages import report_returned
 from llmops_assets.delivery.run_tags import OUTCOME_TAG, REQUEST_TAG, run_tags
+from llmops_assets.domain.formatting import excerpt
 from llmops_assets.domain.requests import Request, RunState
 from llmops_assets.machine.disk_space import full, is_full, place_of
 from llmops_assets.machine.redaction import redacted, without_secrets
@@ -76,6 +77,25 @@ def state_of_run(instance: dg.DagsterInstance, request: Request) -> RunState:
     chosen = instance.get_run_by_id(request.run_id) if request.run_id else None
     chosen = chosen or next((r for r in runs_of(instance, request) if r.parent_run_id is None), None)
     return _RUN_STATES.get(chosen.status, "active") if chosen else "missing"
+
+
+def end_of_run(instance: dg.DagsterInstance, request: Request) -> tuple[float | None, str]:
+    """When a request's run ended, in epoch seconds, and the error that it ended with; None and empty if unknown."""
+    ended: list[dg.RunRecord] = []
+    if request.run_id:
+        ended = list(instance.get_run_records(dg.RunsFilter(run_ids=[request.run_id])))
+    if not ended:
+        ended = list(instance.get_run_records(dg.RunsFilter(tags={REQUEST_TAG: request.name}), limit=1))
+    if not ended:
+        return None, ""
+    for entry in instance.all_logs(ended[0].dagster_run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
+        event = entry.dagster_event
+        data = event.step_failure_data if event else None
+        if event and data:
+            told = data.user_failure_data.description if data.user_failure_data else None
+            said = told or (data.error.message if data.error else "it failed")
+            return ended[0].end_time, redacted(f"{event.step_key}: {excerpt(said.strip(), 300)}")
+    return ended[0].end_time, ""
 
 
 def refused_in(instance: dg.DagsterInstance, request: Request) -> list[str]:

@@ -38,6 +38,9 @@ UNSETTLED: frozenset[str] = frozenset({"failed", "cancelled", "superseded"})
 """Final statuses that leave a change undone: the next head is compared with the request before it."""
 MAX_TRIES = 4
 """Runs of a request that may die before it fails; a retry by a person resets the count."""
+PAUSES_S = (0.0, 15.0, 60.0)
+"""How long after the end of a request's first, second and third run the next one starts: a process that was killed
+resumes at once; what dies again and again waits until whatever it needs is back."""
 LAUNCH_GRACE_S = 45.0
 """How long a request may lack its Dagster run, which is created 3 to 6 s after the tick that requested it."""
 MOST_NAMED = 40
@@ -94,6 +97,14 @@ def newest_planned(requests: Sequence[Request]) -> Request | None:
 def planned(requests: Sequence[Request]) -> list[Request]:
     """Requests that complete a commit of the branch; the others only while they are active."""
     return [r for r in requests if r.active or r.asked_by not in INCOMPLETE]
+
+
+def seen_to(requests: Sequence[Request], revision: str) -> Request | None:
+    """The request that has seen to a head: the newest one, whatever runs beside it that completes no commit."""
+    every = planned(requests)
+    complete = [r for r in every if r.asked_by not in INCOMPLETE]
+    newest = [*every[-1:], *complete[-1:]]
+    return next((r for r in newest if r.revision == revision), None)
 
 
 def settled(requests: Sequence[Request]) -> Request | None:
@@ -170,11 +181,10 @@ def next_request(
 
 def _next_request(every: Sequence[Request], head: Head, owner: Literal["git", "dvc"]) -> NextRequest:
     requests = planned(every)
-    last = requests[-1] if requests else None
     if head.revision is None:
         return Skip(reason=head.problem or "the branch has no commit", waits=True)
     sha = short(head.revision)
-    if last and last.revision == head.revision:
+    if last := seen_to(every, head.revision):
         text = f": {last.detail or last.reason}" if last.status in TOLD or last.rollback else ""
         return Skip(reason=f"{sha} is {last.status}{text}")
     if head.problem:
@@ -282,13 +292,21 @@ def ended_well(refused: Sequence[str]) -> Close:
 
 
 def recover(
-    request: Request, run: RunState, is_newest: bool, missing_s: float = 0.0, refused: Sequence[str] = ()
+    request: Request,
+    run: RunState,
+    is_newest: bool,
+    missing_s: float = 0.0,
+    refused: Sequence[str] = (),
+    ended_s: float | None = None,
+    why: str = "",
 ) -> Leave | Close | Again:
     """Decides what happens to an active request, from the state of its run and its failed checks.
 
     Args:
         missing_s: how long the request has lacked a run, in seconds.
         refused: failed asset checks of the run.
+        ended_s: how long ago the run ended, in seconds; None if that is unknown. Negative if a clock was set back.
+        why: the error that the run ended with, if there was one.
 
     An outcome (released, rejected, failed) closes a request, which is then no longer active. So if a run failed while
     its request is still active, the run crashed, and the next generation of the request continues.
@@ -310,9 +328,18 @@ def recover(
     if not is_newest:
         return Close(status="superseded", detail="its run ended early and a newer commit has been planned since")
     how = "was never launched" if run == "missing" else "ended without an outcome"
+    because = f": {why}" if why else ""
     if request.tries >= MAX_TRIES:
+        # What the change itself is to blame for has closed the request in its first run.
         return Close(
             status="failed",
-            detail=f"{request.tries} runs {how}; fix the cause, then `llmops retry`",
+            detail=f"{request.tries} runs {how}{because}. The change is not to blame: fix the cause, then "
+            "`llmops retry`",
         )
-    return Again(generation=request.generation + 1, reason=f"generation {request.generation} {how}")
+    pause = PAUSES_S[min(request.tries, len(PAUSES_S)) - 1]
+    if ended_s is not None and 0 <= ended_s < pause:
+        return Leave(
+            reason=f"{short(request.revision)} {how}{because}; run {request.tries + 1} of at most {MAX_TRIES} starts "
+            f"in {pause - ended_s:.0f} s"
+        )
+    return Again(generation=request.generation + 1, reason=f"generation {request.generation} {how}{because}")

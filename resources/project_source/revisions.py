@@ -78,13 +78,12 @@ class ProjectRepository:
         mirror = settings.home / "mirrors" / f"{project.name}.git"
         url, is_path = self._url()
         root = "" if project.folder in (None, ".") else str(project.folder)
-        self.git = GitMirror(
-            url, project.branch, mirror, settings.fetch_timeout, root, project.pull_requests is not None
-        )
+        pulls, limit_s = project.pull_requests is not None, settings.fetch_timeout
+        self.git = GitMirror(url, project.branch, mirror, limit_s, root, pulls, project.release_tags)
         self.looks = RemoteLooks(
             self.git.update,
             lambda: self.git.doing,
-            shared_for_s=0.0 if is_path else max(SHARED_FOR_S, settings.poll),
+            shared_for_s=0.0 if is_path else SHARED_FOR_S,
             patience_s=PATIENCE_S if is_path else self._patience_s(PATIENCE_S),
             gate=gate or Gate(),
         )

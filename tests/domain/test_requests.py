@@ -410,3 +410,25 @@ def test_a_dead_run_gives_way_to_a_newer_commit(run: Any) -> None:
 def test_the_number_of_tries_is_bounded(tries: int, run: Any, newest: bool, missing: float) -> None:
     found = recover(request(status="running", generation=tries + 3, tries=tries), run, newest, missing)
     assert not isinstance(found, Again) or tries < MAX_TRIES
+
+
+@pytest.mark.parametrize(("tries", "pause"), [(1, 0.0), (2, 15.0), (3, 60.0)])
+def test_a_run_that_dies_again_is_resumed_less_and_less_soon(tries: int, pause: float) -> None:
+    running = request(status="running", generation=tries, tries=tries)
+    assert isinstance(recover(running, "failed", True, ended_s=pause), Again)
+    if pause:
+        found = recover(running, "failed", True, ended_s=pause - 5, why="fine_tuned_checkpoint: no route to host")
+        assert isinstance(found, Leave)
+        assert "no route to host" in found.reason and f"run {tries + 1} of at most 4 starts in 5 s" in found.reason
+
+
+def test_a_clock_that_was_set_back_holds_up_no_resumption() -> None:
+    running = request(status="running", generation=3, tries=3)
+    assert isinstance(recover(running, "failed", True, ended_s=-3600.0), Again)
+
+
+def test_a_request_that_is_given_up_names_the_last_error_and_who_is_not_to_blame() -> None:
+    last = request(status="running", generation=MAX_TRIES, tries=MAX_TRIES)
+    found = recover(last, "failed", True, ended_s=1.0, why="quantized_artifact: connection reset")
+    assert isinstance(found, Close) and found.status == "failed"
+    assert "quantized_artifact: connection reset" in found.detail and "not to blame" in found.detail

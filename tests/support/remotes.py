@@ -1,6 +1,8 @@
 """Git remotes over a network: Git's own daemon, behind a proxy that delays every byte or keeps it."""
 
 import asyncio
+import os
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -99,5 +101,5 @@ def git_daemon(folder: Path) -> Iterator[int]:
         wait_for("git daemon", answers)
         yield port
     finally:
-        daemon.terminate()  # its children end with their connections
+        os.killpg(daemon.pid, signal.SIGKILL)  # `git` waits for the daemon that it has started
         daemon.wait()

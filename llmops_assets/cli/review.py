@@ -94,7 +94,9 @@ def _show_report(report: ReportSummary) -> None:
     say(f"{review.rows} rows, measured by {short(report.made_by)}; report {short(report.digest)}", 2, "dim")
     _show_figures(review)
     if review.regressions is not None:
-        _show_regressions(review.regressions)
+        _show_regressions(
+            review.regressions, f"llmops must-pass ROW {review.project} --revision {short(report.made_by)}"
+        )
     for note in review.notes:
         say(f"not compared: {note}", 2, "dim")
     show([("page", report.page), *((link.name, link.url) for link in review.links)], indent=2)
@@ -116,7 +118,7 @@ def _show_figures(review: Review) -> None:
     show(rows, ("metric", *(name for name, _ in shown), "better"), indent=2)
 
 
-def _show_regressions(found: Regressions) -> None:
+def _show_regressions(found: Regressions, keep: str) -> None:
     say(f"by {found.metric}: {found.lost} rows lost, {found.won} won, {found.equal} equal", 2)
     for row in found.worst:
         place = f", {row.place}" if row.place else ""
@@ -124,6 +126,8 @@ def _show_regressions(found: Regressions) -> None:
         texts = (("input", row.input), ("expected", row.reference), ("this model", row.prediction),
                  ("champion", row.other))  # fmt: skip
         show([(name, _short(text)) for name, text in texts], indent=6)
+    if found.worst:
+        say(f"`{keep}`, in a clone of the project, makes a row one that every release must pass", 4, "dim")
 
 
 def _show_changes(found: ReviewSummary) -> None:

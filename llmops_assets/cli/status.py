@@ -17,6 +17,7 @@ from llmops_assets.cli.context import (
 )
 from llmops_assets.cli.tables import STYLES, say, show, show_tree
 from llmops_assets.delivery.dora import WINDOW_DAYS, dora_of
+from llmops_assets.delivery.rollback_floor import target_below_floor
 from llmops_assets.domain.desired_serving import ENVIRONMENTS
 from llmops_assets.domain.dora import Dora
 from llmops_assets.domain.formatting import at_time, iso
@@ -24,7 +25,9 @@ from llmops_assets.domain.history import ReleaseLine, release_history
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.provenance import trace
 from llmops_assets.domain.release import release_from_records
+from resources.artifact_store.store import StoreError
 from resources.project_source.errors import SourceError
+from resources.project_source.identity import local_identity
 
 app = typer.Typer()
 
@@ -159,8 +162,12 @@ def releases(
                 began, ended = at_time(r["since"]), at_time(r["until"]) if r["until"] else None
                 say(f"served production from {began} to {ended}" if ended else f"in production since {began}", 4)
             say(f"commit {short(r['revision'])}" + (f": {r['subject']} ({r['author']})" if r["subject"] else ""), 4)
-        if target := next((r for r in found if r["rollback_target"]), None):
+            for text in r["below_floor"]:
+                say(f"no rollback goes to it, by the settings' policy floor: {text}", 4, "yellow")
+        if target := next((r for r in found if r["rollback_target"] and r["can_roll_back_to"]), None):
             say(f"`llmops rollback {name} --reason WHY` goes to {short(target['release'])}")
+        elif other := next((r for r in found if r["can_roll_back_to"]), None):
+            say(f"`llmops rollback {name} --to {short(other['release'])} --reason WHY` goes to that one")
         elif found:
             say("there is nothing that a rollback could go to")
 
@@ -171,6 +178,7 @@ def _release(here: CommandContext, line: ReleaseLine, states: dict[str, Any]) ->
     if health is None and report is not None and getattr(report, "release", None) == line.release:
         failed = [check.name for check in getattr(report, "checks", ()) if not check.passed]
         health = f"failed: {', '.join(failed)}" if failed else "was healthy"
+    below = _below_floor(here, line) if line.can_roll_back_to else []
     return {
         "release": line.release,
         "revision": line.revision,
@@ -179,9 +187,19 @@ def _release(here: CommandContext, line: ReleaseLine, states: dict[str, Any]) ->
         "since": iso(line.since) if line.since else None,
         "until": iso(line.until) if line.until else None,
         "health": health,
-        "can_roll_back_to": line.can_roll_back_to,
+        "can_roll_back_to": line.can_roll_back_to and not below,
+        "below_floor": below,
         "rollback_target": line.is_target,
     }
+
+
+def _below_floor(here: CommandContext, line: ReleaseLine) -> list[str]:
+    """What `llmops rollback` would say against this release, asked by the same person."""
+    me = local_identity() or "an unnamed user"
+    try:
+        return target_below_floor(here.clients, here.project, line.release, line.revision, me, lambda _: None)
+    except StoreError as error:
+        return [f"its reports cannot be read: {error}"]
 
 
 @app.command(name="trace")

@@ -184,7 +184,7 @@ class Collector:
             # Neither knows what the other needs, not even of the artifacts that both know.
             self.left.append(_shared(store.url, others, len(foreign)))
             return
-        tombstones = Tombstones(self.instance, self.clients.tracking)
+        tombstones = Tombstones(self.instance, self.clients)
         unused_for = f"not used for {self.rules.keep_unused / 86400:g} days, and not among the last releases served"
         for one in stored:
             if one.identity in live.artifacts:

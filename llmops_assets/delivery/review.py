@@ -77,8 +77,7 @@ def review_of(run: Candidate, record: Measured, verdict: Verdict, links: Iterabl
         if rows is None:
             notes.append("the report stored no rows, so there are no slices and no rows to compare")
         else:
-            paired = others.like(rows) if others is not None else None
-            figures = tuple(_figure(f, theirs, rows, paired) for f in verdict.figures)
+            figures = tuple(_figure(f, theirs, rows, others) for f in verdict.figures)
             shown = _slices(run, record, rows, others, {m.name for m in compared})
         if theirs is not None:
             mine, its = run.store.fetch(record.uri), run.store.fetch(theirs.uri)
@@ -155,7 +154,7 @@ def _figure(
     judged: Compared,
     theirs: Measured | None,
     rows: EvaluatedRows | None = None,
-    paired: EvaluatedRows | None = None,
+    others: EvaluatedRows | None = None,
 ) -> FigureBeside:
     """A figure of the verdict, with the intervals that the reports have."""
     name = judged.metric
@@ -168,7 +167,7 @@ def _figure(
         value=_estimate(judged.value, judged.low, judged.high),
         champion=_estimate(judged.champion, bounds.low, bounds.high) if bounds else _estimate(judged.champion),
         unquantized=_estimate(judged.unquantized),
-        difference=difference(rows, paired, name) if bounds and rows and paired else None,
+        difference=difference(rows, others, name) if bounds and rows and others else None,
     )
 
 

@@ -16,7 +16,7 @@ from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.dora import dora_metadata
 from llmops_assets.delivery.materializations import production_metadata, record_metadata, record_tags
 from llmops_assets.delivery.reconciliation import Reconciler, start_engine
-from llmops_assets.delivery.rollback_floor import failed_floor_gates, floor_of, missing_person
+from llmops_assets.delivery.rollback_floor import floor_of, target_below_floor
 from llmops_assets.delivery.rollout import CANARY_TOKENS, Rollout, canary_tokens, questions
 from llmops_assets.delivery.rollout_pages import rollout_metadata
 from llmops_assets.delivery.run_tags import PROJECT_TAG, REQUEST_TAG, REVISION_TAG, WHY_TAG, run_tags
@@ -79,7 +79,8 @@ class Rollback:
         ledger, name = self.clients.ledger, self.project.name
         try:
             target, revision = ledger.rollback_target(name, named)
-            if below := self._below_floor(target, revision):
+            warn = self.context.log.warning
+            if below := target_below_floor(self.clients, self.project, target, revision, self.by, warn):
                 raise CannotRollBack(
                     f"release {short(target)} is below the policy floor of the settings: {'; '.join(below)}. Remedy: "
                     f"`llmops rollback {name} --to RELEASE` names another (`llmops releases {name}` lists them)"
@@ -152,20 +153,6 @@ class Rollback:
             outcome="rolled_back",
             requests=state.requests,
         )
-
-    def _below_floor(self, target: str, revision: str) -> list[str]:
-        """What of the settings' policy floor the target does not satisfy."""
-        ledger, name = self.clients.ledger, self.project.name
-        floor = floor_of(self.clients.settings, name)
-        found = failed_floor_gates(floor, ledger, self.clients.store, name, revision)
-        serving = ledger.serving(name, "production")
-        try:
-            authors = self.clients.sources(self.project).git.authors(revision, serving.revision if serving else None)
-        except SourceError as error:
-            self.context.log.warning(f"the authors of {short(revision)} are unknown ({error})")
-            authors = []
-        person = missing_person(floor, target, ledger.decisions(name, target), self.by, authors)
-        return [*found, *([person] if person else [])]
 
     def _at(self, revision: str) -> ProjectRevision | None:
         """The release's revision, for its policy and smoke tests; None if the mirror cannot be read."""

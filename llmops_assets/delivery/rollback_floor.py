@@ -4,10 +4,10 @@ A release that served before the floor was raised has met neither. Only the ledg
 rollback works without the mirror and without MLflow.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 
-from llmops_assets.config.settings import Settings
+from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.delivery.row_evidence import rows_of
 from llmops_assets.domain.approval import Author, Decision, Rules, is_author, refusals
 from llmops_assets.domain.gate import Judged, judge
@@ -16,7 +16,30 @@ from llmops_assets.domain.policy import NO_POLICY, Policy
 from llmops_assets.domain.policy_floor import with_floor
 from llmops_assets.domain.records import EvaluationReport, Measured
 from resources.artifact_store.store import ArtifactStore
+from resources.assembly import Clients
 from resources.ledger import Ledger
+from resources.project_source.errors import SourceError
+
+
+def target_below_floor(
+    clients: Clients, project: ProjectSource, target: str, revision: str, by: str, warn: Callable[[str], None]
+) -> list[str]:
+    """What of the settings' policy floor a rollback's target does not satisfy, if `by` rolls back to it.
+
+    Raises:
+        StoreError: its reports cannot be read.
+    """
+    ledger, name = clients.ledger, project.name
+    floor = floor_of(clients.settings, name)
+    found = failed_floor_gates(floor, ledger, clients.store, name, revision)
+    serving = ledger.serving(name, "production")
+    try:
+        authors = clients.sources(project).git.authors(revision, serving.revision if serving else None)
+    except SourceError as error:
+        warn(f"the authors of {short(revision)} are unknown ({error})")
+        authors = []
+    person = missing_person(floor, target, ledger.decisions(name, target), by, authors)
+    return [*found, *([person] if person else [])]
 
 
 def floor_of(settings: Settings, project: str) -> Policy:

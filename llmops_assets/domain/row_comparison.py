@@ -23,11 +23,16 @@ VALUE_CHARACTERS = 80
 def difference(rows: EvaluatedRows, other: EvaluatedRows, metric: str) -> Estimate | None:
     """The metric minus the other model's, on the same rows, paired; None without the same rows or statistics.
 
+    A metric that has rows of its own, such as a task of lm-evaluation-harness, is compared on these.
+
     Args:
-        other: the same rows in the same order.
+        other: the other model's rows, in any order.
     """
-    if metric not in rows.statistics or metric not in other.statistics:
+    rows = rows.of(metric)
+    paired = other.of(metric).like(rows)
+    if paired is None or metric not in rows.statistics or metric not in paired.statistics:
         return None
+    other = paired
     mine, theirs, value = rows.statistics[metric], other.statistics[metric], rows.values[metric]
     gap = float(value(mine.sum(0))) - float(value(theirs.sum(0)))
     if not math.isfinite(gap):

@@ -23,7 +23,7 @@ from llmops_assets.programs.evaluation.regressions import write_regressions
 from llmops_assets.programs.evaluation.report import MEASUREMENT, PAGE, Measurement, render
 from llmops_assets.stage.execution import StageExecution
 from resources.model_registry.interface import CHAMPION, STAGING
-from resources.tracking.mlflow import COMMIT_TAG, OUTCOME_TAG, RELEASE_TAG, WAITS_TAG
+from resources.tracking.mlflow import COLLECTED_TAG, COMMIT_TAG, OUTCOME_TAG, RELEASE_TAG, WAITS_TAG
 
 
 class JudgedPage(NamedTuple):
@@ -91,6 +91,8 @@ def mirror_outcome(run: StageExecution, outcome: Status, waits_for: str = "") ->
             before = run.registry.tags(name, version)
             if _belongs(run, outcome, before):
                 run.registry.tag(name, version, tags | _waiting(outcome, waits_for, before))
+            if before.get(COLLECTED_TAG) and "fine_tuned_checkpoint" in run.resolved.records:
+                run.registry.tag(name, version, {COLLECTED_TAG: ""})  # its weights were made again
         for environment, alias in (("production", CHAMPION), ("staging", STAGING)):
             if serving := run.ledger.serving(run.project.name, environment):
                 move_alias(run.registry, alias, run.ledger.records_of(run.project.name, serving.revision))

@@ -21,7 +21,7 @@ OF_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 COMMIT_TAG, RELEASE_TAG, OUTCOME_TAG = "llmops.commit", "llmops.release", "llmops.outcome"
 """Tags of evaluations and of model versions, as the ledger has them."""
 COLLECTED_TAG = "llmops.collected"
-"""Of a run whose artifact garbage collection has deleted: when, why, and how to remake it."""
+"""Of a run or model version whose artifact garbage collection has deleted: when, why, and how to remake it."""
 WAITS_TAG = "llmops.waits_for"
 """What a model waits for, and the command that decides; empty when that is over."""
 
@@ -94,6 +94,8 @@ class Tracking:
         run_id = self._find(experiment, key)
         if run_id:
             self.client.update_run(run_id, status="RUNNING")
+            if COLLECTED_TAG in self.tags(run_id):
+                self.client.delete_tag(run_id, COLLECTED_TAG)
         else:
             tags = {"llmops.key": key, COMMIT_TAG: revision, **_source_tags(revision, origin)}
             if parent:

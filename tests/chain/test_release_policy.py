@@ -3,6 +3,7 @@
 Each test continues from the one before.
 """
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -206,10 +207,17 @@ def test_a_rollback_does_not_get_below_the_floor_either(case: Case) -> None:
     code, said = case.world.llmops("rollback", "--reason", "cut short")
     assert code == 1 and "below the policy floor of the settings" in said and "minimum 0.99" in said, said
     assert case.production == champion and case.world.ledger.holds("zoo") == []
+    code, said = case.world.llmops("releases")
+    assert code == 0 and "there is nothing that a rollback could go to" in said, said
+    assert "by the settings' policy floor: " in said and "minimum 0.99" in said
     people = PolicyFloor.model_validate({"approval": {"approvers": [EVE, "carl@example.com"]}})
     case.world = World(case.world.home, case.project, serving=case.world.settings.serving, policy=people)
     served = [release for release, _, _ in case.world.ledger.served("zoo")]
     code, said = case.world.llmops("rollback", "--to", served[0], "--reason", "the first was better", user=BOB)
     assert code == 1 and "must approve each release; nobody did so" in said and case.production == champion, said
+    code, said = case.world.llmops("releases", "--json", user=BOB)
+    lines = {one["release"]: one for one in json.loads(said)}
+    assert not lines[served[0]]["can_roll_back_to"] and "nobody did so" in lines[served[0]]["below_floor"][0]
+    assert lines[served[-2]]["can_roll_back_to"] and lines[served[-2]]["rollback_target"]
     code, said = case.world.llmops("rollback", "--reason", "cut short", user=BOB)
     assert code == 0 and case.production == served[-2], f"Eve approved it before it served: {said}"

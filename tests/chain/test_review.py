@@ -151,6 +151,7 @@ def test_a_new_prompt_makes_a_new_report_that_needs_a_review_of_its_own(case: Ca
     assert "approved by eve@example.com, not valid: it expired" in (accepted_check(click).description or "")
     said = case.llmops("review", "zoo")[1]
     assert "by rougeL:" in said and f"champion {champion[:12]}" in said
+    assert (" 0 rows lost" in said) != ("`llmops must-pass ROW zoo --revision" in said)
 
 
 def test_a_rejection_ends_the_candidate(case: Case) -> None:

@@ -13,8 +13,9 @@ import dagster as dg
 import pytest
 
 from llmops_assets.delivery.garbage import Collector
+from llmops_assets.delivery.tombstones import Tombstones
 from llmops_assets.domain.chain import WORK
-from llmops_assets.domain.records import CiReport
+from llmops_assets.domain.records import CiReport, RegisteredModel
 from resources.artifact_store.store import ArtifactStore
 from resources.ledger import Ledger
 from tests.support.projects import LIGHT, Project, World
@@ -90,6 +91,20 @@ def test_results_that_nobody_needs_go_and_every_page_says_when(old: tuple[Projec
     _, said = world.llmops("audit")  # it also names the rows that this test has aged by plain SQL
     assert said.count("collected: key") == 2, said
     assert gc(world)["items"] == []
+
+
+def test_the_model_version_of_a_collected_checkpoint_says_that_its_weights_are_gone(old: tuple[Project, World]) -> None:
+    """The registry went on offering a version that nobody could load."""
+    _, world = old
+    checkpoint = next(r for r in world.ledger.inventory().results if r.stage == "fine_tuned_checkpoint")
+    model = world.ledger.records_of("zoo", checkpoint.revision)["registered_model"]
+    assert isinstance(model, RegisteredModel)
+    with dg.instance_for_test() as instance:
+        pages = Tombstones(instance, world.clients)
+        pages.tell(checkpoint, time.time(), "not used for 14 days")
+    assert pages.fault is None
+    said = world.clients.registry.tags(model.name, model.version)["llmops.collected"]
+    assert "not used for 14 days; remake it by `llmops run zoo --revision" in said
 
 
 def test_a_collected_result_that_is_computed_again_counts_again(old: tuple[Project, World]) -> None:

@@ -1,5 +1,6 @@
 """What a reviewer reads beside a verdict: slices, configuration and prompts, cost, and the Markdown of all of it."""
 
+import dataclasses
 import re
 from typing import Any
 
@@ -82,6 +83,22 @@ def test_a_difference_is_better_only_where_its_interval_excludes_zero() -> None:
     better = difference(rows_with(np.linspace(0.2, 1, 40), rows), rows_with(np.linspace(0, 0.8, 40), rows), "score")
     assert better and better.low is not None and better.low > 0
     assert difference(rows_with([1.0, 2.0], [None] * 2), rows_with([1.0, 2.0], [None] * 2), "other") is None
+
+
+def test_the_difference_of_a_metric_with_rows_of_its_own_is_taken_on_those() -> None:
+    """A task of lm-evaluation-harness asks its own questions: reviewers saw no difference for it."""
+    mine, theirs, none = np.linspace(0.3, 1, 50), np.linspace(0, 0.6, 50), [None] * 50
+    task = rows_with(theirs, none).only(tuple(reversed(range(50))))
+    rows, other = rows_with([1.0], [None]), rows_with([0.0], [None])
+    found = difference(
+        dataclasses.replace(rows, own={"score": rows_with(mine, none)}),
+        dataclasses.replace(other, own={"score": task}),
+        "score",
+    )
+    assert found and found.value == pytest.approx(mine.mean() - theirs.mean())
+    assert found.low is not None and found.high is not None and found.low < found.value < found.high
+    fewer = dataclasses.replace(other, own={"score": task.only(tuple(range(49)))})
+    assert difference(dataclasses.replace(rows, own={"score": rows_with(mine, none)}), fewer, "score") is None
 
 
 def test_configuration_keys_are_named_with_both_values_and_entries_of_lists_by_themselves() -> None:

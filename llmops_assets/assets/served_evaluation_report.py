@@ -151,6 +151,8 @@ def describe(run: StageExecution, record: ServedEvaluationReport) -> Mapping[str
             found[f"tokens_per_s_{clients}"] = figure_of(load.tokens_per_s)
             found[f"p95_latency_s_{clients}"] = figure_of(load.latency_p95_s)
             found[f"p50_first_token_s_{clients}"] = figure_of(load.first_token_p50_s)
+            if load.memory_bytes is not None:
+                found["memory_mb"] = round(load.memory_bytes / 1e6, 1)
         found["hardware"] = speed.hardware
     return found
 

@@ -40,9 +40,9 @@ class Gate(Strict):
     )
 
     metric: str = Field(
-        description="A metric of `evaluation.metrics`; of the served model also its size and speed: size_mb, "
-        "tokens_per_s, first_token_p50, latency_p50, latency_p95 (seconds, with 8 clients). Speeds are compared within "
-        "one hardware class only."
+        description="A metric of `evaluation.metrics`; of the served model also its size, speed and memory: "
+        "size_mb, tokens_per_s, first_token_p50, latency_p50, latency_p95 (seconds, with 8 clients), memory_mb. Speeds "
+        "and memory are compared within one hardware class only."
     )
     of: Of = Field(default="checkpoint", description="Measured on the trained checkpoint, or as served (quantized).")
     at_least: float | None = Field(default=None, description="Lower bound, in the metric's unit.")

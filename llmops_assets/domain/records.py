@@ -216,6 +216,9 @@ class LoadFigures(Frozen):
     latency_p50_s: float
     latency_p95_s: float
     broken: int = Field(description="Streams that did not end properly.")
+    memory_bytes: int | None = Field(
+        default=None, description="Peak main memory of the engine's processes until then; None: not measured."
+    )
 
 
 class ServedSpeed(Record):

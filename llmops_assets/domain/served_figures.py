@@ -1,7 +1,7 @@
-"""Size and speed of a served model, which gates name like metrics. Pure.
+"""Size, speed and memory of a served model, which gates name like metrics. Pure.
 
-Speed is measured by a load test of the serving engine, with 1 and with 8 clients; a gate judges the most clients. It
-depends on the hardware, so that speeds are compared within one hardware class only. Size does not.
+Speed and memory are measured by a load test of the serving engine, with 1 and with 8 clients; a gate judges the most
+clients. They depend on the hardware, so that they are compared within one hardware class only. Size does not.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,8 +20,8 @@ class ServedFigure(NamedTuple):
     unit: str
     higher_is_better: bool
     does: str
-    read: Callable[[LoadFigures], float] | None
-    """None: it is no speed."""
+    read: Callable[[LoadFigures], float | None] | None
+    """None: the load test does not measure it."""
 
 
 SERVED_FIGURES: Mapping[str, ServedFigure] = {
@@ -31,6 +31,12 @@ SERVED_FIGURES: Mapping[str, ServedFigure] = {
     "latency_p50": ServedFigure("s", False, "median time of an answer", lambda load: load.latency_p50_s),
     "latency_p95": ServedFigure(
         "s", False, "95th percentile of the time of an answer", lambda load: load.latency_p95_s
+    ),
+    "memory_mb": ServedFigure(
+        "MB",
+        False,
+        "peak main memory of the engine's processes, weights included; not that of a GPU",
+        lambda load: None if load.memory_bytes is None else load.memory_bytes / 1e6,
     ),
 }
 
@@ -60,7 +66,7 @@ def speed_key(hardware: str, report: str) -> str:
 
 
 def compares_speed(gates: tuple[Gate, ...]) -> bool:
-    """Whether a gate compares the speed with the champion's or a baseline's."""
+    """Whether a gate compares the speed or memory with the champion's or a baseline's."""
     return any(g.no_worse_than and g.of == "served" and g.metric in SERVED_FIGURES for g in gates)
 
 
@@ -89,7 +95,8 @@ def value_of(name: str, served: Served | None) -> float | NoFigure:
     load = _judged(served)
     if load.broken:
         return NoFigure(f"{load.broken} answers of the load test with {load.clients} clients broke off")
-    return read(load)
+    found = read(load)
+    return found if found is not None else NoFigure(f"it was not measured; {MEASURE_AGAIN}")
 
 
 def judge_bound(gate: Gate, served: Served | None) -> list[Outcome]:

@@ -16,6 +16,7 @@ from llmops_assets.programs.data.encoding import Encoder
 from llmops_assets.programs.data.rows import messages_of
 from llmops_assets.programs.engines.interface import ServingEngine
 from llmops_assets.programs.engines.measuring import ask_all, likelihoods
+from llmops_assets.programs.engines.memory import peak_memory
 from llmops_assets.programs.engines.parity import compare_tokens
 from llmops_assets.programs.engines.running import running_engine
 from llmops_assets.programs.evaluate import (
@@ -83,11 +84,13 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
         # Asked as users ask, without sampling parameters. A fixed seed makes the measurement repeatable.
         sampling={"seed": 0, **spec.sampling},
     )
+    processes: list[int] = []
     starting = running_engine(
         serve,
         job.output,
         spec.engine_start_s,
         lambda seconds: job.progress("engine", f"starts, {seconds:.0f} s so far"),
+        processes.append,
     )
     with starting as engine:
         parity = compare_tokens(engine, encoder, rows[:PARITY_ROWS])
@@ -104,13 +107,12 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
         repeated = compared(spec, evaluated[:REPEATED_ROWS], answers_to(min(len(tested), REPEATED_ROWS)))
         load = []
         for clients in spec.clients if spec.speed_requests else ():
-            load.append(
-                put_under_load(
-                    lambda n: engine.stream(messages_of(rows[n % len(rows)])[:-1], longest),
-                    clients,
-                    max(spec.speed_requests, clients),
-                )
+            figures = put_under_load(
+                lambda n: engine.stream(messages_of(rows[n % len(rows)])[:-1], longest),
+                clients,
+                max(spec.speed_requests, clients),
             )
+            load.append(figures.model_copy(update={"memory_bytes": peak_memory(processes[0])}))
             job.progress("load", clients=clients, tokens_per_s=load[-1].tokens_per_s, broken=load[-1].broken)
     found = score(spec.metrics, evaluated, spec.code)
     size = Path(spec.model).stat().st_size

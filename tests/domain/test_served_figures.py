@@ -13,7 +13,7 @@ from tests.support.records import measured
 def load(clients: int, scale: float = 1.0, broken: int = 0) -> LoadFigures:
     return LoadFigures(
         clients=clients, tokens_per_s=100 / scale, first_token_p50_s=0.25 * scale, latency_p50_s=1.0 * scale,
-        latency_p95_s=2.0 * scale, broken=broken,
+        latency_p95_s=2.0 * scale, broken=broken, memory_bytes=int(300e6 * scale),
     )  # fmt: skip
 
 
@@ -43,6 +43,7 @@ def champion(other: Served | None) -> Champion:
          "first_token_p50 0.25 s on cpu-2 with 8 clients, limit 0.2"),
         ("latency_p50", {"at_most": 1.1}, {"at_most": 0.9}, "latency_p50 1 s on cpu-2 with 8 clients, limit 0.9"),
         ("latency_p95", {"at_most": 2.1}, {"at_most": 1.9}, "latency_p95 2 s on cpu-2 with 8 clients, limit 1.9"),
+        ("memory_mb", {"at_most": 301}, {"at_most": 299}, "memory_mb 300 MB on cpu-2 with 8 clients, limit 299"),
     ],
 )  # fmt: skip
 def test_a_bound_is_judged_under_the_load_of_most_clients(
@@ -53,7 +54,7 @@ def test_a_bound_is_judged_under_the_load_of_most_clients(
 
 
 @pytest.mark.parametrize(("slower", "outcome"), [(1.0, "passed"), (1.09, "passed"), (1.2, "failed"), (0.5, "passed")])
-@pytest.mark.parametrize("metric", ["tokens_per_s", "latency_p95", "first_token_p50"])
+@pytest.mark.parametrize("metric", ["tokens_per_s", "latency_p95", "first_token_p50", "memory_mb"])
 def test_a_comparison_allows_the_margin_in_the_worse_direction_only(metric: str, slower: float, outcome: str) -> None:
     gate = {"metric": metric, "no_worse_than": "champion", "margin": "10%"}
     assert verdict(gate, served(slower), champion=champion(served())).outcome == outcome
@@ -92,3 +93,10 @@ def test_without_anything_to_compare_with_a_comparison_is_skipped() -> None:
 def test_a_missing_baseline_fails() -> None:
     gate = {"metric": "size_mb", "no_worse_than": "baseline", "baseline": "abcdef0"}
     assert "no release or commit" in verdict(gate, served()).failures[0]
+
+
+def test_a_load_test_of_an_earlier_version_has_no_memory_and_says_how_to_measure_it() -> None:
+    before = load(8).model_copy(update={"memory_bytes": None})
+    own = Served(size_bytes=1, hardware="cpu-2", load=(before,))
+    [said] = verdict({"metric": "memory_mb", "at_most": 500}, own).failures
+    assert said == f"memory_mb has no value: it was not measured; {MEASURE_AGAIN}"

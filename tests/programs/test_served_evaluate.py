@@ -94,6 +94,11 @@ def test_every_stream_ends_properly_at_every_load_level(served: Ended) -> None:
         assert 0 < level["first_token_p50_s"] <= level["latency_p50_s"] <= level["latency_p95_s"]
 
 
+def test_the_peak_of_the_engines_memory_is_measured_under_load(served: Ended) -> None:
+    one, four = (level["memory_bytes"] for level in served.result["load"])
+    assert served.result["size_bytes"] < one <= four < 4e9, "it holds the weights"
+
+
 def test_the_report_shows_parity_and_load(served: Ended) -> None:
     html = (served.artifact / "report.html").read_text()
     assert "16 of 16 rows" in html and "Under load" in html

@@ -23,7 +23,11 @@ ATTEMPTS = 3  # another process can take the free port before the engine listens
 
 @contextmanager
 def running_engine(
-    spec: ServeSpec, folder: Path, start_s: float = 900.0, on_wait: Callable[[float], None] | None = None
+    spec: ServeSpec,
+    folder: Path,
+    start_s: float = 900.0,
+    on_wait: Callable[[float], None] | None = None,
+    on_start: Callable[[int], None] | None = None,
 ) -> Iterator[EngineClient]:
     """An engine that ends with the block, or when this process ends in any way: it watches a pipe from here.
 
@@ -32,12 +36,15 @@ def running_engine(
         folder: for its log and specification.
         start_s: how long it may take until it answers.
         on_wait: told the seconds so far, while it starts.
+        on_start: told the id of its process, when it answers.
 
     Raises:
         BadInput: it cannot serve the model.
     """
     process, engine = _start(spec, folder, start_s, on_wait or (lambda seconds: None))
     try:
+        if on_start is not None:
+            on_start(process.pid)
         yield engine
     finally:
         engine.close()

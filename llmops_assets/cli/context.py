@@ -118,7 +118,14 @@ class CommandContext:
         return before.revision if before else None
 
     def plan(self, revision: str, against: str | None = None) -> Plan:
-        return plan_revision(self.source, self.ledger, self.clients.store, revision, self.base(revision, against))
+        base = self.base(revision, against)
+        if against and base:
+            try:
+                self.source.at(base)
+            except ConfigError as error:
+                told = [f"--against {against}: {problem}" for problem in error.problems]
+                raise ConfigError(told) from error
+        return plan_revision(self.source, self.ledger, self.clients.store, revision, base)
 
 
 def emit(value: Any) -> None:

@@ -31,6 +31,8 @@ class StagePlan(Frozen):
     judge_again: bool = False
     """Reused, but selected anyway: gates changed, so the report needs a new verdict, or the champion must be measured
     on the same rows first."""
+    measures_champion: bool = False
+    """Reused, but the champion is measured on the same rows first."""
 
 
 class Plan(Frozen):
@@ -167,7 +169,9 @@ def _judged(plans: Sequence[StagePlan], judge: Judge, lacks_comparison: Callable
                 continue
             if up in COMPARED and lacks_comparison(up):
                 more = (*found[up].reasons, "the champion is measured on the same rows first")
-                found[up] = found[up].model_copy(update={"judge_again": True, "reasons": more})
+                found[up] = found[up].model_copy(
+                    update={"judge_again": True, "measures_champion": True, "reasons": more}
+                )
             elif (verdict := judge(up)) is not None:
                 for text in verdict.against:
                     reasons.setdefault(text, f"{up}: {text}")

@@ -44,6 +44,22 @@ class Records(Transactions):
             return None
         return f"the record of {row.stage} in the ledger cannot be read by this version of the code ({why})"
 
+    def recent(self, project: str, stage: str, limit: int) -> list[AnyRecord]:
+        """The newest records of a stage that runs of this project made, newest first, collected ones too."""
+        r = sql.records.c
+        made_here = r.body.contains(f'"project":"{project}"', autoescape=True)  # narrows it down; parsed below
+        query = sql.select(r.body).where(r.stage == stage, made_here).order_by(r.created.desc()).limit(limit)
+        with self._read() as c:
+            bodies = c.execute(query).scalars().all()
+        found = (_parsed(body)[0] for body in bodies)
+        return [record for record in found if record is not None and record.made_by.project == project]
+
+    def has_stage(self, stage: str) -> bool:
+        """Whether any project ever had a result of this stage."""
+        query = sql.select(sql.records.c.key).where(sql.records.c.stage == stage).limit(1)
+        with self._read() as c:
+            return c.execute(query).first() is not None
+
     def has_record(self, prefix: str) -> bool:
         """Whether a record exists whose key has this prefix."""
         query = sql.select(sql.records.c.key).where(sql.records.c.key.startswith(prefix)).limit(1)

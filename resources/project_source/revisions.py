@@ -57,6 +57,7 @@ class ProjectRevision:
         metric_files: dict[str, tuple[str, ...]],
         policy: Policy,
         below_floor: tuple[str, ...] = (),
+        pointers: frozenset[str] = frozenset(),
     ):
         self.project, self.revision, self.config, self.values = project, revision, config, values
         self.smoke_tests = smoke_tests
@@ -68,6 +69,8 @@ class ProjectRevision:
         """What its release must satisfy: that of llmops.yaml, and never less than the settings' floor."""
         self.below_floor = below_floor
         """What llmops.yaml sets below the floor."""
+        self.pointers = pointers
+        """The DVC files of the data that stages read: no code, so that new rows are no new code."""
 
 
 class ProjectRepository:
@@ -250,7 +253,9 @@ class ProjectRepository:
         stated = config.policy(values["data"]["test"]["version"], values["evaluation"], smoke)
         below = tuple(text for floor in self.floors for text in below_floor(stated, floor))
         policy = reduce(with_floor, self.floors, stated)
-        return ProjectRevision(self.project, revision, config, values, smoke, tracked, metric_files, policy, below)
+        return ProjectRevision(
+            self.project, revision, config, values, smoke, tracked, metric_files, policy, below, frozenset(pointers)
+        )
 
     def _problems_of_metrics(
         self, config: ProjectConfig, text_of: Callable[[str, str, int], str], tracked: Mapping[str, Output]

@@ -12,10 +12,9 @@ from llmops_assets.catalog import BrokenPackage
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.config.settings_file import load_settings
 from llmops_assets.config.yaml_validation import ConfigError
-from llmops_assets.delivery.planning import plan_revision
+from llmops_assets.delivery.planning import base_of, plan_revision
 from llmops_assets.domain.plan import Plan
 from llmops_assets.domain.provenance import ProvenanceError
-from llmops_assets.domain.requests import settled
 from llmops_assets.machine.private import NotOurs, keep_private
 from llmops_assets.machine.redaction import RedactedStream, hide_secrets, redacted
 from llmops_assets.machine.supervisor import SupervisorError
@@ -114,8 +113,7 @@ class CommandContext:
         """The revision that a plan compares with: the last other commit whose request left no change undone."""
         if against:
             return self.source.git.resolve(against)
-        before = settled([r for r in self.ledger.requests(self.project.name) if r.revision != revision])
-        return before.revision if before else None
+        return base_of(self.ledger, self.project.name, revision)
 
     def plan(self, revision: str, against: str | None = None) -> Plan:
         base = self.base(revision, against)

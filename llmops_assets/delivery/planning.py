@@ -9,11 +9,18 @@ from llmops_assets.delivery.report_reviews import review_state
 from llmops_assets.domain.plan import Plan, Side, make_plan
 from llmops_assets.domain.records import AnyRecord
 from llmops_assets.domain.report_review import Reviewed
+from llmops_assets.domain.requests import settled
 from llmops_assets.domain.verdict import Verdict
 from resources.artifact_store.store import ArtifactStore, StoreDenied
 from resources.ledger import Ledger
 from resources.project_source.errors import SourceError
 from resources.project_source.revisions import ProjectRepository
+
+
+def base_of(ledger: Ledger, project: str, revision: str) -> str | None:
+    """The revision that a plan compares with by default: the last other commit whose request left no change undone."""
+    before = settled([r for r in ledger.requests(project) if r.revision != revision])
+    return before.revision if before else None
 
 
 def plan_revision(

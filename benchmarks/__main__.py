@@ -23,6 +23,7 @@ NAMES = (
     "location_load_100",
     "tick_100_projects",
     "noop_plan",
+    "plan_history",
     "report_bytes",
     "store_write",
     "store_read_verified",

@@ -24,7 +24,7 @@ LLMOPS = str(Path(sys.executable).with_name("llmops"))
 
 
 def measure(place: Place) -> Measured:
-    many, few = (_home(place, n) for n in (QUICK_MANY if place.quick else MANY, FEW))
+    many, few = (computed_home(place, n) for n in (QUICK_MANY if place.quick else MANY, FEW))
     for home in (many, few):
         _plan(home)  # warm-up: creates the mirror and compiles
     return interleaved(
@@ -32,14 +32,20 @@ def measure(place: Place) -> Measured:
     )
 
 
-def _plan(home: Path) -> None:
+def stages_of_plan(home: Path) -> list[dict[str, str]]:
+    """Runs `llmops plan` in this home."""
     environment = {"LLMOPS_HOME": str(home), "LLMOPS_SETTINGS": str(home / "settings.yaml")}
-    stages = json.loads(command([LLMOPS, "plan", "--json"], environment))["stages"]
+    stages: list[dict[str, str]] = json.loads(command([LLMOPS, "plan", "--json"], environment))["stages"]
+    return stages
+
+
+def _plan(home: Path) -> None:
+    stages = stages_of_plan(home)
     if computed := [s["stage"] for s in stages if s["action"] != "reuse"]:
         raise Unmeasured(f"not a no-op: the plan would compute {', '.join(computed)}")
 
 
-def _home(place: Place, files: int) -> Path:
+def computed_home(place: Place, files: int) -> Path:
     """A home with a fully computed project whose data directory has this many files."""
     home = place.folder(f"plan-{files}")
     project = Project(home / "project", "zoo")

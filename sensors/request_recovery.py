@@ -12,7 +12,8 @@ import dagster as dg
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.approvals import evaluate_current_approval
-from llmops_assets.delivery.planning import plan_revision
+from llmops_assets.delivery.budgets import planned_budget
+from llmops_assets.delivery.planning import plan_revision, planned_revision
 from llmops_assets.delivery.readiness import waits_for
 from llmops_assets.delivery.reconciliation import Reconciler
 from llmops_assets.delivery.report_reviews import call_for_review, review_state
@@ -27,6 +28,7 @@ from llmops_assets.delivery.request_runs import (
 from llmops_assets.delivery.rollout_pages import report_returned
 from llmops_assets.domain.approval import Approved, Waiting
 from llmops_assets.domain.branches import stages_within
+from llmops_assets.domain.budget import WithinBudget
 from llmops_assets.domain.chain import AFTER_APPROVAL
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.report_review import Reviewed
@@ -116,6 +118,8 @@ def build_recovery_sensor(
             return dg.SkipReason(f"another process already resumed it: {error}")
         except (ConfigError, SourceError) as error:
             return dg.SkipReason(f"{short(request.revision)} cannot be planned: {error}")
+        if again.stages:
+            return run_request(source, again, again.stages)
         if not (stages := stages_within(again.asked_by, plan.to_materialize)):
             ledger.close(again, "done", "nothing left to do")
             return dg.SkipReason(f"{short(again.revision)}: nothing left to do")
@@ -137,6 +141,8 @@ def build_recovery_sensor(
         clients: Clients, source: ProjectRepository, requests: Sequence[Request], request: Request
     ) -> dg.RunRequest | str:
         ledger, sha = clients.ledger, short(request.revision)
+        if request.waits_for_budget:
+            return _after_budget(clients, source, requests, request)
         try:
             # The review first: it may have been rejected, or become necessary, while the release waits for approval.
             review = review_state(source, ledger, request.revision)
@@ -152,10 +158,37 @@ def build_recovery_sensor(
         if isinstance(decision, Close):
             ledger.settle_waiting(request, decision.status, decision.detail)
             return f"{sha} is {decision.status}: {decision.detail}"
+        return _continue(clients, source, request, decision)
+
+    def _after_budget(
+        clients: Clients, source: ProjectRepository, requests: Sequence[Request], request: Request
+    ) -> dg.RunRequest | str:
+        """Continues a run that waits for its budget: somebody approved it, or it is within its limits now."""
+        ledger, sha = clients.ledger, short(request.revision)
+        try:
+            plan = plan_revision(source, ledger, clients.store, request.revision, request.base)
+            candidate = planned_revision(source, ledger, clients.store, request.revision)
+            state = planned_budget(candidate, [s for s in plan.stages if request.selects(s.stage)])
+        except (ConfigError, SourceError) as error:
+            return f"{sha} waits for a person, but cannot be read now: {error}"
+        decision = after_waiting(requests, request, state.found if state else WithinBudget())
+        if isinstance(decision, Leave):
+            return f"{sha} is {state.call}" if state else decision.reason
+        if isinstance(decision, Close):
+            ledger.settle_waiting(request, decision.status, decision.detail)
+            return f"{sha} is {decision.status}: {decision.detail}"
+        return _continue(clients, source, request, decision)
+
+    def _continue(
+        clients: Clients, source: ProjectRepository, request: Request, decision: Again
+    ) -> dg.RunRequest | str:
+        ledger, sha = clients.ledger, short(request.revision)
         try:
             again = ledger.next_generation(request, decision.generation, decision.reason)
-            if not request.waits_for_review:
+            if not (request.waits_for_review or request.waits_for_budget):
                 return run_request(source, again, AFTER_APPROVAL)
+            if request.stages:
+                return run_request(source, again, request.stages)
             plan = plan_revision(source, ledger, clients.store, again.revision, again.base)
         except Conflict as error:
             return f"another process already resumed it: {error}"

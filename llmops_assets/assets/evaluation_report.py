@@ -3,6 +3,9 @@
 Before a comparison, the champion is evaluated on the same rows with the same metrics: once, by key.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import dagster as dg
 
 from llmops_assets.assets.evaluation_shared import (
@@ -11,10 +14,11 @@ from llmops_assets.assets.evaluation_shared import (
     identity,
     log_evaluation,
     measure_champion,
+    measure_reference,
     secrets_of,
 )
 from llmops_assets.config.settings import ProjectSource, Settings
-from llmops_assets.delivery.gate_evidence import ChampionNow, verdict_on
+from llmops_assets.delivery.gate_evidence import ChampionNow, registered, verdict_on
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import (
     Checkpoint,
@@ -22,13 +26,15 @@ from llmops_assets.domain.records import (
     EvaluationReport,
 )
 from llmops_assets.domain.verdict import Verdict
+from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import (
     EvaluateResult,
     EvaluateSpec,
 )
 from llmops_assets.stage.asset import stage_asset
 from llmops_assets.stage.base_model import base_of
-from llmops_assets.stage.execution import StageExecution
+from llmops_assets.stage.execution import EvaluationConfig, StageExecution
+from llmops_assets.stage.metadata import figure_of
 
 
 def evaluate(
@@ -79,6 +85,36 @@ def after(run: StageExecution, record: EvaluationReport) -> None:
     """Evaluates the champion if needed: a reused report may be older than the champion."""
     run.resolved.records["evaluation_report"] = record
     measure_champion(run, "evaluation_report", _champion, like=record)
+    if isinstance(run.config, EvaluationConfig) and run.config.model:
+        model = _model(run, run.config.model)
+        measure_reference(run, "evaluation_report", model, _champion, record)
+
+
+def _model(run: StageExecution, name: str) -> ChampionNow:
+    """The registered model that a person named.
+
+    Raises:
+        BadInput: there is no such model, or it cannot be evaluated any more.
+    """
+    found = registered(run, name)
+    if found is None:
+        raise BadInput(
+            f"there is no model {name!r}. Remedy: name its version in the registry, its release or its commit, as "
+            "`llmops releases` shows them"
+        )
+    if why := found.lost(run, "evaluation_report"):
+        raise BadInput(f"model {name} cannot be evaluated: {why}")
+    return found
+
+
+def describe_with_model(run: StageExecution, record: EvaluationReport) -> Mapping[str, Any]:
+    """The report's metadata, and the figures of the model that was evaluated too."""
+    if not (isinstance(run.config, EvaluationConfig) and run.config.model):
+        return describe(run, record)
+    model = _model(run, run.config.model)
+    report = model.report(run, "evaluation_report", record)
+    figures = {f"model_{m.name}": figure_of(m.value) for m in report.metrics} if report is not None else {}
+    return {**describe(run, record), "model": f"{run.config.model}, made by {short(model.revision)}", **figures}
 
 
 def verdict(run: StageExecution, record: EvaluationReport) -> Verdict:
@@ -91,9 +127,10 @@ def build(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
         settings,
         "evaluation_report",
         make,
-        describe,
+        describe_with_model,
         kinds={"huggingface"},
         judge=verdict,
         require=verdict_on,
         after=after,
+        config_type=EvaluationConfig,
     )

@@ -51,12 +51,13 @@ def measure_champion(run: StageExecution, stage: str, measure: MeasureChampion, 
             upgrade of a library, or on another device) is not comparable: the champion is evaluated again, once.
     """
     for reference in references(run, of_stage(stage)):
-        _measure_reference(run, stage, reference, measure, like)
+        measure_reference(run, stage, reference, measure, like)
 
 
-def _measure_reference(
+def measure_reference(
     run: StageExecution, stage: str, champion: ChampionNow, measure: MeasureChampion, like: Measured | None
 ) -> None:
+    """Evaluates one other model on this revision's rows and metrics, unless a comparable report exists."""
     report, key = champion.report(run, stage, like), champion.key(run, stage)
     differs = differences(like, report) if like is not None and report is not None else ()
     if key is None or key == run.key or (report is not None and not differs):

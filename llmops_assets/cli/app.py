@@ -8,7 +8,19 @@ from typing import Annotated
 
 import typer
 
-from llmops_assets.cli import decisions, keys, must_pass, notify, projects, review, runs, services, status, storage
+from llmops_assets.cli import (
+    decisions,
+    keys,
+    must_pass,
+    notify,
+    plan,
+    projects,
+    review,
+    runs,
+    services,
+    status,
+    storage,
+)
 
 app = typer.Typer(
     help="Push a commit or new data, and a verified model reaches production.",
@@ -17,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for group in (projects, runs, status, review, decisions, notify, services, storage, must_pass):
+for group in (projects, plan, runs, status, review, decisions, notify, services, storage, must_pass):
     app.add_typer(group.app)
 app.add_typer(keys.app, name="keys")
 

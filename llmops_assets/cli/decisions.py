@@ -22,10 +22,12 @@ from llmops_assets.cli.context import (
 from llmops_assets.cli.tables import plain, show
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.approvals import Decided, Refused, decide
+from llmops_assets.delivery.budgets import BudgetDecided, decide_budget
 from llmops_assets.delivery.report_reviews import ReviewDecided, decide_review, to_review
-from llmops_assets.domain.approval import Choice
+from llmops_assets.domain.approval import Ask, Choice
+from llmops_assets.domain.budget import BudgetAsk
 from llmops_assets.domain.chain import AFTER_APPROVAL
-from llmops_assets.domain.formatting import at_time, iso
+from llmops_assets.domain.formatting import at_time, figure, iso
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.report_review import ReviewAsk
 from llmops_assets.domain.requests import Request
@@ -42,6 +44,13 @@ Report = Annotated[
     str | None,
     typer.Option(help="Digest of the evaluation report that waits for review, or at least its first 6 characters."),
 ]
+BudgetOf = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COMMIT", help="Commit whose run waits because of its budget, or at least its first 6 characters."
+    ),
+]
+_HOW_MANY = {2: "two", 3: "three"}
 WHO = (
     "Your name is LLMOPS_USER, otherwise Git's user.email. It is not authentication: anyone with write access to the "
     "ledger can use any name. An author of the change cannot approve it."
@@ -60,19 +69,27 @@ def _me() -> str:
 
 
 def _decide(
-    project: str | None, choice: Choice, release: str | None, report: str | None, reason: str
-) -> tuple[CommandContext, Decided | ReviewDecided]:
-    """Decides on what waits: an evaluation report, or a release."""
+    project: str | None, choice: Choice, release: str | None, report: str | None, budget: str | None, reason: str
+) -> tuple[CommandContext, Decided | ReviewDecided | BudgetDecided]:
+    """Decides on what waits: a budget, an evaluation report, or a release."""
     me = _me()
-    if release is not None and report is not None:
-        raise ConfigError(["--release and --report are two decisions: give one of them"])
+    named = {"--release": release, "--report": report, "--budget": budget}
+    if len(given := [option for option, value in named.items() if value is not None]) > 1:
+        raise ConfigError([f"{' and '.join(given)} are {_HOW_MANY[len(given)]} decisions: give one of them"])
     here = CommandContext(project, fetch=False)  # its run fetched the commits; do not wait for an unreachable remote
     try:
+        if budget is not None or (not given and _waits_for_budget(here)):
+            return here, decide_budget(here.source, here.ledger, here.clients.store, choice, me, reason, budget)
         if report is not None or (release is None and _waits_for_review(here)):
             return here, decide_review(here.source, here.ledger, choice, me, reason, report)
         return here, decide(here.source, here.ledger, choice, me, reason, release)
     except (Refused, Conflict) as error:
         raise CommandRefused(f"decision refused: {error}") from error
+
+
+def _waits_for_budget(here: CommandContext) -> bool:
+    waiting = [r for r in here.ledger.requests(here.project.name) if r.status == "waiting"]
+    return bool(waiting) and waiting[-1].waits_for_budget
 
 
 def _waits_for_review(here: CommandContext) -> bool:
@@ -82,20 +99,25 @@ def _waits_for_review(here: CommandContext) -> bool:
     return False
 
 
-@app.command(help=f"Approve the waiting release or evaluation report; it proceeds. {WHO}")
+@app.command(help=f"Approve the waiting release, evaluation report or budget; it proceeds. {WHO}")
 def approve(
     reason: Reason,
     project: OptionalProject = None,
     release: Release = None,
     report: Report = None,
+    budget: BudgetOf = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Continue in this process and wait; required if no daemon is running.")
     ] = False,
 ) -> None:
     with answers():
-        here, done = _decide(project, "approved", release, report, reason)
-        name, sha = here.project.name, short(done.decision.revision)
-        if isinstance(done, ReviewDecided):
+        here, done = _decide(project, "approved", release, report, budget, reason)
+        name, sha = here.project.name, short(_revision(done))
+        if isinstance(done, BudgetDecided):
+            cost = done.decision.ask.cost
+            most = f"up to {figure(cost)} {here.settings.compute.currency}" if cost is not None else "an unknown amount"
+            out.print(f"the run of {sha} may cost {most}: approved by {done.decision.by}", soft_wrap=True)
+        elif isinstance(done, ReviewDecided):
             out.print(f"evaluation report {short(done.decision.ask.report)} of {sha} is accepted by {done.decision.by}")
             if done.state.pending is not None:
                 out.print("; ".join(done.state.pending.reasons), markup=False)
@@ -114,7 +136,11 @@ def approve(
             _continue(here, done, done.request)
 
 
-def _continue(here: CommandContext, done: Decided | ReviewDecided, request: Request) -> None:
+def _revision(done: Decided | ReviewDecided | BudgetDecided) -> str:
+    return done.decision.ask.revision if isinstance(done, BudgetDecided) else done.decision.revision
+
+
+def _continue(here: CommandContext, done: Decided | ReviewDecided | BudgetDecided, request: Request) -> None:
     """Runs what the decision was missing for, in this process."""
     from llmops_assets.cli.execution import execute, resume_decided
 
@@ -122,8 +148,7 @@ def _continue(here: CommandContext, done: Decided | ReviewDecided, request: Requ
         again = resume_decided(here.ledger, request, done.why)
     except Conflict as error:
         raise CommandRefused(f"approved, but not continued by this command: {error}") from error
-    only = None if isinstance(done, ReviewDecided) else AFTER_APPROVAL
-    execute(here.clients, here.source, again, only, out.print)
+    execute(here.clients, here.source, again, AFTER_APPROVAL if isinstance(done, Decided) else None, out.print)
     now = here.ledger.now(again)
     if now.status not in ("released", "done"):
         raise CommandRefused(f"{short(now.revision)} is {now.detail if now.status == 'waiting' else _ended(now)}")
@@ -134,12 +159,18 @@ def _ended(request: Request) -> str:
     return f"{request.status}: {request.detail}"
 
 
-@app.command(help=f"Reject the waiting release or evaluation report; production is unchanged. {WHO}")
-def reject(reason: Reason, project: OptionalProject = None, release: Release = None, report: Report = None) -> None:
+@app.command(help=f"Reject the waiting release, evaluation report or budget; production is unchanged. {WHO}")
+def reject(
+    reason: Reason,
+    project: OptionalProject = None,
+    release: Release = None,
+    report: Report = None,
+    budget: BudgetOf = None,
+) -> None:
     with answers():
-        _, done = _decide(project, "rejected", release, report, reason)
+        _, done = _decide(project, "rejected", release, report, budget, reason)
         ask = done.decision.ask
-        what = f"evaluation report {short(ask.report)}" if isinstance(ask, ReviewAsk) else short(ask.release)
+        what = f"evaluation report {short(ask.report)}" if isinstance(ask, ReviewAsk) else short(_subject(ask))
         out.print(f"{what} is rejected by {done.decision.by}; production is unchanged")
 
 
@@ -191,6 +222,10 @@ def unhold(reason: Reason, project: OptionalProject = None, release: Release = N
         out.print(
             f"lifted: {', '.join(short(r) for r in lifted)}; `llmops retry {name}` or the next commit deploys again"
         )
+
+
+def _subject(ask: Ask | BudgetAsk) -> str:
+    return ask.release if isinstance(ask, Ask) else ask.revision
 
 
 _DIGESTS = re.compile(r"\b[0-9a-f]{40,64}\b")

@@ -18,7 +18,7 @@ from llmops_assets.delivery.asset_events import MaterializationHistory, seen_eve
 from llmops_assets.delivery.console_logger import CONSOLE
 from llmops_assets.delivery.notifications import Delivered, Notifications
 from llmops_assets.delivery.planning import plan_revision
-from llmops_assets.delivery.request_runs import end_work, refused_in, request_tags, tag_outcome
+from llmops_assets.delivery.request_runs import end_work, refused_in, request_config, request_tags, tag_outcome
 from llmops_assets.delivery.run_tags import PROJECT_TAG
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.plan import Plan
@@ -36,16 +36,19 @@ TELL_PATIENCE_S = 5.0
 
 
 def open_by_person(
-    source: ProjectRepository, ledger: Ledger, revision: str, plan: Plan, reason: str, partial: bool = False
-) -> Request:
-    """Opens the request for this run in the ledger; `partial` if it runs only some stages.
+    source: ProjectRepository, ledger: Ledger, revision: str, plan: Plan, reason: str, stages: Sequence[str] = (),
+    model: str = "",
+) -> Request:  # fmt: skip
+    """Opens the request for this run in the ledger; with `stages` it runs only these, with `model` it evaluates that.
 
     Raises:
         resources.ledger.Conflict: another request of the project is active.
     """
     generation = another_generation(ledger.requests(source.project.name), revision)
-    by = EVALUATION if plan.evaluates_only else PARTIAL if partial else "person"
-    return ledger.open_request(source.project.name, revision, generation, reason, asked_by=by, base=plan.base)
+    by = EVALUATION if plan.evaluates_only else PARTIAL if stages else "person"
+    return ledger.open_request(
+        source.project.name, revision, generation, reason, asked_by=by, base=plan.base, stages=stages, model=model
+    )
 
 
 def execute(
@@ -61,7 +64,7 @@ def execute(
     home = dagster_home(settings)
     tell = teller(clients, project)
     plan = plan_revision(source, ledger, clients.store, request.revision, request.base)
-    stages = only or plan.to_materialize
+    stages = only or request.stages or plan.to_materialize
     with dg.DagsterInstance.from_config(str(home)) as instance:
         for event in seen_events(source, ledger, plan, MaterializationHistory(instance, project.name)):
             instance.report_runless_asset_event(event)
@@ -80,11 +83,11 @@ def execute(
             instance=instance,
             tags={**request_tags(source, request), **worker_tags(psutil.Process(os.getpid()))},
             asset_selection=[dg.AssetKey([project.name, s]) for s in stages],
-            run_config=CONSOLE,
+            run_config=request_config(source, request),
         )
         now = ledger.now(request)
         if now.active and result.success:
-            end = ended_well(refused_in(instance, request))
+            end = ended_well(refused_in(instance, request), request.ends_early)
             detail = plan.evaluates_only if end.status == "done" and plan.evaluates_only else end.detail
             ledger.close(now, end.status, detail)
         elif now.active and request.asked_by in INCOMPLETE:

@@ -1,150 +1,37 @@
-"""Commands about runs: plan, run, retry, cancel."""
+"""Commands about runs: run, evaluate, retry, cancel."""
 
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Annotated
 
 import typer
 
 from llmops_assets.cli.context import (
-    AsJson,
     CommandContext,
     CommandRefused,
     OptionalProject,
     Revision,
     answers,
-    emit,
     err,
     out,
-    own_settings,
 )
-from llmops_assets.cli.tables import say, show
+from llmops_assets.cli.plan import show_plan
+from llmops_assets.cli.tables import say
 from llmops_assets.config.yaml_validation import ConfigError
-from llmops_assets.delivery.gate_power import forecast
-from llmops_assets.delivery.plan_report import plan_report
+from llmops_assets.delivery.gate_evidence import registered
 from llmops_assets.delivery.planning import planned_revision
-from llmops_assets.domain.chain import STAGES
+from llmops_assets.domain.chain import CHAIN, STAGES, downstream_of
 from llmops_assets.domain.keys import short
-from llmops_assets.domain.plan import Plan, prompt_retrains
-from llmops_assets.domain.plan_markdown import markdown
-from llmops_assets.domain.plan_report import PlanReport
-from llmops_assets.domain.requests import Request
+from llmops_assets.domain.plan import Plan
+from llmops_assets.domain.requests import MODEL_STAGE, Request
 from resources.ledger import Conflict
 from resources.project_source.errors import SourceError
 from resources.serving.interface import ServingError
 
 app = typer.Typer()
-SHOWN_GATES = 8
-"""Conditions of gates whose power a plan prints; a gate per slice may have hundreds."""
-
-
-@app.command()
-def plan(
-    project: OptionalProject = None,
-    at: Annotated[
-        str | None, typer.Argument(metavar="[REVISION]", help="Commit, tag or branch; default: head of the branch.")
-    ] = None,
-    revision: Revision = None,
-    against: Annotated[
-        str | None, typer.Option(help="Compare with this revision instead of the last planned one.")
-    ] = None,
-    as_markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print Markdown, for a pull request or a job's summary.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Show what a run would compute and reuse, why, how long it takes, what it costs, and what it will be asked."""
-    with answers():
-        here, named = _planned(project, at, revision)
-        if as_markdown and as_json:
-            raise ConfigError(["--markdown and --json are two formats: give one of them"])
-        found = here.plan(here.revision(named), against)
-        candidate = planned_revision(here.source, here.ledger, here.clients.store, found.revision)
-        report = plan_report(candidate, found)
-        canary, gates = _canary(here, found), forecast(candidate)
-        hint = prompt_retrains(here.source.at(found.revision).values, found)
-        if as_json:
-            emit(
-                {
-                    "project": found.project,
-                    "revision": found.revision,
-                    "stages": [s.model_dump(include={"stage", "action", "reasons", "key"}) for s in found.stages],
-                    "gates": [
-                        {**p.model_dump(), "probably_undecided": p.probably_undecided, "text": p.text}
-                        for p in gates.powers
-                    ],
-                    "gates_unknown": gates.notes,
-                    "canary": canary,
-                    "policy": found.policy,
-                    **report.beside_the_plan,
-                }
-            )
-            return
-        more = [*([f"canary: {canary}"] if canary else []), *([f"hint: {hint}"] if hint else [])]
-        if as_markdown:
-            out.print(markdown(report, gates.lines, more), markup=False, soft_wrap=True, end="")
-            return
-        show_report(report)
-        for text in gates.lines[:SHOWN_GATES]:
-            say(f"gate: {text}", 2)
-        if len(gates.lines) > SHOWN_GATES:
-            say(f"and {len(gates.lines) - SHOWN_GATES} more conditions of gates: see --json", 2)
-        for text in more:
-            out.print(text, markup=False)
-
-
-def _planned(project: str | None, at: str | None, revision: str | None) -> tuple[CommandContext, str | None]:
-    """The project and the revision to plan. A single word is a project if one has that name, else a revision."""
-    if at is not None and revision is not None:
-        raise ConfigError([f"two revisions are named, {at} and {revision}: give one of them"])
-    if project is not None and at is None:
-        names = [p.name for p in own_settings().projects]
-        if project not in names and len(names) == 1 and revision is None:
-            here = CommandContext(None)
-            with suppress(SourceError):
-                here.source.git.resolve(project)
-                return here, project
-    return CommandContext(project), at or revision
-
-
-def _canary(here: CommandContext, found: Plan) -> str | None:
-    """How well the rollout's rules tell releases apart; None if nothing will be rolled out."""
-    if found["production_endpoint"].action == "reuse":
-        return None
-    from llmops_assets.domain.canary_power import in_words
-
-    return in_words(here.source.at(found.revision).policy.rollout)
-
-
-def show_plan(here: CommandContext, found: Plan) -> None:
-    """Prints a plan as `llmops plan` does."""
-    candidate = planned_revision(here.source, here.ledger, here.clients.store, found.revision)
-    show_report(plan_report(candidate, found))
-
-
-def show_report(report: PlanReport) -> None:
-    """Prints a plan; stages that depend on results of this run are one line, because nothing is known of them yet."""
-    found = report.plan
-    against = f" against {short(found.base)}" if found.base else ""
-    say(f"{found.project} at {short(found.revision)}{against}", style="bold")
-    if report.changes:
-        for change in report.changes:
-            say(f"{change.where}: {change.what}", 2)
-        say("")
-    show([(line.stage, line.action, line.why) for line in report.lines], indent=2)
-    if report.later:
-        say(f"then {', '.join(report.later)}", 2)
-        say(
-            "each is computed, or reused if its inputs turn out unchanged, when the results before it are known",
-            4,
-            "dim",
-        )
-    if report.estimate.stages:
-        say(f"estimate: {report.estimate.text}", 2)
-    for one in report.asked:
-        say(f"asked by {one.stage}: {one.condition}", 2)
-    for text in found.policy:
-        say(f"policy: {text}", 2)
+_BEFORE_EVALUATION = ("ci_report", "dataset_version", "fine_tuned_checkpoint")
+"""What a revision needs before another model is evaluated on its rows: its own report stands beside it."""
 
 
 @app.command()
@@ -153,7 +40,13 @@ def run(
     revision: Revision = None,
     only: Annotated[list[str] | None, typer.Option(help="Run only this stage; repeatable.")] = None,
     rebuild: Annotated[str | None, typer.Option(help="Recompute this stage even if a result exists.")] = None,
-    reason: Annotated[str | None, typer.Option(help="Reason for --rebuild; kept in the ledger.")] = None,
+    below: Annotated[
+        bool, typer.Option("--below", help="With --rebuild: recompute every stage below it too, even if it is equal.")
+    ] = False,
+    redeploy: Annotated[
+        bool, typer.Option("--redeploy", help="Stage, test and roll out the existing release again; computes nothing.")
+    ] = False,
+    reason: Annotated[str | None, typer.Option(help="Reason for --rebuild or --redeploy; kept in the ledger.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the run has ended, and show its progress.")] = False,
     remote: Annotated[
         str | None,
@@ -163,31 +56,116 @@ def run(
     """Run the chain at a revision. Works with or without a daemon; nothing runs twice."""
     with answers():
         if remote is not None:
-            _run_remotely(remote, project, revision, wait, bool(only or rebuild or reason))
+            _run_remotely(remote, project, revision, wait, bool(only or rebuild or below or redeploy or reason))
             return
-        for stage in [*(only or ()), *([rebuild] if rebuild else ())]:
-            if stage not in STAGES:
-                raise ConfigError([f"no such stage: {stage!r} (known: {', '.join(STAGES)})"])
-        if rebuild and not reason:
-            raise ConfigError(["--rebuild needs --reason, which is kept in the ledger"])
+        _check_options(only, rebuild, below, redeploy, reason)
         here = CommandContext(project)
         sha = here.revision(revision)
-        at = here.source.at(sha)
-        if missing := here.source.missing_data(at):
-            raise CommandRefused(
-                f"{short(sha)} waits for data: {', '.join(missing)} is not in the DVC remote; run `dvc push`"
-            )
+        _require_data(here, sha)
+        if redeploy:
+            _redeploy(here, sha, f"redeployed: {reason}", wait)
+            return
+        why = "requested by a person"
         if rebuild:
-            key = next((s.key for s in here.plan(sha).stages if s.stage == rebuild), None)
-            if key is None:
-                raise CommandRefused(f"{rebuild} cannot be rebuilt yet: its inputs do not exist at {short(sha)}")
-            outputs = here.ledger.resolve(at.values).outputs
-            here.ledger.rebuild(STAGES[rebuild].key(at.values, outputs), reason or "")
+            why = _rebuild(here, sha, rebuild, below, reason or "")
         found = here.plan(sha)
         if found.nothing_to_do and not only:
             out.print(f"{short(sha)}: nothing to do, {found['production_endpoint'].reasons[0]}")
             return
-        _start(here, sha, found, reason or "requested by a person", only, wait)
+        _start(here, sha, found, why, _in_order(only or ()), wait)
+
+
+def _check_options(
+    only: list[str] | None, rebuild: str | None, below: bool, redeploy: bool, reason: str | None
+) -> None:
+    for stage in [*(only or ()), *([rebuild] if rebuild else ())]:
+        if stage not in STAGES:
+            raise ConfigError([f"no such stage: {stage!r} (known: {', '.join(STAGES)})"])
+    if rebuild and STAGES[rebuild].kind == "event":
+        raise ConfigError([f"{rebuild} keeps no result that could be rebuilt; `llmops run --redeploy` repeats it"])
+    if below and not rebuild:
+        raise ConfigError(["--below goes with --rebuild STAGE"])
+    if redeploy and (only or rebuild):
+        raise ConfigError(["--redeploy repeats the stages of a release: leave out --only and --rebuild"])
+    if (rebuild or redeploy) and not (reason or "").strip():
+        raise ConfigError([f"{'--rebuild' if rebuild else '--redeploy'} needs --reason, which is kept in the ledger"])
+
+
+def _require_data(here: CommandContext, sha: str) -> None:
+    if missing := here.source.missing_data(here.source.at(sha)):
+        raise CommandRefused(
+            f"{short(sha)} waits for data: {', '.join(missing)} is not in the DVC remote; run `dvc push`"
+        )
+
+
+def _in_order(stages: Iterable[str]) -> list[str]:
+    return [stage.name for stage in CHAIN if stage.name in set(stages)]
+
+
+def _rebuild(here: CommandContext, sha: str, stage: str, below: bool, reason: str) -> str:
+    """Salts the keys of what is computed again; returns why the run exists.
+
+    A stage below may get equal inputs again, and then it has its old key: so its present key is salted too. If its
+    inputs turn out different, its key is a new one anyway.
+    """
+    values = here.source.at(sha).values
+    outputs = here.ledger.resolve(values).outputs
+    names = [name for name in downstream_of(stage) if STAGES[name].kind == "work"] if below else [stage]
+    keys = []
+    for name in names:
+        try:
+            keys.append(STAGES[name].key(values, outputs))
+        except KeyError as error:
+            if name == stage:
+                raise CommandRefused(
+                    f"{stage} cannot be rebuilt yet: its inputs do not exist at {short(sha)}"
+                ) from error
+    for key in keys:
+        here.ledger.rebuild(key, reason)
+    return f"rebuild of {stage}{' and everything below' if below else ''}: {reason}"
+
+
+def _redeploy(here: CommandContext, sha: str, why: str, wait: bool) -> None:
+    found = here.plan(sha)
+    if lacking := [s.stage for s in found.stages if STAGES[s.stage].kind == "work" and s.action != "reuse"]:
+        raise CommandRefused(
+            f"{short(sha)} has no complete release to deploy again: {', '.join(lacking)} would run first; `llmops run`"
+        )
+    if found.evaluates_only:
+        raise CommandRefused(found.evaluates_only)
+    _start(here, sha, found, why, list(downstream_of("staging_endpoint")), wait)
+
+
+@app.command()
+def evaluate(
+    project: OptionalProject = None,
+    model: Annotated[
+        str, typer.Option(help="A registered model: its version, its release, or the commit that made it.")
+    ] = "",
+    revision: Revision = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the run has ended, and show its progress.")] = False,
+) -> None:
+    """Evaluate a registered model on another revision's test rows and metrics; nothing is registered or deployed."""
+    with answers():
+        if not model.strip():
+            raise ConfigError(["--model is missing: a version in the registry, a release or a commit"])
+        here = CommandContext(project)
+        sha = here.revision(revision)
+        _require_data(here, sha)
+        candidate = planned_revision(here.source, here.ledger, here.clients.store, sha)
+        named = registered(candidate, model.strip())
+        if named is None or named.checkpoint is None:
+            raise ConfigError([f"there is no model {model!r}; `llmops releases` and MLflow's registry show them"])
+        found = here.plan(sha)
+        stages = [name for name in _BEFORE_EVALUATION if found[name].action != "reuse"]
+        if "fine_tuned_checkpoint" in stages and not _is_trained(here, sha, [named.revision, found.base]):
+            train = f"llmops run {here.project.name} --revision {short(sha)} --only fine_tuned_checkpoint"
+            raise CommandRefused(
+                f"{short(sha)} would be trained first: its own checkpoint, whose report stands beside the model's,"
+                f" does not exist. `{train}` trains it"
+            )
+        why = f"evaluates model {model.strip()} of {short(named.revision)} on the rows of {short(sha)}"
+        _start(here, sha, found, why, [*stages, MODEL_STAGE], wait, model.strip())
 
 
 def _run_remotely(url: str, project: str | None, revision: str | None, wait: bool, others: bool) -> None:
@@ -209,13 +187,31 @@ def _run_remotely(url: str, project: str | None, revision: str | None, wait: boo
     out.print(said)
 
 
-def _start(here: CommandContext, sha: str, found: Plan, reason: str, only: list[str] | None, wait: bool) -> None:
+def _is_trained(here: CommandContext, sha: str, others: Iterable[str | None]) -> bool:
+    """Whether one of the other revisions trained with the same rows and configuration."""
+
+    def of(revision: str) -> tuple[object, ...]:
+        values = here.source.at(revision, served=revision != sha).values
+        rows = {k: v for k, v in values["data"].items() if k not in ("test", "must_pass")}
+        return rows, values["training"], values["training.prompt"], values["model.base"]
+
+    wanted = of(sha)
+    for other in filter(None, others):
+        with suppress(ConfigError, SourceError):
+            if of(other) == wanted:
+                return True
+    return False
+
+
+def _start(
+    here: CommandContext, sha: str, found: Plan, reason: str, only: list[str], wait: bool, model: str = ""
+) -> None:
     from llmops_assets.cli.execution import execute, open_by_person, start_detached
 
     if "staging_endpoint" in (only or found.to_materialize) and (problem := here.clients.serving.port_problem()):
         raise ServingError(f"not started, because the release could not be served: {problem}")
     try:
-        request = open_by_person(here.source, here.ledger, sha, found, reason, partial=bool(only))
+        request = open_by_person(here.source, here.ledger, sha, found, reason, only, model)
     except Conflict as error:
         active = [r for r in here.ledger.requests(here.project.name) if r.active]
         if wait and active and active[-1].revision == sha:
@@ -224,7 +220,12 @@ def _start(here: CommandContext, sha: str, found: Plan, reason: str, only: list[
         raise CommandRefused(
             f"not started: {error}. `llmops status` shows the active run; `llmops cancel` stops it"
         ) from error
-    show_plan(here, found)
+    if only:
+        say(f"{short(sha)}: {reason}; runs only {', '.join(only)}")
+    else:
+        show_plan(here, found)
+    if request.ends_early:
+        say("it ends before production, which stays as it is")
     if found.evaluates_only:
         say(found.evaluates_only)
     if not wait:
@@ -280,10 +281,10 @@ def retry(project: OptionalProject = None, wait: Annotated[bool, typer.Option("-
         if last.status == "waiting":
             raise CommandRefused(f"{short(last.revision)} is {last.detail}")
         found = here.plan(last.revision)
-        if found.nothing_to_do:
+        if found.nothing_to_do and not last.stages:
             out.print(f"{short(last.revision)}: nothing left to do, {found['production_endpoint'].reasons[0]}")
             return
-        _start(here, last.revision, found, f"retry of {last.status}", None, wait)
+        _start(here, last.revision, found, f"retry of {last.status}", [*last.stages], wait, last.model)
 
 
 @app.command()

@@ -131,6 +131,8 @@ def _show_status(one: dict[str, Any], last: int) -> None:
         if r["subject"]:
             say(f"{r['subject']} ({r['author']})", 4)
         say(f"why: {r['reason']}", 4, "dim")
+        if r["stages"]:
+            say(f"only: {', '.join(r['stages'])}", 4, "dim")
         if r["detail"]:
             say(r["detail"], 4, STYLES.get(r["status"], ""))
 
@@ -229,11 +231,29 @@ def trace_(
             ledger.release(release) if release else None,
             ledger.collected([record.key for record in records.values()]),
         )
+        if partial := _partial(here, revision):
+            found = {**found, "partial_runs": partial}
         if as_json:
             emit(found)
         else:
             about = {k: v for k, v in _commit(here, revision).items() if v}
             show_tree({"project": name, "commit": revision, **about, **found})
+
+
+def _partial(here: CommandContext, revision: str) -> list[dict[str, Any]]:
+    """The runs of this commit that were not of the whole chain."""
+    return [
+        {
+            "generation": r.generation,
+            "only": list(r.stages),
+            **({"model": r.model} if r.model else {}),
+            "why": r.reason,
+            "status": r.status,
+            "detail": r.detail,
+        }
+        for r in here.ledger.requests(here.project.name)
+        if r.revision == revision and r.stages
+    ]
 
 
 def _which(first: str | None, second: str | None, old_project: str | None) -> tuple[CommandContext, str]:

@@ -27,6 +27,7 @@ from llmops_assets.config.part_names import NameOf, SchemeName
 from llmops_assets.config.project_paths import ProjectPath
 from llmops_assets.config.yaml_validation import ConfigError, validate_yaml
 from llmops_assets.domain.approval import Approval
+from llmops_assets.domain.budget import Budget
 from llmops_assets.domain.evaluated_rows import OWN_COLUMNS
 from llmops_assets.domain.gate_rule import Gate
 from llmops_assets.domain.models import Strict, WrongAt
@@ -276,6 +277,7 @@ class ProjectConfig(Strict):
     quantization: Quantization = Field(default=Quantization(), description="How the trained model is quantized.")
     deployment: Deployment = Field(default=Deployment(), description="How it is served, tested and rolled out.")
     ci: Ci = Field(default=Ci(), description="Checks of the project's own code.")
+    budget: Budget = Field(default=Budget(), description="What computing may cost; a run over it waits for a person.")
     on_newer: Literal["wait", "cancel"] = Field(
         default="wait",
         description="What happens if an older commit's run is in progress: wait until it ends, or cancel it and start "
@@ -337,6 +339,7 @@ class ProjectConfig(Strict):
             approval=self.deployment.approval,
             review=self.deployment.review,
             rollout=self.deployment.rollout,
+            budget=self.budget,
             smoke_tests=tuple(smoke_tests),
             test_rows=test_rows,
             evaluation=evaluation,

@@ -144,7 +144,7 @@ def decide(
     if not reason.strip():
         raise Refused("a decision needs a reason, which is kept in the ledger")
     revision, request = subject(source, ledger)
-    if request is not None and request.waits_for_review:
+    if request is not None and (request.waits_for_review or request.waits_for_budget):
         raise Refused(f"{short(revision)} has no release yet, it is {request.detail}")
     policy = release_policy(source, ledger, revision)
     ask = _ask(source, ledger, revision, policy)

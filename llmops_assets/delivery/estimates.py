@@ -1,13 +1,13 @@
 """Reads what earlier runs of a project took, for the estimate of a plan. `domain.plan_estimate` computes it."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from llmops_assets.config.project import Training
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.gate_evidence import (
-    PlannedRevision,
+    Candidate,
     champion_now,
     compares_with_champion,
     lacks_comparison,
@@ -25,18 +25,19 @@ SAME_STEP = ("method", "batch_size", "gradient_accumulation", "max_length", "lor
 """Keys of `training` that decide how long one step takes: runs with others are not comparable."""
 
 
-def estimate_of(candidate: PlannedRevision, plan: Plan) -> PlanEstimate:
+def estimate_of(candidate: Candidate, plan: Plan) -> PlanEstimate:
     """The estimate of everything that a run of this plan computes and deploys."""
+    return estimate_of_stages(candidate, [s for s in plan.stages if s.computes])
+
+
+def estimate_of_stages(candidate: Candidate, stages: Iterable[StagePlan]) -> PlanEstimate:
+    """The estimate of a run of these stages."""
     compute = candidate.source.settings.compute
-    stages = [estimate_one(candidate, planned) for planned in plan.stages if _runs(planned)]
-    return estimate_plan(stages, COMPUTING, compute.currency if compute.price_per_hour else None)
+    found = [estimate_one(candidate, planned) for planned in stages]
+    return estimate_plan(found, COMPUTING, compute.currency if compute.price_per_hour else None)
 
 
-def _runs(planned: StagePlan) -> bool:
-    return planned.action in ("run", "decide_later") or planned.measures_champion
-
-
-def estimate_one(candidate: PlannedRevision, planned: StagePlan) -> StageEstimate:
+def estimate_one(candidate: Candidate, planned: StagePlan) -> StageEstimate:
     """The estimate of one stage that a plan runs."""
     stage = planned.stage
     prices = candidate.source.settings.compute.price_per_hour if stage in COMPUTING else None
@@ -54,7 +55,7 @@ def estimate_one(candidate: PlannedRevision, planned: StagePlan) -> StageEstimat
     )
 
 
-def _past_run(candidate: PlannedRevision, record: AnyRecord) -> Iterator[PastRun]:
+def _past_run(candidate: Candidate, record: AnyRecord) -> Iterator[PastRun]:
     """The run that made a record, if it tells how long the stage takes now."""
     made = record.made_by
     # A program that an earlier generation began is adopted: it worked longer than the stage that committed its result.
@@ -70,7 +71,7 @@ def _past_run(candidate: PlannedRevision, record: AnyRecord) -> Iterator[PastRun
         yield PastRun(seconds=seconds, hardware=made.hardware)
 
 
-def _same_step(candidate: PlannedRevision, record: Checkpoint) -> bool:
+def _same_step(candidate: Candidate, record: Checkpoint) -> bool:
     """Whether a step of that training took as long as one of this revision's."""
     try:
         before = candidate.source.at(record.made_by.revision, served=True)
@@ -84,7 +85,7 @@ def _step(training: Training) -> tuple[object, ...]:
     return tuple(getattr(training, key) for key in SAME_STEP)
 
 
-def _size(candidate: PlannedRevision, stage: str) -> tuple[float | None, str]:
+def _size(candidate: Candidate, stage: str) -> tuple[float | None, str]:
     """(what a stage will work on, its unit); None as long as it is not known."""
     data = candidate.resolved.records.get("dataset_version")
     rows = data if isinstance(data, DatasetVersion) else None
@@ -106,7 +107,7 @@ def _steps(training: Training, rows: int | None) -> float | None:
     return float(math.ceil(training.epochs * math.ceil(batches / training.gradient_accumulation)))
 
 
-def _measures_champion(candidate: PlannedRevision, stage: str) -> bool:
+def _measures_champion(candidate: Candidate, stage: str) -> bool:
     """Whether the champion is measured too, before the gates compare with it."""
     with suppress(ConfigError, SourceError):
         if "dataset_version.test" in candidate.resolved.outputs:

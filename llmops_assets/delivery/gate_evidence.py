@@ -43,6 +43,9 @@ from resources.ledger import Ledger
 from resources.project_source.errors import SourceError
 from resources.project_source.revisions import ProjectRepository, ProjectRevision
 
+MOST_VERSIONS = 10_000
+"""The newest model versions among which one is looked up by its number."""
+
 
 class Candidate(Protocol):
     """The revision that is judged: the execution of a stage, or a plan."""
@@ -125,6 +128,17 @@ def baseline(run: Candidate, name: str) -> ChampionNow | None:
     """The release that a gate names: by its digest, or by the commit that made it; None if there is none."""
     found = find_baseline(run.source, run.ledger, name)
     return ChampionNow(run, found[1], found[0], "baseline") if found else None
+
+
+def registered(run: Candidate, name: str) -> ChampionNow | None:
+    """A registered model: by its version in the registry, its release, or the commit that made it."""
+    project = run.project.name
+    if name.isdecimal() and len(name) < 6:
+        models = run.ledger.recent(project, "registered_model", MOST_VERSIONS)
+        made = next((m for m in models if isinstance(m, RegisteredModel) and str(m.version) == name), None)
+        return ChampionNow(run, made.checkpoint_digest, made.made_by.revision, "model") if made else None
+    found = find_baseline(run.source, run.ledger, name)
+    return ChampionNow(run, found[1], found[0], "model") if found else None
 
 
 def find_baseline(source: ProjectRepository, ledger: Ledger, name: str) -> tuple[str, str] | None:

@@ -2,13 +2,17 @@
 
 from llmops_assets.config.ignore_patterns import ignoring
 from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.delivery.budgets import budget_state
 from llmops_assets.delivery.estimates import estimate_of
 from llmops_assets.delivery.gate_evidence import PlannedRevision
 from llmops_assets.delivery.release_policy import ReleasePolicy, release_policy
+from llmops_assets.domain.budget import WithinBudget
+from llmops_assets.domain.formatting import figure
 from llmops_assets.domain.plan import Plan
 from llmops_assets.domain.plan_asks import asked
 from llmops_assets.domain.plan_changes import PlannedChange, RevisionContent, planned_changes
-from llmops_assets.domain.plan_report import PlanReport, Reused
+from llmops_assets.domain.plan_estimate import PlanEstimate
+from llmops_assets.domain.plan_report import PlannedBudget, PlanReport, Reused
 from resources.ledger import Ledger
 from resources.project_source.errors import SourceError
 from resources.project_source.revisions import ProjectRepository
@@ -18,16 +22,36 @@ def plan_report(candidate: PlannedRevision, plan: Plan) -> PlanReport:
     """The report on a plan of this revision."""
     source, ledger = candidate.source, candidate.ledger
     policy = release_policy(source, ledger, candidate.revision)
+    estimate = estimate_of(candidate, plan)
     later = [s.stage for s in plan.stages if s.action == "decide_later"]
     return PlanReport(
         plan=plan,
         subject=source.git.message(candidate.revision),
         changes=_changes(source, plan),
         reused=tuple(_reused(ledger, plan)),
-        estimate=estimate_of(candidate, plan),
+        estimate=estimate,
+        budget=_budget(candidate, plan, estimate),
         asked=asked(plan, candidate.at.policy, _approver(policy), policy.review.who if policy.review else ""),
         new=frozenset(stage for stage in later if not ledger.has_stage(stage)),
     )
+
+
+def _budget(candidate: PlannedRevision, plan: Plan, estimate: PlanEstimate) -> PlannedBudget | None:
+    state = budget_state(candidate, [s for s in plan.stages if s.computes], estimate)
+    if state is None:
+        return None
+    currency, cost = candidate.source.settings.compute.currency, state.ask.cost
+    limits = ", ".join(f"max_cost.{name} {figure(limit)} {currency}" for name, limit in state.budget.limits.items())
+    if state.pending is not None:
+        says = state.call
+    else:
+        says = f"budget: {limits}; this run may cost up to {figure(cost)} {currency}" if cost else f"budget: {limits}"
+        says += f"; {state.found.text}" if state.over and isinstance(state.found, WithinBudget) else ""
+    spent = {name: getattr(state.spent, name) for name in state.budget.limits if name != "run"}
+    return PlannedBudget(
+        limits=dict(state.budget.limits), currency=currency, cost=cost, spent=spent,
+        over=tuple(o.text for o in state.over), waits=state.pending is not None, says=says, command=state.command,
+    )  # fmt: skip
 
 
 def _approver(policy: ReleasePolicy) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.approval import Rules
+from llmops_assets.domain.budget import Budget, loosened_budget, stricter_budget
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.must_pass import dropped_rows
@@ -35,13 +36,18 @@ class ReleasePolicy(Frozen):
     """Under which rules people must review the evaluation report; None: no review is required."""
     review_because: str = ""
     """Why a review is required, if its own llmops.yaml is not the reason."""
+    budget: Budget = Budget()
+    """What its run may cost: never more than under the champion's policy."""
+    budget_where: str = "llmops.yaml"
+    budget_because: str = ""
+    """Why this budget applies, if its own llmops.yaml is not the reason."""
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What it loosens and who must approve that, as lines for a plan."""
         loosened = (f"loosened since the champion: {text}" for text in self.loosened)
         review = f"the evaluation report must be accepted by {self.review.who}" if self.review else ""
-        return (*loosened, *filter(None, [self.because, review, self.review_because]))
+        return (*loosened, *filter(None, [self.because, review, self.review_because, self.budget_because]))
 
 
 def release_policy(source: ProjectRepository, ledger: Ledger, revision: str) -> ReleasePolicy:
@@ -53,6 +59,7 @@ def release_policy(source: ProjectRepository, ledger: Ledger, revision: str) -> 
     own = source.at(revision).policy
     rules, because = _rules(own, "llmops.yaml"), ""
     review, review_because = _review_rules(own, "llmops.yaml") if own.review.needed else None, ""
+    budget, budget_where, budget_because = own.budget, "llmops.yaml", ""
     found: list[str] = []
     guarded = False
     for sha, before in reversed(list(_standing(source, ledger, revision))):  # the champion's decides, so it is last
@@ -69,6 +76,9 @@ def release_policy(source: ProjectRepository, ledger: Ledger, revision: str) -> 
         if any(loosened_review(before.review, own.review)):
             review = _review_rules(before, f"{short(sha)}, the champion's policy")
             review_because = f"its report is reviewed under the rules of the champion's policy ({short(sha)})"
+        if loosened_budget(before.budget, own.budget):
+            budget, budget_where = stricter_budget(own.budget, before.budget), f"{short(sha)}, the champion's policy"
+            budget_because = f"the budget of the champion's policy applies ({short(sha)})"
     return ReleasePolicy(
         needed=own.approval.needed or guarded,
         rules=rules,
@@ -77,6 +87,9 @@ def release_policy(source: ProjectRepository, ledger: Ledger, revision: str) -> 
         because=because,
         review=review,
         review_because=review_because,
+        budget=budget,
+        budget_where=budget_where,
+        budget_because=budget_because,
     )
 
 

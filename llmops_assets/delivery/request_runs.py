@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import dagster as dg
 
@@ -11,9 +12,9 @@ from llmops_assets.delivery.cancellation import end_runs
 from llmops_assets.delivery.console_logger import CONSOLE
 from llmops_assets.delivery.reconciliation import Reconciler
 from llmops_assets.delivery.rollout_pages import report_returned
-from llmops_assets.delivery.run_tags import OUTCOME_TAG, REQUEST_TAG, run_tags
+from llmops_assets.delivery.run_tags import MODEL_TAG, OUTCOME_TAG, REQUEST_TAG, STAGES_TAG, run_tags
 from llmops_assets.domain.formatting import excerpt
-from llmops_assets.domain.requests import Request, RunState
+from llmops_assets.domain.requests import MODEL_STAGE, Request, RunState
 from llmops_assets.machine.disk_space import full, is_full, place_of
 from llmops_assets.machine.redaction import redacted, without_secrets
 from resources.artifact_store.store import StoreDenied
@@ -52,13 +53,26 @@ def run_request(source: ProjectRepository, request: Request, stages: Sequence[st
     return dg.RunRequest(
         run_key=request.name,
         asset_selection=[dg.AssetKey([source.project.name, s]) for s in stages],
-        run_config=CONSOLE,
+        run_config=request_config(source, request),
         tags=request_tags(source, request),
     )
 
 
+def request_config(source: ProjectRepository, request: Request) -> dict[str, Any]:
+    """The run's config: where it logs, and the model that a person had evaluated."""
+    if not request.model:
+        return CONSOLE
+    op = f"{source.project.name.replace('-', '_')}__{MODEL_STAGE}"
+    return {**CONSOLE, "ops": {op: {"config": {"model": request.model}}}}
+
+
 def request_tags(source: ProjectRepository, request: Request) -> dict[str, str]:
-    return {**run_tags(source, request.revision, request.reason), REQUEST_TAG: request.name}
+    return {
+        **run_tags(source, request.revision, request.reason),
+        REQUEST_TAG: request.name,
+        **({STAGES_TAG: ", ".join(request.stages)} if request.stages else {}),
+        **({MODEL_TAG: request.model} if request.model else {}),
+    }
 
 
 _RUN_STATES: dict[dg.DagsterRunStatus, RunState] = {

@@ -31,7 +31,10 @@ LONGEST_DETAIL = 1500
 _CLOSED: dict[Status, EventKind] = {
     "rejected": "rejected", "failed": "failed", "waiting": "waiting", "released": "released",
 }  # fmt: skip
-_APPROVE = re.compile(r"llmops approve \S+ --(release (?P<release>[0-9a-f]{6,64})|report (?P<report>[0-9a-f]{6,64}))\b")
+_APPROVE = re.compile(
+    r"llmops approve \S+ --(release (?P<release>[0-9a-f]{6,64})|report (?P<report>[0-9a-f]{6,64})"
+    r"|budget (?P<budget>[0-9a-f]{6,64}))\b"
+)
 _IN_CANARY = "production_endpoint: "
 
 
@@ -92,6 +95,7 @@ class Event(Frozen):
     revision: str | None = None
     release: str | None = Field(default=None, description="The release, or the first characters of its digest.")
     report: str | None = Field(default=None, description="The report that waits for its review, as `release`.")
+    budget: str | None = Field(default=None, description="The commit that waits for its budget, as `release`.")
     run_id: str | None = Field(default=None, description="The Dagster run.")
     environment: str | None = None
     request_id: int | None = None
@@ -188,6 +192,7 @@ def _of_request(
         revision=None if request.rollback else request.revision,
         release=asked["release"] if asked else None,
         report=asked["report"] if asked else None,
+        budget=asked["budget"] if asked else None,
         run_id=request.run_id,
         request_id=closing.id,
     )
@@ -255,7 +260,7 @@ def next_command(event: Event) -> str:
     """The exact command that a person would run next; WHY stands for the reason that only they know."""
     project = event.project
     if event.kind == "waiting":
-        named = {"release": event.release, "report": event.report}
+        named = {"release": event.release, "report": event.report, "budget": event.budget}
         options = "".join(f" --{name} {digest}" for name, digest in named.items() if digest)
         decide = f'{project}{options} --reason "WHY"'
         return f"llmops approve {decide}   (or: llmops reject {decide})"

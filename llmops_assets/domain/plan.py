@@ -34,6 +34,11 @@ class StagePlan(Frozen):
     measures_champion: bool = False
     """Reused, but the champion is measured on the same rows first."""
 
+    @property
+    def computes(self) -> bool:
+        """Whether a run computes something for it, or may."""
+        return self.action in ("run", "decide_later") or self.measures_champion
+
 
 class Plan(Frozen):
     project: str

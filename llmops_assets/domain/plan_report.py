@@ -33,6 +33,19 @@ class Line(Frozen):
     why: str
 
 
+class PlannedBudget(Frozen):
+    """How a plan stands to its budget."""
+
+    limits: dict[str, float] = Field(description="run, month, project → the most that it may cost.")
+    currency: str
+    cost: float | None = Field(description="The upper end of the run's estimate; None: unknown.")
+    spent: dict[str, float] = Field(description="month, project → what was computed for so far.")
+    over: tuple[str, ...] = Field(description="What exceeds it, as text. Empty: nothing does.")
+    waits: bool = Field(description="Whether a person must decide first.")
+    says: str = Field(description="In one sentence.")
+    command: str = Field(description="Approves exactly this run.")
+
+
 class PlanReport(Frozen):
     plan: Plan
     subject: str = Field(description="First line of the commit's message.")
@@ -41,6 +54,8 @@ class PlanReport(Frozen):
     estimate: PlanEstimate
     asked: tuple[Asked, ...]
     new: frozenset[str] = Field(description="Stages of which no result exists anywhere, so that they run for sure.")
+
+    budget: PlannedBudget | None = Field(default=None, description="None: there is no limit.")
 
     @property
     def lines(self) -> tuple[Line, ...]:
@@ -74,6 +89,7 @@ class PlanReport(Frozen):
             "changes": [{**c.model_dump(exclude={"values"}), "stages": list(c.stages)} for c in self.changes or ()],
             "reused": [r.model_dump() for r in self.reused],
             "estimate": self.estimate.model_dump(),
+            "budget": self.budget.model_dump() if self.budget else None,
             "asked": [a.model_dump() for a in self.asked],
             "nothing_to_do": self.plan.nothing_to_do,
         }

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from llmops_assets.domain.approval import Approval, person
+from llmops_assets.domain.budget import Budget, loosened_budget
 from llmops_assets.domain.formatting import figure
 from llmops_assets.domain.gate_rule import Gate
 from llmops_assets.domain.models import Frozen
@@ -34,6 +35,7 @@ class Policy(Frozen):
     approval: Approval
     review: Review = Review()
     rollout: RolloutPolicy
+    budget: Budget = Budget()
     smoke_tests: tuple[dict[str, Any], ...]
     test_rows: str = Field(description="Version of the test rows.")
     must_pass: MustPassPolicy | None = None
@@ -68,6 +70,7 @@ def loosened(before: Policy, after: Policy) -> tuple[str, ...]:
                 *_changed_smoke_tests(before.smoke_tests, after.smoke_tests),
                 *_loosened_rollout(before.rollout, after.rollout),
                 *_loosened_ci(before.ci, after.ci),
+                *loosened_budget(before.budget, after.budget),
             )
         )
     )

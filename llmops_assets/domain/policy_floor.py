@@ -3,6 +3,8 @@
 from pydantic import Field, model_validator
 
 from llmops_assets.domain.approval import Approval, person
+from llmops_assets.domain.budget import Budget, stricter_budget
+from llmops_assets.domain.formatting import figure
 from llmops_assets.domain.gate_rule import Gate
 from llmops_assets.domain.models import Strict, WrongAt
 from llmops_assets.domain.policy import (
@@ -72,6 +74,9 @@ class PolicyFloor(Strict):
         default=(), description="Conditions for each step of a rollout, beside those of the project."
     )
     min_samples: int | None = Field(default=None, ge=1, description="Answers required at each step, at least.")
+    budget: Budget = Field(
+        default=Budget(), description="What computing may cost each project at most; a run over it waits for a person."
+    )
 
 
 def with_floor(policy: Policy, floor: PolicyFloor) -> Policy:
@@ -90,7 +95,9 @@ def with_floor(policy: Policy, floor: PolicyFloor) -> Policy:
     )
     gates = tuple(dict.fromkeys((*policy.gates, *floor.gates)))
     review = _review_with_floor(policy.review, floor.review)
-    return policy.model_copy(update={"gates": gates, "approval": approval, "review": review, "rollout": rollout})
+    budget = stricter_budget(policy.budget, floor.budget) if floor.budget != Budget() else policy.budget
+    update = {"gates": gates, "approval": approval, "review": review, "rollout": rollout, "budget": budget}
+    return policy.model_copy(update=update)
 
 
 def _review_with_floor(stated: Review, least: FloorReview) -> Review:
@@ -131,6 +138,12 @@ def below_floor(policy: Policy, floor: PolicyFloor) -> tuple[str, ...]:
         is_now = lasting(stated.expires_after)
         found.append(f"deployment.approval.expires_after is {is_now}; at most {lasting(longest)} applies")
     found += _review_below_floor(policy.review, floor.review)
+    for name, limit in floor.budget.limits.items():
+        if (more := policy.budget.limits.get(name)) is not None and more > limit:
+            found.append(f"budget.max_cost.{name} is {figure(more)}; at most {figure(limit)} applies")
+    if floor.budget.approvers and (others := without(policy.budget.approvers, floor.budget.approvers)):
+        allowed = ", ".join(floor.budget.approvers)
+        found.append(f"budget.approvers: {', '.join(others)} may not exceed it; allowed: {allowed}")
     for gate in floor.gates:
         if gate.metric not in metrics_of(policy.evaluation):
             found.append(f"the gate {gate} needs the metric {gate.metric}; add it to evaluation.metrics")
@@ -184,6 +197,8 @@ def floor_in_words(floor: PolicyFloor) -> tuple[str, ...]:
         bounds = [f"at most {rule.at_most:g}"] if rule.at_most is not None else []
         bounds += [f"no worse than {rule.no_worse_than} (margin {rule.margin:g})"] if rule.no_worse_than else []
         found.append(f"rollout: {rule.metric} {' and '.join(bounds)}")
+    for name, limit in floor.budget.limits.items():
+        found.append(f"budget.max_cost.{name} at most {figure(limit)}")
     if floor.min_samples is not None:
         found.append(f"rollout: at least {floor.min_samples} answers at each step")
     return tuple(found)

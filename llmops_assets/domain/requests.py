@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from llmops_assets.domain.approval import Approved, Waiting
+from llmops_assets.domain.budget import WithinBudget
 from llmops_assets.domain.config_diff import Change, needs_a_run, only_data
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
@@ -19,6 +20,8 @@ ACTIVE: frozenset[str] = frozenset({"queued", "running"})
 """`waiting` (for an approval or a review) is not active: newer commits proceed."""
 WAITS_FOR_REVIEW = "waiting for review"
 """How the detail of a request begins that waits for a review, and not for an approval."""
+WAITS_FOR_BUDGET = "waiting for a decision on its budget"
+"""How the detail of a request begins that waits because it costs more than its budget."""
 TOLD: frozenset[str] = frozenset({"skipped", "rejected", "failed", "waiting", "superseded"})
 """Statuses whose detail every later tick repeats."""
 ROLLBACK = "rollback"
@@ -29,6 +32,8 @@ PARTIAL = "person, some stages"
 """The `asked_by` of `llmops run --only`: it does not complete a commit, so sensors ignore it."""
 EVALUATION = "person, evaluation only"
 """The `asked_by` of a run of a commit outside of the watched branch, which is never deployed."""
+MODEL_STAGE = "evaluation_report"
+"""The stage that evaluates the model of a request too, if it names one."""
 BRANCH_CI, BRANCH_EVALUATION = "sensor, ci only", "sensor, evaluation only"
 """The `asked_by` of a run of another branch's commit or a pull request's, which is never deployed."""
 ELSEWHERE: frozenset[str] = frozenset({EVALUATION, BRANCH_CI, BRANCH_EVALUATION})
@@ -61,6 +66,10 @@ class Request(Frozen):
     tries: int = 1
     """Runs since the request was made, including this one. A retry or an approval by a person resets it to 1."""
     detail: str = ""
+    stages: tuple[str, ...] = ()
+    """The stages that a person asked for; empty: all that the plan selects."""
+    model: str = ""
+    """A registered model that is evaluated on this revision's rows too: as a person named it. Empty: none."""
 
     @property
     def name(self) -> str:
@@ -73,6 +82,21 @@ class Request(Frozen):
     @property
     def waits_for_review(self) -> bool:
         return self.status == "waiting" and self.detail.startswith(WAITS_FOR_REVIEW)
+
+    @property
+    def waits_for_budget(self) -> bool:
+        return self.status == "waiting" and self.detail.startswith(WAITS_FOR_BUDGET)
+
+    @property
+    def ends_early(self) -> str | None:
+        """What a partial run leaves undone; None if it is none, or reaches production."""
+        if not self.stages or "production_endpoint" in self.stages:
+            return None
+        return f"only {', '.join(self.stages)} ran, and production is unchanged"
+
+    def selects(self, stage: str) -> bool:
+        """Whether its run may select a stage."""
+        return not self.stages or stage in self.stages
 
     @property
     def rollback(self) -> bool:
@@ -261,34 +285,36 @@ class Again(Frozen):
 
 
 def after_waiting(
-    requests: Sequence[Request], request: Request, found: Approved | Reviewed | Waiting
+    requests: Sequence[Request], request: Request, found: Approved | Reviewed | WithinBudget | Waiting
 ) -> Leave | Close | Again:
-    """Decides what happens to a request that waits for an approval or a review."""
+    """Decides what happens to a request that waits for an approval, a review, or a decision on its budget."""
     newest = newest_planned(requests)
     # A commit of another branch is not replaced by one of the watched branch.
-    if newest is not None and newest.revision != request.revision and request.asked_by not in ELSEWHERE:
+    stays = (*ELSEWHERE, PARTIAL)
+    if newest is not None and newest.revision != request.revision and request.asked_by not in stays:
         return Close(status="superseded", detail=f"a newer commit, {short(newest.revision)}, has been planned since")
     if isinstance(found, Waiting) and found.rejected:
         return Close(status="rejected", detail="; ".join(found.reasons))
     if isinstance(found, Waiting):
         return Leave(reason=f"{short(request.revision)} is waiting: {request.detail}")
     generation = another_generation(requests, request.revision)
-    if isinstance(found, Reviewed):
+    if isinstance(found, Reviewed | WithinBudget):
         return Again(generation=generation, reason=found.text)
     decision = found.decision
     return Again(generation=generation, reason=f"approved by {decision.by}: {decision.reason}")
 
 
-def ended_well(refused: Sequence[str]) -> Close:
+def ended_well(refused: Sequence[str], early: str | None = None) -> Close:
     """Closes a request whose run completed all selected stages.
 
     Args:
         refused: failed asset checks of the run. No stage of this run depended on them, or it would have been refused;
             but the next run that depends on them will be.
+        early: what a partial run leaves undone.
     """
     if refused:
         return Close(status="rejected", detail="; ".join(refused))
-    return Close(status="done", detail="all selected stages completed")
+    return Close(status="done", detail=early or "all selected stages completed")
 
 
 def recover(
@@ -322,7 +348,7 @@ def recover(
     if run == "missing" and missing_s < LAUNCH_GRACE_S:
         return Leave(reason=f"{short(request.revision)} is being launched")
     if run == "succeeded":
-        return ended_well(refused)
+        return ended_well(refused, request.ends_early)
     if run == "cancelled":
         return Close(status="cancelled", detail="the run was cancelled; `llmops retry` restarts it")
     if not is_newest:

@@ -11,13 +11,22 @@ from typing import Any
 import dagster as dg
 
 from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.delivery.gate_evidence import lacks_comparison
 from llmops_assets.delivery.materializations import record_metadata, record_tags
 from llmops_assets.delivery.run_tags import about_commit
-from llmops_assets.domain.chain import CHECKS, EVIDENCE_CHECK, HEAVY, STAGES, Stage, check_names, judges_of
+from llmops_assets.domain.chain import CHECKS, COMPARED, EVIDENCE_CHECK, HEAVY, STAGES, Stage, check_names, judges_of
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import AnyRecord, Record
 from llmops_assets.domain.verdict import Verdict
-from llmops_assets.stage.execution import AwaitingApproval, Rejected, StageConfig, StageExecution
+from llmops_assets.stage.budget import keep_budget
+from llmops_assets.stage.execution import (
+    AwaitingApproval,
+    EvaluationConfig,
+    OverBudget,
+    Rejected,
+    StageConfig,
+    StageExecution,
+)
 from llmops_assets.stage.mlflow_mirror import mirror_outcome
 from llmops_assets.stage.outcomes import end_request, faults, outcomes
 from llmops_assets.stage.verdicts import Require, check_result, judge_required, note, show_judged
@@ -86,7 +95,8 @@ def stage_asset(
             **step_tags(settings.kubernetes if settings.steps_have_pods else None, name),
         },
         # A stage that refuses ends without an output: downstream stages are skipped, and nothing looks like a crash.
-        output_required=not stage.requires,
+        # So does one that waits because its run costs more than the budget.
+        output_required=False,
     )
     def _asset(context: dg.AssetExecutionContext, config: config_type) -> Iterator[Any]:  # type: ignore[valid-type]
         project = Clients.of(context.resources).settings.project(context.assets_def.key.path[0])
@@ -108,7 +118,7 @@ def stage_asset(
                         before(run)
                     record, reused = _reuse_or_make(run, make)
                 except AwaitingApproval as why:
-                    assert waits, f"{name} never waits"
+                    assert waits or isinstance(why, OverBudget), f"{name} never waits"
                     yield from _wait(run, evidence, why)
                     return
                 except Rejected as rejected:
@@ -137,9 +147,13 @@ def _reuse_or_make(run: StageExecution, make: Make) -> tuple[AnyRecord, bool]:
             run.drop(found, wrong)
         elif found is not None:
             run.log.info(f"reused: made by {short(found.made_by.revision)}, its inputs have not changed")
+            measures = run.stage.name in COMPARED and lacks_comparison(run, run.stage.name)
+            if measures or (isinstance(run.config, EvaluationConfig) and run.config.model):
+                keep_budget(run)  # another model is measured on the same rows
             return found, True
         elif unreadable := run.ledger.unreadable(run.key):
             run.log.warning(f"{unreadable}; it is recomputed")
+        keep_budget(run)
     record = make(run)
     committed = run.commit(record)
     return committed, committed.made_by.run_id != run.run_id
@@ -157,7 +171,8 @@ def _wait(run: StageExecution, evidence: Verdict | None, why: AwaitingApproval) 
     run.log.warning(str(why))
     run.conclude(why.outcome, str(why))
     mirror_outcome(run, why.outcome, str(why))
-    yield _not_judged(run, str(why), why.metadata)
+    if run.stage.name in CHECKS:
+        yield _not_judged(run, str(why), why.metadata)
     if evidence is not None:
         yield check_result(run, EVIDENCE_CHECK, evidence)
 

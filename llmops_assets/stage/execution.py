@@ -56,6 +56,16 @@ class DeployConfig(StageConfig):
     deploy_older: bool = Field(default=False, description="Deploy even though a newer commit has been planned since.")
 
 
+class EvaluationConfig(StageConfig):
+    """Config of the stage that evaluates checkpoints."""
+
+    model: str = Field(
+        default="",
+        description="Evaluate this registered model too, on this revision's test rows and metrics: its release, the "
+        "commit that made it, or its version in the registry. The report is committed beside the revision's own.",
+    )
+
+
 class Rejected(Exception):
     """The evidence failed. An outcome, not an error: the run ends without a failure, and is never retried."""
 
@@ -81,6 +91,10 @@ class AwaitingApproval(Exception):
         super().__init__(why)
         self.outcome: Literal["waiting", "rejected"] = outcome
         self.metadata = dict(metadata or {})
+
+
+class OverBudget(AwaitingApproval):
+    """What a stage would compute costs more than the budget allows, and a person must decide."""
 
 
 class StageExecution:

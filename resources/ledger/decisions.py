@@ -1,9 +1,10 @@
-"""Human decisions: approvals, reviews, holds and rollbacks, each with its audit event in one transaction.
+"""Human decisions: approvals, reviews, budgets, holds and rollbacks, each with its audit event in one transaction.
 
 `llmops_assets.domain.approval` and `llmops_assets.domain.report_review` decide whether a decision is valid.
 """
 
 from llmops_assets.domain.approval import Decision
+from llmops_assets.domain.budget import BudgetDecision
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.report_review import Registration, ReviewDecision
 from llmops_assets.domain.requests import ACTIVE, Request
@@ -17,7 +18,7 @@ from resources.ledger.requests import Requests
 
 
 class Decisions(Requests, Releases, Collection):
-    """The tables `approvals`, `reviews` and `holds`."""
+    """The tables `approvals`, `reviews`, `budget_decisions` and `holds`."""
 
     def decide(self, decision: Decision, request: Request | None = None) -> None:
         """Adds a decision. A rejection also closes the request that waits for it.
@@ -99,6 +100,30 @@ class Decisions(Requests, Releases, Collection):
             [ReviewDecision.model_validate_json(row.body) for row in rows if row.what != "registered"],
             [Registration.model_validate_json(row.body) for row in rows if row.what == "registered"],
         )
+
+    def decide_budget(self, decision: BudgetDecision, request: Request | None = None) -> None:
+        """Adds a decision on a run over its budget. A rejection also closes the request that waits for it.
+
+        Raises:
+            Conflict: the request no longer waits; nothing was added.
+        """
+        ask = decision.ask
+        row = {"project": ask.project, "revision": ask.revision, "choice": decision.choice}
+        with self._write() as c:
+            c.execute(
+                sql.insert(sql.budget_decisions).values(**row, body=decision.model_dump_json(), created=decision.at)
+            )
+            said = decision.model_dump(include={"by", "reason"})
+            self._audit(c, {"event": f"budget {decision.choice}", **said, **ask.model_dump(mode="json")})
+            if request is not None and decision.choice == "rejected":
+                self._reject(c, request, decision.by, decision.reason)
+
+    def budget_decisions(self, project: str, revision: str) -> list[BudgetDecision]:
+        """The decisions on a commit's budget, oldest first."""
+        b = sql.budget_decisions.c
+        query = sql.select(b.body).where(b.project == project, b.revision == revision).order_by(b.id)
+        with self._read() as c:
+            return [BudgetDecision.model_validate_json(body) for body in c.execute(query).scalars()]
 
     def holds(self, project: str) -> list[Hold]:
         """A project's currently held releases, oldest first."""

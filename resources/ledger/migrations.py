@@ -50,8 +50,15 @@ def _to_8(c: Connection) -> None:
     t.reviews.create(c)
 
 
+def _to_9(c: Connection) -> None:
+    """Adds decisions on budgets, and the stages that a request is limited to."""
+    t.budget_decisions.create(c)
+    c.exec_driver_sql("ALTER TABLE requests ADD COLUMN stages TEXT")
+    c.exec_driver_sql("ALTER TABLE requests ADD COLUMN model VARCHAR(128) DEFAULT '' NOT NULL")
+
+
 STEPS: dict[int, Callable[[Connection], None]] = {
-    2: _to_2, 3: _to_3, 4: _to_4, 5: _to_5, 6: _to_6, 7: _to_7, 8: _to_8
+    2: _to_2, 3: _to_3, 4: _to_4, 5: _to_5, 6: _to_6, 7: _to_7, 8: _to_8, 9: _to_9
 }  # fmt: skip
 """Version → the step from the previous version to it. Never edit a released step.
 

@@ -54,6 +54,16 @@ class Records(Transactions):
         found = (_parsed(body)[0] for body in bodies)
         return [record for record in found if record is not None and record.made_by.project == project]
 
+    def work_since(self, project: str, since: float) -> list[tuple[float, AnyRecord]]:
+        """(when, record) of all that runs of this project computed since then, oldest first, collected ones too."""
+        r = sql.records.c
+        made_here = r.body.contains(f'"project":"{project}"', autoescape=True)
+        query = sql.select(r.created, r.body).where(r.created >= since, made_here).order_by(r.created)
+        with self._read() as c:
+            rows = c.execute(query).all()
+        found = ((row.created, _parsed(row.body)[0]) for row in rows)
+        return [(at, record) for at, record in found if record is not None and record.made_by.project == project]
+
     def has_stage(self, stage: str) -> bool:
         """Whether any project ever had a result of this stage."""
         query = sql.select(sql.records.c.key).where(sql.records.c.stage == stage).limit(1)

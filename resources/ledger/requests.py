@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmops_assets.domain.requests import ACTIVE, CLICK, ELSEWHERE, ROLLBACK, Request, Status
@@ -12,7 +12,7 @@ from resources.ledger import sql
 from resources.ledger.faults import Conflict
 from resources.ledger.transactions import Transactions
 
-_WHY_AGAIN = re.compile(r" \((?:generation |approved by |reviewed by |no review )")
+_WHY_AGAIN = re.compile(r" \((?:generation |approved by |reviewed by |no review |budget )")
 """Splits off the reason of an earlier generation, so that reasons do not accumulate."""
 
 
@@ -60,7 +60,7 @@ class Requests(Transactions):
         return self._request(row._mapping) if row else None
 
     def _request(self, row: Mapping[Any, Any]) -> Request:
-        return Request(**{k: row[k] for k in Request.model_fields})
+        return Request(**{k: row[k] for k in Request.model_fields} | {"stages": tuple((row["stages"] or "").split())})
 
     def open_request(
         self,
@@ -72,6 +72,8 @@ class Requests(Transactions):
         status: Status = "queued",
         asked_by: str = "sensor",
         base: str | None = None,
+        stages: Sequence[str] = (),
+        model: str = "",
     ) -> Request:
         """Inserts the row that is the lock of this change.
 
@@ -91,12 +93,15 @@ class Requests(Transactions):
             "detail": "",
             "created": now,
             "updated": now,
+            "stages": " ".join(stages) or None,
+            "model": model,
         }
         try:
             with self._write() as c:
                 identity = c.execute(sql.insert(sql.requests).values(row)).inserted_primary_key
                 if status in ACTIVE:
-                    if asked_by not in (ROLLBACK, CLICK, *ELSEWHERE):
+                    deploys = not stages or "production_endpoint" in stages
+                    if deploys and asked_by not in (ROLLBACK, CLICK, *ELSEWHERE):
                         self._supersede_waiting(c, project, revision)
                     c.execute(sql.insert(sql.active_requests).values(project=project, request=identity[0]))  # type: ignore[index]
                 self._audit(
@@ -104,6 +109,8 @@ class Requests(Transactions):
                     {
                         "event": "request",
                         **{k: row[k] for k in ("project", "revision", "generation", "status", "reason", "asked_by")},
+                        **({"stages": list(stages)} if stages else {}),
+                        **({"model": model} if model else {}),
                     },
                 )
         except sql.IntegrityError as error:
@@ -118,6 +125,8 @@ class Requests(Transactions):
             reason=reason,
             asked_by=asked_by,
             base=base,
+            stages=tuple(stages),
+            model=model,
         )
 
     def next_generation(self, request: Request, generation: int, reason: str) -> Request:
@@ -131,7 +140,7 @@ class Requests(Transactions):
             with self._write() as c:
                 self._leave(c, request, "done" if request.status == "waiting" else "failed", reason)
                 old = c.execute(sql.select(sql.requests).where(self._is(request))).one()._mapping
-                row = {k: old[k] for k in ("project", "revision", "base")} | {
+                row = {k: old[k] for k in ("project", "revision", "base", "stages", "model")} | {
                     "generation": generation,
                     "status": "queued",
                     "asked_by": request.asked_by,

@@ -12,10 +12,10 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 """1: initial. 2: approvals and holds. 3: number of tries of a request. 4: tombstones of collected results.
 5: the audit trail covers rows. 6: projections. 7: the outbox of notifications. 8: reviews.
-`resources.ledger.migrations` upgrades older ledgers."""
+9: budgets and partial requests. `resources.ledger.migrations` upgrades older ledgers."""
 metadata = MetaData()
 
 schema = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
@@ -36,9 +36,13 @@ requests = Table(
     Column("detail", Text, nullable=False, default=""),
     Column("created", Float, nullable=False),
     Column("updated", Float, nullable=False),
+    Column("stages", Text),
+    Column("model", String(128), nullable=False, server_default=""),
     UniqueConstraint("project", "revision", "generation"),
 )
-"""One row per (project, revision, generation): inserting it is the lock that makes one change one run."""
+"""One row per (project, revision, generation): inserting it is the lock that makes one change one run.
+`stages` are the names, separated by spaces, of those that a person asked for; NULL: all that the plan selects.
+`model` is a registered model that is evaluated too."""
 
 active_requests = Table(
     "active_requests",
@@ -195,6 +199,18 @@ reviews = Table(
     Column("created", Float, nullable=False),
 )
 """Every human decision on an evaluation report, and every registration that followed from one. Append-only."""
+
+budget_decisions = Table(
+    "budget_decisions",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("project", String(64), nullable=False, index=True),
+    Column("revision", String(64), nullable=False, index=True),
+    Column("choice", String(16), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("created", Float, nullable=False),
+)
+"""Every human decision on a run that costs more than its budget. Append-only."""
 
 holds = Table(
     "holds",

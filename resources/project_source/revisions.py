@@ -244,6 +244,7 @@ class ProjectRepository:
             "approval": deployment.approval.model_dump(mode="json", exclude_defaults=True),
             "review": deployment.review.model_dump(mode="json", exclude_defaults=True),
             "smoke_tests": smoke,
+            "budget": config.budget.model_dump(mode="json", exclude_defaults=True),
         }
         if problems:
             raise ConfigError(problems)

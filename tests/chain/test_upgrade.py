@@ -96,7 +96,7 @@ def ask_for(world: World, sha: str, *stages: str) -> tuple[Plan, Outcome]:
     """Plans, opens and runs a request, as `llmops run --only` does."""
     source, ledger = world.source(), world.ledger
     plan = plan_revision(source, ledger, world.clients.store, sha, sha)
-    request = open_by_person(source, ledger, sha, plan, "asked for", partial=True)
+    request = open_by_person(source, ledger, sha, plan, "asked for", stages)
     outcome = Outcome.of(world.execute("zoo", run_request(source, request, stages)))
     world.tick("zoo_recovery")
     return plan, outcome

@@ -77,7 +77,7 @@ def test_a_rollback_is_one_event_whether_it_succeeds_or_not() -> None:
     assert next_command(events[1]) == 'llmops rollback zoo --reason "WHY"'
 
 
-@pytest.mark.parametrize("option", ["--release", "--report"])
+@pytest.mark.parametrize("option", ["--release", "--report", "--budget"])
 def test_the_command_of_what_waits_approves_exactly_that(option: str) -> None:
     """Of a report that waited for its review, the message did not say which."""
     said = f"waiting: decide with `llmops approve zoo {option} 0123456789ab --reason WHY` (or reject), or in Dagster's"

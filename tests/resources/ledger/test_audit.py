@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from llmops_assets.domain.audit import AuditHead
+from llmops_assets.domain.budget import BudgetAsk, BudgetDecision
 from llmops_assets.domain.chain import STAGES
 from llmops_assets.domain.notifications import Message
 from llmops_assets.domain.records import Release
@@ -55,6 +56,8 @@ def fill(ledger: Ledger) -> None:
     ledger.decide(said())
     ask = ReviewAsk(project="zoo", report="r", checkpoint="c")
     ledger.review(ReviewDecision(ask=ask, revision=A, choice="approved", by="eve@example.com", reason="good", at=1.5))
+    asked = BudgetAsk(project="zoo", revision=A, over=("run",), cost=None)
+    ledger.decide_budget(BudgetDecision(ask=asked, choice="approved", by="eve@example.com", reason="good", at=1.5))
     ledger.enqueue(
         "team", [Message(id="1", project="zoo", kind="released", at=1.5, title="t", detail="d", command="c")]
     )

@@ -214,7 +214,7 @@ def test_the_champion_came_when_another_release_left(ledger: Ledger, clock: Any)
 
 # -- an older ledger ------------------------------------------------------------------------------------------------
 
-LATER_TABLES = ("approvals", "reviews", "holds", "tombstones", "projections", "notifications")
+LATER_TABLES = ("approvals", "budget_decisions", "reviews", "holds", "tombstones", "projections", "notifications")
 """Tables that version 1 did not have."""
 
 
@@ -237,7 +237,8 @@ def test_a_ledger_of_version_1_is_taken_over_with_all_that_it_holds(tmp_path: Pa
     assert after.pop("schema_version") == [(tables.SCHEMA_VERSION,)] and before.pop("schema_version")
     assert after["audit"][:-1] == before["audit"], "one event more: the digests of the rows that were taken over"
     before["audit"] = after["audit"]
-    before["requests"] = [(*row, 1) for row in before["requests"]]  # version 1 did not count tries: assume the first
+    # Version 1 did not count tries: assume the first. Each request was of the whole chain, and named no model.
+    before["requests"] = [(*row, 1, None, "") for row in before["requests"]]
     assert after == before | {name: [] for name in LATER_TABLES}
     ledger.decide(said())
     ledger.engine.dispose()
@@ -247,12 +248,13 @@ def test_a_ledger_of_version_1_is_taken_over_with_all_that_it_holds(tmp_path: Pa
 
 
 def as_version_1(url: str) -> None:
-    """Creates the schema of version 1: today's tables without the later ones, and without the later column."""
+    """Creates the schema of version 1: today's tables without the later ones, and without the later columns."""
     engine = create_engine(url)
     with engine.begin() as c:
         old = [t for t in tables.metadata.sorted_tables if t.name not in LATER_TABLES]
         tables.metadata.create_all(c, tables=old)
-        c.exec_driver_sql("ALTER TABLE requests DROP COLUMN tries")
+        for column in ("tries", "stages", "model"):
+            c.exec_driver_sql(f"ALTER TABLE requests DROP COLUMN {column}")
         c.execute(insert(tables.schema).values(version=1))
     engine.dispose()
 

@@ -31,6 +31,7 @@ from llmops_assets.programs.runtime.entry import ProgramRun, run
 from llmops_assets.programs.runtime.errors import BadInput, TrainingDiverged
 from llmops_assets.programs.runtime.specs import TrainResult, TrainSpec
 from llmops_assets.programs.training.methods.interface import TrainingMethod
+from llmops_assets.programs.training.precision import chosen_precision
 from llmops_assets.programs.training.trainer import Fitted, fit
 from llmops_assets.programs.training.truncation import cut, refuse_above_share, truncated
 
@@ -70,7 +71,7 @@ def train(spec: TrainSpec, job: ProgramRun) -> TrainResult:
     job.progress("prepare", f"{len(rows)} training rows, {sum(len(r.ids) for r in rows)} tokens")
     seed_everything(spec.seed)
     on_gpu = device() == "cuda"
-    half = on_gpu and method.half_precision
+    half = on_gpu and method.half_precision and (not part.trains or chosen_precision(spec.precision) == "bf16")
     model = load_weights(base, "the base model", torch.bfloat16 if half else torch.float32)
     parameters = sum(p.numel() for p in model.parameters())
     model = method.prepare(model, spec)

@@ -12,7 +12,7 @@ import dagster as dg
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.approvals import evaluate_current_approval
-from llmops_assets.delivery.budgets import planned_budget
+from llmops_assets.delivery.budgets import planned_budget, stages_of
 from llmops_assets.delivery.planning import plan_revision, planned_revision
 from llmops_assets.delivery.readiness import waits_for
 from llmops_assets.delivery.reconciliation import Reconciler
@@ -168,7 +168,7 @@ def build_recovery_sensor(
         try:
             plan = plan_revision(source, ledger, clients.store, request.revision, request.base)
             candidate = planned_revision(source, ledger, clients.store, request.revision)
-            state = planned_budget(candidate, [s for s in plan.stages if request.selects(s.stage)])
+            state = planned_budget(candidate, stages_of(request, plan))
         except (ConfigError, SourceError) as error:
             return f"{sha} waits for a person, but cannot be read now: {error}"
         decision = after_waiting(requests, request, state.found if state else WithinBudget())

@@ -13,6 +13,7 @@ from llmops_assets.delivery.gate_evidence import Candidate, PlannedRevision
 from llmops_assets.delivery.planning import base_of, plan_revision, planned_revision
 from llmops_assets.delivery.release_policy import release_policy
 from llmops_assets.domain.approval import Choice, Rules, Waiting, refusals
+from llmops_assets.domain.branches import stages_within
 from llmops_assets.domain.budget import (
     Budget,
     BudgetAsk,
@@ -27,7 +28,7 @@ from llmops_assets.domain.budget import (
 )
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
-from llmops_assets.domain.plan import StagePlan
+from llmops_assets.domain.plan import Plan, StagePlan
 from llmops_assets.domain.plan_estimate import PlanEstimate
 from llmops_assets.domain.records import Record
 from llmops_assets.domain.requests import WAITS_FOR_BUDGET, Request
@@ -155,6 +156,12 @@ def planned_budget(candidate: PlannedRevision, stages: Sequence[StagePlan]) -> B
     return budget_state(candidate, [s for s in stages if s.computes])
 
 
+def stages_of(request: Request, plan: Plan) -> list[StagePlan]:
+    """The stages of a plan that a request's run may compute: not all for one of some stages, or of another branch."""
+    allowed = stages_within(request.asked_by, [s.stage for s in plan.stages])
+    return [s for s in plan.stages if s.stage in allowed and request.selects(s.stage)]
+
+
 @dataclass(frozen=True)
 class BudgetDecided:
     decision: BudgetDecision
@@ -192,8 +199,7 @@ def decide_budget(
         others = f"; {', '.join(short(r.revision) for r in waiting)} does" if waiting else ""
         raise Refused(f"{what} for a decision on its budget{others}")
     plan = plan_revision(source, ledger, store, request.revision, base_of(ledger, project, request.revision))
-    selected = [s for s in plan.stages if request.selects(s.stage)]
-    state = planned_budget(planned_revision(source, ledger, store, request.revision), selected)
+    state = planned_budget(planned_revision(source, ledger, store, request.revision), stages_of(request, plan))
     if state is None or not state.over:
         raise Refused(f"{short(request.revision)} is within its budget now; the daemon continues it")
     if wrong := refusals(choice, by, state.rules, authors_of(source, ledger, request.revision)):

@@ -50,13 +50,13 @@ def compiled(pattern: str) -> SchemaValidator:
             raise PatternError(_OTHER_MEANING["verbose"])
         return SchemaValidator(core_schema.str_schema(pattern=translated(pattern), regex_engine="rust-regex"))
     except PatternError as error:
-        raise PatternError(f"not a regular expression that can be used here: {error}") from error
+        raise PatternError(f"not a regular expression: {error}") from error
     except (re.error, OverflowError, RecursionError) as error:
         raise PatternError(f"not a regular expression: {excerpt(str(error), 200)}") from error
     except (SchemaError, UnicodeError) as error:
         said = " ".join(str(error).rsplit("error:", 1)[-1].split())
         raise PatternError(
-            f"not a regular expression that can be used here: {excerpt(said, 200)}. Lookarounds, backreferences and "
+            f"not a regular expression: {excerpt(said, 200)}. Lookarounds, backreferences and "
             "very large repeats are not supported (https://docs.rs/regex/latest/regex/#syntax); what must not occur "
             "belongs in does_not_match"
         ) from error

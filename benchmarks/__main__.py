@@ -28,6 +28,7 @@ NAMES = (
     "store_write",
     "store_read_verified",
     "program_startup",
+    "ci_report",
     "gateway_throughput",
     "train_tokens_per_s",
     "repeatable_evaluation",

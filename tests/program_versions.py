@@ -50,7 +50,23 @@ _EVALUATION = (
 )
 _PROMPT = ("llmops_assets.domain.prompt",)
 DECIDES: dict[str, Decides] = {
-    "ci_report": Decides(("llmops_assets.assets.ci_report:make",), Ci().model_dump(), "ci", _PROMPT),
+    "ci_report": Decides(
+        ("llmops_assets.assets.ci_report:make",),
+        Ci().model_dump(),
+        "ci",
+        (
+            *_PROMPT,
+            "llmops_assets.delivery.ci",
+            "llmops_assets.delivery.ci_kubernetes",
+            "llmops_assets.delivery.ci_licences",
+            "llmops_assets.domain.licences",
+            "llmops_assets.domain.findings",
+            "llmops_assets.domain.junit",
+            "llmops_assets.domain.sarif",
+            "llmops_assets.programs.checks.pytest_session",
+            "llmops_assets.programs.checks.secret_scan_session",
+        ),
+    ),
     "dataset_version": Decides(
         ("llmops_assets.assets.dataset_version:make",),
         Data(test="-", train="-").model_dump(),

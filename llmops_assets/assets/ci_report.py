@@ -1,45 +1,74 @@
 """ci_report: checks the project's code, configuration and prompts before any expensive work."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.delivery.ci import (
+    JUNIT,
+    SARIF,
+    all_checks,
+    ci_spec,
+    in_environment,
+    project_environment,
+    recorded,
+    write_reports,
+)
 from llmops_assets.domain.keys import short
-from llmops_assets.domain.prompt import render_prompt
-from llmops_assets.domain.records import Check, CiReport
+from llmops_assets.domain.records import CiReport
 from llmops_assets.domain.verdict import Verdict, judge_checks
-from llmops_assets.programs.runtime.specs import CiResult, CiSpec
+from llmops_assets.programs.runtime.specs import CiResult
 from llmops_assets.stage.asset import stage_asset
-from llmops_assets.stage.code_rules import code_rules
 from llmops_assets.stage.execution import StageExecution
 from llmops_assets.stage.metadata import checks_metadata
+from resources.project_environments import ENVIRONMENTS, ProjectEnvironments
+from resources.project_source.errors import SourceError
 
 
 def make(run: StageExecution) -> CiReport:
-    config = run.at.config
-    spec = CiSpec(
-        work_tree=str(run.source.work_tree(run.revision)),
-        ruff=config.ci.ruff,
-        tests=config.ci.tests is not False,
-        tests_required=config.ci.tests == "required",
-        timeout_s=run.settings.compute.ci_timeout,
-        code=code_rules(run.settings.compute),
+    tree = run.source.work_tree(run.revision)
+    base, base_tree = _base(run)
+    ci, settings = run.at.config.ci, run.settings
+    spec = ci_spec(ci, settings.compute, tree, base_tree, short(base) if base else "")
+    builds = settings.compute.project_environments and settings.profile == "local"
+    environments = ProjectEnvironments(settings.home / ENVIRONMENTS) if builds else None
+    with project_environment(ci, tree, environments) as (environment, built):
+        done = run.program("ci", in_environment(spec, built))
+        result = done.read(CiResult)
+        checks = all_checks(spec, environment, built, result)
+    write_reports(done.artifact, checks, result)
+    artifact = run.store.put(done.artifact)
+    return CiReport(
+        **run.header,
+        checks=recorded(checks),
+        base=base or "",
+        tools=result.tools,
+        uri=artifact.uri,
+        digest=artifact.digest,
     )
-    done = run.program("ci", spec)
-    result = done.read(CiResult)
-    # The revision resolved, so its configuration is valid; rendering shows that the prompts can be served.
-    own = [Check(name="configuration", passed=True, summary="llmops.yaml and the files that it names are valid")]
-    for name in ("prompt", "training.prompt"):
-        if template := run.at.values[name]:
-            text = render_prompt(template, "example input")
-            own.append(Check(name=name, passed=True, summary=f"renders to {len(text)} characters", detail=text))
-    return CiReport(**run.header, checks=(*own, *result.checks))
+
+
+def _base(run: StageExecution) -> tuple[str | None, Path | None]:
+    """The commit that production serves and its files: the secrets in it are not new. None: all files are scanned."""
+    serving = run.ledger.serving(run.project.name, "production")
+    if serving is None:
+        return None, None
+    try:
+        return serving.revision, run.source.work_tree(serving.revision)
+    except SourceError as error:
+        run.log.warning(f"all files are scanned for secrets, because the commit in production is gone: {error}")
+        return None, None
 
 
 def describe(run: StageExecution, record: CiReport) -> Mapping[str, Any]:
-    return checks_metadata(record.checks)
+    files = {"sarif": SARIF, "junit": JUNIT} if record.uri else {}
+    return {
+        **checks_metadata(record.checks),
+        **{name: dg.MetadataValue.path(f"{record.uri}/{file}") for name, file in files.items()},
+    }
 
 
 def verdict(run: StageExecution, record: CiReport) -> Verdict:

@@ -7,6 +7,7 @@ import dagster as dg
 
 from llmops_assets.config.documents import CODE_BYTES, LABEL_BYTES, read_text
 from llmops_assets.config.metrics import CustomMetric, ListedMetric, name_of, part_of
+from llmops_assets.delivery.code_rules import code_rules
 from llmops_assets.delivery.gate_evidence import ChampionNow, of_stage, references
 from llmops_assets.domain.formatting import figure
 from llmops_assets.domain.keys import digest, short
@@ -14,7 +15,6 @@ from llmops_assets.domain.measurement import differences
 from llmops_assets.domain.records import Checkpoint, DatasetVersion, Measured, Metric
 from llmops_assets.programs.evaluation.report import PAGE
 from llmops_assets.programs.runtime.specs import MetricSpec
-from llmops_assets.stage.code_rules import code_rules
 from llmops_assets.stage.execution import StageExecution
 from llmops_assets.stage.metadata import figure_of
 from llmops_assets.stage.mlflow_inputs import origin_of, used_rows

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from llmops_assets.cli import (
+    ci,
     decisions,
     keys,
     must_pass,
@@ -29,7 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for group in (projects, plan, runs, status, review, decisions, notify, services, storage, must_pass):
+for group in (projects, ci, plan, runs, status, review, decisions, notify, services, storage, must_pass):
     app.add_typer(group.app)
 app.add_typer(keys.app, name="keys")
 

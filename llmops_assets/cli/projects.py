@@ -11,13 +11,13 @@ from llmops_assets.cli.tables import say
 from llmops_assets.config.settings import Settings
 from llmops_assets.config.settings_file import load_settings
 from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.delivery.code_rules import code_rules
 from llmops_assets.delivery.release_policy import release_policy
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.policy import Policy
 from llmops_assets.domain.policy_floor import PolicyFloor, below_floor, floor_in_words
 from llmops_assets.programs.checks.project_code import not_isolated
 from llmops_assets.programs.runtime.errors import BadInput
-from llmops_assets.stage.code_rules import code_rules
 
 app = typer.Typer()
 
@@ -34,7 +34,7 @@ def check(
     """Validate llmops.yaml, its prompts, smoke tests and data pointers."""
     with answers():
         if path is not None:
-            from llmops_assets.scaffold.folder_check import check_folder, still_to_do
+            from resources.project_source.folder_check import check_folder, still_to_do
 
             config = check_folder(path)
             out.print(f"{path / 'llmops.yaml'} is valid: project {config.name}, {len(config.gates)} gates")

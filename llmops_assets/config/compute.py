@@ -9,6 +9,9 @@ from llmops_assets.config.part_names import NameOf
 from llmops_assets.domain.models import Strict
 from llmops_assets.domain.rollout import Duration
 
+CI_STEPS = 15
+"""Tools that the CI stage runs one after another, at most: its own, and ten commands of the project."""
+
 
 class TimeLimits(Strict):
     """How long a program may run. Then it is ended with everything that it has started, and the request fails."""
@@ -26,7 +29,14 @@ class ComputeSettings(Strict):
     llama_cpp: str | None = Field(default=None, description="A llama.cpp checkout, to convert more architectures.")
     checkpoint_every: float = Field(default=15.0, gt=0, description="Seconds between resumable training checkpoints.")
     ci_timeout: float = Field(
-        default=900.0, gt=0, description="Time limit of a project's own tests, and of its linter, in seconds."
+        default=900.0,
+        gt=0,
+        description="Time limit of each tool of the CI stage, such as the project's tests, in s.",
+    )
+    project_environments: bool = Field(
+        default=True,
+        description="Build an environment for a project's tests from its uv.lock, or its requirements.txt with hashes: "
+        "from wheels only, by uv, with the index of this machine. Otherwise they run in our own. Local profile only.",
     )
     isolation: Literal["auto", "required", "off"] = Field(
         default="auto",
@@ -53,6 +63,6 @@ class ComputeSettings(Strict):
     def time_limit(self, stage: str) -> float | None:
         """The time limit in seconds of a stage's program; None: it has none."""
         if stage == "ci_report":
-            return 2 * self.ci_timeout + 300  # linter, tests, and the copy of the tree
+            return CI_STEPS * self.ci_timeout + 300  # and the copy of the tree
         limit: float | None = getattr(self.time_limits, stage, None)
         return limit

@@ -110,7 +110,7 @@ def _problem(
     """Its line, 0 if it has none, and its text."""
     inside = getattr(error.get("ctx", {}).get("error"), "at", ())
     loc = [*error["loc"][len(skip) :], *inside]
-    path, line = _locate(node, loc)
+    path, line = locate(node, loc)
     key = ".".join(str(p) for p in path)
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
@@ -131,7 +131,7 @@ def _problem(
     return line or 0, f"{where}{f':{line}' if line else ''}: {key + ': ' if key else ''}{message}"
 
 
-def _locate(node: yaml.Node | None, loc: list[int | str]) -> tuple[list[int | str], int | None]:
+def locate(node: yaml.Node | None, loc: list[int | str]) -> tuple[list[int | str], int | None]:
     """The part of `loc` that exists in the file (pydantic adds names of union members), and its line."""
     path: list[int | str] = []
     line = node.start_mark.line + 1 if node is not None else None

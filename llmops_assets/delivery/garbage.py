@@ -26,6 +26,7 @@ from llmops_assets.machine.old_files import delete, freed_by, last_change, take_
 from resources.artifact_store.owners import Owner
 from resources.artifact_store.store import StoreDenied, cache_lock
 from resources.assembly import Clients
+from resources.project_environments import ENVIRONMENTS, ProjectEnvironments
 from resources.project_source import dvc
 from resources.project_source.errors import SourceError
 from resources.project_source.git_mirror import drop_export
@@ -111,6 +112,7 @@ class Collector:
             needed = self._needed()
             items = list(self._artifacts(inventory, needed))
             items += [*self._store_cache(), *self._work_trees(inventory), *self._dvc_cache()]
+            items += self._environments()
             items += [*self._jobs(needed), *self._logs(), *self._temporary(), *self._rows(inventory)]
             if not self.dry_run:
                 self._repack()
@@ -253,6 +255,18 @@ class Collector:
                     delete(path)
         if found:
             yield Item(kind="DVC cache", name=f"{len(found)} files", bytes=size, why="in no work tree")
+
+    def _environments(self) -> Iterator[Item]:
+        environments = ProjectEnvironments(self.home / ENVIRONMENTS)
+        for folder in environments.unused(self.unused_since):
+            size = freed_by(folder)
+            if self.dry_run or environments.drop(folder, self.unused_since):
+                yield Item(kind="environment", name=folder.name[:12], bytes=size, why=self._idle)
+        cache = environments.cache
+        if cache.is_dir() and cache.stat().st_mtime < self.unused_since:
+            size = freed_by(cache)
+            if self.dry_run or take_away(cache, self.unused_since, environments.cache_lock):
+                yield Item(kind="packages", name=str(cache.relative_to(self.home)), bytes=size, why=self._idle)
 
     # -- programs, logs, temporary folders --------------------------------------------------------------------------
 

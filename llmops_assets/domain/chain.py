@@ -64,12 +64,12 @@ EVIDENCE = ("ci_report", "dataset_version", "evaluation_report", "registered_mod
 CHAIN: tuple[Stage, ...] = (
     Stage(
         "ci_report",
-        3,
+        4,
         values=("tree",),
         sources=("repository",),
         program="ci",
-        does="Lints and tests the project's own code in a process without the location's secrets, validates its "
-        "configuration and renders its prompts.",
+        does="Lints, type-checks and tests the project's own code in a process without the location's secrets, scans "
+        "its change for secrets, validates its configuration, and renders its prompts.",
     ),
     Stage(
         "dataset_version",

@@ -25,6 +25,11 @@ REMOVED = "removed: "
 class CiPolicy(Frozen):
     ruff: bool
     tests: bool
+    tests_required: bool = False
+    secrets: bool = False
+    types: bool = False
+    licences: dict[str, Any] | None = Field(default=None, description="`allow` and `packages`.")
+    commands: tuple[dict[str, Any], ...] = Field(default=(), description="Each with its name.")
     ignore: tuple[str, ...]
 
 
@@ -215,9 +220,22 @@ def loosened_analysis(before: Iterable[Analysis], after: Sequence[Analysis]) -> 
 
 
 def _loosened_ci(before: CiPolicy, after: CiPolicy) -> Iterator[str]:
-    for name in ("ruff", "tests"):
+    for name in ("ruff", "tests", "secrets", "types"):
         if getattr(before, name) and not getattr(after, name):
             yield f"ci.{name} switched off"
+    if before.tests_required and after.tests and not after.tests_required:
+        yield "ci.tests no longer required"
+    if before.licences is not None and after.licences is None:
+        yield "ci.licences removed"
+    elif before.licences is not None and after.licences is not None:
+        if more := sorted({*after.licences["allow"]} - {*before.licences["allow"]}):
+            yield f"ci.licences.allow widened: {', '.join(more)} added"
+        if before.licences["packages"] != after.licences["packages"]:
+            yield "ci.licences.packages changed"
+    now = {command["name"]: command for command in after.commands}
+    for command in before.commands:
+        if (same := now.get(command["name"])) != command:
+            yield f"ci.commands: {command['name']} {'changed' if same else 'removed'}"
     added = [p for p in after.ignore if p not in before.ignore and not p.startswith("!")]
     lost = [p for p in before.ignore if p not in after.ignore and p.startswith("!")]
     if added or lost:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
+from llmops_assets.domain.findings import Finding
 from llmops_assets.domain.models import Frozen
 
 
@@ -46,7 +47,7 @@ class Record(Frozen):
     @property
     def made(self) -> str | None:
         """URI of the stage's artifact: if it is damaged, the stage must run again."""
-        return getattr(self, "uri", None)
+        return getattr(self, "uri", None) or None
 
     @property
     def artifacts(self) -> tuple[str, ...]:
@@ -63,11 +64,19 @@ class Check(Frozen):
     detail: str = ""
     severity: Literal["error", "warn"] = "error"
     seconds: float = 0.0
+    findings: tuple[Finding, ...] = Field(default=(), description="Its problems, each with its place.")
+    omitted: int = Field(default=0, description="Findings that are not among them.")
 
 
 class CiReport(Record):
     stage: Literal["ci_report"] = "ci_report"
     checks: tuple[Check, ...]
+    base: str = Field(default="", description="Commit with whose files the secret scan compared; empty: none.")
+    tools: dict[str, str] = Field(default_factory=dict, description="Check -> version of its tool.")
+    uri: str = Field(
+        default="", description="Folder with report.sarif, junit.xml and pytest.xml. Empty: made by an earlier version."
+    )
+    digest: str = ""
 
     @property
     def outputs(self) -> dict[str, str]:

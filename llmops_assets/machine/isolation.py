@@ -77,6 +77,7 @@ def run_apart(
     limits: Limits,
     isolated: bool,
     given: bytes = b"",
+    readable: Sequence[Path] = (),
 ) -> Ended:
     """Runs a command to its end; nothing that it has started is left afterwards, also if this process is killed.
 
@@ -89,6 +90,7 @@ def run_apart(
         limits: what it may use.
         isolated: under bubblewrap; `problem` is None.
         given: its standard input.
+        readable: further folders that it sees, and cannot change.
     """
     told = log.with_suffix(".limit")
     told.unlink(missing_ok=True)
@@ -98,7 +100,7 @@ def run_apart(
         *("--memory", str(limits.memory), "--processes", str(limits.processes), "--"),
     ]
     if isolated:
-        words += [*_walls(writable), "--chdir", str(folder)]
+        words += [*_walls(writable, readable), "--chdir", str(folder)]
     began = time.monotonic()
     with log.open("wb") as output:
         done = subprocess.run(
@@ -117,7 +119,7 @@ def run_apart(
     return Ended(code=code, limit=limit, seconds=time.monotonic() - began)
 
 
-def _walls(writable: Sequence[Path]) -> list[str]:
+def _walls(writable: Sequence[Path], readable: Sequence[Path] = ()) -> list[str]:
     """bubblewrap's arguments, up to the command. It ends with its parent, and all processes inside end with it."""
     words = [
         *(BWRAP, "--unshare-user", "--uid", str(_NOBODY), "--gid", str(_NOBODY), "--cap-drop", "ALL"),
@@ -133,7 +135,7 @@ def _walls(writable: Sequence[Path]) -> list[str]:
             words += ["--ro-bind", str(path), str(path)]
     for name in _OF_ETC:
         words += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
-    for path in _interpreter():
+    for path in (*_interpreter(), *readable):
         words += ["--ro-bind", str(path), str(path)]
     for path in writable:
         words += ["--bind", str(path), str(path)]

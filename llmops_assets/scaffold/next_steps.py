@@ -8,9 +8,9 @@ from llmops_assets.config.serving import ServingSettings
 from llmops_assets.config.settings_file import load_settings, settings_file
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.machine.ports import free_port, is_free
-from llmops_assets.scaffold.folder_check import check_folder, still_to_do
 from llmops_assets.scaffold.project import Scaffolded, init
 from llmops_assets.scaffold.settings_entry import is_registered, line_for, register
+from resources.project_source.folder_check import check_folder, still_to_do
 
 
 def make_project(folder: Path, name: str | None, base: Path | None, add: bool, say: Callable[[str], None]) -> None:

@@ -18,6 +18,7 @@ from llmops_assets.domain.chain import WORK
 from llmops_assets.domain.records import CiReport, RegisteredModel
 from resources.artifact_store.store import ArtifactStore
 from resources.ledger import Ledger
+from resources.project_environments import ENVIRONMENTS, ProjectEnvironments
 from tests.support.projects import LIGHT, Project, World
 from tests.support.records import made_by
 
@@ -64,13 +65,13 @@ def test_results_that_nobody_needs_go_and_every_page_says_when(old: tuple[Projec
     before = {s.identity for s in world.clients.store.stored()}
     tried = gc(world, "--dry-run")
     assert {i["name"] for i in tried["items"] if i["kind"] == "result"} == {
-        f"{stage} of zoo {first[:12]}" for stage in ("evaluation_report", "served_evaluation_report")
+        f"{stage} of zoo {first[:12]}" for stage in ("ci_report", "evaluation_report", "served_evaluation_report")
     }
     assert {s.identity for s in world.clients.store.stored()} == before, "a dry run deletes nothing"
     done = gc(world)
     assert done["items"] == tried["items"] and done["freed_bytes"] == tried["freed_bytes"] > 0
     left = {s.identity for s in world.clients.store.stored()}
-    assert len(left) == len(before) - 2
+    assert len(left) == len(before) - 3
     assert set(world.ledger.artifact_digests()) <= left, "or a store without its marker would be taken for another"
     _, said = world.llmops("plan", "--json")
     assert {s["action"] for s in json.loads(said)["stages"] if s["stage"] in {w.name for w in WORK}} == {"reuse"}, said
@@ -89,7 +90,7 @@ def test_results_that_nobody_needs_go_and_every_page_says_when(old: tuple[Projec
     tracking, key = world.clients.tracking, shown.metadata["key"].value
     assert tracking.tags(tracking.find("zoo", str(key)))["llmops.collected"] == shown.description
     _, said = world.llmops("audit")  # it also names the rows that this test has aged by plain SQL
-    assert said.count("collected: key") == 2, said
+    assert said.count("collected: key") == 3, said
     assert gc(world)["items"] == []
 
 
@@ -174,6 +175,15 @@ def test_caches_programs_and_logs_go_by_age(old: tuple[Project, World]) -> None:
     assert [p.name for p in (world.home / "services").glob("run-*")] == ["run-new-1.log"]
     gc(world)
     assert not [p for p in cached if p.exists()], "no work tree links to them any more"
+    old_one = ProjectEnvironments(world.home / ENVIRONMENTS)
+    for folder in (old_one.folder / ("a" * 32), old_one.folder / ("b" * 32), old_one.cache):
+        (folder / "lib").mkdir(parents=True)
+        (folder / ".complete").touch()
+    for path in (old_one.cache, old_one.folder / ("a" * 32) / ".complete"):
+        os.utime(path, (1, 1))
+    names = {i["name"] for i in gc(world)["items"] if i["kind"] in ("environment", "packages")}
+    assert names == {"a" * 12, "ci-environments/uv-cache"}
+    assert [p.name for p in old_one.folder.iterdir() if p.is_dir()] == ["b" * 32]
     again = source.pull(source.at(project.head), ["data/train.jsonl"])
     assert (again / "data/train.jsonl").is_file(), "all of it is fetched again when it is needed"
 

@@ -30,7 +30,11 @@ BASE: dict[str, Any] = {
             "min_samples": 50,
         },
     },
-    "ci": {"ignore": ["docs/**", "*.md", "!docs/api.md"]},
+    "ci": {
+        "ignore": ["docs/**", "*.md", "!docs/api.md"], "tests": "required",
+        "commands": [{"name": "bandit", "run": ["python", "-m", "bandit"]}],
+        "licences": {"allow": ["MIT"]},
+    },
 }  # fmt: skip
 SMOKE = ({"name": "answers", "input": "cat"}, {"name": "polite", "input": "dog", "expect": {"contains": "please"}})
 
@@ -99,7 +103,15 @@ LOOSER: list[tuple[dict[str, Any], str]] = [
     (rollout(steps=[{"weight": "100%", "hold": "200s"}]), "the first step has more traffic, 10% → 100%"),
     (rollout(steps=[]), "the first step has more traffic, 10% → 100%"),
     ({"ci": {"tests": False}}, "ci.tests switched off"),
+    ({"ci": {"tests": True}}, "ci.tests no longer required"),
     ({"ci": {"ruff": False}}, "ci.ruff switched off"),
+    ({"ci": {"secrets": False}}, "ci.secrets switched off"),
+    ({"ci": {"types": False}}, "ci.types switched off"),
+    ({"ci": {"licences": None}}, "ci.licences removed"),
+    ({"ci": {"licences": {"allow": ["MIT", "GPL-3.0-only"]}}}, "ci.licences.allow widened: GPL-3.0-only added"),
+    ({"ci": {"licences": {"packages": {"a": "MIT"}}}}, "ci.licences.packages changed"),
+    ({"ci": {"commands": []}}, "ci.commands: bandit removed"),
+    ({"ci": {"commands": [{"name": "bandit", "run": ["true"]}]}}, "ci.commands: bandit changed"),
     ({"ci": {"ignore": ["docs/**", "*.md", "!docs/api.md", "tests/**"]}}, "ci.ignore widened: tests/** added"),
     ({"ci": {"ignore": ["docs/**", "*.md"]}}, "ci.ignore widened: !docs/api.md removed"),
     ({"ci": {"ignore": ["!docs/api.md", "docs/**", "*.md"]}}, "the order of its patterns changed"),

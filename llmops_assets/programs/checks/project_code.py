@@ -5,7 +5,7 @@ Decides what such code may see and use. The walls themselves are `llmops_assets.
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from llmops_assets.programs.runtime.specs import CodeRules
 
 TAIL_LINES, TAIL_CHARACTERS = 60, 6000
 ISOLATED = "bubblewrap: its own user, process, IPC and network namespaces, a read-only system, a private copy"
+_NEW = 128
+"""libgit2's status of a file that Git would add."""
 _PASSED_ON = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "OMP_NUM_THREADS",
               "OMP_WAIT_POLICY", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE",
               "HF_EVALUATE_OFFLINE", "TOKENIZERS_PARALLELISM")  # fmt: skip
@@ -35,16 +37,22 @@ def not_isolated(rules: CodeRules) -> str | None:
     return problem
 
 
-def files_in_git(tree: Path) -> list[str]:
-    """The files of a checked out revision. Data that DVC put beside them is not among them; no key covers it."""
+def files_in_git(tree: Path, untracked: bool = False) -> list[str]:
+    """The files of a checked out revision. Data that DVC put beside them is not among them; no key covers it.
+
+    Args:
+        untracked: also the files that Git would add.
+    """
     import pygit2
 
     if found := pygit2.discover_repository(str(tree)):
         repository = pygit2.Repository(found)
         inside = tree.resolve().relative_to(Path(repository.workdir).resolve()).as_posix()
         prefix = "" if inside == "." else f"{inside}/"
-        paths = [entry.path for entry in repository.index]
-        if names := [path.removeprefix(prefix) for path in paths if path.startswith(prefix)]:
+        paths = {entry.path for entry in repository.index}
+        if untracked:
+            paths |= {path for path, state in repository.status(untracked_files="all").items() if state & _NEW}
+        if names := sorted(path.removeprefix(prefix) for path in paths if path.startswith(prefix)):
             return names
     return sorted(p.relative_to(tree).as_posix() for p in tree.rglob("*") if p.is_file() or p.is_symlink())
 
@@ -56,11 +64,16 @@ class ProjectCode:
         self.folder, self.rules = folder, rules
         self.tree, self.out = folder / "tree", folder / "out"
         self.isolated = not_isolated(rules) is None
+        self.readable: tuple[Path, ...] = ()
+        """Further folders that its commands see."""
 
-    def run(self, command: list[str], log: Path, seconds: float, given: bytes = b"") -> Ended:
-        """Runs a command in the copy; see `isolation.run_apart`."""
+    def run(
+        self, command: list[str], log: Path, seconds: float, given: bytes = b"", more: Mapping[str, str] | None = None
+    ) -> Ended:
+        """Runs a command in the copy; see `isolation.run_apart`. `more` is added to its environment."""
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         environment |= {"HOME": str(self.out), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
+        environment |= more or {}
         environment["TMPDIR"] = "/tmp" if self.isolated else str(self.out)
         limits = isolation.Limits(seconds=seconds, memory=self.rules.memory, processes=self.rules.processes)
         return isolation.run_apart(
@@ -72,6 +85,7 @@ class ProjectCode:
             limits=limits,
             isolated=self.isolated,
             given=given,
+            readable=self.readable,
         )
 
     def why_ended(self, ended: Ended, seconds: float) -> str | None:

@@ -18,15 +18,19 @@ from typing import Any
 
 import pytest
 
+MOST_FAILURES, MESSAGE = 200, 400
+
 
 class Recorder:
-    """A plugin that counts what pytest collects, selects and finishes."""
+    """A plugin that counts what pytest collects, selects and finishes, and notes where tests fail."""
 
     def __init__(self) -> None:
         self.collected = self.deselected = self.finished = 0
         self.selected: int | None = None
         """None: the session does not say; pytest-xdist collects in other processes."""
         self.outcomes = dict.fromkeys(("passed", "failed", "errors", "skipped", "xfailed"), 0)
+        self.failures: list[dict[str, Any]] = []
+        self.more_failures = 0
 
     def pytest_itemcollected(self, item: Any) -> None:
         self.collected += 1
@@ -43,14 +47,35 @@ class Recorder:
     def pytest_collectreport(self, report: Any) -> None:
         if report.failed:
             self.outcomes["errors"] += 1
+            self._note(report)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.failed:
             self.outcomes["failed" if report.when == "call" else "errors"] += 1
+            self._note(report)
         elif report.skipped:
             self.outcomes["xfailed" if hasattr(report, "wasxfail") else "skipped"] += 1
         elif report.when == "call" and report.passed:
             self.outcomes["passed"] += 1
+
+    def _note(self, report: Any) -> None:
+        if len(self.failures) >= MOST_FAILURES:
+            self.more_failures += 1
+            return
+        crash = getattr(report.longrepr, "reprcrash", None)
+        file, defined, _ = getattr(report, "location", None) or (report.nodeid.split("::")[0], None, "")
+        said = [line[1:].strip() for line in str(report.longrepr).splitlines() if line.startswith("E ")]
+        message = getattr(crash, "message", None) or (said[-1] if said else str(report.longrepr))
+        self.failures.append(
+            {
+                "test": report.nodeid[:MESSAGE],
+                "file": str(file)[:MESSAGE],
+                "defined": None if defined is None else defined + 1,
+                "path": getattr(crash, "path", None),
+                "line": getattr(crash, "lineno", None),
+                "message": (str(message).strip().splitlines() or ["failed"])[0][:MESSAGE],
+            }
+        )
 
 
 def main() -> None:
@@ -68,6 +93,8 @@ def main() -> None:
         "selected": recorder.selected,
         "finished": recorder.finished,
         "outcomes": recorder.outcomes,
+        "failures": recorder.failures,
+        "more_failures": recorder.more_failures,
         "junit": hashlib.sha256(written.read_bytes()).hexdigest() if written.is_file() else None,
     }
     body = json.dumps(told)

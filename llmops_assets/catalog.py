@@ -156,6 +156,23 @@ class WebhookPart(Part):
     """The event to choose at the server."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class CodeHostPart(Part):
+    """`path` names a class of (api, repository, token), a `resources.code_hosts.interface.CodeHost`."""
+
+    example: str
+    """An API's base URL, for messages."""
+    base: str
+    """Path of the API on a host of one's own."""
+    public: str = ""
+    """The API of the public service; empty: there is none."""
+    public_host: str = ""
+
+    def api_of(self, host: str) -> str:
+        """The API of a host that serves Git repositories over https."""
+        return self.public if host == self.public_host else f"https://{host}{self.base}"
+
+
 P = TypeVar("P", bound=Part)
 
 
@@ -558,6 +575,39 @@ NOTIFIERS = Parts(
         example="https://events.example.com/llmops",
         plain=("http", "https"),
         token=True,
+    ),
+)
+
+CODE_HOSTS = Parts(
+    CodeHostPart,
+    "code host",
+    CodeHostPart(
+        name="github",
+        path="resources.code_hosts.github:GitHub",
+        does="GitHub and GitHub Enterprise Server.",
+        source="GitHub's REST API, 2022-11-28",
+        example="https://github.example.com/api/v3",
+        base="/api/v3",
+        public="https://api.github.com",
+        public_host="github.com",
+    ),
+    CodeHostPart(
+        name="gitlab",
+        path="resources.code_hosts.gitlab:GitLab",
+        does="GitLab, on gitlab.com or of one's own.",
+        source="GitLab's REST API, v4",
+        example="https://gitlab.example.com/api/v4",
+        base="/api/v4",
+        public="https://gitlab.com/api/v4",
+        public_host="gitlab.com",
+    ),
+    CodeHostPart(
+        name="gitea",
+        path="resources.code_hosts.gitea:Gitea",
+        does="Gitea and Forgejo, such as codeberg.org. No deployments.",
+        source="Gitea's REST API, v1",
+        example="https://gitea.example.com/api/v1",
+        base="/api/v1",
     ),
 )
 

@@ -30,6 +30,7 @@ from resources.ledger import Conflict
 from resources.project_source.errors import SourceError
 from resources.project_source.revisions import ProjectRepository
 from sensors.branches import build_branch_sensor
+from sensors.code_host import build_code_host_sensor
 from sensors.looking import begin_all
 from sensors.notifications import build_notification_sensor
 from sensors.request_recovery import build_recovery_sensor
@@ -169,6 +170,7 @@ def build_sensors(project: ProjectSource, job: Any, settings: Settings) -> list[
         build_recovery_sensor(project, job, settings),
         *([build_branch_sensor(project, job, settings)] if project.watches_more else []),
         *([build_notification_sensor(project, settings)] if settings.targets(project) else []),
+        *([build_code_host_sensor(project, settings)] if project.code_host else []),
     ]
 
 

@@ -10,6 +10,7 @@ import typer
 
 from llmops_assets.cli import (
     ci,
+    code_host,
     decisions,
     keys,
     must_pass,
@@ -30,7 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for group in (projects, ci, plan, runs, status, review, decisions, notify, services, storage, must_pass):
+for group in (projects, ci, plan, runs, status, review, decisions, notify, code_host, services, storage, must_pass):
     app.add_typer(group.app)
 app.add_typer(keys.app, name="keys")
 

@@ -15,6 +15,7 @@ import psutil
 from llmops_assets.config.settings import ProjectSource, Settings
 from llmops_assets.definitions import build_definitions, job_name
 from llmops_assets.delivery.asset_events import MaterializationHistory, seen_events
+from llmops_assets.delivery.code_host import Answered, CodeHostAnswers
 from llmops_assets.delivery.console_logger import CONSOLE
 from llmops_assets.delivery.notifications import Delivered, Notifications
 from llmops_assets.delivery.planning import plan_revision
@@ -174,19 +175,23 @@ def roll_back(settings: Settings, project: ProjectSource, to: str, reason: str, 
 
 
 def teller(clients: Clients, project: ProjectSource) -> Callable[[], None]:
-    """Made before a run: sends the notifications of what happened since, for there may be no daemon that does.
+    """Made before a run: tells what happened since, for there may be no daemon that does: notifications, code host.
 
-    It waits a few seconds for slow targets; what it leaves, the daemon's sensor or `llmops notify` sends.
+    It waits a few seconds for slow targets; what it leaves, the daemon's sensors do, or `llmops notify`.
     """
-    notifications = Notifications(project, clients)
+    notifications, host = Notifications(project, clients), CodeHostAnswers(project, clients)
 
     def tell() -> None:
         with suppress(LedgerError, StillRunning):
             Background[Delivered](TELL_PATIENCE_S)(notifications.run)
+        with suppress(LedgerError, StillRunning):
+            Background[Answered](TELL_PATIENCE_S)(host.run)
 
-    if notifications.targets:
-        with suppress(LedgerError):
+    with suppress(LedgerError):
+        if notifications.targets:
             notifications.enqueue()
+        if project.code_host:
+            host.begin()
     return tell
 
 

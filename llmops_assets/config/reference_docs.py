@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops_assets.catalog import (
+    CODE_HOSTS,
     COMPUTE,
     ENGINES,
     METRICS,
@@ -57,7 +58,7 @@ to the candidate during a rollout.
 
 
 PROJECT_PARTS: tuple[Parts[Any], ...] = (METRICS, TRAINING_METHODS, QUANTIZATION_BACKENDS, ENGINES)
-SETTINGS_PARTS: tuple[Parts[Any], ...] = (COMPUTE, REGISTRIES, STORES, NOTIFIERS, WEBHOOKS)
+SETTINGS_PARTS: tuple[Parts[Any], ...] = (COMPUTE, REGISTRIES, STORES, NOTIFIERS, CODE_HOSTS, WEBHOOKS)
 FACTS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "higher_is_better": ("better", lambda value: "higher" if value else "lower"),
     "unit": ("unit", str),

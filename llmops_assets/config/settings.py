@@ -14,6 +14,7 @@ from platformdirs import user_data_path
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from llmops_assets import catalog
+from llmops_assets.config.code_host import CodeHostSettings, place_of
 from llmops_assets.config.compute import ComputeSettings
 from llmops_assets.config.garbage import GarbageSettings
 from llmops_assets.config.judges import Judge
@@ -101,11 +102,24 @@ class ProjectSource(Strict):
         description="Secrets of this project's webhooks, each {env: NAME}, instead of those of all projects "
         "(`webhooks.secrets`): whoever has them can wake this project only.",
     )
+    code_host: CodeHostSettings | None = Field(
+        default=None,
+        description="Where this project's commits and pull requests are answered. None: nowhere.",
+    )
 
     @field_validator("notifications")
     @classmethod
     def _targets_differ(cls, value: tuple[NotificationTarget, ...]) -> tuple[NotificationTarget, ...]:
         return refuse_same_names(value)
+
+    @model_validator(mode="after")
+    def _can_be_answered(self) -> Self:
+        if self.code_host is not None and isinstance(self.repository, str):
+            try:
+                place_of(self.code_host, self.repository)
+            except ConfigError as error:
+                raise WrongAt(str(error), "code_host") from None
+        return self
 
     @field_validator("repository", "web")
     @classmethod

@@ -5,6 +5,7 @@ run keys and MLflow's aliases are projections of the ledger. This module only ex
 package are named after what they store.
 """
 
+from resources.ledger.answers import AnswerRows
 from resources.ledger.decisions import Decisions
 from resources.ledger.faults import Conflict, LedgerError
 from resources.ledger.outbox import Outbox
@@ -14,5 +15,5 @@ from resources.ledger.releases import ServedRelease
 __all__ = ["Conflict", "Ledger", "LedgerError", "ServedRelease"]
 
 
-class Ledger(Decisions, Records, Outbox):
+class Ledger(Decisions, Records, Outbox, AnswerRows):
     """All of the ledger's operations. Opens lazily: the constructor does no I/O."""

@@ -57,8 +57,13 @@ def _to_9(c: Connection) -> None:
     c.exec_driver_sql("ALTER TABLE requests ADD COLUMN model VARCHAR(128) DEFAULT '' NOT NULL")
 
 
+def _to_10(c: Connection) -> None:
+    """Adds the answers to code hosts."""
+    t.answers.create(c)
+
+
 STEPS: dict[int, Callable[[Connection], None]] = {
-    2: _to_2, 3: _to_3, 4: _to_4, 5: _to_5, 6: _to_6, 7: _to_7, 8: _to_8, 9: _to_9
+    2: _to_2, 3: _to_3, 4: _to_4, 5: _to_5, 6: _to_6, 7: _to_7, 8: _to_8, 9: _to_9, 10: _to_10
 }  # fmt: skip
 """Version → the step from the previous version to it. Never edit a released step.
 

@@ -14,9 +14,9 @@ from llmops_assets.domain.notifications import (
     Rolled,
     down_mark,
 )
-from llmops_assets.domain.requests import Request
 from llmops_assets.domain.rollout import RolloutState
 from resources.ledger import sql
+from resources.ledger.requests import request_of
 from resources.ledger.transactions import Transactions
 
 _TOLD, _DOWN = "notify:", "down:"
@@ -51,8 +51,7 @@ class Outbox(Transactions):
         r = sql.requests.c
         with self._read() as c:
             rows = c.execute(sql.select(sql.requests).where(r.project == project).order_by(r.id)).all()
-        fields = Request.model_fields
-        return [Closing(id=w.id, request=Request(**{k: w._mapping[k] for k in fields}), at=w.updated) for w in rows]
+        return [Closing(id=w.id, request=request_of(w._mapping), at=w.updated) for w in rows]
 
     def rolled(self, project: str) -> list[Rolled]:
         """The project's rollouts, oldest first."""

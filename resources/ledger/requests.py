@@ -16,6 +16,11 @@ _WHY_AGAIN = re.compile(r" \((?:generation |approved by |reviewed by |no review 
 """Splits off the reason of an earlier generation, so that reasons do not accumulate."""
 
 
+def request_of(row: Mapping[Any, Any]) -> Request:
+    """The request in a row of the table."""
+    return Request(**{k: row[k] for k in Request.model_fields} | {"stages": tuple((row["stages"] or "").split())})
+
+
 class Requests(Transactions):
     """The tables `requests`, `active_requests` and `pins`."""
 
@@ -60,7 +65,7 @@ class Requests(Transactions):
         return self._request(row._mapping) if row else None
 
     def _request(self, row: Mapping[Any, Any]) -> Request:
-        return Request(**{k: row[k] for k in Request.model_fields} | {"stages": tuple((row["stages"] or "").split())})
+        return request_of(row)
 
     def open_request(
         self,

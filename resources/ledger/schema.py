@@ -12,10 +12,11 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 """1: initial. 2: approvals and holds. 3: number of tries of a request. 4: tombstones of collected results.
 5: the audit trail covers rows. 6: projections. 7: the outbox of notifications. 8: reviews.
-9: budgets and partial requests. `resources.ledger.migrations` upgrades older ledgers."""
+9: budgets and partial requests. 10: answers to code hosts.
+`resources.ledger.migrations` upgrades older ledgers."""
 metadata = MetaData()
 
 schema = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
@@ -174,6 +175,23 @@ notifications = Table(
 )
 """The outbox: one row per message and target, however often its event is derived. `due` is when the next attempt may
 begin; an attempt moves it ahead first, so two processes never make the same one."""
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("project", String(64), nullable=False, index=True),
+    Column("host", String(300), nullable=False),
+    Column("subject", String(200), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("remote", String(64), nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("due", Float, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("updated", Float, nullable=False),
+    UniqueConstraint("project", "host", "subject"),
+)
+"""What a code host shows of a project: one row per check, comment and deployment, and one for the host itself."""
 
 approvals = Table(
     "approvals",

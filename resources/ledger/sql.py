@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from resources.ledger.schema import (
         active_requests,
+        answers,
         approvals,
         audit,
         budget_decisions,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         "IntegrityError",
         "OperationalError",
         "active_requests",
+        "answers",
         "approvals",
         "audit",
         "budget_decisions",

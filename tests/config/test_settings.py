@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from llmops_assets.config.code_host import CodeHostSettings, place_of
 from llmops_assets.config.settings import ProjectSource, Settings, default_home
 from llmops_assets.config.settings_file import dump_settings, load_settings
 from llmops_assets.config.yaml_validation import ConfigError
@@ -298,3 +299,50 @@ def test_a_receiver_that_could_verify_nothing_is_refused(settings_file: Path, te
 def test_a_folder_lies_within_its_repository(folder: str) -> None:
     with pytest.raises(ValidationError, match="must be a path within the project"):
         ProjectSource(name="zoo", repository="/srv/zoo.git", folder=folder)
+
+
+CODE_HOST = "projects:\n  - name: a\n    repository: {}\n    code_host:\n      via: github\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (CODE_HOST.format("x"), ":4: projects.0.code_host.token: is missing; add it"),
+        (
+            CODE_HOST.format("/srv/x.git") + "      token: {env: T}\n",
+            ":4: projects.0.code_host: code_host.repository cannot be derived from the repository's address; add it",
+        ),
+        (
+            CODE_HOST.format("https://github.com/o/n") + "      token: ghp_0123456789\n",
+            ":6: projects.0.code_host.token: a token is not written here",
+        ),
+        (
+            CODE_HOST.format("x") + "      token: {env: T}\n      repository: https://github.com/o/n\n",
+            ":7: projects.0.code_host.repository: string should match",
+        ),
+        (
+            CODE_HOST.format("x") + "      token: {env: T}\n      api: https://ada:pw@h/api\n      repository: o/n\n",
+            ":7: projects.0.code_host.api: it contains a password or token",
+        ),
+    ],
+)
+def test_a_mistake_in_a_code_host_is_reported_with_its_line(settings_file: Path, text: str, problem: str) -> None:
+    found = told(settings_file, text)
+    assert len(found) == 1 and found[0].startswith(problem), found
+    assert "pw" not in found[0] and "ghp_" not in found[0]
+
+
+@pytest.mark.parametrize(
+    ("repository", "api", "path"),
+    [
+        ("https://github.com/o/n.git", "https://api.github.com", "o/n"),
+        ("git@github.com:o/n.git", "https://api.github.com", "o/n"),
+        ("ssh://git@ghe.example.com:22/o/n", "https://ghe.example.com/api/v3", "o/n"),
+        ("https://ghe.example.com:8443/o/n/", "https://ghe.example.com:8443/api/v3", "o/n"),
+    ],
+)
+def test_the_code_host_is_derived_from_the_repository(repository: str, api: str, path: str) -> None:
+    host = CodeHostSettings.model_validate({"via": "github", "token": {"env": "T"}})
+    assert place_of(host, repository) == (api, path)
+    own = host.model_copy(update={"api": "https://proxy.example.com/", "repository": "p/q"})
+    assert place_of(own, repository) == ("https://proxy.example.com", "p/q")

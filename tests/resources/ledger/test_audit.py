@@ -61,6 +61,9 @@ def fill(ledger: Ledger) -> None:
     ledger.enqueue(
         "team", [Message(id="1", project="zoo", kind="released", at=1.5, title="t", detail="d", command="c")]
     )
+    answer = ledger.claim_answer("zoo", "github:o/n", "check/a/ci", None, 1.5)
+    assert answer is not None
+    ledger.note_answer(answer, "d", "1")
     ledger.roll_back("zoo", ONE, A, hold())
     ledger.note_projected("zoo", "champion alias", ONE)
     ledger.bury([(ledger.inventory().results[0], 10)], "old")
@@ -108,7 +111,7 @@ def test_a_row_that_was_altered_removed_or_added_is_named(ledger: Ledger, table:
     into = f"INSERT INTO {table} ({', '.join(whole)}) VALUES ({', '.join(f':{name}' for name in whole)})"
     plainly(ledger, into, **whole)
     assert ledger.audit().findings == (), "the row is again what it was"
-    unique = {"generation": 9, "message": "another"}
+    unique = {"generation": 9, "message": "another", "subject": "another"}
     second = whole | {keys[0]: another(whole[keys[0]])} | {n: v for n, v in unique.items() if n in whole}
     plainly(ledger, into, **second)
     (finding,) = ledger.audit().findings

@@ -214,7 +214,9 @@ def test_the_champion_came_when_another_release_left(ledger: Ledger, clock: Any)
 
 # -- an older ledger ------------------------------------------------------------------------------------------------
 
-LATER_TABLES = ("approvals", "budget_decisions", "reviews", "holds", "tombstones", "projections", "notifications")
+LATER_TABLES = (
+    "approvals", "budget_decisions", "reviews", "holds", "tombstones", "projections", "notifications", "answers",
+)  # fmt: skip
 """Tables that version 1 did not have."""
 
 

@@ -1,0 +1,103 @@
+"""The settings' `code_host`: where a project's commits are answered. The token stays in the environment."""
+
+import re
+from typing import Annotated, Any, NamedTuple, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+
+from llmops_assets import catalog
+from llmops_assets.config.part_names import NameOf
+from llmops_assets.config.secrets import FromEnvironment, refuse_credentials
+from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.domain.models import Strict, WrongAt
+
+_REPOSITORY = r"^[\w.-]+(/[\w.-]+)+$"
+_SSH = re.compile(r"^(?:[\w.-]+@)?(?P<host>[\w.-]+):(?P<path>[^/\s].*)$")
+
+
+class CodeHostSettings(Strict):
+    """The code host that shows checks and comments about a project's commits."""
+
+    via: Annotated[str, NameOf(catalog.CODE_HOSTS)] = Field(description="The code host's kind.")
+    token: FromEnvironment = Field(
+        description="The variable of a token that may do what docs/operating.md lists; the daemon needs it."
+    )
+    api: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s?#]+$",
+        description="Base URL of the host's API, for example https://github.example.com/api/v3. None: derived from the "
+        "project's `repository`, else that of github.com or gitlab.com.",
+    )
+    repository: str | None = Field(
+        default=None,
+        pattern=_REPOSITORY,
+        description="owner/name on the host, on GitLab with all groups. None: derived from the project's `repository`.",
+    )
+
+    @field_validator("token", mode="before")
+    @classmethod
+    def _is_a_name(cls, value: Any) -> Any:
+        if isinstance(value, str):  # the usual message would show it
+            raise ValueError(
+                "a token is not written here; put it into the environment and name the variable: {env: NAME}"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _reveals_nothing(self) -> Self:
+        if self.api is not None:
+            try:
+                refuse_credentials(self.api, "leave it out; `token` names the variable that holds it")
+            except ValueError as error:
+                raise WrongAt(str(error), "api") from None
+        if self.repository and any(part in (".", "..") for part in self.repository.split("/")):
+            raise WrongAt("it must be owner/name", "repository")
+        return self
+
+
+class Place(NamedTuple):
+    """One repository on one code host."""
+
+    api: str
+    repository: str
+
+
+def place_of(settings: CodeHostSettings, address: str) -> Place:
+    """Where to answer.
+
+    Args:
+        address: of the project's Git repository. It may contain credentials, so no message shows it.
+
+    Raises:
+        ConfigError: the settings do not say it, and it cannot be derived.
+    """
+    part = catalog.CODE_HOSTS[settings.via]
+    host, path = _host_and_path(address)
+    api = settings.api or (part.api_of(host) if host else part.public)
+    if not api:
+        raise ConfigError(
+            [f"code_host.api cannot be derived from the repository's address; add it, like {part.example}"]
+        )
+    repository = settings.repository or path
+    if not repository or not re.match(_REPOSITORY, repository):
+        raise ConfigError(["code_host.repository cannot be derived from the repository's address; add it: owner/name"])
+    return Place(api.rstrip("/"), repository)
+
+
+def _host_and_path(address: str) -> tuple[str, str]:
+    """(host, owner/name) of a Git address; empty for a local path."""
+    if "://" in address:
+        try:
+            url = urlsplit(address)
+            host = url.hostname or ""
+            if url.scheme in ("http", "https") and url.port:
+                host += f":{url.port}"
+            path = url.path if url.scheme != "file" else ""
+        except ValueError:
+            return "", ""
+    elif (found := _SSH.match(address)) and not address.startswith(("/", ".", "~")):
+        host, path = found["host"], found["path"]
+    else:
+        return "", ""
+    return (host, path.strip("/").removesuffix(".git").strip("/")) if path else ("", "")

@@ -621,21 +621,21 @@ WEBHOOKS = Parts(
         path=f"{_SENDERS}.github:GitHub",
         does="GitHub, at /webhooks/github.",
         source="X-Hub-Signature-256",
-        event="Just the push event",
+        event="Pushes, Pull requests",
     ),
     WebhookPart(
         name="gitlab",
         path=f"{_SENDERS}.gitlab:GitLab",
         does="GitLab, at /webhooks/gitlab.",
         source="Standard Webhooks (signing token), X-Gitlab-Token",
-        event="Push events",
+        event="Push events, Tag push events, Merge request events",
     ),
     WebhookPart(
         name="gitea",
         path=f"{_SENDERS}.gitea:Gitea",
         does="Gitea and Forgejo, at /webhooks/gitea.",
         source="X-Gitea-Signature",
-        event="Push",
+        event="Push, Pull Request, Pull Request Synchronized",
     ),
 )
 

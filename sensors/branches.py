@@ -12,7 +12,7 @@ from llmops_assets.delivery.request_runs import explains_skips, run_request
 from llmops_assets.domain.branches import StartCandidate, candidates, next_candidate, stages_within
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.requests import Request, Skip, seen_to
-from llmops_assets.domain.webhooks import WATCHES_TAG
+from llmops_assets.domain.webhooks import LOOK, WAITS, WATCHES_TAG
 from resources.assembly import RESOURCE_KEYS, Clients
 from resources.ledger import Conflict
 from resources.project_source.errors import SourceError
@@ -37,7 +37,9 @@ def build_branch_sensor(project: ProjectSource, job: Any, settings: Settings) ->
     def _sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         clients = Clients.of(context.resources)
         ledger, source = clients.ledger, clients.sources(project)
-        source.looks.current("branches", on_new=lambda: begin_all(clients))
+        announced = context.cursor == LOOK
+        context.update_cursor(WAITS)  # until no commit waits, also if this tick fails
+        source.looks.current("branches", on_new=lambda: begin_all(clients), fresh=announced)
         requests = ledger.requests(project.name)
         found = candidates(project.branches, project.pull_requests, source.git.branches(), source.git.pull_requests())
         deployed = source.git.head() if project.release_tags else None
@@ -50,6 +52,8 @@ def build_branch_sensor(project: ProjectSource, job: Any, settings: Settings) ->
         while True:
             decision = next_candidate(project.name, requests, left, time.time(), _watched(source, requests))
             if isinstance(decision, Skip):
+                if not decision.waits and not told:
+                    context.update_cursor("")
                 return dg.SkipReason("; ".join(told) or decision.reason)
             started = _start(clients, source, decision)
             if isinstance(started, dg.RunRequest):

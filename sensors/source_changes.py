@@ -24,7 +24,7 @@ from llmops_assets.domain.requests import (
     seen_to,
     settled,
 )
-from llmops_assets.domain.webhooks import WAITS, WATCHES_TAG
+from llmops_assets.domain.webhooks import LOOK, WAITS, WATCHES_TAG
 from resources.assembly import RESOURCE_KEYS, Clients
 from resources.ledger import Conflict
 from resources.project_source.errors import SourceError
@@ -34,6 +34,7 @@ from sensors.code_host import build_code_host_sensor
 from sensors.looking import begin_all
 from sensors.notifications import build_notification_sensor
 from sensors.request_recovery import build_recovery_sensor
+from sensors.triggers import build_trigger_sensor
 
 Owner = Literal["git", "dvc"]
 
@@ -44,6 +45,7 @@ def read_head(
     reader: Owner = "git",
     patience_s: float | None = None,
     on_new_look: Callable[[], None] = lambda: None,
+    fresh: bool = False,
 ) -> Head:
     """Reads the branch's current state. Every problem becomes a reason, never an exception or an empty branch.
 
@@ -51,9 +53,10 @@ def read_head(
         reader: the sensor that asks.
         patience_s: how long to wait for the remote, None: as long as a tick may.
         on_new_look: called if no other sensor had this remote looked at.
+        fresh: whether the remote is to be asked now, whatever another sensor has seen.
     """
     try:
-        source.looks.current(reader, patience_s, on_new_look)
+        source.looks.current(reader, patience_s, on_new_look, fresh)
         revision = source.git.head()
     except SourceError as error:
         return Head(revision=None, problem=str(error))
@@ -103,10 +106,11 @@ def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, ow
     )
     @explains_skips
     def _sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        announced = context.cursor == LOOK
         context.update_cursor(WAITS)  # until the newest commit is dealt with, also if this tick fails
         clients = Clients.of(context.resources)
         ledger, source = clients.ledger, clients.sources(project)
-        decision = _decide(clients)
+        decision = _decide(clients, announced)
         if isinstance(decision, Supersede):
             if not ledger.close(decision.request, "superseded", decision.detail):
                 return dg.SkipReason(f"{short(decision.request.revision)} has ended meanwhile; the next tick decides")
@@ -121,10 +125,10 @@ def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, ow
             return dg.SkipReason(decision.reason if isinstance(decision, Skip) else decision.detail)
         return _act(context, source, clients, decision)
 
-    def _decide(clients: Clients) -> NextRequest:
+    def _decide(clients: Clients, announced: bool = False) -> NextRequest:
         ledger, source = clients.ledger, clients.sources(project)
         requests = ledger.requests(project.name)
-        head = read_head(source, requests, owner, on_new_look=lambda: begin_all(clients))
+        head = read_head(source, requests, owner, on_new_look=lambda: begin_all(clients), fresh=announced)
         return next_request(requests, head, owner, ledger.holds(project.name))
 
     def _act(
@@ -169,6 +173,7 @@ def build_sensors(project: ProjectSource, job: Any, settings: Settings) -> list[
         build_source_sensor(project, job, settings, "dvc"),
         build_recovery_sensor(project, job, settings),
         *([build_branch_sensor(project, job, settings)] if project.watches_more else []),
+        *([build_trigger_sensor(project, job, settings)] if project.schedules or project.data_max_age else []),
         *([build_notification_sensor(project, settings)] if settings.targets(project) else []),
         *([build_code_host_sensor(project, settings)] if project.code_host else []),
     ]

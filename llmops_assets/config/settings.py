@@ -24,6 +24,7 @@ from llmops_assets.config.part_names import NameOf
 from llmops_assets.config.project_paths import ProjectPath
 from llmops_assets.config.secrets import Address, FromEnvironment, read_address, refuse_credentials
 from llmops_assets.config.serving import ServingSettings
+from llmops_assets.config.triggers import Schedule
 from llmops_assets.config.webhooks import Secrets, WebhookSettings
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.branches import BranchRule, PullRequests
@@ -97,6 +98,17 @@ class ProjectSource(Strict):
         "such a target replaces it.",
     )
 
+    schedules: tuple[Schedule, ...] = Field(
+        default=(),
+        description="Times at which a stage of the newest released commit is made again, and judged again, without a "
+        "push. Empty: none.",
+    )
+    data_max_age: Duration | None = Field(
+        default=None,
+        gt=0,
+        description="Age at which the data counts as old: 30d. Then the sensor's ticks and one notification say so. "
+        "None: never.",
+    )
     webhook_secrets: Secrets = Field(
         default=(),
         description="Secrets of this project's webhooks, each {env: NAME}, instead of those of all projects "

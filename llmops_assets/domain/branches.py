@@ -131,7 +131,8 @@ def next_candidate(
             generation = another_generation(requests, tip.revision)
             return StartCandidate(candidate=candidate, generation=generation, reason=f"{candidate.name}: {what}")
     limit = time_span(OLD_S)
-    return Skip(reason="; ".join(told) or f"no commit of the last {limit} outside of the watched branch has not run")
+    nothing = f"no commit of the last {limit} outside of the watched branch has not run"
+    return Skip(reason="; ".join(told) or nothing, waits=bool(told))
 
 
 def stages_within(asked_by: str, stages: Sequence[str]) -> list[str]:

@@ -15,10 +15,10 @@ from pydantic import Field
 from llmops_assets.domain.formatting import ago, at_time, excerpt
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
-from llmops_assets.domain.requests import Request, Status
+from llmops_assets.domain.requests import DATA_AGE, Request, Status
 from llmops_assets.domain.rollout import RolloutState
 
-EventKind = Literal["rejected", "failed", "waiting", "released", "returned", "rolled_back", "endpoint_down"]
+EventKind = Literal["rejected", "failed", "waiting", "released", "returned", "rolled_back", "endpoint_down", "data_old"]
 KINDS: tuple[EventKind, ...] = get_args(EventKind)
 MessageKind = Literal[EventKind, "undelivered", "test"]
 DOWN_AFTER_S = 30.0
@@ -175,6 +175,8 @@ def _of_request(
     kind = _CLOSED.get(request.status)
     if request.rollback:
         kind = {"done": "rolled_back", "failed": "failed"}.get(request.status)  # type: ignore[assignment]
+    if request.asked_by == DATA_AGE:
+        kind = "data_old"
     if kind is None or (kind == "failed" and _resumed(request, closings)):
         return None
     if kind == "rejected" and any(
@@ -252,6 +254,7 @@ def title_of(event: Event) -> str:
         "returned": f"{release} was returned by its canary",
         "rolled_back": "production was rolled back",
         "endpoint_down": f"the {event.environment} endpoint is down",
+        "data_old": "the data is old",
     }[event.kind]
     return f"{event.project}: {said}"
 
@@ -271,6 +274,7 @@ def next_command(event: Event) -> str:
         "returned": f"llmops status {project}",
         "rolled_back": f'llmops status {project}   (to deploy it again: llmops unhold {project} --reason "WHY")',
         "endpoint_down": f"llmops endpoints {project}   (to start it: llmops up)",
+        "data_old": f"llmops status {project}   (to renew it: dvc update or dvc add, then dvc push and git push)",
     }[event.kind]
 
 

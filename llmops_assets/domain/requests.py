@@ -38,7 +38,11 @@ BRANCH_CI, BRANCH_EVALUATION = "sensor, ci only", "sensor, evaluation only"
 """The `asked_by` of a run of another branch's commit or a pull request's, which is never deployed."""
 ELSEWHERE: frozenset[str] = frozenset({EVALUATION, BRANCH_CI, BRANCH_EVALUATION})
 """Requests of commits outside of the watched branch: they neither replace its commits nor are replaced by them."""
-INCOMPLETE: frozenset[str] = frozenset({PARTIAL, CLICK}) | ELSEWHERE
+SCHEDULE = "schedule"
+"""The `asked_by` of a run of a commit that was released before, at a time that the settings name."""
+DATA_AGE = "age of its data"
+"""The `asked_by` of a row that only says that the data is old; it runs nothing."""
+INCOMPLETE: frozenset[str] = frozenset({PARTIAL, CLICK, DATA_AGE}) | ELSEWHERE
 UNSETTLED: frozenset[str] = frozenset({"failed", "cancelled", "superseded"})
 """Final statuses that leave a change undone: the next head is compared with the request before it."""
 MAX_TRIES = 4

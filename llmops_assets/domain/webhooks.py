@@ -16,18 +16,21 @@ WATCHES_TAG = "llmops/watches"
 """The tag of the sensors that read a project's branch; its value is the project. A delivery has them tick."""
 WAITS = "a commit waits"
 """The cursor of such a sensor while a later tick has to deal with the branch's newest commit. It decides nothing."""
+LOOK = "a push was announced"
+"""The cursor that has the next tick ask the remote itself, instead of using what another sensor has just seen."""
 BRANCHES, TAGS = "refs/heads/", "refs/tags/"
+PULL_REQUESTS = ("refs/pull/", "refs/merge-requests/")
 _SCP = re.compile(r"^(?:[^@/\s]+@)?(?P<host>\[[^\]]+\]|[^:/\s]+):(?P<path>(?!//).+)$")
 """git@host:path, as `git clone` takes it."""
 
 
 class Push(Frozen):
-    """A branch or tag of a repository has moved."""
+    """A branch, tag or pull request of a repository has moved."""
 
     addresses: tuple[str, ...]
     """The repository's addresses as its server names them: by HTTPS, by SSH, its page."""
     ref: str
-    """refs/heads/BRANCH or refs/tags/TAG."""
+    """refs/heads/BRANCH, refs/tags/TAG, refs/pull/NUMBER/head or refs/merge-requests/NUMBER/head."""
     deleted: bool = False
 
 
@@ -49,6 +52,10 @@ class WatchedBranch(Frozen):
     places: frozenset[str]
     """`place_of` each address of its repository."""
     branch: str
+    more: bool = False
+    """Whether other branches or pull requests run too; which of them, its sensor decides."""
+    tags: bool = False
+    """Whether tags decide what is deployed."""
 
 
 class Answer(Frozen):
@@ -105,14 +112,20 @@ def answer(event: Event, watched: Sequence[WatchedBranch], signed_for: Collectio
     if not own:
         them = ", ".join(w.project for w in here)
         return Answer(status="refused", code=403, reason=f"its secret is another project's, and not that of {them}")
+    watches = ", ".join(dict.fromkeys(w.branch for w in own))
     if event.ref.startswith(TAGS):
-        return Answer(status="ignored", code=202, reason="a tag; only branches are watched")
-    branch = event.ref.removeprefix(BRANCHES)
-    found = [w for w in own if w.branch == branch]
+        found = [w for w in own if w.tags]
+        what, why = f"tag {excerpt(event.ref.removeprefix(TAGS), 100)}", "has no part in what is deployed"
+    elif event.ref.startswith(PULL_REQUESTS):
+        found = [w for w in own if w.more]
+        what, why = f"pull request {excerpt(event.ref.split('/')[2], 20)}", "does not run by the settings"
+    else:
+        branch = event.ref.removeprefix(BRANCHES)
+        found = [w for w in own if w.more or w.branch == branch]
+        what, why = f"branch {excerpt(branch, 100)}", f"is not watched, but {watches}"
     if not found:
-        watches = ", ".join(dict.fromkeys(w.branch for w in own))
-        return Answer(status="ignored", code=202, reason=f"branch {excerpt(branch, 100)} is not watched, but {watches}")
+        return Answer(status="ignored", code=202, reason=f"{what} {why}")
     if event.deleted:
-        return Answer(status="ignored", code=202, reason=f"branch {branch} was deleted; nothing follows from that")
+        return Answer(status="ignored", code=202, reason=f"{what} was deleted; nothing follows from that")
     names = tuple(w.project for w in found)
-    return Answer(status="accepted", code=202, reason=f"branch {branch} is looked at now", projects=names)
+    return Answer(status="accepted", code=202, reason=f"{what} is looked at now", projects=names)

@@ -106,9 +106,15 @@ class Records(Transactions):
         with self._read() as c:
             return c.execute(sql.select(sql.rebuilds.c.salt).where(sql.rebuilds.c.key == key)).scalar()
 
-    def rebuild(self, key: str, reason: str) -> None:
-        """Requests a rebuild of this (unsalted) key: the existing result is no longer used."""
-        salt = f"{reason} ({self.clock():.3f})"
+    def rebuild(self, key: str, reason: str, once: bool = False) -> None:
+        """Requests a rebuild of this (unsalted) key: the existing result is no longer used.
+
+        Args:
+            once: the same reason again changes nothing.
+        """
+        salt = reason if once else f"{reason} ({self.clock():.3f})"
+        if once and self.salt_of(key) == salt:
+            return
         with self._write() as c:
             c.execute(sql.delete(sql.rebuilds).where(sql.rebuilds.c.key == key))
             c.execute(sql.insert(sql.rebuilds).values(key=key, salt=salt))

@@ -22,7 +22,8 @@ class GitError(SourceError):
 def environment() -> dict[str, str]:
     """Git's environment."""
     env = {k: v for k, v in os.environ.items() if k not in _OF_A_CALLER}
-    return env | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    # A checkout leaves Git LFS pointers as they are: `elsewhere` says what a project that needs them has to do.
+    return env | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", "GIT_LFS_SKIP_SMUDGE": "1"}
 
 
 def git(*args: str, where: Path | None = None, timeout: float | None = None) -> str:

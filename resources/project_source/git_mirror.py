@@ -19,6 +19,7 @@ from llmops_assets.domain.formatting import quoted
 from llmops_assets.domain.keys import short
 from llmops_assets.machine.locks import alone
 from llmops_assets.machine.redaction import redacted
+from resources.project_source.elsewhere import kept_elsewhere
 from resources.project_source.errors import SourceError
 from resources.project_source.fetching import Fetching, StillFetching
 from resources.project_source.git import GitError, git
@@ -288,6 +289,10 @@ class GitMirror:
         """The id of a file or folder at a revision (equal content, equal id), None if it does not exist."""
         found = self._follow(revision, path)
         return str(found.id) if found is not None else None
+
+    def kept_elsewhere(self, revision: str, path: str) -> str | None:
+        """Why the content of a file or folder is not in the repository: Git LFS, a submodule. None if it is."""
+        return kept_elsewhere(self.tree(revision), path)
 
     def author(self, revision: str) -> str:
         author = authors_of(self.commit(revision))[0]

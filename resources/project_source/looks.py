@@ -93,21 +93,32 @@ class RemoteLooks:
         self._readers = set[str]()
         self._lock = threading.Lock()
 
-    def current(self, reader: str, patience_s: float | None = None, on_new: Callable[[], None] = lambda: None) -> None:
+    def current(
+        self,
+        reader: str,
+        patience_s: float | None = None,
+        on_new: Callable[[], None] = lambda: None,
+        fresh: bool = False,
+    ) -> None:
         """Waits until the mirror has the remote's state.
 
         Args:
             reader: the sensor that asks; each look serves it once.
             patience_s: instead of the usual one.
             on_new: called if a look had to be begun, before it is waited for.
+            fresh: whether it has to be a look that begins now: an earlier one may have seen the remote as it was
+                before a push that the caller knows of.
 
         Raises:
             StillLooking: the remote has not answered yet; the look goes on, and serves this reader's next call.
             SourceError: the remote cannot be reached, or is not a repository.
         """
+        earlier = self._newest if fresh else None
+        if earlier is not None and not earlier.ended.wait(self._patience_s if patience_s is None else patience_s):
+            raise StillLooking(self._state())
         with self._lock:
             look, new = self._newest, False
-            if look is None or not self._serves(look, reader):
+            if look is None or (fresh and look.ended.is_set()) or not self._serves(look, reader):
                 look, new = self._begin(), True
             self._readers.add(reader)
             if patience_s is None:

@@ -154,6 +154,9 @@ class ProjectRepository:
                 pointer, tracked[path] = found
                 pointers.add(pointer)
                 return f"dvc:{tracked[path].md5}"
+            if why := self.git.kept_elsewhere(revision, path):
+                problems.append(f"{CONFIG_FILE}: {key}: {why}")
+                return "missing"
             if blob := self.git.object_id(revision, path):
                 return f"git:{blob}"
             problems.append(
@@ -165,6 +168,9 @@ class ProjectRepository:
         def text_of(path: str, key: str, limit: int) -> str:
             try:
                 content = self.git.read(revision, path, limit)
+                if why := self.git.kept_elsewhere(revision, path):
+                    problems.append(f"{CONFIG_FILE}: {key}: {why}")
+                    return BARE_PROMPT
                 if content is not None:
                     return decoded(content)
                 problems.append(f"{CONFIG_FILE}: {key}: there is no {path} in Git at {short(revision)}")

@@ -118,6 +118,20 @@ def text_at(document: Mapping[str, Any], *path: str) -> str:
     return value
 
 
+def number_at(document: Mapping[str, Any], *path: str) -> int:
+    """The whole number at a path of keys.
+
+    Raises:
+        Malformed: there is none.
+    """
+    value: Any = document
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    if type(value) is not int or value < 0:
+        raise Malformed(f"{'.'.join(path)} is missing or no number")
+    return value
+
+
 def texts_at(document: Mapping[str, Any], where: str, *keys: str) -> tuple[str, ...]:
     """The texts of those keys that a nested mapping has; the first key is required.
 

@@ -67,7 +67,15 @@ def watched_branches(settings: Settings) -> list[WatchedBranch]:
     found = []
     for project in settings.projects:
         places = {place_of(a) for a in (project.address, project.web or "")} - {""}
-        found.append(WatchedBranch(project=project.name, places=frozenset(places), branch=project.branch))
+        found.append(
+            WatchedBranch(
+                project=project.name,
+                places=frozenset(places),
+                branch=project.branch,
+                more=project.watches_more,
+                tags=project.release_tags is not None,
+            )
+        )
     return found
 
 

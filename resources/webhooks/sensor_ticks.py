@@ -21,7 +21,7 @@ from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 from dagster._daemon.sensor import _process_tick
 
-from llmops_assets.domain.webhooks import WAITS, WATCHES_TAG
+from llmops_assets.domain.webhooks import LOOK, WAITS, WATCHES_TAG
 from resources.webhooks.wakes import Looked
 
 TICK_S = 60.0
@@ -54,8 +54,8 @@ class SensorTicks:
         if not sensors:
             return Looked("its code location is not loaded yet", waits=True)
         said, waits = [], False
-        for sensor in sensors:
-            tick = self._tick(sensor)
+        for number, sensor in enumerate(sensors):
+            tick = self._tick(sensor, ask_remote=number == 0)  # the others share its look
             if tick is None:
                 return Looked(f"{sensor.name} has not begun, is stopped, or is at work already")
             told, waiting = _told(tick)
@@ -78,9 +78,9 @@ class SensorTicks:
         locations = [entry.code_location for entry in entries if entry.code_location]
         repositories = [repo for location in locations for repo in location.get_repositories().values()]
         found = [s for repo in repositories for s in repo.get_sensors() if s.tags.get(WATCHES_TAG) == project]
-        return sorted(found, key=lambda sensor: sensor.name, reverse=True)  # git before dvc
+        return sorted(found, key=lambda sensor: sensor.name, reverse=True)  # git, dvc, branches
 
-    def _tick(self, sensor: RemoteSensor) -> InstigatorTick | None:
+    def _tick(self, sensor: RemoteSensor, ask_remote: bool) -> InstigatorTick | None:
         """The sensor's tick; None if the daemon has not begun with it, or a person has stopped it."""
         state = self._await_the_daemon(sensor)
         if state is None or not sensor.get_current_instigator_state(state).is_running:
@@ -88,7 +88,7 @@ class SensorTicks:
         data = state.instigator_data
         assert isinstance(data, SensorInstigatorData)
         due = data._replace(last_tick_timestamp=None, last_tick_start_timestamp=None)  # whatever its interval is
-        state = state.with_data(due)
+        state = state.with_data(due._replace(cursor=LOOK) if ask_remote else due)
         self._instance.update_instigator_state(state)
         before = self._newest(sensor)
         retention = self._instance.get_tick_retention_settings(InstigatorType.SENSOR)
@@ -119,7 +119,7 @@ class SensorTicks:
 def _told(tick: InstigatorTick) -> tuple[str, bool]:
     """What a tick did, and whether a later one has to follow."""
     if tick.run_ids:
-        return f"started run {', '.join(tick.run_ids)}", False
+        return f"started run {', '.join(tick.run_ids)}", tick.cursor == WAITS
     if tick.status == TickStatus.FAILURE:
         return f"failed: {tick.error.message.strip() if tick.error else ''}", True
     return tick.skip_reason or tick.status.value.lower(), tick.cursor == WAITS

@@ -346,3 +346,20 @@ def test_the_code_host_is_derived_from_the_repository(repository: str, api: str,
     assert place_of(host, repository) == (api, path)
     own = host.model_copy(update={"api": "https://proxy.example.com/", "repository": "p/q"})
     assert place_of(own, repository) == ("https://proxy.example.com", "p/q")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "problem"),
+    [
+        ("{cron: '0 3 * *'}", "no cron schedule; write five fields"),
+        ("{cron: '0 25 * * *'}", "no cron schedule"),
+        ("{cron: '@daily'}", "no cron schedule"),
+        ("{cron: '0 3 * * 1', timezone: Mars/Olympus}", "no time zone"),
+        ("{cron: '0 3 * * 1', timezone: ../etc/passwd}", "no time zone"),
+        ("{cron: '0 3 * * 1', rebuild: production_endpoint}", "evaluation_report"),
+    ],
+)
+def test_a_schedule_that_never_comes_is_refused(settings_file: Path, schedule: str, problem: str) -> None:
+    text = f"projects:\n- name: zoo\n  repository: /srv/zoo\n  schedules:\n  - {schedule}\n"
+    [said] = told(settings_file, text)
+    assert said.startswith(":5: projects.0.schedules.0.") and problem in said

@@ -77,8 +77,9 @@ def test_all_projects_that_watch_the_branch_are_woken_and_no_other() -> None:
     [
         (push("refs/heads/dev"), "branch dev is not watched, but main"),
         (push("refs/heads/main2"), "branch main2 is not watched"),
-        (push("refs/tags/main"), "a tag"),
-        (push("refs/pull/1/head"), "is not watched"),
+        (push("refs/tags/main"), "tag main has no part in what is deployed"),
+        (push("refs/pull/1/head"), "pull request 1 does not run by the settings"),
+        (push("refs/pull/"), "pull request  does not run"),
         (push(deleted=True), "branch main was deleted"),
         (Nothing(reason="the event star starts nothing here"), "the event star"),
     ],
@@ -87,6 +88,26 @@ def test_what_needs_no_look_is_answered_with_its_reason(event: Push | Nothing, r
     found = told(event)
     assert (found.status, found.code, found.projects) == ("ignored", 202, ())
     assert reason in found.reason
+
+
+@pytest.mark.parametrize(
+    ("ref", "runs_more", "tags_decide", "looked_at"),
+    [
+        ("refs/heads/feature/x", True, False, "branch feature/x"),
+        ("refs/heads/feature/x", False, True, None),
+        ("refs/pull/12/head", True, False, "pull request 12"),
+        ("refs/merge-requests/7/head", True, False, "pull request 7"),
+        ("refs/pull/12/head", False, True, None),
+        ("refs/tags/v1", False, True, "tag v1"),
+        ("refs/tags/v1", True, False, None),
+    ],
+)
+def test_what_else_runs_by_the_settings_is_looked_at(
+    ref: str, runs_more: bool, tags_decide: bool, looked_at: str | None
+) -> None:
+    found = told(push(ref), watched().model_copy(update={"more": runs_more, "tags": tags_decide}))
+    assert found.projects == (("zoo",) if looked_at else ())
+    assert looked_at is None or found.reason == f"{looked_at} is looked at now"
 
 
 def test_a_ping_is_answered_with_success() -> None:

@@ -103,6 +103,33 @@ def test_names_and_authors_that_are_no_text_are_read(watched: Watched) -> None:
     assert [r.tags["llmops/revision"] for r in requests] == [project.head]
 
 
+LFS_POINTER = (
+    "version https://git-lfs.github.com/spec/v1\n"
+    "oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n"
+)
+
+
+def test_a_file_that_git_lfs_keeps_elsewhere_is_named_with_the_way_out(watched: Watched) -> None:
+    """A stage would have read the pointer's three lines as the prompt, and released that."""
+    watched.project.write("prompts/ask.jinja", LFS_POINTER)
+    watched.project.write("models/other/model.safetensors", LFS_POINTER)
+    watched.project.ship("Large files", {"model": {"base": {"path": "models/other"}}})
+    said = watched.skip()
+    assert "model.base.path: models/other/model.safetensors is a Git LFS pointer" in said
+    assert "prompt: prompts/ask.jinja is a Git LFS pointer" in said and "dvc add prompts/ask.jinja" in said
+
+
+def test_a_base_model_in_a_submodule_is_named_with_the_way_out(watched: Watched) -> None:
+    """Its folder is empty in every checkout of ours, and Git has an object for it all the same."""
+    watched.project.push()
+    git = watched.project.git
+    git("-c", "protocol.file.allow=always", "submodule", "add", "--quiet", str(watched.project.remote), "models/shared")
+    watched.project.ship("A submodule", {"model": {"base": {"path": "models/shared"}}})
+    assert "model.base.path: models/shared is a Git submodule" in watched.skip()
+    watched.project.ship("Within it", {"model": {"base": {"path": "models/shared/base"}}})
+    assert "models/shared/base needs models/shared, which is a Git submodule" in watched.skip()
+
+
 def test_a_gate_on_an_unknown_metric_is_named(watched: Watched) -> None:
     watched.project.ship("A gate on nothing", {"gates": [{"metric": "bleu", "at_least": 1}]})
     said = watched.skip()

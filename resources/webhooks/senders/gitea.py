@@ -4,7 +4,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmops_assets.domain.webhooks import Event, Nothing, Push
-from resources.webhooks.interface import NO_COMMIT, Unauthentic, by_hex_digest, digest, named, text_at, texts_at
+from resources.webhooks.interface import (
+    NO_COMMIT,
+    Unauthentic,
+    by_hex_digest,
+    digest,
+    named,
+    number_at,
+    text_at,
+    texts_at,
+)
 
 
 class Gitea:
@@ -20,10 +29,16 @@ class Gitea:
 
     def event(self, headers: Mapping[str, str], document: Mapping[str, Any]) -> Event:
         name = headers.get("x-gitea-event") or headers.get("x-forgejo-event") or ""
+        if name not in ("push", "pull_request", "pull_request_sync"):
+            return Nothing(reason=f"the event {named(name)} starts nothing here; choose push and pull requests")
+        addresses = texts_at(document, "repository", "clone_url", "ssh_url", "html_url")
         if name != "push":
-            return Nothing(reason=f"the event {named(name)} starts nothing here; choose push")
+            action = text_at(document, "action")
+            if action not in ("opened", "reopened", "synchronized"):
+                return Nothing(reason=f"a pull request that is {named(action)} needs no run")
+            return Push(addresses=addresses, ref=f"refs/pull/{number_at(document, 'number')}/head")
         return Push(
-            addresses=texts_at(document, "repository", "clone_url", "ssh_url", "html_url"),
+            addresses=addresses,
             ref=text_at(document, "ref"),
             deleted=document.get("after") == NO_COMMIT,
         )

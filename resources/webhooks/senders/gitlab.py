@@ -13,6 +13,7 @@ from resources.webhooks.interface import (
     equal,
     matching,
     named,
+    number_at,
     text_at,
     texts_at,
 )
@@ -36,10 +37,18 @@ class GitLab:
     def event(self, headers: Mapping[str, str], document: Mapping[str, Any]) -> Event:
         name = headers.get("x-gitlab-event", "")
         kind = document.get("object_kind") or document.get("event_name") or ""  # of a system hook: the event in it
-        if kind not in ("push", "tag_push"):
-            return Nothing(reason=f"the event {named(name)} starts nothing here; choose push events")
+        if kind not in ("push", "tag_push", "merge_request"):
+            said = "choose push events and merge request events"
+            return Nothing(reason=f"the event {named(name)} starts nothing here; {said}")
+        addresses = texts_at(document, "project", "git_http_url", "git_ssh_url", "web_url")
+        if kind == "merge_request":
+            action = text_at(document, "object_attributes", "action")
+            if action not in ("open", "reopen", "update"):
+                return Nothing(reason=f"for a merge request, {named(action)} needs no run")
+            number = number_at(document, "object_attributes", "iid")
+            return Push(addresses=addresses, ref=f"refs/merge-requests/{number}/head")
         return Push(
-            addresses=texts_at(document, "project", "git_http_url", "git_ssh_url", "web_url"),
+            addresses=addresses,
             ref=text_at(document, "ref"),
             deleted=document.get("after") == NO_COMMIT,
         )

@@ -53,6 +53,23 @@ def test_the_sensors_of_a_project_share_a_look_and_none_uses_it_twice(remote: Re
     assert remote.asked == 2
 
 
+def test_who_knows_of_a_push_gets_a_look_that_began_after_it(remote: Remote) -> None:
+    """A look of another sensor, also one under way, may have seen the remote as it was before."""
+    looks = remote.looks()
+    looks.current("git")
+    looks.current("dvc", fresh=True)
+    assert remote.asked == 2
+    remote.answers.clear()
+    remote.now += SHARED_FOR_S + 1
+    looks.begin_if_due()
+    thread = threading.Thread(target=lambda: looks.current("git", fresh=True))
+    thread.start()
+    wait_for("the look under way", lambda: remote.asked == 3)
+    remote.answers.set()
+    thread.join(CEILING_S)
+    assert remote.asked == 4
+
+
 def test_an_old_look_is_not_shared(remote: Remote) -> None:
     looks = remote.looks()
     looks.current("git")

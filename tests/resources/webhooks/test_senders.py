@@ -118,6 +118,23 @@ def test_a_deleted_branch_is_seen(sender: Sender, headers: dict[str, str], docum
     assert isinstance(event, Push) and event.deleted
 
 
+def test_a_new_commit_of_a_pull_request_is_a_push_to_it() -> None:
+    pull = {**github_push(PLACE), "number": 12}
+    github, gitea = {"x-github-event": "pull_request"}, {"x-gitea-event": "pull_request_sync"}
+    for sender, headers, actions in (
+        (GitHub(), github, ("opened", "synchronize", "reopened")), (Gitea(), gitea, ("synchronized",)),
+    ):  # fmt: skip
+        for action in actions:
+            event = sender.event(headers, {**pull, "action": action})
+            assert isinstance(event, Push) and event.ref == "refs/pull/12/head"
+        assert isinstance(sender.event(headers, {**pull, "action": "labeled"}), Nothing)
+        with pytest.raises(Malformed, match="number"):
+            sender.event(headers, {**pull, "action": actions[0], "number": "12"})
+    merge = gitlab_push(PLACE, object_kind="merge_request", object_attributes={"action": "update", "iid": 7})
+    event = GitLab().event({"x-gitlab-event": "Merge Request Hook"}, merge)
+    assert isinstance(event, Push) and event.ref == "refs/merge-requests/7/head"
+
+
 @pytest.mark.parametrize(
     ("sender", "headers"),
     [

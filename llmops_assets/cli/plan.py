@@ -124,19 +124,22 @@ def show_report(report: PlanReport) -> None:
         for change in report.changes:
             say(f"{change.where}: {change.what}", 2)
         say("")
-    show([(line.stage, line.action, line.why) for line in report.lines], indent=2)
-    if report.later:
-        say(f"then {', '.join(report.later)}", 2)
-        say(
-            "each is computed, or reused if its inputs turn out unchanged, when the results before it are known",
-            4,
-            "dim",
-        )
+    show([(line.stage, line.action, line.why) for line in report.lines if line.stage not in report.new], indent=2)
+    if then := [s.stage for s in found.stages if s.action == "decide_later"]:
+        say(f"then {', '.join(then)}", 2)
+        if report.new.issuperset(then):
+            say("each runs: no history yet, so there is nothing to reuse", 4, "dim")
+        else:
+            say(
+                "each is computed, or reused if its inputs turn out unchanged, when the results before it are known",
+                4,
+                "dim",
+            )
     if report.estimate.stages:
         say(f"estimate: {report.estimate.text}", 2)
     if report.budget:
         say(report.budget.says, 2, "yellow" if report.budget.waits else "")
-    for one in report.asked:
-        say(f"asked by {one.stage}: {one.condition}", 2)
+    if report.asked:
+        say(f"asked: {'; '.join(f'{one.stage}: {one.condition}' for one in report.asked)}", 2)
     for text in found.policy:
         say(f"policy: {text}", 2)

@@ -85,7 +85,8 @@ def test_a_first_plan_says_that_there_is_no_history_instead_of_guessing(
     code, said = world.llmops("plan")
     assert code == 0, said
     assert "estimate: no history yet" in said and "later" not in said
-    lines = [line.split() for line in said.splitlines() if "no history yet: nothing to reuse" in line]
-    assert {line[0] for line in lines} >= {"fine_tuned_checkpoint", "production_endpoint"}
-    assert all(line[1] == "run" for line in lines)
-    assert "run or reuse" not in world.llmops("plan", "--markdown")[1]
+    assert "each runs: no history yet, so there is nothing to reuse" in said
+    code, table = world.llmops("plan", "--markdown")
+    new = [line for line in table.splitlines() if "no history yet: nothing to reuse" in line]
+    assert len(new) == 10 and all("| run |" in line for line in new)
+    assert "run or reuse" not in table

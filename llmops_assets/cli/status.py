@@ -16,6 +16,7 @@ from llmops_assets.cli.context import (
     own_settings,
 )
 from llmops_assets.cli.tables import STYLES, say, show, show_tree
+from llmops_assets.config.settings import Settings
 from llmops_assets.delivery.dora import WINDOW_DAYS, dora_of
 from llmops_assets.delivery.rollback_floor import target_below_floor
 from llmops_assets.domain.desired_serving import ENVIRONMENTS
@@ -57,7 +58,8 @@ def status(
                     say("")
                 _show_dora(context.project.name, measures)
             return
-        found = [_status(context) for context in contexts]
+        receiver = _receiver(settings)
+        found = [_status(context) | {"webhooks": receiver} for context in contexts]
         if as_json:
             emit([one | {"dora": m.as_json()} for one, m in zip(found, measured, strict=True)] if dora else found)
             return
@@ -65,8 +67,26 @@ def status(
             if number:
                 say("")
             _show_status(one, last)
+        if receiver is not None and not receiver["running"]:
+            say(f"webhooks: the receiver on {receiver['url']} does not run: {receiver['state']}", style="red")
+        elif receiver is not None:
+            say(f"webhooks: received on {receiver['url']}", style="dim")
         if trouble := next((one["trouble"] for one in found if one["trouble"]), None):
             say(f"trouble: {trouble}", style="red")
+
+
+def _receiver(settings: Settings) -> dict[str, Any] | None:
+    """Where webhooks are received, and whether they are; None without a receiver of this machine."""
+    if settings.webhooks is None or settings.profile != "local":
+        return None
+    from resources.local_services import services
+
+    state = "`llmops up` starts it"
+    with suppress(services.SupervisorError):
+        if process := services.processes(settings).get(services.RECEIVER):
+            state = process.state.lower()
+    url = f"http://{settings.webhooks.address}:{settings.webhooks.port}"
+    return {"url": url, "running": state == "running", "state": state}
 
 
 def _show_dora(project: str, found: Dora) -> None:

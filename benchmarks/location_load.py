@@ -4,8 +4,9 @@ import sys
 
 from benchmarks.harness import Benchmark, Goal, Measured, command, interleaved, seconds_of
 from benchmarks.place import Place
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
 from llmops_assets.config.settings_file import dump_settings
+from llmops_assets.config.watched_project import ProjectSource
 
 LOAD = "from llmops_assets.definitions import defs; assert defs.get_repository_def().asset_graph"
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from benchmarks.harness import Benchmark, Goal, Measured, Unmeasured, command, interleaved, seconds_of
 from benchmarks.place import Place
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
 from llmops_assets.config.settings_file import dump_settings
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.domain.chain import CHAIN
 from llmops_assets.domain.release import release_from_records
 from resources.assembly import build_clients

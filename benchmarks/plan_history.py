@@ -11,7 +11,8 @@ from pathlib import Path
 from benchmarks.harness import Benchmark, Goal, Measured, Unmeasured, interleaved, seconds_of
 from benchmarks.noop_plan import computed_home, stages_of_plan
 from benchmarks.place import Place
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.domain.chain import STAGES
 from llmops_assets.domain.keys import digest
 from resources.assembly import build_clients

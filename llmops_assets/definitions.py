@@ -22,8 +22,9 @@ from llmops_assets.assets import (
     smoke_test_report,
     staging_endpoint,
 )
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
 from llmops_assets.config.settings_file import load_settings
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.console_logger import console_logger
 from llmops_assets.delivery.run_tags import PROJECT_TAG

@@ -6,7 +6,8 @@ from functools import cache
 from typing import Any
 
 from llmops_assets.catalog import COMPUTE, REGISTRIES, STORES, scheme_of
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
+from llmops_assets.config.watched_project import ProjectSource
 from resources.artifact_store.store import ArtifactStore
 from resources.compute.interface import Compute
 from resources.ledger import Ledger

@@ -2,7 +2,8 @@
 
 import dagster as dg
 
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.delivery.code_host import Answered, CodeHostAnswers
 from llmops_assets.delivery.request_runs import explains_skips
 from llmops_assets.machine.background import Background, StillRunning

@@ -9,7 +9,8 @@ from typing import Any
 
 import dagster as dg
 
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.approvals import evaluate_current_approval
 from llmops_assets.delivery.budgets import planned_budget, stages_of

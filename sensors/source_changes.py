@@ -5,7 +5,8 @@ from typing import Any, Literal
 
 import dagster as dg
 
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.asset_events import MaterializationHistory, seen_events
 from llmops_assets.delivery.planning import plan_revision

@@ -8,8 +8,9 @@ from typing import Any
 import dagster as dg
 from dagster._utils.schedules import reverse_cron_string_iterator
 
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
 from llmops_assets.config.triggers import Schedule
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.delivery.planning import plan_revision
 from llmops_assets.delivery.request_runs import explains_skips, run_request
 from llmops_assets.domain.chain import STAGES

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from llmops_assets import catalog
-from llmops_assets.config.project import Ci, Data, Evaluation, Quantization, ServingOptions, Training
+from llmops_assets.config.ci import Ci
+from llmops_assets.config.project import Data, Evaluation, Quantization, ServingOptions, Training
 from llmops_assets.domain.chain import WORK
 
 REPOSITORY = Path(__file__).parents[1]

@@ -13,7 +13,8 @@ import yaml
 from dagster._core.snap.snap_to_yaml import default_values_yaml_from_type_snap
 
 from llmops_assets.config.garbage import GarbageSettings
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.definitions import STAGE_BUILDERS, build_definitions
 from llmops_assets.domain.chain import CHAIN, CHECKS, STAGES
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import dagster as dg
 
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.delivery.ci import (
     JUNIT,
     SARIF,

@@ -8,8 +8,9 @@ smoke tests and the rollout's `empty_rate`.
 import dagster as dg
 
 from llmops_assets.assets.smoke_test_report import describe_checks
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
 from llmops_assets.config.smoke_tests import SmokeTest
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.delivery.smoke_tests import check_answer
 from llmops_assets.domain.records import Check, EndpointHealth
 from llmops_assets.domain.verdict import Verdict, judge_checks

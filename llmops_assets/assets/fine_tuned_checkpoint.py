@@ -9,7 +9,8 @@ from typing import Any
 
 import dagster as dg
 
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.delivery.gate_evidence import verdict_on
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import Checkpoint, DatasetVersion

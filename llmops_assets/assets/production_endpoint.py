@@ -10,7 +10,8 @@ from typing import Any
 import dagster as dg
 
 from llmops_assets.assets.deploy_shared import deploy
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.delivery.approvals import standing_rejection
 from llmops_assets.delivery.deployment import deliver
 from llmops_assets.delivery.dora import dora_metadata

@@ -20,7 +20,8 @@ from llmops_assets.assets.decision_config import (
     LaunchpadDecision,
     record_decision,
 )
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.delivery.gate_evidence import verdict_on, with_review
 from llmops_assets.delivery.report_reviews import (
     call_for_review,

@@ -18,7 +18,8 @@ from llmops_assets.assets.decision_config import (
     LaunchpadDecision,
     record_decision,
 )
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.delivery.approvals import call_for, current_ask, decide, evaluate_current_approval, subject
 from llmops_assets.delivery.gate_evidence import release_now, verdict_on
 from llmops_assets.delivery.release_policy import release_policy

@@ -13,7 +13,8 @@ from llmops_assets.assets.evaluation_shared import (
     measure_champion,
     secrets_of,
 )
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.delivery.gate_evidence import ChampionNow, references, verdict_on
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import (

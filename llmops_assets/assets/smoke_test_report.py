@@ -8,8 +8,9 @@ from typing import Any
 
 import dagster as dg
 
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
 from llmops_assets.config.smoke_tests import SmokeTest
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.delivery.gate_evidence import release_now
 from llmops_assets.delivery.smoke_tests import check_answer
 from llmops_assets.domain.keys import short

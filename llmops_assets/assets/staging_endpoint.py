@@ -6,7 +6,8 @@ from typing import Any
 import dagster as dg
 
 from llmops_assets.assets.deploy_shared import deploy
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.delivery.gate_evidence import release_now, verdict_on
 from llmops_assets.delivery.materializations import reached_at
 from llmops_assets.delivery.rollout import retire_others

@@ -9,8 +9,9 @@ import typer
 from rich.console import Console
 
 from llmops_assets.catalog import BrokenPackage
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
 from llmops_assets.config.settings_file import load_settings
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.planning import base_of, plan_revision
 from llmops_assets.domain.plan import Plan

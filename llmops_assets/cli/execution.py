@@ -12,7 +12,8 @@ from contextlib import suppress
 import dagster as dg
 import psutil
 
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.definitions import build_definitions, job_name
 from llmops_assets.delivery.asset_events import MaterializationHistory, seen_events
 from llmops_assets.delivery.code_host import Answered, CodeHostAnswers

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 
-from llmops_assets.config.settings import ProjectSource
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.planning import plan_revision, planned_revision
 from llmops_assets.delivery.review import review_of

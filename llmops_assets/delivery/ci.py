@@ -9,9 +9,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from llmops_assets.catalog import TRAINING_METHODS
+from llmops_assets.config.ci import Ci
 from llmops_assets.config.compute import ComputeSettings
 from llmops_assets.config.documents import CONFIG_BYTES, PROMPT_BYTES, DocumentError, read_text
-from llmops_assets.config.project import CONFIG_FILE, Ci, ProjectConfig, load_config
+from llmops_assets.config.project import CONFIG_FILE, ProjectConfig, load_config
 from llmops_assets.config.smoke_tests import parse_smoke_tests
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.ci_kubernetes import check_manifests

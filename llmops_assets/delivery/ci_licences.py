@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from email.parser import BytesHeaderParser
 from pathlib import Path
 
+from llmops_assets.config.ci import Licences
 from llmops_assets.config.documents import DocumentError, parse_yaml, read_file, read_text
-from llmops_assets.config.project import CONFIG_FILE, BaseModelPath, Licences, ProjectConfig
+from llmops_assets.config.project import CONFIG_FILE, BaseModelPath, ProjectConfig
 from llmops_assets.domain.findings import Finding, finding
 from llmops_assets.domain.licences import stated_licence, why_not
 from llmops_assets.domain.records import Check

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from llmops_assets.catalog import CODE_HOSTS, UnavailablePart
 from llmops_assets.config.code_host import place_of
-from llmops_assets.config.settings import ProjectSource
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.answers import Comments, Gathered, deployments, gather
 from llmops_assets.domain.answer_comment import CommentAnswer

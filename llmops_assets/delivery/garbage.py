@@ -14,7 +14,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from llmops_assets.config.settings import ProjectSource
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.gate_evidence import find_baseline
 from llmops_assets.delivery.tombstones import Tombstones

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from llmops_assets.config.settings import ProjectSource
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.delivery.approvals import evaluate_current_approval
 from llmops_assets.delivery.release_policy import not_on_branch, release_policy
 from llmops_assets.delivery.report_reviews import ReviewState, review_state

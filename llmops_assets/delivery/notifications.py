@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from llmops_assets.catalog import NOTIFIERS, UnavailablePart
 from llmops_assets.config.notifications import NotificationTarget
-from llmops_assets.config.settings import ProjectSource
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.desired_serving import ENVIRONMENTS
 from llmops_assets.domain.formatting import excerpt

@@ -7,7 +7,8 @@ rollback works without the mirror and without MLflow.
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.delivery.row_evidence import rows_of
 from llmops_assets.domain.approval import Author, Decision, Rules, is_author, refusals
 from llmops_assets.domain.gate import Judged, judge

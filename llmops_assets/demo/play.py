@@ -21,8 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 from llmops_assets.config.serving import ServingSettings
-from llmops_assets.config.settings import ProjectSource, Settings, default_home
+from llmops_assets.config.settings import Settings, default_home
 from llmops_assets.config.settings_file import dump_settings
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.asset_events import MaterializationHistory
 from llmops_assets.delivery.progress import progress_text

@@ -7,7 +7,7 @@ import dagster as dg
 from pydantic import Field
 
 from llmops_assets.assets.release_approval import BY
-from llmops_assets.config.settings import ProjectSource
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.delivery.rollback import CannotRollBack, Rollback
 from llmops_assets.delivery.run_tags import PROJECT_TAG
 from llmops_assets.machine.redaction import without_secrets

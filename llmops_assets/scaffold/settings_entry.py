@@ -10,8 +10,9 @@ from typing import Any
 import yaml
 
 from llmops_assets.config.documents import CONFIG_BYTES, DocumentError, parse_yaml, read_text
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
 from llmops_assets.config.settings_file import load_settings, settings_file
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError, at, validate_yaml
 from llmops_assets.machine.files import write_atomically
 from llmops_assets.machine.locks import alone

@@ -10,7 +10,8 @@ from typing import Any
 
 import dagster as dg
 
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.delivery.gate_evidence import lacks_comparison
 from llmops_assets.delivery.materializations import record_metadata, record_tags
 from llmops_assets.delivery.run_tags import about_commit

@@ -16,7 +16,7 @@ import dagster as dg
 from dagster._core.definitions.metadata.external_metadata import metadata_map_from_external
 from pydantic import BaseModel, Field
 
-from llmops_assets.config.settings import ProjectSource
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.delivery.progress import progress_text
 from llmops_assets.delivery.run_tags import OUTCOME_TAG, REQUEST_TAG, REVISION_TAG, run_tags
 from llmops_assets.domain.chain import HEAVY, Stage

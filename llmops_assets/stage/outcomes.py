@@ -4,7 +4,7 @@ from types import TracebackType
 
 import dagster as dg
 
-from llmops_assets.config.settings import ProjectSource
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.chain import Stage
 from llmops_assets.domain.requests import Status

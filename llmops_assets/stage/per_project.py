@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from llmops_assets.config.settings import ProjectSource
+from llmops_assets.config.watched_project import ProjectSource
 
 
 def copied(asset: dg.AssetsDefinition, project: ProjectSource) -> dg.AssetsDefinition:

@@ -15,8 +15,9 @@ from llmops_assets.config.documents import text_of as decoded
 from llmops_assets.config.ignore_patterns import ignoring
 from llmops_assets.config.metrics import CustomMetric, ListedMetric, name_of, part_of
 from llmops_assets.config.project import CONFIG_FILE, BaseModelHub, ProjectConfig, parse_config
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
 from llmops_assets.config.smoke_tests import parse_smoke_tests
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.policy import Policy

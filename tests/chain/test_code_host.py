@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from llmops_assets.config.settings import ProjectSource
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.delivery.code_host import CodeHostAnswers
 from tests.support.github import TOKEN, GitHubServer, github_server
 from tests.support.projects import LIGHT, Outcome, Project, Watched, World

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from llmops_assets.config.serving import ServingSettings
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
 from llmops_assets.config.settings_file import dump_settings
+from llmops_assets.config.watched_project import ProjectSource
 from resources.ledger import Ledger
 from tests.support.ports import free_port
 from tests.support.projects import Project

@@ -7,8 +7,9 @@ import pytest
 from pydantic import ValidationError
 
 from llmops_assets.config.code_host import CodeHostSettings, place_of
-from llmops_assets.config.settings import ProjectSource, Settings, default_home
+from llmops_assets.config.settings import Settings, default_home
 from llmops_assets.config.settings_file import dump_settings, load_settings
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError
 
 TWO = """\

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
 from llmops_assets.config.settings_file import dump_settings
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.delivery.code_host import CodeHostAnswers
 from llmops_assets.domain.findings import Finding
 from llmops_assets.domain.records import Check, CiReport

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.delivery.dora import dora_of
 from resources.ledger import Ledger
 from resources.project_source.revisions import ProjectRepository

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from llmops_assets.config.notifications import NotificationTarget
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.delivery.notifications import Notifications
 from llmops_assets.domain.requests import Status
 from resources.assembly import build_clients

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.delivery.release_policy import ReleasePolicy, not_on_branch, release_policy
 from resources.ledger import Ledger
 from resources.project_source.revisions import ProjectRepository

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.delivery.rollout import Rollout, questions
 from llmops_assets.domain.canary_evidence import UserRequest
 from llmops_assets.domain.records import Release

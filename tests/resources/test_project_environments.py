@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
+from llmops_assets.config.ci import Ci
 from llmops_assets.config.compute import ComputeSettings
-from llmops_assets.config.project import Ci
 from llmops_assets.delivery.ci import check_tree, ci_spec
 from llmops_assets.domain.records import Check
 from resources.project_environments import NotBuilt, ProjectEnvironments, python_of, requirements_of

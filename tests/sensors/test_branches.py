@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from llmops_assets.config.settings import ProjectSource
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.domain.branches import BranchRule, PullRequests
 from llmops_assets.domain.requests import BRANCH_EVALUATION
 from tests.support.projects import Project, World

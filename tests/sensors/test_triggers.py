@@ -7,8 +7,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from llmops_assets.config.settings import ProjectSource
 from llmops_assets.config.triggers import Schedule
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.domain.requests import DATA_AGE, SCHEDULE
 from sensors.triggers import build_trigger_sensor
 from tests.support.projects import LIGHT, Outcome, Project, World

@@ -4,7 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from llmops_assets.config.settings import ProjectSource
+from llmops_assets.config.watched_project import ProjectSource
 from resources.ledger import Ledger
 from tests.support.projects import Project
 

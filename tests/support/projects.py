@@ -19,8 +19,9 @@ import yaml
 
 from llmops_assets.config.compute import ComputeSettings
 from llmops_assets.config.serving import ServingSettings
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
 from llmops_assets.config.settings_file import dump_settings
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.definitions import build_definitions, job_name
 from llmops_assets.domain.chain import EVIDENCE_CHECK
 from llmops_assets.domain.requests import Request

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
+from llmops_assets.config.watched_project import ProjectSource
 from resources.project_source.dvc import DataNotPushed
 from resources.project_source.dvc_remote import TimeLimit
 from resources.project_source.errors import RemoteUnreachable, SourceError

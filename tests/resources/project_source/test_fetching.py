@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
+from llmops_assets.config.watched_project import ProjectSource
 from resources.project_source.errors import SourceError
 from resources.project_source.fetching import StillFetching
 from resources.project_source.git_mirror import GitMirror

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError
 from resources.project_source.errors import RemoteUnreachable, SourceError
 from resources.project_source.revisions import ProjectRepository

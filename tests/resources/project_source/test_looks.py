@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llmops_assets.config.settings import ProjectSource
+from llmops_assets.config.watched_project import ProjectSource
 from resources.project_source.errors import SourceError
 from resources.project_source.git_mirror import GitMirror
 from resources.project_source.looks import Gate, RemoteLooks, StillLooking

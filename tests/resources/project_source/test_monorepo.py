@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llmops_assets.config.settings import ProjectSource
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.domain.records import CiReport, DatasetVersion
 from tests.support.projects import Outcome, Project, World
 

@@ -13,7 +13,8 @@ import yaml
 from dvc.repo import Repo
 
 from llmops_assets.config.judges import Judge
-from llmops_assets.config.settings import ProjectSource, Settings
+from llmops_assets.config.settings import Settings
+from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.chain import CHAIN
 from llmops_assets.domain.config_diff import changes, only_data

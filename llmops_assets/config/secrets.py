@@ -1,7 +1,7 @@
 """Values that come from the environment, not from the settings file."""
 
 import os
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Discriminator, Field, Tag
 
@@ -12,6 +12,9 @@ from llmops_assets.domain.redaction import carries_credentials
 
 class FromEnvironment(Strict):
     """A secret value: only the name of its variable is written, shown or passed on."""
+
+    hides_input: ClassVar[bool] = True
+    """Errors do not show what stands in its place: it may be the secret."""
 
     env: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="The environment variable that holds the value.")
 

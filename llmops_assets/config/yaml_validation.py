@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, TypeVar
 
 import yaml
@@ -113,6 +114,8 @@ def _problem(
     path, line = locate(node, loc)
     key = ".".join(str(p) for p in path)
     message = error["msg"].removeprefix("Value error, ")
+    hidden = any(getattr(m, "hides_input", False) for m in chain.from_iterable(_reached(model, list(error["loc"]))))
+    given = "" if hidden else f", not {quoted(error['input'])}"
     if error["type"] == "extra_forbidden":
         close = _meant(model, error)
         known = [k for k in _known_keys(model, list(error["loc"][:-1])) if k != str(path[-1])]
@@ -123,11 +126,15 @@ def _problem(
         message = "it is empty; add at least one"
     elif error["type"] == "model_type":
         known = _known_keys(model, list(error["loc"]))
-        message = f"expected a mapping with {', '.join(known)}, not {quoted(error['input'])}"
+        message = (
+            "a secret is not written here; put it into the environment and name the variable: {env: NAME}"
+            if hidden
+            else f"expected a mapping with {', '.join(known)}{given}"
+        )
     elif error["type"] == "tuple_type":
-        message = f"expected a list, not {quoted(error['input'])}"
+        message = f"expected a list{given}"
     elif "input" in error and not isinstance(error["input"], dict | list | tuple) and error["type"] != "value_error":
-        message = f"{message[0].lower()}{message[1:]}, not {quoted(error['input'])}"
+        message = f"{message[0].lower()}{message[1:]}{given}"
     return line or 0, f"{where}{f':{line}' if line else ''}: {key + ': ' if key else ''}{message}"
 
 
@@ -152,17 +159,23 @@ def locate(node: yaml.Node | None, loc: list[int | str]) -> tuple[list[int | str
 
 
 def _known_keys(model: type[BaseModel], path: list[int | str]) -> list[str]:
-    """The keys that are allowed at a path, following models through lists and into the named member of a union."""
-    models = [model]
+    """The keys that are allowed at a path."""
+    return sorted({name for m in _reached(model, path)[-1] for name in m.model_fields})
+
+
+def _reached(model: type[BaseModel], path: list[int | str]) -> list[list[type[BaseModel]]]:
+    """The models that may stand at each part of a path, through lists and into the named member of a union."""
+    reached = [[model]]
     for part in path:
         if isinstance(part, int):
             continue
+        models = reached[-1]
         if named := [m for m in models if m.__name__ == part]:
-            models = named
+            reached.append(named)
             continue
         annotations = [m.model_fields[str(part)].annotation for m in models if str(part) in m.model_fields]
-        models = [m for a in annotations for m in _models_in(a)]
-    return sorted({name for m in models for name in m.model_fields})
+        reached.append([m for a in annotations for m in _models_in(a)])
+    return reached
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

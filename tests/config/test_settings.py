@@ -1,5 +1,6 @@
 """Settings come from one file, for every process and from any working directory."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -227,7 +228,10 @@ NOTIFY = "notifications:\n  - name: team\n"
             f"{NOTIFY}    via: apprise\n    to: {{env: X}}\n    token: {{env: Y}}\n",
             ":5: notifications.0.token: apprise has its token in the URL",
         ),
-        (f"{NOTIFY}    via: cloudevents\n    to: {{env: X}}\n    token: abc\n", ":5: notifications.0.token: expected"),
+        (
+            f"{NOTIFY}    via: cloudevents\n    to: {{env: X}}\n    token: abc\n",
+            ":5: notifications.0.token: a secret is not written here",
+        ),
         (
             f"{NOTIFY}    via: apprise\n    to: {{env: X}}\n    events: [reject]\n",
             ":5: notifications.0.events.0: input should be 'rejected', 'failed'",
@@ -364,3 +368,23 @@ def test_a_schedule_that_never_comes_is_refused(settings_file: Path, schedule: s
     text = f"projects:\n- name: zoo\n  repository: /srv/zoo\n  schedules:\n  - {schedule}\n"
     [said] = told(settings_file, text)
     assert said.startswith(":5: projects.0.schedules.0.") and problem in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        WEBHOOKS + "{secrets: [s3cret-value]}\n",
+        WEBHOOKS + "{secrets: s3cret-value}\n",
+        WEBHOOKS + "{secrets: [{env: s3cret-value}]}\n",
+        WEBHOOKS + "{secrets: [{env: [s3cret-value]}]}\n",
+        f"{NOTIFY}    via: cloudevents\n    to: {{env: X}}\n    token: s3cret-value\n",
+        "judges:\n  - {name: j, base_url: 'http://x/v1', model: m, api_key: s3cret-value}\n",
+        "ledger: {env: s3cret-value}\n",
+    ],
+)
+def test_a_secret_that_was_pasted_into_the_settings_is_refused_and_not_shown(text: str, settings_file: Path) -> None:
+    """The message repeated it, in Dagster's UI too."""
+    settings_file.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        load_settings()
+    assert "s3cret" not in str(error.value) and re.search(r"settings\S*:\d+: ", str(error.value)), error.value

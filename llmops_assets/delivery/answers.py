@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.delivery.plan_report import plan_report
 from llmops_assets.delivery.planning import plan_revision, planned_revision
 from llmops_assets.delivery.review import review_of
 from llmops_assets.domain.answer_comment import CommentAnswer, Section, address, comment
@@ -22,7 +23,7 @@ from llmops_assets.domain.answers import (
 from llmops_assets.domain.chain import CHECKS, COMPARED
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.notifications import Baseline, Closing, derive, next_command
-from llmops_assets.domain.plan import Plan
+from llmops_assets.domain.plan_markdown import body
 from llmops_assets.domain.records import CiReport, Measured
 from llmops_assets.domain.requests import Request
 from llmops_assets.domain.review import Link
@@ -180,24 +181,22 @@ class Comments:
             return f"{git.message(revision)} ({git.author(revision)})"
         return ""  # the mirror may not have it, and the verdict matters more
 
-    def _plan(self, found: Gathered) -> Plan | None:
-        """The plan as it was before the run had a result; made once, and kept in the ledger."""
-        request, ledger = found.progress.request, self._clients.ledger
-        name = f"plan:{found.revision[:32]}"
+    def _plan(self, found: Gathered) -> str | None:
+        """The plan as it was before the run had a result, as Markdown; made once, and kept in the ledger."""
+        request, ledger, store = found.progress.request, self._clients.ledger, self._clients.store
+        name = f"plan-text:{found.revision[:32]}"
         if kept := ledger.projected(request.project, name):
-            with suppress(ValueError):
-                return Plan.model_validate_json(kept)
+            return kept
         if not request.active or any(maker is None for maker in found.progress.done.values()):
             return None
         try:
             source = self._clients.sources(self._project)
-            plan = plan_revision(source, ledger, self._clients.store, found.revision, request.base)
+            plan = plan_revision(source, ledger, store, found.revision, request.base)
+            text = redacted(body(plan_report(planned_revision(source, ledger, store, found.revision), plan)))
         except _UNREADABLE:
             return None  # the run will say what is wrong
-        stages = [s.model_copy(update={"reasons": tuple(map(redacted, s.reasons))}) for s in plan.stages]
-        plan = plan.model_copy(update={"stages": tuple(stages), "policy": tuple(map(redacted, plan.policy))})
-        ledger.note_projected(request.project, name, plan.model_dump_json())
-        return plan
+        ledger.note_projected(request.project, name, text)
+        return text
 
     def _verdict(self, progress: Progress, stage: str) -> Section | None:
         judged = [v for v in progress.verdicts if v.check == f"{stage}:{CHECKS[stage]}"]

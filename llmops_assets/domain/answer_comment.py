@@ -11,7 +11,6 @@ from llmops_assets.domain.answers import GroupAnswer, Progress, State
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.markdown import escaped, fenced, without_references
 from llmops_assets.domain.models import Frozen
-from llmops_assets.domain.plan import Plan
 from llmops_assets.domain.review import Link
 
 LONGEST = 60_000
@@ -93,7 +92,7 @@ def comment(
         _table(("", "group", "found"), [(SIGN[g.state], g.group, g.headline) for g in groups]),
         f"Next:\n\n{fenced(command, 'sh')}" if command else "",
     ]
-    sections = [*verdicts, *([_plan(progress.plan)] if progress.plan is not None else [])]
+    sections = [*verdicts, *([Section("Plan", progress.plan, folded=True)] if progress.plan is not None else [])]
     end = " · ".join(f"[{escaped(link.name, 80)}]({address(link.url)})" for link in links)
     return CommentAnswer(project=request.project, number=number, body=_fitted(head, sections, end))
 
@@ -119,14 +118,6 @@ def _shown(section: Section) -> str:
     if section.folded:
         return f"<details><summary>{title}</summary>\n\n{section.text}\n\n</details>"
     return f"#### {title}\n\n{section.text}"
-
-
-def _plan(plan: Plan) -> Section:
-    against = f" against {short(plan.base)}" if plan.base else ""
-    rows = [(s.stage, s.action.replace("_", " "), "; ".join(s.reasons)) for s in plan.stages]
-    policy = [f"- {escaped(text, 1_000)}" for text in plan.policy]
-    text = "\n\n".join([_table(("stage", "action", "why"), rows), *(["\n".join(policy)] if policy else [])])
-    return Section(f"Plan{against}", text, folded=True)
 
 
 def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -13,7 +13,6 @@ from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.markdown import without_references
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.notifications import Rolled
-from llmops_assets.domain.plan import Plan
 from llmops_assets.domain.records import Check
 from llmops_assets.domain.requests import CLICK, PARTIAL, ROLLBACK, Request
 from llmops_assets.domain.rollout import RolloutState
@@ -61,8 +60,8 @@ class Progress(Frozen):
     """The newest one of this commit."""
     findings: tuple[Annotation, ...] = ()
     """Of ci_report."""
-    plan: Plan | None = None
-    """As it was when the request was first seen; None if it had ended by then, or cannot be made."""
+    plan: str | None = None
+    """As it was when the request was first seen, as Markdown; None if it had ended by then, or cannot be made."""
 
 
 class DeploymentAnswer(Frozen):

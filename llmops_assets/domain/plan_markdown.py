@@ -16,6 +16,14 @@ MOST = 40
 
 
 def markdown(report: PlanReport, gates: Sequence[str] = (), more: Sequence[str] = ()) -> str:
+    """The plan with its heading and the commit's subject; arguments as `body`."""
+    plan = report.plan
+    against = f", against {short(plan.base)}" if plan.base else ""
+    heading = f"## Plan of {escaped(plan.project)} at {short(plan.revision)}{against}"
+    return "\n\n".join(filter(None, [heading, escaped(report.subject, CELL), body(report, gates, more)])) + "\n"
+
+
+def body(report: PlanReport, gates: Sequence[str] = (), more: Sequence[str] = ()) -> str:
     """The plan in sections; those without content are left out.
 
     Args:
@@ -23,12 +31,8 @@ def markdown(report: PlanReport, gates: Sequence[str] = (), more: Sequence[str] 
         more: other lines, such as what the canary can tell apart.
     """
     plan = report.plan
-    against = f", against {short(plan.base)}" if plan.base else ""
-    summary = "Nothing to do." if plan.nothing_to_do else f"Estimate: {escaped(report.estimate.text)}."
     parts = [
-        f"## Plan of {escaped(plan.project)} at {short(plan.revision)}{against}",
-        escaped(report.subject, CELL),
-        summary,
+        "Nothing to do." if plan.nothing_to_do else f"Estimate: {escaped(report.estimate.text)}.",
         _section("Changes", _table(("where", "change", "stages"), _changes(report))),
         _section("Stages", _table(("stage", "action", "why"), _stages(report))),
         _section("Estimate", _table(("stage", "time", "cost", "from"), _estimates(report))),
@@ -38,7 +42,7 @@ def markdown(report: PlanReport, gates: Sequence[str] = (), more: Sequence[str] 
         _section("Gates", [f"- {escaped(text)}" for text in gates[:MOST]]),
         _section("Notes", [f"- {escaped(text)}" for text in more]),
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(part for part in parts if part)
 
 
 def _changes(report: PlanReport) -> list[tuple[str, ...]]:

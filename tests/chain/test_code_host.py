@@ -80,7 +80,8 @@ def test_a_commit_is_answered_by_plan_then_progress_then_verdict(case: Case) -> 
     assert case.request.status == "released"
     texts = case.comments()
     assert len(case.github.comments[PULL]) == 1 and texts[-1] == case.github.comments[PULL][0]["body"]
-    assert "<details><summary>Plan" in texts[0] and "is released" not in texts[0]
+    assert "<details><summary>Plan</summary>\n\nEstimate: " in texts[0] and "is released" not in texts[0]
+    assert "### Stages\n\n| stage | action | why |" in texts[0] and "### Asked" in texts[0]
     headings = [text.split("\n\n")[1] for text in texts]
     phases = ["queued", "running", "released"]
     order = [next(phases.index(p) for p in phases if p in heading) for heading in headings]

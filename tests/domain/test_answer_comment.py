@@ -6,7 +6,6 @@ from llmops_assets.domain.answer_comment import LONGEST, CommentAnswer, Section,
 from llmops_assets.domain.answers import Progress, findings_of, group_answers
 from llmops_assets.domain.findings import Finding
 from llmops_assets.domain.markdown import escaped, fenced, without_references
-from llmops_assets.domain.plan import Plan, StagePlan
 from llmops_assets.domain.records import Check
 from llmops_assets.domain.requests import Request, Status
 from llmops_assets.domain.review import Link
@@ -14,20 +13,18 @@ from llmops_assets.domain.review import Link
 A = "a" * 40
 
 
-def written(status: Status = "running", detail: str = "", plan: Plan | None = None, **fields: Any) -> CommentAnswer:
+def written(status: Status = "running", detail: str = "", plan: str | None = None, **fields: Any) -> CommentAnswer:
     request = Request(project="zoo", revision=A, generation=1, status=status, reason="tree changed", detail=detail)
     progress = Progress(request=request, plan=plan)
     return comment(progress, group_answers(progress), 7, **fields)
 
 
 def test_it_begins_with_its_marker_and_has_plan_and_links_at_its_end() -> None:
-    stages = (StagePlan(stage="ci_report", action="decide_later", reasons=("tree changed", "a|b")),)
-    plan = Plan(project="zoo", revision=A, base="b" * 40, stages=stages, policy=("review dropped: *all*",))
-    found = written(plan=plan, links=[Link(name="Dagster run", url="https://d.example.com/runs/1")])
+    found = written(
+        plan="### Stages\n\n- a @team", links=[Link(name="Dagster run", url="https://d.example.com/runs/1")]
+    )
     assert found.body.startswith(marker("zoo")) and found.subject == "comment/7"
-    assert "<details><summary>Plan against bbbbbbbbbbbb</summary>" in found.body
-    assert "| ci\\_report | decide later | tree changed; a\\|b |" in found.body
-    assert "- review dropped: \\*all\\*" in found.body
+    assert "<details><summary>Plan</summary>\n\n### Stages\n\n- a @\u200bteam\n\n</details>" in found.body
     assert found.body.endswith("[Dagster run](https://d.example.com/runs/1)")
 
 

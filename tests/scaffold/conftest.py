@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from llmops_assets.cli.app import app
+from tests.support.ports import free_port
 
 Llmops = Callable[..., Result]
 
@@ -22,6 +23,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv(f"GIT_{who}_NAME", "Ada")
         monkeypatch.setenv(f"GIT_{who}_EMAIL", "ada@example.com")
     return tmp_path / "home"
+
+
+@pytest.fixture
+def own_port(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings whose gateway has a free port: the usual one may serve another home of this machine."""
+    file = tmp_path / "own-settings.yaml"
+    file.write_text(f"serving: {{port: {free_port()}}}\n")
+    monkeypatch.setenv("LLMOPS_SETTINGS", str(file))
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in paths}
 
 
+@pytest.mark.usefixtures("own_port")
 def test_a_new_folder_becomes_a_project_that_is_in_order(llmops: Llmops, tmp_path: Path, light_base: Path) -> None:
     folder = tmp_path / "My Zoo"
     done = llmops("init", folder, "--base", light_base)
@@ -63,6 +64,7 @@ def test_the_commands_that_it_names_next_commit_all_of_it_and_push_the_data(
     assert len(pushed) >= 5  # two files of rows and three of the model
 
 
+@pytest.mark.usefixtures("own_port")
 def test_without_a_base_model_it_says_how_to_put_one_there_and_then_runs(
     llmops: Llmops, tmp_path: Path, light_base: Path
 ) -> None:
@@ -182,6 +184,7 @@ def test_a_second_time_changes_nothing(llmops: Llmops, tmp_path: Path, light_bas
     assert contents(folder) == before
 
 
+@pytest.mark.usefixtures("own_port")
 def test_an_interrupted_init_is_resumed(llmops: Llmops, tmp_path: Path, light_base: Path) -> None:
     """llmops.yaml is written last: while it is missing, `init` makes the other missing files again."""
     folder = tmp_path / "zoo"

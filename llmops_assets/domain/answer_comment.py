@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from llmops_assets.domain.answers import GroupAnswer, Progress, State
 from llmops_assets.domain.keys import digest, short
-from llmops_assets.domain.markdown import escaped, fenced, without_references
+from llmops_assets.domain.markdown import escaped, fenced, table, without_references
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.review import Link
 
@@ -75,7 +75,7 @@ def comment(
     verdicts: Sequence[Section] = (),
     links: Sequence[Link] = (),
 ) -> CommentAnswer:
-    """The comment as it is to be now.
+    """The comment on the commit's present state.
 
     Args:
         subject: the commit's first line and author.
@@ -89,7 +89,9 @@ def comment(
         f"### {escaped(request.project)}: {short(request.revision)} {_SAID[request.status]}",
         escaped(subject, 300),
         escaped(why or f"Asked for because: {request.reason}", 1_500),
-        _table(("", "group", "found"), [(SIGN[g.state], g.group, g.headline) for g in groups]),
+        "\n".join(
+            table(("", "group", "found"), [(SIGN[g.state], g.group, escaped(g.headline, _CELL)) for g in groups])
+        ),
         f"Next:\n\n{fenced(command, 'sh')}" if command else "",
     ]
     sections = [*verdicts, *([Section("Plan", progress.plan, folded=True)] if progress.plan is not None else [])]
@@ -118,11 +120,6 @@ def _shown(section: Section) -> str:
     if section.folded:
         return f"<details><summary>{title}</summary>\n\n{section.text}\n\n</details>"
     return f"#### {title}\n\n{section.text}"
-
-
-def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(heading)} |", f"|{'---|' * len(heading)}"]
-    return "\n".join([*lines, *(f"| {' | '.join(escaped(cell, _CELL) for cell in row)} |" for row in rows)])
 
 
 def address(url: str) -> str:

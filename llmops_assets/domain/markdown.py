@@ -1,6 +1,7 @@
 """Texts of other people in Markdown: rows, commits and configurations, of which none may become markup. Pure."""
 
 import re
+from collections.abc import Iterable, Sequence
 
 from llmops_assets.domain.formatting import excerpt
 
@@ -11,6 +12,11 @@ def escaped(text: str, limit: int = 400) -> str:
     """The text on one line, shortened, in which nothing is markup: no cell of a table, link, image or HTML."""
     plain = excerpt(text, limit).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _SPECIAL.sub(r"\\\g<0>", plain)
+
+
+def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a table; the cells are Markdown already."""
+    return [f"| {' | '.join(cells)} |" for cells in (heading, ["---"] * len(heading), *rows)]
 
 
 def fenced(text: str, language: str = "") -> str:

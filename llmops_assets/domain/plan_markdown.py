@@ -6,7 +6,7 @@ Texts of commits, prompts and configurations come from other people: all of them
 from collections.abc import Sequence
 
 from llmops_assets.domain.keys import short
-from llmops_assets.domain.markdown import escaped
+from llmops_assets.domain.markdown import escaped, table
 from llmops_assets.domain.plan_estimate import StageEstimate, in_words, money
 from llmops_assets.domain.plan_report import PlanReport
 
@@ -76,7 +76,6 @@ def _section(title: str, lines: Sequence[str]) -> str:
 def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     if not rows:
         return []
-    lines = [f"| {' | '.join(heading)} |", f"|{'---|' * len(heading)}"]
-    lines += [f"| {' | '.join(escaped(cell, CELL) for cell in row)} |" for row in rows[:MOST]]
     more = len(rows) - MOST
-    return [*lines, *([f"| and {more} more |{' |' * (len(heading) - 1)}"] if more > 0 else [])]
+    rest = [[f"and {more} more", *[""] * (len(heading) - 1)]] if more > 0 else []
+    return table(heading, [*([escaped(cell, CELL) for cell in row] for row in rows[:MOST]), *rest])

@@ -3,12 +3,12 @@
 Texts of rows, commits and configurations come from other people: all of them are escaped or fenced.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from llmops_assets.domain.formatting import figure, time_span
 from llmops_assets.domain.formatting import signed as with_sign
 from llmops_assets.domain.keys import short
-from llmops_assets.domain.markdown import escaped, fenced
+from llmops_assets.domain.markdown import escaped, fenced, table
 from llmops_assets.domain.review import (
     ConfigChange,
     Cost,
@@ -43,7 +43,7 @@ def markdown(review: Review) -> str:
 
 def data_lines(data: DataDiff) -> list[str]:
     """The data diff: a table of the splits, and examples."""
-    lines = _table(
+    lines = table(
         ("split", "rows before", "rows", "added", "removed", "changed"),
         [(s.split, *(f"{n:,}" for n in (s.rows_before, s.rows, s.added, s.removed, s.changed))) for s in data.splits],
     )
@@ -62,10 +62,6 @@ def data_lines(data: DataDiff) -> list[str]:
 
 def _section(title: str, lines: Sequence[str]) -> str:
     return "\n".join([f"**{title}**", "", *lines]) if lines else ""
-
-
-def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (heading, ["---"] * len(heading), *rows)]
 
 
 def _blank_after_table(lines: list[str]) -> list[str]:
@@ -115,7 +111,7 @@ def signed(value: float) -> str:
 
 
 def _figures(figures: Sequence[FigureBeside]) -> list[str]:
-    return _table(
+    return table(
         ("metric", "this model", "champion", "difference"),
         [(escaped(f.metric, CELL), estimate(f.value), estimate(f.champion), gap_text(f)) for f in figures],
     )
@@ -133,7 +129,7 @@ def _slices(found: Slices) -> list[str]:
             rows.append((name, escaped(f.metric, CELL), estimate(f.value), estimate(f.champion), gap_text(f)))
             name = ""
     heading = (escaped(found.column, CELL), "metric", "this model", "champion", "difference")
-    lines = _table(heading, rows[:SLICE_ROWS])
+    lines = table(heading, rows[:SLICE_ROWS])
     if len(rows) > SLICE_ROWS:
         lines += ["", f"and {len(rows) - SLICE_ROWS} more lines on the page of the verdict"]
     if found.more_values:
@@ -153,12 +149,12 @@ def _regressions(found: Regressions) -> list[str]:
             )
             for row in found.worst[:3]
         ]
-        lines += ["", *_table(("lost most", "input", "answer", "champion's answer"), cells)]
+        lines += ["", *table(("lost most", "input", "answer", "champion's answer"), cells)]
     return lines
 
 
 def _configuration(found: Sequence[ConfigChange]) -> list[str]:
-    return _table(
+    return table(
         ("key of llmops.yaml", "before", "after"),
         [
             (escaped(c.key, CELL), *(escaped(t, CELL) if t is not None else "–" for t in (c.before, c.after)))

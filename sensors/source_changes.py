@@ -174,7 +174,7 @@ def build_sensors(project: ProjectSource, job: Any, settings: Settings) -> list[
         build_source_sensor(project, job, settings, "dvc"),
         build_recovery_sensor(project, job, settings),
         *([build_branch_sensor(project, job, settings)] if project.watches_more else []),
-        *([build_trigger_sensor(project, job, settings)] if project.schedules or project.data_max_age else []),
+        *([build_trigger_sensor(project, job, settings)] if project.has_triggers else []),
         *([build_notification_sensor(project, settings)] if settings.targets(project) else []),
         *([build_code_host_sensor(project, settings)] if project.code_host else []),
     ]

@@ -1,4 +1,4 @@
-"""The sensor of a project's schedules and of its data's age, a thin shell over `llmops_assets.domain.triggers`."""
+"""The sensor of what is no commit, a thin shell over `llmops_assets.domain.triggers`: schedules, old data, drift."""
 
 import time
 from collections.abc import Callable
@@ -15,11 +15,13 @@ from llmops_assets.delivery.planning import plan_revision
 from llmops_assets.delivery.request_runs import explains_skips, run_request
 from llmops_assets.domain.chain import STAGES
 from llmops_assets.domain.keys import digest, short
-from llmops_assets.domain.requests import DATA_AGE, SCHEDULE, Request, another_generation, newest_planned
-from llmops_assets.domain.triggers import Due, Scheduled, next_scheduled, old_data
+from llmops_assets.domain.requests import DATA_AGE, SCHEDULE, Request, newest_planned
+from llmops_assets.domain.triggers import Due, Scheduled, at_schedule, next_scheduled, old_data
+from llmops_assets.machine.redaction import redacted
 from resources.assembly import RESOURCE_KEYS, Clients
 from resources.ledger import Conflict, Ledger
 from resources.project_source.revisions import ProjectRepository
+from sensors.drift import NOTHING, DriftWatch, tell
 
 EVERY_S = 15
 
@@ -27,7 +29,8 @@ EVERY_S = 15
 def build_trigger_sensor(
     project: ProjectSource, job: Any, settings: Settings, clock: Callable[[], float] = time.time
 ) -> dg.SensorDefinition:
-    """Starts what a schedule asks for, and says when the data is old."""
+    """Starts what a schedule or a drift asks for, and says when the data is old or users ask for something else."""
+    watch = DriftWatch(project, clock) if project.drift else None
 
     @dg.sensor(
         name=f"{project.group}_triggers",
@@ -35,25 +38,33 @@ def build_trigger_sensor(
         minimum_interval_seconds=EVERY_S,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Makes stages of {project.name} again at the times that the settings name, and says when its data "
-        "is old.",
+        "is old, or when the requests of its users have drifted.",
         required_resource_keys=set(RESOURCE_KEYS),
     )
     @explains_skips
-    def _sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    def _sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         clients = Clients.of(context.resources)
         ledger = clients.ledger
         requests = ledger.requests(project.name)
         told = _tell_of_old_data(clients, requests)
         due = [_due(ledger, schedule) for schedule in project.schedules]
-        decision = next_scheduled(requests, due)
+        drift = watch.look(clients, requests) if watch else NOTHING
+        decision = next_scheduled(requests, [*due, *drift.due])
+        runs = []
         if isinstance(decision, Scheduled):
             started = _start(clients, decision)
             if isinstance(started, dg.RunRequest):
-                return started
-            told.append(started)
-        else:
+                runs.append(started)
+            else:
+                told.append(started)
+        elif project.schedules or drift.due:
             told.append(decision.reason)
-        return dg.SkipReason("; ".join(told))
+        said = [*told, *drift.said]
+        return dg.SensorResult(
+            run_requests=runs,
+            skip_reason=None if runs else redacted("; ".join(said)) or "the data is young enough",
+            asset_events=drift.events,
+        )
 
     def _tell_of_old_data(clients: Clients, requests: list[Request]) -> list[str]:
         """Notes in the ledger, once a version, that the data is old; the notification follows from that row."""
@@ -66,14 +77,7 @@ def build_trigger_sensor(
             return []
         made = datetime.fromisoformat(record.made_by.at).timestamp()
         reason = old_data(requests, record.key, made, project.data_max_age, clock())
-        if reason is None:
-            return []
-        generation = another_generation(requests, newest.revision)
-        try:
-            ledger.open_request(project.name, newest.revision, generation, reason, status="skipped", asked_by=DATA_AGE)
-        except Conflict as error:
-            return [f"another process was faster: {error}"]
-        return [reason]
+        return [tell(ledger, requests, newest, DATA_AGE, reason)] if reason else []
 
     def _due(ledger: Ledger, schedule: Schedule) -> Due:
         """The schedule's newest time; the first time that it is seen is noted, for what was before is not its own."""
@@ -84,7 +88,7 @@ def build_trigger_sensor(
             ledger.note_projected(project.name, name, noted)
         at = next(reverse_cron_string_iterator(clock(), schedule.cron, schedule.timezone)).timestamp()
         shown = f"'{schedule.cron}' ({schedule.timezone})"
-        return Due(schedule=shown, at=at, rebuild=schedule.rebuild, since=float(noted))
+        return at_schedule(shown, at, schedule.rebuild, float(noted))
 
     def _start(clients: Clients, decision: Scheduled) -> dg.RunRequest | str:
         ledger, source, start = clients.ledger, clients.sources(project), decision.start

@@ -9,7 +9,7 @@ from llmops_assets.config.code_host import CodeHostSettings, place_of
 from llmops_assets.config.notifications import NotificationTarget, refuse_same_names
 from llmops_assets.config.project_paths import ProjectPath
 from llmops_assets.config.secrets import Address, FromEnvironment, refuse_credentials
-from llmops_assets.config.triggers import Schedule
+from llmops_assets.config.triggers import Drift, Schedule
 from llmops_assets.config.webhooks import Secrets
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.branches import BranchRule, PullRequests
@@ -86,6 +86,10 @@ class ProjectSource(Strict):
         description="Age at which the data counts as old: 30d. Then the sensor's ticks and one notification say so. "
         "None: never.",
     )
+    drift: Drift | None = Field(
+        default=None,
+        description="When users' requests to production count as drifted. None: they are not compared.",
+    )
     webhook_secrets: Secrets = Field(
         default=(),
         description="Secrets of this project's webhooks, each {env: NAME}, instead of those of all projects "
@@ -120,6 +124,11 @@ class ProjectSource(Strict):
                 "whole URL into the environment and name the variable: {env: NAME}",
             )
         return value
+
+    @property
+    def has_triggers(self) -> bool:
+        """Whether anything other than a commit can lead to a run or a notice."""
+        return bool(self.schedules or self.data_max_age or self.drift)
 
     @property
     def watches_more(self) -> bool:

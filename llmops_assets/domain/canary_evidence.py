@@ -27,6 +27,10 @@ class UserRequest:
     """The user closed the connection first: no evidence on errors."""
     unanswered: bool = False
     """And had received nothing until then."""
+    at: float = field(default=0.0, compare=False)
+    """When it began, in epoch seconds."""
+    size: int | None = field(default=None, compare=False)
+    """Bytes of the request's body; None: not recorded."""
 
 
 @dataclass(frozen=True)

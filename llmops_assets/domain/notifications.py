@@ -15,10 +15,12 @@ from pydantic import Field
 from llmops_assets.domain.formatting import ago, at_time, excerpt
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
-from llmops_assets.domain.requests import DATA_AGE, Request, Status
+from llmops_assets.domain.requests import DATA_AGE, DRIFT, Request, Status
 from llmops_assets.domain.rollout import RolloutState
 
-EventKind = Literal["rejected", "failed", "waiting", "released", "returned", "rolled_back", "endpoint_down", "data_old"]
+EventKind = Literal[
+    "rejected", "failed", "waiting", "released", "returned", "rolled_back", "endpoint_down", "data_old", "drift"
+]
 KINDS: tuple[EventKind, ...] = get_args(EventKind)
 MessageKind = Literal[EventKind, "undelivered", "test"]
 DOWN_AFTER_S = 30.0
@@ -177,6 +179,8 @@ def _of_request(
         kind = {"done": "rolled_back", "failed": "failed"}.get(request.status)  # type: ignore[assignment]
     if request.asked_by == DATA_AGE:
         kind = "data_old"
+    if request.asked_by == DRIFT:
+        kind = "drift"
     if kind is None or (kind == "failed" and _resumed(request, closings)):
         return None
     if kind == "rejected" and any(
@@ -255,6 +259,7 @@ def title_of(event: Event) -> str:
         "rolled_back": "production was rolled back",
         "endpoint_down": f"the {event.environment} endpoint is down",
         "data_old": "the data is old",
+        "drift": "users ask for something else than at the release of its test rows",
     }[event.kind]
     return f"{event.project}: {said}"
 
@@ -274,6 +279,7 @@ def next_command(event: Event) -> str:
         "returned": f"llmops status {project}",
         "rolled_back": f'llmops status {project}   (to deploy it again: llmops unhold {project} --reason "WHY")',
         "endpoint_down": f"llmops endpoints {project}   (to start it: llmops up)",
+        "drift": f"llmops status {project}   (to evaluate on such requests: new test rows, then dvc push and git push)",
         "data_old": f"llmops status {project}   (to renew it: dvc update or dvc add, then dvc push and git push)",
     }[event.kind]
 

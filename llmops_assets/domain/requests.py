@@ -42,7 +42,9 @@ SCHEDULE = "schedule"
 """The `asked_by` of a run of a commit that was released before, at a time that the settings name."""
 DATA_AGE = "age of its data"
 """The `asked_by` of a row that only says that the data is old; it runs nothing."""
-INCOMPLETE: frozenset[str] = frozenset({PARTIAL, CLICK, DATA_AGE}) | ELSEWHERE
+DRIFT = "drift of its users' requests"
+"""The `asked_by` of a row that only says that users ask for something else; it runs nothing."""
+INCOMPLETE: frozenset[str] = frozenset({PARTIAL, CLICK, DATA_AGE, DRIFT}) | ELSEWHERE
 UNSETTLED: frozenset[str] = frozenset({"failed", "cancelled", "superseded"})
 """Final statuses that leave a change undone: the next head is compared with the request before it."""
 MAX_TRIES = 4

@@ -1,7 +1,7 @@
-"""Decides what follows when a schedule is due, or a project's data has become old. Pure, like `domain.requests`.
+"""Decides what follows when a schedule is due, data has become old, or users ask for something else. Pure.
 
-Each leads to one row of the ledger, whose reason names the time or the data: that row is the lock, and how a later tick
-knows that it was dealt with.
+Each leads to one row of the ledger, whose reason names the time, the data or the drift: that row is the lock, and how a
+later tick knows that it was dealt with.
 """
 
 from collections.abc import Sequence
@@ -15,19 +15,28 @@ COMPLETE = ("released", "done")
 
 
 class Due(Frozen):
-    """A schedule's newest time that has come."""
+    """A reason to make a stage again: a schedule's newest time that has come, or a drift."""
 
-    schedule: str
-    """The cron expression with its time zone."""
+    cause: str
+    """Names one occasion, so it is the same at every tick."""
     at: float
     """Epoch seconds."""
     rebuild: str
     since: float
-    """When the schedule was first seen: earlier times are not its own."""
+    """When the trigger was first seen: earlier times are not its own."""
 
     @property
     def reason(self) -> str:
-        return f"schedule {self.schedule} of {at_time(self.at)}: {self.rebuild} again"
+        return f"{self.cause}: {self.rebuild} again"
+
+
+def at_schedule(schedule: str, at: float, rebuild: str, since: float) -> Due:
+    """A schedule's newest time.
+
+    Args:
+        schedule: the cron expression with its time zone.
+    """
+    return Due(cause=f"schedule {schedule} of {at_time(at)}", at=at, rebuild=rebuild, since=since)
 
 
 class Scheduled(Frozen):
@@ -38,11 +47,11 @@ class Scheduled(Frozen):
 
 
 def next_scheduled(requests: Sequence[Request], due: Sequence[Due]) -> Scheduled | Skip:
-    """Decides what the schedules ask for now. What is due together is one run.
+    """Decides what the triggers ask for now. What is due together is one run.
 
     Args:
         requests: the project's requests, oldest first.
-        due: the newest time of each schedule.
+        due: the newest occasion of each trigger.
     """
     done = [r.reason for r in requests if r.asked_by == SCHEDULE]
     pending = [d for d in due if d.at > d.since and not any(d.reason in reason for reason in done)]
@@ -73,5 +82,9 @@ def old_data(requests: Sequence[Request], version: str, made: float, most_s: flo
     if now - made <= most_s:
         return None
     reason = f"the data {short(version)} is from {on_date(made)}, older than {ago(most_s)}"
-    told = any(r.asked_by == DATA_AGE and r.reason == reason for r in requests)
-    return None if told else reason
+    return None if was_told(requests, DATA_AGE, reason) else reason
+
+
+def was_told(requests: Sequence[Request], asked_by: str, reason: str) -> bool:
+    """Whether the ledger has the row that tells people of this."""
+    return any(r.asked_by == asked_by and r.reason == reason for r in requests)

@@ -1,6 +1,6 @@
 """The interface of serving, with its data types and errors. Implementations belong in the other modules."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -45,12 +45,18 @@ class UserTraffic(Protocol):
     def by_release(self) -> Mapping[str, Sequence[UserRequest]]:
         """Release → its requests that have ended; if there are very many, the newest."""
 
+    def newer(self) -> Iterable[tuple[str, UserRequest]]:
+        """(release, request) for each that has ended since the last call; then `by_release` does not have it."""
+
 
 class NoUserTraffic(UserTraffic):
     """For servings that record no requests."""
 
     def by_release(self) -> Mapping[str, Sequence[UserRequest]]:
         return {}
+
+    def newer(self) -> Iterable[tuple[str, UserRequest]]:
+        return ()
 
 
 class Serving(Protocol):
@@ -113,8 +119,12 @@ class Serving(Protocol):
     def port_problem(self) -> str | None:
         """Why no release could be served here now, before one is made: its address is taken. None if it is not."""
 
-    def watch_users(self, project: str, environment: str) -> UserTraffic:
-        """Begins to record what the environment's users get from now on."""
+    def watch_users(self, project: str, environment: str, since: float | None = None) -> UserTraffic:
+        """Begins to record what the environment's users get, from now on or from an earlier time.
+
+        Args:
+            since: in epoch seconds; the gateway's records reach back as far as they were kept.
+        """
 
     def stopped(self) -> bool:
         """Whether serving was stopped on purpose, without a deployment since."""

@@ -61,7 +61,7 @@ class NoServing(Serving):
     def port_problem(self) -> str | None:
         return None
 
-    def watch_users(self, project: str, environment: str) -> UserTraffic:
+    def watch_users(self, project: str, environment: str, since: float | None = None) -> UserTraffic:
         return NoUserTraffic()
 
     def stopped(self) -> bool:

@@ -136,7 +136,7 @@ class MemoryServing(Serving):
     def candidate_headers(self, release_digest: str) -> dict[str, str]:
         return {RELEASE_HEADER: release_digest}
 
-    def watch_users(self, project: str, environment: str) -> UserTraffic:
+    def watch_users(self, project: str, environment: str, since: float | None = None) -> UserTraffic:
         return Seen(self.users)
 
     def questions(self) -> list[str]:

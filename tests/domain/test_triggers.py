@@ -6,11 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmops_assets.domain.requests import DATA_AGE, SCHEDULE, Request, Skip, Status
-from llmops_assets.domain.triggers import Due, Scheduled, next_scheduled, old_data
+from llmops_assets.domain.triggers import Due, Scheduled, at_schedule, next_scheduled, old_data
 
 A, B = "a" * 40, "b" * 40
 MONDAY, WEEK = 1_767_582_000.0, 7 * 86400.0
-DUE = Due(schedule="'0 3 * * 1' (UTC)", at=MONDAY, rebuild="evaluation_report", since=MONDAY - 1)
+
+
+def due(at: float) -> Due:
+    return at_schedule("'0 3 * * 1' (UTC)", at, rebuild="evaluation_report", since=MONDAY - 1)
+
+
+DUE = due(MONDAY)
 
 
 def request(status: Status = "released", revision: str = A, **fields: Any) -> Request:
@@ -40,7 +46,7 @@ def test_a_time_that_has_its_request_is_not_due_again_whatever_became_of_it() ->
 
 
 def test_the_next_time_is_due_also_after_one_that_was_rejected() -> None:
-    later = DUE.model_copy(update={"at": MONDAY + WEEK})
+    later = due(MONDAY + WEEK)
     found = next_scheduled([request(), scheduled(DUE, "rejected")], [later])
     assert isinstance(found, Scheduled) and found.start.generation == 3
 
@@ -65,7 +71,7 @@ def test_a_commit_that_is_not_released_is_not_made_again() -> None:
 
 
 def test_what_is_due_together_is_one_run() -> None:
-    training = Due(schedule="'0 0 1 * *' (UTC)", at=MONDAY + 5, rebuild="fine_tuned_checkpoint", since=0)
+    training = at_schedule("'0 0 1 * *' (UTC)", at=MONDAY + 5, rebuild="fine_tuned_checkpoint", since=0)
     found = next_scheduled([request()], [DUE, training])
     assert isinstance(found, Scheduled)
     assert found.rebuild == ("evaluation_report", "fine_tuned_checkpoint")
@@ -79,7 +85,7 @@ def test_each_time_leads_to_one_request_whatever_the_clock_does(moments: list[fl
     requests = [request()]
     for moment in moments:
         occurred = MONDAY + (moment // WEEK) * WEEK
-        found = next_scheduled(requests, [DUE.model_copy(update={"at": occurred})])
+        found = next_scheduled(requests, [due(occurred)])
         if isinstance(found, Scheduled):
             start = found.start
             requests.append(request("done", reason=start.reason, asked_by=SCHEDULE, generation=start.generation))

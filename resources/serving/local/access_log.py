@@ -31,10 +31,16 @@ FORMAT: Mapping[str, str] = {
     "ms": "%DURATION%",
     "first_ms": "%RESPONSE_DURATION%",
     "sent": "%BYTES_SENT%",
+    "received": "%BYTES_RECEIVED%",
 }
 """Envoy's command operators: https://www.envoyproxy.io/docs/envoy/latest/configuration/observability/access_log"""
 LEFT = frozenset({"DC", "DR"})
 """Response flags of a request whose client closed the connection."""
+
+
+def rotated(path: Path) -> Path:
+    """Where the gateway keeps the log before this one."""
+    return path.with_name(f"{path.name}.1")
 
 
 def request_of(entry: Mapping[str, Any]) -> UserRequest | None:
@@ -53,22 +59,36 @@ def request_of(entry: Mapping[str, Any]) -> UserRequest | None:
         refused=refused,
         left=left,
         unanswered=left and not entry["sent"],
+        at=float(entry["start"]),
+        size=entry.get("received"),  # not in the log of a gateway that an older version started
     )
 
 
 class AccessLogReader(UserTraffic):
-    """Follows the log from its end when this was made, across rotations."""
+    """Follows the log across rotations.
 
-    def __init__(self, path: Path, endpoint: str) -> None:
+    Args:
+        endpoint: as in the names of the gateway's clusters.
+        since: start of the oldest request to read, in epoch seconds, as far as the log reaches back; None: now.
+    """
+
+    def __init__(self, path: Path, endpoint: str, since: float | None = None) -> None:
         self._path, self._prefix = path, f"{endpoint}/"
-        self._began = time.time()
+        self._began = time.time() if since is None else since
         self._found: dict[str, deque[UserRequest]] = {}
-        self._file: TextIO | None = self._open()
         self._rest = ""
-        if self._file is not None:
+        self._file: TextIO | None = self._open(rotated(path)) if since is not None else None
+        if self._file is None:
+            self._file = self._open(path)
+        if self._file is not None and since is None:
             self._file.seek(0, os.SEEK_END)
 
     def by_release(self) -> Mapping[str, Sequence[UserRequest]]:
+        for release, request in self.newer():
+            self._found.setdefault(release, deque(maxlen=KEPT)).append(request)
+        return self._found
+
+    def newer(self) -> Iterator[tuple[str, UserRequest]]:
         for line in self._lines():
             try:
                 entry = json.loads(line)
@@ -78,14 +98,13 @@ class AccessLogReader(UserTraffic):
             except (ValueError, KeyError, TypeError):
                 continue  # a line that was cut off when the gateway was killed
             if request is not None and counts and cluster.startswith(self._prefix):
-                self._found.setdefault(cluster.removeprefix(self._prefix), deque(maxlen=KEPT)).append(request)
-        return self._found
+                yield cluster.removeprefix(self._prefix), request
 
     def _lines(self) -> Iterator[str]:
         """All lines that are complete by now."""
         while True:
             if self._file is None:
-                self._file = self._open()
+                self._file = self._open(self._path)
             if self._file is None:
                 return
             while chunk := self._file.read(1 << 20):
@@ -96,9 +115,10 @@ class AccessLogReader(UserTraffic):
             self._file.close()
             self._file, self._rest = None, ""
 
-    def _open(self) -> TextIO | None:
+    @staticmethod
+    def _open(path: Path) -> TextIO | None:
         try:
-            return self._path.open(encoding="utf-8", errors="replace")
+            return path.open(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return None
 

@@ -20,7 +20,7 @@ from llmops_assets.machine.supervisor import Program
 from llmops_assets.machine.unix_rpc import UnixConnection
 from resources.serving.interface import ServingError
 from resources.serving.local.access import Access
-from resources.serving.local.access_log import ROTATE_AT
+from resources.serving.local.access_log import ROTATE_AT, rotated
 from resources.serving.local.envoy_config import OWN_TRAFFIC, Rules, bootstrap, cluster_name, clusters, routes
 from resources.serving.local.state import Replica, State
 
@@ -73,7 +73,7 @@ class Gateway:
         """Renames the access log when it has grown large; Envoy continues with a new one."""
         with suppress(OSError, http.client.HTTPException):  # tried again with the next change or tick
             if self.access_log.stat().st_size > ROTATE_AT:
-                self.access_log.rename(self.access_log.with_name(f"{self.access_log.name}.1"))
+                self.access_log.rename(rotated(self.access_log))
                 self._post("/reopen_logs")
 
     def ready(self) -> bool:

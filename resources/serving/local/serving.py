@@ -192,8 +192,8 @@ class LocalServing(Serving):
     def port_problem(self) -> str | None:
         return self._machine.port_problem()
 
-    def watch_users(self, project: str, environment: str) -> UserTraffic:
-        return AccessLogReader(self._machine.gateway.access_log, endpoint_key(project, environment))
+    def watch_users(self, project: str, environment: str, since: float | None = None) -> UserTraffic:
+        return AccessLogReader(self._machine.gateway.access_log, endpoint_key(project, environment), since)
 
     def stopped(self) -> bool:
         return self._files.read().stopped

@@ -13,7 +13,7 @@ from llmops_assets.config.settings import Settings
 from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.asset_events import DATA_DIFF
-from llmops_assets.delivery.gate_evidence import champion_now
+from llmops_assets.delivery.references import champion_now
 from llmops_assets.delivery.review import compare_data
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import DatasetVersion

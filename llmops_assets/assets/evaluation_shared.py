@@ -8,7 +8,8 @@ import dagster as dg
 from llmops_assets.config.documents import CODE_BYTES, LABEL_BYTES, read_text
 from llmops_assets.config.metrics import CustomMetric, ListedMetric, name_of, part_of
 from llmops_assets.delivery.code_rules import code_rules
-from llmops_assets.delivery.gate_evidence import ChampionNow, of_stage, references
+from llmops_assets.delivery.gate_evidence import of_stage
+from llmops_assets.delivery.references import ChampionNow, references
 from llmops_assets.domain.formatting import figure
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.measurement import differences

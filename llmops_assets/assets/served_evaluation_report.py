@@ -15,7 +15,8 @@ from llmops_assets.assets.evaluation_shared import (
 )
 from llmops_assets.config.settings import Settings
 from llmops_assets.config.watched_project import ProjectSource
-from llmops_assets.delivery.gate_evidence import ChampionNow, references, verdict_on
+from llmops_assets.delivery.gate_evidence import verdict_on
+from llmops_assets.delivery.references import ChampionNow, references
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import (
     Checkpoint,

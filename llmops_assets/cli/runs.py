@@ -19,8 +19,8 @@ from llmops_assets.cli.context import (
 from llmops_assets.cli.plan import show_plan
 from llmops_assets.cli.tables import say
 from llmops_assets.config.yaml_validation import ConfigError
-from llmops_assets.delivery.gate_evidence import registered
 from llmops_assets.delivery.planning import planned_revision
+from llmops_assets.delivery.references import registered
 from llmops_assets.domain.chain import CHAIN, STAGES, downstream_of
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.plan import Plan

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from llmops_assets.delivery.approvals import Refused, authors_of, remarks
 from llmops_assets.delivery.estimates import COMPUTING, estimate_of_stages
-from llmops_assets.delivery.gate_evidence import Candidate, PlannedRevision
 from llmops_assets.delivery.planning import base_of, plan_revision, planned_revision
+from llmops_assets.delivery.references import Candidate, PlannedRevision
 from llmops_assets.delivery.release_policy import release_policy
 from llmops_assets.domain.approval import Choice, Rules, Waiting, refusals
 from llmops_assets.domain.branches import stages_within

@@ -6,13 +6,8 @@ from contextlib import suppress
 
 from llmops_assets.config.project import Training
 from llmops_assets.config.yaml_validation import ConfigError
-from llmops_assets.delivery.gate_evidence import (
-    Candidate,
-    champion_now,
-    compares_with_champion,
-    lacks_comparison,
-    of_stage,
-)
+from llmops_assets.delivery.gate_evidence import lacks_comparison, of_stage
+from llmops_assets.delivery.references import Candidate, champion_now, compares_with_champion
 from llmops_assets.domain.chain import COMPARED, WORK
 from llmops_assets.domain.plan import Plan, StagePlan
 from llmops_assets.domain.plan_estimate import LAST, PastRun, PlanEstimate, StageEstimate, estimate_plan, estimate_stage

@@ -16,7 +16,7 @@ import dagster as dg
 
 from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError
-from llmops_assets.delivery.gate_evidence import find_baseline
+from llmops_assets.delivery.references import find_baseline
 from llmops_assets.delivery.tombstones import Tombstones
 from llmops_assets.domain.garbage import Claim, Inventory, find_live, find_roots, find_unused, known_artifacts
 from llmops_assets.domain.keys import short

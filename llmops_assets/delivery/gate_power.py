@@ -6,7 +6,7 @@ from contextlib import suppress
 from pydantic import Field
 
 from llmops_assets.config.yaml_validation import ConfigError
-from llmops_assets.delivery.gate_evidence import Candidate, baseline, champion_now
+from llmops_assets.delivery.references import Candidate, baseline, champion_now
 from llmops_assets.delivery.row_evidence import rows_of
 from llmops_assets.domain.evaluated_rows import EvaluatedRows
 from llmops_assets.domain.gate import NO_BASELINE, compute_again

@@ -4,7 +4,7 @@ from llmops_assets.config.ignore_patterns import ignoring
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.budgets import budget_state
 from llmops_assets.delivery.estimates import estimate_of
-from llmops_assets.delivery.gate_evidence import PlannedRevision
+from llmops_assets.delivery.references import PlannedRevision
 from llmops_assets.delivery.release_policy import ReleasePolicy, release_policy
 from llmops_assets.domain.budget import WithinBudget
 from llmops_assets.domain.formatting import figure

@@ -3,7 +3,8 @@
 from contextlib import suppress
 
 from llmops_assets.config.yaml_validation import ConfigError
-from llmops_assets.delivery.gate_evidence import PlannedRevision, lacks_comparison, verdict_on
+from llmops_assets.delivery.gate_evidence import lacks_comparison, verdict_on
+from llmops_assets.delivery.references import PlannedRevision
 from llmops_assets.delivery.release_policy import not_on_branch, release_policy
 from llmops_assets.delivery.report_reviews import review_state
 from llmops_assets.domain.plan import Plan, Side, make_plan

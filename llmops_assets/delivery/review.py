@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from llmops_assets.catalog import METRICS
 from llmops_assets.config.yaml_validation import ConfigError
-from llmops_assets.delivery.gate_evidence import Candidate, ChampionNow, current_release, of_stage
+from llmops_assets.delivery.gate_evidence import current_release, of_stage
+from llmops_assets.delivery.references import Candidate, ChampionNow
 from llmops_assets.delivery.row_evidence import rows_of
 from llmops_assets.domain.config_diff import key_changes, text_diff
 from llmops_assets.domain.evaluated_rows import EvaluatedRows

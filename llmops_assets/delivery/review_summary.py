@@ -10,8 +10,9 @@ from pydantic import Field
 
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.approvals import authors_of, current_ask, evaluate_current_approval
-from llmops_assets.delivery.gate_evidence import PlannedRevision, current_release, verdict_on
+from llmops_assets.delivery.gate_evidence import current_release, verdict_on
 from llmops_assets.delivery.planning import planned_revision
+from llmops_assets.delivery.references import PlannedRevision
 from llmops_assets.delivery.release_policy import release_policy
 from llmops_assets.delivery.report_reviews import decide_commands, review_state
 from llmops_assets.delivery.review import review_of

@@ -1,7 +1,7 @@
 """The review of an act's commit, as the page of its verdict shows it."""
 
 from llmops_assets.config.watched_project import ProjectSource
-from llmops_assets.delivery.gate_evidence import PlannedRevision
+from llmops_assets.delivery.references import PlannedRevision
 from llmops_assets.delivery.review import review_of
 from llmops_assets.domain.chain import CHECKS
 from llmops_assets.domain.records import Measured

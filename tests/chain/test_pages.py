@@ -20,7 +20,7 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver, S
 from dagster._core.loader import LoadingContextForTest
 
 from llmops_assets.delivery.asset_events import MaterializationHistory
-from llmops_assets.delivery.gate_evidence import PlannedRevision
+from llmops_assets.delivery.references import PlannedRevision
 from llmops_assets.delivery.review import review_of
 from llmops_assets.delivery.run_tags import OUTCOME_TAG, REQUEST_TAG
 from llmops_assets.domain.chain import CHAIN, CHECKS, EVIDENCE_CHECK, STAGES

@@ -32,8 +32,9 @@ from llmops_assets.domain.branches import stages_within
 from llmops_assets.domain.budget import WithinBudget
 from llmops_assets.domain.chain import AFTER_APPROVAL
 from llmops_assets.domain.keys import short
+from llmops_assets.domain.recovery import Again, Close, Leave, RunState, after_waiting, recover
 from llmops_assets.domain.report_review import Reviewed
-from llmops_assets.domain.requests import Again, Close, Leave, Request, RunState, after_waiting, recover
+from llmops_assets.domain.requests import Request
 from resources.assembly import RESOURCE_KEYS, Clients
 from resources.ledger import Conflict
 from resources.project_source.errors import SourceError

@@ -24,7 +24,8 @@ from llmops_assets.delivery.request_runs import end_work, refused_in, request_co
 from llmops_assets.delivery.run_tags import PROJECT_TAG
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.plan import Plan
-from llmops_assets.domain.requests import EVALUATION, INCOMPLETE, PARTIAL, Request, another_generation, ended_well
+from llmops_assets.domain.recovery import ended_well
+from llmops_assets.domain.requests import EVALUATION, INCOMPLETE, PARTIAL, Request, another_generation
 from llmops_assets.jobs.rollback import rollback_job_name
 from llmops_assets.machine.background import Background, StillRunning
 from resources.assembly import Clients, build_clients

@@ -29,7 +29,7 @@ from resources.assembly import Clients
 from resources.project_environments import ENVIRONMENTS, ProjectEnvironments
 from resources.project_source import dvc
 from resources.project_source.errors import SourceError
-from resources.project_source.git_mirror import drop_export
+from resources.project_source.exports import drop_export
 
 TEMPORARY = ("llmops-metrics-*", "llmops-model-*")
 """Temporary folders of evaluation and registration, which a killed process leaves behind."""

@@ -14,7 +14,8 @@ from llmops_assets.delivery.reconciliation import Reconciler
 from llmops_assets.delivery.rollout_pages import report_returned
 from llmops_assets.delivery.run_tags import MODEL_TAG, OUTCOME_TAG, REQUEST_TAG, STAGES_TAG, run_tags
 from llmops_assets.domain.formatting import excerpt
-from llmops_assets.domain.requests import MODEL_STAGE, Request, RunState
+from llmops_assets.domain.recovery import RunState
+from llmops_assets.domain.requests import MODEL_STAGE, Request
 from llmops_assets.machine.disk_space import full, is_full, place_of
 from llmops_assets.machine.redaction import redacted, without_secrets
 from resources.artifact_store.store import StoreDenied

@@ -4,7 +4,6 @@ The user's own checkout is never changed. Interpreting the files belongs in `res
 """
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
@@ -19,8 +18,10 @@ from llmops_assets.domain.formatting import quoted
 from llmops_assets.domain.keys import short
 from llmops_assets.machine.locks import alone
 from llmops_assets.machine.redaction import redacted
+from resources.project_source import git_history
 from resources.project_source.elsewhere import kept_elsewhere
 from resources.project_source.errors import SourceError
+from resources.project_source.exports import export
 from resources.project_source.fetching import Fetching, StillFetching
 from resources.project_source.git import GitError, git
 from resources.project_source.git_credentials import apart
@@ -304,44 +305,18 @@ class GitMirror:
         Of the whole history if `since` is None or gone; of the commit itself if it adds no commit, as when an older
         commit is deployed again. Never empty.
         """
-        import pygit2
-
-        walker = self.repo.walk(self.commit(revision).id, pygit2.enums.SortMode.TOPOLOGICAL)
-        if since is not None:
-            with suppress(KeyError, ValueError, pygit2.GitError):
-                walker.hide(self.repo[since].id)
-        found = {a: None for commit in walker for a in authors_of(commit)}
-        return list(found or authors_of(self.commit(revision)))
+        return git_history.authors(self.repo, self.commit(revision), since)
 
     def between(self, before: str, after: str) -> list[str]:
         """The branch's commits between two revisions, oldest first; empty if `before` is gone."""
-        import pygit2
-
-        walker = self.repo.walk(self.commit(after).id, pygit2.enums.SortMode.TOPOLOGICAL)
-        walker.simplify_first_parent()
-        try:
-            walker.hide(self.repo[before].id)
-        except (KeyError, ValueError, pygit2.GitError):
-            return []
-        return [str(commit.id) for commit in walker][:0:-1]
+        return git_history.between(self.repo, before, self.commit(after))
 
     def commit_times(self, before: str | None, after: str) -> list[float]:
         """When the branch's commits after `before`, up to `after`, were committed: epoch seconds, newest first.
 
         Of `after` alone if `before` is None or gone; empty if `before` has it.
         """
-        import pygit2
-
-        last = self.commit(after)
-        walker = self.repo.walk(last.id, pygit2.enums.SortMode.TOPOLOGICAL)
-        walker.simplify_first_parent()
-        try:
-            if before is None:
-                return [float(last.commit_time)]
-            walker.hide(self.repo[before].id)
-        except (KeyError, ValueError, pygit2.GitError):
-            return [float(last.commit_time)]
-        return [float(commit.commit_time) for commit in walker]
+        return git_history.commit_times(self.repo, before, self.commit(after))
 
     def contains(self, revision: str) -> bool:
         """Whether the watched branch contains a commit, as of the last fetch."""
@@ -383,18 +358,8 @@ class GitMirror:
 
     def export(self, revision: str, folder: Path) -> Path:
         """A clean checkout of the revision's whole repository for programs, made once and then reused."""
-        complete = folder.parent / f"{folder.name}.complete"
-        if _note_use(complete) and (folder / ".git").exists():
-            return folder
-        with alone(folder.parent / ".lock"):  # both sensors may export at the same time
-            if _note_use(complete) and (folder / ".git").exists():
-                return folder
-            shutil.rmtree(folder, ignore_errors=True)
-            mirror = str(self.folder)
-            self._git("clone", "--quiet", "--shared", "--no-checkout", mirror, str(folder), where=folder.parent)
-            self._git("checkout", "--quiet", "--detach", revision, where=folder)
-            complete.touch()
-        return folder
+        with self._errors("git checkout failed"):
+            return export(self.folder, revision, folder)
 
     def repack(self) -> None:
         """Packs the mirror's objects if there are many; unreachable ones stay, for provenance outlives a force-push."""
@@ -402,33 +367,3 @@ class GitMirror:
             with alone(self.folder.parent / f"{self.folder.name}.lock"):
                 options = ("-c", "gc.auto=6700", "-c", "gc.autoPackLimit=50", "-c", "gc.autoDetach=false")
                 self._git(*options, "-c", "gc.pruneExpire=never", "gc", "--auto", "--quiet")
-
-
-def drop_export(folder: Path, unused_since: float) -> bool:
-    """Deletes an export that was not used since; returns whether it did.
-
-    The marker is renamed before its time is read: who notes a use later finds none, and waits for the lock.
-    """
-    complete, gone = (folder.parent / f"{folder.name}.{end}" for end in ("complete", "collected"))
-    with alone(folder.parent / ".lock"):
-        try:
-            complete.rename(gone)
-            if gone.stat().st_mtime >= unused_since:
-                gone.rename(complete)
-                return False
-        except FileNotFoundError:
-            if folder.stat().st_mtime >= unused_since:  # an export that was interrupted
-                return False
-        shutil.rmtree(folder, ignore_errors=True)
-        for marker in folder.parent.glob(f"{folder.name}.*"):
-            marker.unlink(missing_ok=True)
-    return True
-
-
-def _note_use(complete: Path) -> bool:
-    """Marks an export as used now; returns whether there is one."""
-    try:
-        os.utime(complete)
-    except FileNotFoundError:
-        return False
-    return True

@@ -8,29 +8,23 @@ from hypothesis import strategies as st
 
 from llmops_assets.domain.approval import Approved, Ask, Decision, Waiting
 from llmops_assets.domain.config_diff import Change, needs_a_run, only_data
+from llmops_assets.domain.recovery import LAUNCH_GRACE_S, MAX_TRIES, Again, Close, Leave, after_waiting, recover
 from llmops_assets.domain.report_review import ReviewAsk, ReviewDecision, Reviewed
 from llmops_assets.domain.requests import (
     CLICK,
     EVALUATION,
-    LAUNCH_GRACE_S,
-    MAX_TRIES,
     PARTIAL,
     ROLLBACK,
-    Again,
-    Close,
     Head,
-    Leave,
     Note,
     Request,
     Skip,
     Start,
     Status,
     Supersede,
-    after_waiting,
     newest_planned,
     next_request,
     planned,
-    recover,
     settled,
 )
 

@@ -22,6 +22,7 @@ NAMES = (
     "location_load",
     "location_load_100",
     "tick_100_projects",
+    "sensors_of_100_projects",
     "noop_plan",
     "plan_history",
     "report_bytes",

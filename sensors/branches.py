@@ -27,7 +27,7 @@ def build_branch_sensor(project: ProjectSource, job: Any, settings: Settings) ->
     @dg.sensor(
         name=f"{project.group}_branches",
         job=job,
-        minimum_interval_seconds=settings.poll,
+        minimum_interval_seconds=settings.look_every,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Checks or evaluates commits of {project.name} outside of branch {project.branch}, as `branches` "
         "and `pull_requests` in the settings say, and deploys none of them. A tick without a run says why.",

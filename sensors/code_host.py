@@ -13,7 +13,7 @@ def build_code_host_sensor(project: ProjectSource, settings: Settings) -> dg.Sen
     assert project.code_host is not None
     return build_telling_sensor(
         f"{project.group}_code_host",
-        settings.poll,
+        settings.look_every,
         f"Shows on {project.code_host.via} what becomes of the commits of {project.name}.",
         "code host",
         "posting",

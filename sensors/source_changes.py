@@ -98,7 +98,7 @@ def build_source_sensor(project: ProjectSource, job: Any, settings: Settings, ow
     @dg.sensor(
         name=f"{project.group}_{owner}",
         job=job,
-        minimum_interval_seconds=settings.poll,
+        minimum_interval_seconds=settings.look_every,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Polls branch {project.branch} of {project.name} and starts a run when a commit changes {what}. "
         "A tick without a run says why.",

@@ -4,6 +4,7 @@
 configuration belongs in its `llmops.yaml` (`llmops_assets.config.project`).
 """
 
+import math
 import os
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +36,10 @@ def default_home() -> Path:
         return Path(home).expanduser().resolve()
     return user_data_path("llmops", appauthor=False)
 
+
+PER_PROJECT_S = 0.5
+"""Three ticks of a project take 0.18 s CPU time in the daemon and as much in the code server, each of which uses one
+core. At shorter intervals, a hundred projects would keep two cores from everything else."""
 
 _SHARED = {
     "ledger": "a PostgreSQL address or {env: NAME}",
@@ -86,8 +91,9 @@ class Settings(Strict):
     poll: int = Field(
         default=2,
         ge=1,
-        description="Seconds between polls of Git and DVC. With `webhooks`, a push is noticed at once, and an hour is "
-        "enough for what no webhook says: a delivery that was lost, data that arrived after its commit.",
+        description="Seconds between polls of Git and DVC; at least half a second for each project. With `webhooks`, a "
+        "push is noticed at once, and an hour is enough for what no webhook says: a delivery that was lost, data that "
+        "arrived after its commit.",
     )
     webhooks: WebhookSettings | None = Field(
         default=None,
@@ -254,9 +260,18 @@ class Settings(Strict):
         return (*self.webhooks.secrets, *own) if self.webhooks else ()
 
     @property
+    def look_every(self) -> int:
+        """Seconds between looks at Git and DVC: `poll`, or what the number of projects allows."""
+        return max(self.poll, self._fair_interval)
+
+    @property
     def upkeep(self) -> int:
         """Seconds between looks at what needs no fetch: the ledger, runs, endpoints, notifications."""
-        return min(self.poll, 5)
+        return max(min(self.poll, 5), self._fair_interval)
+
+    @property
+    def _fair_interval(self) -> int:
+        return math.ceil(PER_PROJECT_S * len(self.projects))
 
     def judge(self, name: str | None) -> Judge | None:
         """The judge of that name; None if there is none."""

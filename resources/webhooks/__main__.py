@@ -56,7 +56,7 @@ def main() -> int:
         settings = load_settings()
         if settings.webhooks is None:
             raise ConfigError(["the settings configure no receiver; add `webhooks: {secrets: [{env: NAME}]}`"])
-        wakes = Wakes(Looking(arguments.workspace), settings.poll)
+        wakes = Wakes(Looking(arguments.workspace), settings.look_every)
         receiver = Receiver(settings, Deliveries(settings.home / DELIVERIES), wakes.wake)
     except ConfigError as error:
         print(error, file=sys.stderr)

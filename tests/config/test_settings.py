@@ -126,6 +126,16 @@ def test_without_a_home_of_its_own_all_state_is_in_the_users_data_folder(
     assert default_home() == tmp_path / "own"
 
 
+@pytest.mark.parametrize(
+    ("projects", "poll", "looks", "upkeep"),
+    [(1, 2, 2, 2), (5, 2, 3, 3), (100, 2, 50, 50), (10, 3600, 3600, 5), (1000, 3600, 3600, 500)],
+)
+def test_sensors_of_many_projects_tick_less_often(projects: int, poll: int, looks: int, upkeep: int) -> None:
+    sources = tuple(ProjectSource(name=f"p{n}", repository="/nowhere") for n in range(projects))
+    settings = Settings(projects=sources, poll=poll)
+    assert (settings.look_every, settings.upkeep) == (looks, upkeep)
+
+
 def test_a_project_is_found_by_name_or_by_being_the_only_one() -> None:
     zoo, farm = ProjectSource(name="zoo", repository="z"), ProjectSource(name="big-farm", repository="f")
     assert Settings(projects=(zoo,)).project(None) is zoo

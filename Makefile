@@ -20,7 +20,7 @@ help: ## show this
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev,aws,postgres,kubernetes,metrics,notify,lm-eval]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev,aws,postgres,kubernetes,metrics,notify,lm-eval,images]'
 	@touch $(STAMP)
 
 setup: $(STAMP) ## install everything into .venv

@@ -127,6 +127,11 @@ class ComputePart(Part):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImageBuilderPart(Part):
+    """`path` names a class of (specification, folder), a `programs.images.interface.ImageBuilder`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RegistryPart(Part):
     """`path` names a class with `from_settings(settings) -> ModelRegistry` (`resources.model_registry.interface`)."""
 
@@ -527,6 +532,17 @@ COMPUTE = Parts(
         name="local",
         path="resources.compute.local:LocalCompute",
         does="Processes on this machine, or in the run's own pod.",
+    ),
+)
+
+IMAGE_BUILDERS = Parts(
+    ImageBuilderPart,
+    "image builder",
+    ImageBuilderPart(
+        name="docker",
+        path="llmops_assets.programs.images.docker:DockerBuilder",
+        does="BuildKit at a Docker daemon, by Docker's command line.",
+        source="Docker 20.10 and later",
     ),
 )
 

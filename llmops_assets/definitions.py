@@ -10,6 +10,7 @@ import dagster as dg
 
 from llmops_assets.assets import (
     ci_report,
+    container_image,
     dataset_version,
     endpoint_health,
     evaluation_report,
@@ -39,6 +40,7 @@ from sensors.source_changes import build_sensors
 
 STAGE_BUILDERS = (
     ci_report.build,
+    container_image.build,
     dataset_version.build,
     fine_tuned_checkpoint.build,
     evaluation_report.build,
@@ -60,7 +62,7 @@ def job_name(project: ProjectSource) -> str:
 def project_assets(
     project: ProjectSource, stages: Sequence[dg.AssetsDefinition]
 ) -> list[dg.AssetsDefinition | dg.AssetSpec]:
-    """A project's twelve stages and their two external sources.
+    """A project's thirteen stages and their two external sources.
 
     Args:
         stages: those of any project.

@@ -15,7 +15,7 @@ from tests.support.projects import LIGHT, Outcome, Project, Watched, World
 from tests.support.shared import once
 from tests.support.tiny_model import make_tiny_gguf, make_tiny_model
 
-pytest_plugins = ["tests.support.github", "tests.support.ledgers"]
+pytest_plugins = ["tests.support.docker", "tests.support.github", "tests.support.ledgers"]
 
 
 @pytest.fixture(scope="session")

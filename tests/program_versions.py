@@ -14,6 +14,7 @@ from typing import Any
 
 from llmops_assets import catalog
 from llmops_assets.config.ci import Ci
+from llmops_assets.config.image import Image
 from llmops_assets.config.project import Data, Evaluation, Quantization, ServingOptions, Training
 from llmops_assets.domain.chain import WORK
 
@@ -67,6 +68,12 @@ DECIDES: dict[str, Decides] = {
             "llmops_assets.programs.checks.pytest_session",
             "llmops_assets.programs.checks.secret_scan_session",
         ),
+    ),
+    "container_image": Decides(
+        ("llmops_assets.assets.container_image:make",),
+        Image().model_dump(),
+        "image",
+        ("llmops_assets.config.image_context",),
     ),
     "dataset_version": Decides(
         ("llmops_assets.assets.dataset_version:make",),

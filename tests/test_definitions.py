@@ -113,7 +113,7 @@ def test_without_projects_it_is_empty_and_says_what_to_do(bare: tuple[Path, dict
 
 def test_two_projects_have_two_chains_and_six_sensors_that_run(two: tuple[Path, dict[str, Any]]) -> None:
     found = two[1]
-    assert len(found["stages"]) == 24
+    assert len(found["stages"]) == 26
     assert set(found["stages"]) == {f"{p}/{s.name}" for p in ("zoo", "big-farm") for s in CHAIN}
     assert found["sources"] == ["big-farm/data", "big-farm/repository", "zoo/data", "zoo/repository"]
     assert found["sensors"] == {f"{p}_{s}": "RUNNING" for p in ("zoo", "big_farm") for s in ("git", "dvc", "recovery")}

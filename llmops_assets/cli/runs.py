@@ -30,7 +30,7 @@ from resources.project_source.errors import SourceError
 from resources.serving.interface import ServingError
 
 app = typer.Typer()
-_BEFORE_EVALUATION = ("ci_report", "dataset_version", "fine_tuned_checkpoint")
+_BEFORE_EVALUATION = ("ci_report", "container_image", "dataset_version", "fine_tuned_checkpoint")
 """What a revision needs before another model is evaluated on its rows: its own report stands beside it."""
 
 

@@ -17,6 +17,7 @@ class TimeLimits(Strict):
     """How long a program may run. Then it is ended with everything that it has started, and the request fails."""
 
     dataset_version: Duration = Field(default=6 * 3600.0, gt=0, description="Checking the data: 6h.")
+    container_image: Duration = Field(default=2 * 3600.0, gt=0, description="Building and scanning an image: 2h.")
     fine_tuned_checkpoint: Duration = Field(default=7 * 86400.0, gt=0, description="Training: 7d.")
     evaluation_report: Duration = Field(default=86400.0, gt=0, description="Evaluation of the checkpoint: 24h.")
     quantized_artifact: Duration = Field(default=43200.0, gt=0, description="Merge and quantization: 12h.")

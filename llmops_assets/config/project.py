@@ -22,6 +22,7 @@ from pydantic import (
 from llmops_assets import catalog
 from llmops_assets.config.ci import Ci
 from llmops_assets.config.documents import CONFIG_BYTES, DocumentError, read_text
+from llmops_assets.config.image import Image
 from llmops_assets.config.metrics import SERVED, AnyMetric, name_of, part_of
 from llmops_assets.config.part_names import NameOf, SchemeName
 from llmops_assets.config.project_paths import ProjectPath
@@ -263,6 +264,7 @@ class ProjectConfig(Strict):
     quantization: Quantization = Field(default=Quantization(), description="How the trained model is quantized.")
     deployment: Deployment = Field(default=Deployment(), description="How it is served, tested and rolled out.")
     ci: Ci = Field(default=Ci(), description="Checks of the project's own code.")
+    image: Image = Field(default=Image(), description="The project's container image, if it has a Dockerfile.")
     budget: Budget = Field(default=Budget(), description="What computing may cost; a run over it waits for a person.")
     on_newer: Literal["wait", "cancel"] = Field(
         default="wait",
@@ -342,6 +344,7 @@ class ProjectConfig(Strict):
                 commands=tuple(c.model_dump(mode="json") for c in self.ci.commands),
                 ignore=self.ci.ignore,
             ),
+            image=self.image.policy,
         )
 
     @property

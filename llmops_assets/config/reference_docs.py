@@ -14,6 +14,7 @@ from llmops_assets.catalog import (
     CODE_HOSTS,
     COMPUTE,
     ENGINES,
+    IMAGE_BUILDERS,
     METRICS,
     NOTIFIERS,
     QUANTIZATION_BACKENDS,
@@ -58,7 +59,7 @@ to the candidate during a rollout.
 
 
 PROJECT_PARTS: tuple[Parts[Any], ...] = (METRICS, TRAINING_METHODS, QUANTIZATION_BACKENDS, ENGINES)
-SETTINGS_PARTS: tuple[Parts[Any], ...] = (COMPUTE, REGISTRIES, STORES, NOTIFIERS, CODE_HOSTS, WEBHOOKS)
+SETTINGS_PARTS: tuple[Parts[Any], ...] = (COMPUTE, IMAGE_BUILDERS, REGISTRIES, STORES, NOTIFIERS, CODE_HOSTS, WEBHOOKS)
 FACTS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "higher_is_better": ("better", lambda value: "higher" if value else "lower"),
     "unit": ("unit", str),

@@ -16,6 +16,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from llmops_assets import catalog
 from llmops_assets.config.compute import ComputeSettings
 from llmops_assets.config.garbage import GarbageSettings
+from llmops_assets.config.images import ImageSettings
 from llmops_assets.config.judges import Judge
 from llmops_assets.config.kubernetes import KubernetesSettings
 from llmops_assets.config.notifications import NotificationTarget, effective, refuse_same_names
@@ -111,6 +112,9 @@ class Settings(Strict):
     )
     serving: ServingSettings = Field(default=ServingSettings(), description="The gateway of all endpoints.")
     compute: ComputeSettings = Field(default=ComputeSettings(), description="Where programs run, and their limits.")
+    images: ImageSettings | None = Field(
+        default=None, description="Who builds the container images of projects. None: no image is built."
+    )
     judges: tuple[Judge, ...] = Field(
         default=(), description="LLMs that the metric `llm_judge` of a project may ask, by name."
     )
@@ -211,6 +215,8 @@ class Settings(Strict):
             (catalog.COMPUTE[self.compute.backend], ("compute", "backend")),
             (catalog.REGISTRIES[self.registry], ("registry",)),
         ]
+        if self.images:
+            used.append((catalog.IMAGE_BUILDERS[self.images.builder], ("images", "builder")))
         if self.store:
             used.append((catalog.STORES[catalog.scheme_of(self.store)], ("store",)))
         for number, target in enumerate(self.notifications):

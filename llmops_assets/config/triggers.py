@@ -13,7 +13,12 @@ from llmops_assets.domain.models import Strict
 from llmops_assets.domain.rollout import Duration
 
 Rebuilt = Literal[
-    "ci_report", "dataset_version", "fine_tuned_checkpoint", "evaluation_report", "served_evaluation_report"
+    "ci_report",
+    "container_image",
+    "dataset_version",
+    "fine_tuned_checkpoint",
+    "evaluation_report",
+    "served_evaluation_report",
 ]
 
 

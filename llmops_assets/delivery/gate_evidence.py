@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 
 from llmops_assets.delivery.approvals import evaluate_current_approval
 from llmops_assets.delivery.references import Candidate, ChampionNow, baselines, champion_now, references
@@ -14,12 +15,14 @@ from llmops_assets.domain.approval import Waiting
 from llmops_assets.domain.chain import POLICY
 from llmops_assets.domain.gate import Champion, Judged, judge
 from llmops_assets.domain.gate_rule import Of
+from llmops_assets.domain.images import judge_image, no_image
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.measurement import differences
 from llmops_assets.domain.must_pass import judge_rows
 from llmops_assets.domain.records import (
     Checkpoint,
     CiReport,
+    ContainerImage,
     DatasetVersion,
     EvaluationReport,
     Measured,
@@ -88,6 +91,17 @@ def _checked(run: Candidate, stage: str, subject: str) -> Verdict:
     record = run.resolved.records.get(stage)
     checks = record.checks if isinstance(record, CiReport | DatasetVersion) else None
     return judge_checks(subject, record.key if record else None, checks)
+
+
+def _imaged(run: Candidate, stage: str, subject: str) -> Verdict:
+    record = run.resolved.records.get(stage)
+    return verdict_on_image(run, record if isinstance(record, ContainerImage) else None, subject)
+
+
+def verdict_on_image(run: Candidate, image: ContainerImage | None, subject: str) -> Verdict:
+    """The verdict on an image. Which of its vulnerabilities count depends on the policy and the day."""
+    today = datetime.fromtimestamp(run.ledger.clock(), UTC).date()
+    return judge_image(subject, image, no_image(run.at.values), run.at.policy.image, today)
 
 
 def _registered(run: Candidate, stage: str, subject: str) -> Verdict:
@@ -245,6 +259,7 @@ def _policy(run: Candidate, stage: str, subject: str) -> Verdict:
 
 JUDGES: Mapping[str, Callable[[Candidate, str, str], Verdict]] = {
     "ci_report": _checked,
+    "container_image": _imaged,
     "dataset_version": _checked,
     "evaluation_report": _measured,
     "registered_model": _registered,

@@ -97,4 +97,5 @@ def _content(source: ProjectRepository, revision: str) -> RevisionContent:
         code={path: blob for path, blob in files.items() if path not in at.pointers and not ignored.match_file(path)},
         metric_files=at.metric_files,
         files={path: blob for path, blob in files.items() if path in own},
+        image_files={path: files[path] for path in at.image_files},
     )

@@ -22,6 +22,7 @@ State = Literal["queued", "running", "waiting", "success", "failure", "neutral",
 """waiting: for a person. neutral: reused, or not needed. cancelled: not reached, which must not look like a pass."""
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "ci": ("ci_report",),
+    "image": ("container_image",),
     "data": ("dataset_version",),
     "training": ("fine_tuned_checkpoint",),
     "evaluation": ("evaluation_report", "registered_model"),

@@ -58,7 +58,10 @@ class Stage:
 
 POLICY = "policy"
 """Not a stage: the verdict on the revision's own policy and origin."""
-EVIDENCE = ("ci_report", "dataset_version", "evaluation_report", "registered_model", "served_evaluation_report")
+EVIDENCE = (
+    *("ci_report", "container_image", "dataset_version"),
+    *("evaluation_report", "registered_model", "served_evaluation_report"),
+)
 """What an endpoint judges at its own revision, whether a run computed it or reused it."""
 
 CHAIN: tuple[Stage, ...] = (
@@ -70,6 +73,16 @@ CHAIN: tuple[Stage, ...] = (
         program="ci",
         does="Lints, type-checks and tests the project's own code in a process without the location's secrets, scans "
         "its change for secrets, validates its configuration, and renders its prompts.",
+    ),
+    Stage(
+        "container_image",
+        1,
+        values=("image",),
+        requires=("ci_report",),
+        sources=("repository",),
+        program="image",
+        does="Builds the project's Dockerfile, pushes the image by digest, lists what is in it, and scans it for known "
+        "vulnerabilities. A project without a Dockerfile has no image, and its record says so.",
     ),
     Stage(
         "dataset_version",
@@ -84,7 +97,8 @@ CHAIN: tuple[Stage, ...] = (
         2,
         values=("model.base", "training", "training.prompt"),
         records=("dataset_version.train", "dataset_version.validation"),
-        requires=("ci_report", "dataset_version"),
+        # An image that fails is found before the expensive work, not after it.
+        requires=("ci_report", "container_image", "dataset_version"),
         program="train",
         heavy="Training.",
         does="Fine-tunes the base model (LoRA or full), or uses it unchanged. Resumes after a crash.",
@@ -104,7 +118,7 @@ CHAIN: tuple[Stage, ...] = (
         values=("name",),
         records=("fine_tuned_checkpoint",),
         # The code and data checks again: the checkpoint may be one that an earlier revision made.
-        requires=("ci_report", "dataset_version", "evaluation_report"),
+        requires=("ci_report", "container_image", "dataset_version", "evaluation_report"),
         does="Registers one MLflow model version per checkpoint, if the gates pass.",
     ),
     Stage(
@@ -175,6 +189,7 @@ COMPARED: tuple[str, ...] = ("evaluation_report", "served_evaluation_report")
 HEAVY: frozenset[str] = frozenset(s.name for s in CHAIN if s.heavy)
 CHECKS: Mapping[str, str] = {
     "ci_report": "passes",
+    "container_image": "fit_to_run",
     "dataset_version": "fit_for_training",
     "evaluation_report": "gates",
     "registered_model": "accepted",

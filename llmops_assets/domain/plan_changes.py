@@ -36,6 +36,7 @@ _READ_BY: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("deployment.sampling", ("engine",)),
     ("deployment", ("policy",)),
     ("ci", ("tree",)),
+    ("image", ("image", "policy")),
 )
 """Prefix of a key of llmops.yaml → the values that it decides; the longest prefix counts."""
 
@@ -75,6 +76,9 @@ class RevisionContent(Frozen):
     code: dict[str, str] = Field(description="Path → blob id of every file that ci_report reads.")
     metric_files: dict[str, tuple[str, ...]] = Field(description="The project's own metrics → their files.")
     files: dict[str, str] = Field(description="Path → blob id of the files of those metrics.")
+    image_files: dict[str, str] = Field(
+        default_factory=dict, description="Path → blob id of the files that the image is built from."
+    )
 
     def prompt_file(self, value: str) -> str | None:
         own = (self.config.get("training") or {}).get("prompt") if value == "training.prompt" else None
@@ -103,6 +107,8 @@ def _values_of(key: str) -> tuple[str, ...]:
 def _of_files(before: RevisionContent, after: RevisionContent, differing: set[str]) -> Iterator[PlannedChange]:
     if "tree" in differing:
         yield from _differing_files(before.code, after.code, None, ("tree",))
+    if "image" in differing:
+        yield from _differing_files(before.image_files, after.image_files, "image", ("image",))
     if "data" in differing:
         yield from _data(before.values["data"], after.values["data"])
     if "model.base" in differing:

@@ -13,6 +13,7 @@ from llmops_assets.domain.approval import Approval, person
 from llmops_assets.domain.budget import Budget, loosened_budget
 from llmops_assets.domain.formatting import figure
 from llmops_assets.domain.gate_rule import Gate
+from llmops_assets.domain.images import ImagePolicy, loosened_image
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.must_pass import MustPassPolicy, loosened_must_pass
 from llmops_assets.domain.report_review import Review
@@ -46,6 +47,7 @@ class Policy(Frozen):
     must_pass: MustPassPolicy | None = None
     evaluation: dict[str, Any] = Field(description="Metrics with their code, and limits, as in the evaluation's key.")
     ci: CiPolicy
+    image: ImagePolicy = ImagePolicy()
 
 
 NO_POLICY = Policy(
@@ -75,6 +77,7 @@ def loosened(before: Policy, after: Policy) -> tuple[str, ...]:
                 *_changed_smoke_tests(before.smoke_tests, after.smoke_tests),
                 *_loosened_rollout(before.rollout, after.rollout),
                 *_loosened_ci(before.ci, after.ci),
+                *loosened_image(before.image, after.image),
                 *loosened_budget(before.budget, after.budget),
             )
         )

@@ -6,6 +6,7 @@ from llmops_assets.domain.approval import Approval, person
 from llmops_assets.domain.budget import Budget, stricter_budget
 from llmops_assets.domain.formatting import figure
 from llmops_assets.domain.gate_rule import Gate
+from llmops_assets.domain.images import ImageFloor, image_below_floor, image_floor_in_words, stricter_image
 from llmops_assets.domain.models import Strict, WrongAt
 from llmops_assets.domain.policy import (
     REMOVED,
@@ -77,6 +78,9 @@ class PolicyFloor(Strict):
     budget: Budget = Field(
         default=Budget(), description="What computing may cost each project at most; a run over it waits for a person."
     )
+    image: ImageFloor = Field(
+        default=ImageFloor(), description="Which vulnerabilities fail the image of every project that has one."
+    )
 
 
 def with_floor(policy: Policy, floor: PolicyFloor) -> Policy:
@@ -96,8 +100,9 @@ def with_floor(policy: Policy, floor: PolicyFloor) -> Policy:
     gates = tuple(dict.fromkeys((*policy.gates, *floor.gates)))
     review = _review_with_floor(policy.review, floor.review)
     budget = stricter_budget(policy.budget, floor.budget) if floor.budget != Budget() else policy.budget
+    image = stricter_image(policy.image, floor.image)
     update = {"gates": gates, "approval": approval, "review": review, "rollout": rollout, "budget": budget}
-    return policy.model_copy(update=update)
+    return policy.model_copy(update={**update, "image": image})
 
 
 def _review_with_floor(stated: Review, least: FloorReview) -> Review:
@@ -144,6 +149,7 @@ def below_floor(policy: Policy, floor: PolicyFloor) -> tuple[str, ...]:
     if floor.budget.approvers and (others := without(policy.budget.approvers, floor.budget.approvers)):
         allowed = ", ".join(floor.budget.approvers)
         found.append(f"budget.approvers: {', '.join(others)} may not exceed it; allowed: {allowed}")
+    found += image_below_floor(policy.image, floor.image)
     for gate in floor.gates:
         if gate.metric not in metrics_of(policy.evaluation):
             found.append(f"the gate {gate} needs the metric {gate.metric}; add it to evaluation.metrics")
@@ -201,4 +207,5 @@ def floor_in_words(floor: PolicyFloor) -> tuple[str, ...]:
         found.append(f"budget.max_cost.{name} at most {figure(limit)}")
     if floor.min_samples is not None:
         found.append(f"rollout: at least {floor.min_samples} answers at each step")
+    found += image_floor_in_words(floor.image)
     return tuple(found)

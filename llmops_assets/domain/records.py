@@ -83,6 +83,55 @@ class CiReport(Record):
         return {"": self.key}
 
 
+class Vulnerability(Frozen):
+    """A known vulnerability of a package in an image."""
+
+    id: str
+    package: str
+    version: str = Field(description="The one in the image.")
+    fixed: str = Field(default="", description="The first version without it; empty: there is none.")
+    severity: Literal["unknown", "low", "medium", "high", "critical"]
+    title: str = ""
+
+    @property
+    def text(self) -> str:
+        fixed = f", fixed in {self.fixed}" if self.fixed else ", no fix yet"
+        return f"{self.id} ({self.severity}) in {self.package} {self.version}{fixed}"
+
+
+class ContainerImage(Record):
+    stage: Literal["container_image"] = "container_image"
+    without: str = Field(default="", description="Why there is no image; empty: there is one.")
+    reference: str = Field(default="", description="REGISTRY/NAME@sha256:…, the only name by which it is ever used.")
+    digest: str = Field(default="", description="Of its manifest in the registry: sha256:….")
+    image_id: str = Field(default="", description="Of its configuration, which the builder made: sha256:….")
+    size_bytes: int = Field(default=0, description="Of its unpacked layers.")
+    packages: int = Field(default=0, description="That the scanner looked at.")
+    uri: str = Field(
+        default="",
+        description="Folder with sbom.cdx.json (CycloneDX), scan.json, lint.json and build.log; empty: none.",
+    )
+    checks: tuple[Check, ...] = ()
+    bases: tuple[str, ...] = Field(
+        default=(), description="Images that it is built from, as the Dockerfile names them."
+    )
+    not_scanned: str = Field(default="", description="Why the scanner could not look; empty: it looked.")
+    database: str = Field(default="", description="When the scanner's database was made: ISO 8601.")
+    severities: dict[str, int] = Field(default_factory=dict, description="Severity -> vulnerabilities.")
+    vulnerabilities: tuple[Vulnerability, ...] = Field(
+        default=(), description="The most severe ones, at most 500; all are in scan.json."
+    )
+    tools: dict[str, str] = Field(default_factory=dict, description="Tool -> version.")
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        return {"": self.digest or self.key}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"image": self.reference} if self.reference else {"image": None, "why": self.without}
+
+
 class Split(Frozen):
     rows: int
     digest: str = Field(description="SHA-256 over the canonical rows in order.")
@@ -353,6 +402,7 @@ class EndpointHealth(Event):
 
 AnyRecord = Annotated[
     CiReport
+    | ContainerImage
     | DatasetVersion
     | Checkpoint
     | EvaluationReport

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from llmops_assets.domain.chain import CHAIN, WORK, Stage
+from llmops_assets.domain.images import no_image
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.records import AnyRecord, named_outputs
 
@@ -15,11 +16,13 @@ class ResolvedRecords(Frozen):
     outputs: dict[str, str]
     keys: dict[str, str]
     """Stage → key, for every stage whose inputs all exist."""
+    needless: frozenset[str] = frozenset()
+    """Stages without anything to do at this revision: nothing waits for their records."""
 
     def missing_for(self, stage: Stage) -> list[str]:
         """Stages that must be materialized before this one can act."""
         needed = [r.split(".")[0] for r in stage.records if r not in self.outputs]
-        needed += [s for s in stage.requires if s not in self.records and _is_work(s)]
+        needed += [s for s in stage.requires if s not in {*self.records, *self.needless} and _is_work(s)]
         return list(dict.fromkeys(needed))
 
 
@@ -46,4 +49,5 @@ def resolve_records(
         if (record := find(key)) is not None:
             records[stage.name] = record
             outputs |= named_outputs(record)
-    return ResolvedRecords(records=records, outputs=outputs, keys=keys)
+    needless = frozenset({"container_image"} if no_image(values) else ())
+    return ResolvedRecords(records=records, outputs=outputs, keys=keys, needless=needless)

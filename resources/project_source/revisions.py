@@ -13,12 +13,14 @@ from llmops_assets import catalog
 from llmops_assets.config.documents import CODE_BYTES, CONFIG_BYTES, LABEL_BYTES, PROMPT_BYTES, DocumentError
 from llmops_assets.config.documents import text_of as decoded
 from llmops_assets.config.ignore_patterns import ignoring
+from llmops_assets.config.image_context import BadPattern, context_files, ignore_file
 from llmops_assets.config.metrics import CustomMetric, ListedMetric, name_of, part_of
 from llmops_assets.config.project import CONFIG_FILE, BaseModelHub, ProjectConfig, parse_config
 from llmops_assets.config.settings import Settings
 from llmops_assets.config.smoke_tests import parse_smoke_tests
 from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.domain.images import NO_BUILDER, NO_DOCKERFILE, SWITCHED_OFF
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.policy import Policy
 from llmops_assets.domain.policy_floor import below_floor, with_floor
@@ -59,6 +61,7 @@ class ProjectRevision:
         policy: Policy,
         below_floor: tuple[str, ...] = (),
         pointers: frozenset[str] = frozenset(),
+        image_files: tuple[str, ...] = (),
     ):
         self.project, self.revision, self.config, self.values = project, revision, config, values
         self.smoke_tests = smoke_tests
@@ -72,6 +75,8 @@ class ProjectRevision:
         """What llmops.yaml sets below the floor."""
         self.pointers = pointers
         """The DVC files of the data that stages read: no code, so that new rows are no new code."""
+        self.image_files = image_files
+        """What its image is built from; empty if it has none."""
 
 
 class ProjectRepository:
@@ -243,6 +248,12 @@ class ProjectRepository:
             tests = text_of(deployment.smoke_tests, "deployment.smoke_tests", CONFIG_BYTES)
             if not problems:
                 smoke = parse_smoke_tests(tests, deployment.smoke_tests).model_dump(mode="json")["tests"]
+        image_files: tuple[str, ...] = ()
+        without = self._no_image(config, revision, files, problems)
+        values["image"] = {"without": without}
+        if without is None:
+            image_files = self._image_files(config, text_of, files, problems)
+            values["image"] = self._image(config, {path: files[path] for path in image_files})
         values["gates"] = [g.model_dump(mode="json", exclude_defaults=True) for g in config.gates]
         if kept:
             values["gates"].append({"must_pass": kept.rule.model_dump(mode="json", exclude_defaults=True)})
@@ -261,9 +272,56 @@ class ProjectRepository:
         stated = config.policy(values["data"]["test"]["version"], values["evaluation"], smoke)
         below = tuple(text for floor in self.floors for text in below_floor(stated, floor))
         policy = reduce(with_floor, self.floors, stated)
+        if self.settings.images and self.settings.images.scan.not_scanned == "accept":
+            policy = policy.model_copy(update={"image": policy.image.model_copy(update={"must_be_scanned": False})})
         return ProjectRevision(
-            self.project, revision, config, values, smoke, tracked, metric_files, policy, below, frozenset(pointers)
-        )
+            self.project, revision, config, values, smoke, tracked, metric_files, policy, below, frozenset(pointers),
+            image_files,
+        )  # fmt: skip
+
+    def _no_image(
+        self, config: ProjectConfig, revision: str, files: Mapping[str, str], problems: list[str]
+    ) -> str | None:
+        """Why a revision has no image; None if it has one. A Dockerfile that llmops.yaml names must exist."""
+        image = config.image
+        if not image.build:
+            return SWITCHED_OFF
+        if image.file in files:
+            return None if self.settings.images else NO_BUILDER
+        if image.dockerfile is not None:
+            problems.append(
+                f"{CONFIG_FILE}: image.dockerfile: there is no {image.file} in Git at {short(revision)}; add it, or "
+                "leave the key out"
+            )
+        return NO_DOCKERFILE
+
+    @staticmethod
+    def _image_files(
+        config: ProjectConfig, text_of: Callable[[str, str, int], str], files: Mapping[str, str], problems: list[str]
+    ) -> tuple[str, ...]:
+        """The files that the image is built from."""
+        image = config.image
+        if image.context != "." and not any(path.startswith(f"{image.context}/") for path in files):
+            problems.append(f"{CONFIG_FILE}: image.context: there is no folder {image.context} in Git")
+            return ()
+        ignoring = ignore_file(files, image.context, image.file)
+        try:
+            text = text_of(ignoring, "image", CONFIG_BYTES) if ignoring else ""
+            return tuple(context_files(files, image.context, image.file, text))
+        except BadPattern as error:
+            problems.append(f"{ignoring}:{error.line}: {error}; see Docker's documentation of .dockerignore")
+            return ()
+
+    def _image(self, config: ProjectConfig, files: Mapping[str, str]) -> dict[str, Any]:
+        """What the image is made from. Where it is built and pushed, and how it is judged, is not part of it."""
+        assert self.settings.images is not None
+        stated = config.image.model_dump(mode="json", exclude_defaults=True, include={"context", "target", "args"})
+        return {
+            "dockerfile": config.image.file,
+            **stated,
+            "files": digest(dict(files)),
+            "installation": self.settings.images.identity,
+        }
 
     def _problems_of_metrics(
         self, config: ProjectConfig, text_of: Callable[[str, str, int], str], tracked: Mapping[str, Output]

@@ -119,8 +119,8 @@ def test_what_the_month_cost_comes_from_the_ledger(case: Case) -> None:
     case.ship("A month", {"budget": {"max_cost": {"run": None, "month": 1}}})
     found = json.loads(case.llmops("plan", "--json")[1])["budget"]
     work = {(r.made_by.run_id, r.stage): r.made_by.seconds for _, r in case.world.ledger.work_since("zoo", 0.0)}
-    chain = ["ci_report", "dataset_version", "fine_tuned_checkpoint", "evaluation_report", "registered_model",
-             "quantized_artifact", "served_evaluation_report"]  # fmt: skip
+    chain = ["ci_report", "container_image", "dataset_version", "fine_tuned_checkpoint", "evaluation_report",
+             "registered_model", "quantized_artifact", "served_evaluation_report"]  # fmt: skip
     spent = sum(seconds for (_, stage), seconds in work.items() if stage in chain)
     assert found["spent"]["month"] == pytest.approx(spent) and spent > 1
     assert (

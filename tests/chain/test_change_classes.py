@@ -63,6 +63,10 @@ def training_prompt(project: Project) -> None:
     project.write("prompts/train.jinja", "Tell me: {{ input }}\n")
 
 
+def dockerfile(project: Project) -> None:
+    project.write("Dockerfile", "FROM scratch\nCOPY prompts /prompts\n")
+
+
 def engine_options(project: Project) -> None:
     project.configure({"deployment": {"serving": {"parallel": 2}}})
 
@@ -96,6 +100,7 @@ MADE_BY: dict[str, Callable[[Project], None]] = {
     "a key of `training`": hyperparameters,
     "the serving prompt": serving_prompt,
     "the training prompt": training_prompt,
+    "the Dockerfile, or a file that it may copy": dockerfile,
     "options of the engine, or its sampling": engine_options,
     "the quantization scheme": scheme,
     "rollout, smoke tests, approval, or a stricter budget": rollout,

@@ -102,7 +102,11 @@ def test_with_room_in_the_ledger_it_continues_without_help_until_the_store_is_fu
     assert (small.request.status, small.request.detail) == ("failed", f"fine_tuned_checkpoint: {said}")
     assert len(outcome.runs) == 1, "nothing fills again, by itself, what a person frees"
     small.assert_nothing_half_made_counts()
-    assert set(small.world.ledger.records_of("zoo", small.project.head)) == {"ci_report", "dataset_version"}
+    assert set(small.world.ledger.records_of("zoo", small.project.head)) == {
+        "ci_report",
+        "container_image",
+        "dataset_version",
+    }
 
 
 def test_a_program_without_room_fails_with_a_clear_message_and_uses_up_no_retry(small: Small) -> None:
@@ -114,7 +118,11 @@ def test_a_program_without_room_fails_with_a_clear_message_and_uses_up_no_retry(
     assert small.request.status == "failed" and str(small.jobs.folder / "train-") in small.request.detail
     assert "free of 96 MiB" in small.request.detail and "`llmops retry`" in small.request.detail
     small.assert_nothing_half_made_counts()
-    assert set(small.world.ledger.records_of("zoo", small.project.head)) == {"ci_report", "dataset_version"}
+    assert set(small.world.ledger.records_of("zoo", small.project.head)) == {
+        "ci_report",
+        "container_image",
+        "dataset_version",
+    }
 
 
 def test_with_room_again_the_same_request_is_released_and_resumes_from_complete_results(small: Small) -> None:

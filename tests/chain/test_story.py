@@ -24,7 +24,7 @@ from tests.support.projects import Outcome, Project, Watched, World, rows, write
 from tests.support.waiting import CEILING_S
 
 ALL = {
-    "ci_report", "dataset_version", "fine_tuned_checkpoint", "evaluation_report", "registered_model",
+    "ci_report", "container_image", "dataset_version", "fine_tuned_checkpoint", "evaluation_report", "registered_model",
     "quantized_artifact", "served_evaluation_report", "staging_endpoint", "smoke_test_report", "release_approval",
     "production_endpoint", "endpoint_health",
 }  # fmt: skip
@@ -189,7 +189,7 @@ def test_more_training_data_is_the_dvc_sensors_and_retrains(story: Story) -> Non
     assert requests == [] and "DVC sensor" in (skip or "")
     outcome = story.world.settle()
     assert outcome.failures == ""
-    assert outcome.materialized == ALL - {"ci_report"}
+    assert outcome.materialized == ALL - {"ci_report", "container_image"}
     assert story.request.status == "released"
     assert story.production not in story.releases
     told = story.world.instance.get_latest_materialization_event(dg.AssetKey(["zoo", "dataset_version"]))

@@ -59,7 +59,7 @@ def begin(ledger: Ledger, revision: str = A) -> Request:
     """A request that runs and has two results."""
     request = ledger.open_request("zoo", revision, 1, "tree changed")
     ledger.claim(request, "run-1")
-    records = Memory().deliver(VALUES, revision, only=("ci_report", "dataset_version")).records
+    records = Memory().deliver(VALUES, revision, only=("ci_report", "container_image", "dataset_version")).records
     for record in records.values():
         ledger.record_use("zoo", revision, ledger.commit(record), reused=False)
     return request
@@ -79,18 +79,18 @@ def test_a_commit_has_a_status_for_each_group_and_each_change_is_posted_once(
     told = make(own)
     assert str(told.run()) == "nothing to post"
     request = begin(own)
-    assert told.run().posted == 7
+    assert told.run().posted == 8
     assert [state(github, g) for g in ("ci", "data", "training", "release")] == ["success"] * 2 + ["pending"] * 2
     found = told.run()
     assert found.posted == 0 and "check runs: POST /repos/o/zoo/check-runs: 403: You must authenticate" in str(found)
     assert make(own).run().posted == 0  # another process
     end(own, request, "rejected", "fine_tuned_checkpoint: the loss is not finite")
-    assert told.run().posted == 5, "ci and data have not changed"
+    assert told.run().posted == 5, "ci, image and data have not changed"
     assert github.shown(A)["llmops/zoo/training"] == ("failure", "the loss is not finite")
     assert state(github, "release") == "error"
     status = github.statuses[A][0]
     assert status["target_url"] == "https://dagster.example.com/runs/run-1"
-    assert len(github.posts()) == 12
+    assert len(github.posts()) == 13
     # A token that is not an App's: asked for check runs once.
     assert [(s.method, s.path, s.status) for s in github.seen if s.status >= 400] == [
         ("POST", "/repos/o/zoo/check-runs", 403)
@@ -100,7 +100,7 @@ def test_a_commit_has_a_status_for_each_group_and_each_change_is_posted_once(
 def test_commits_from_before_are_not_answered_but_what_runs_is(own: Ledger, make: Make, github: GitHubServer) -> None:
     end(own, begin(own), "failed", "x")
     begin(own, B)
-    assert make(own).run().posted == 7
+    assert make(own).run().posted == 8
     assert not github.shown(A) and state(github, "training", B) == "pending"
 
 
@@ -113,10 +113,10 @@ def test_a_status_whose_answer_was_lost_is_not_posted_twice(
     begin(own)
     github.faults = [Fault("POST .*/statuses/", kind="cut")]
     found = told.run()
-    assert found.posted == 0 and found.left == 7 and "it cannot be reached" in found.faults[0]
+    assert found.posted == 0 and found.left == 8 and "it cannot be reached" in found.faults[0]
     clock.now += 10.0
-    assert make(own).run().posted == 7
-    assert len(github.statuses[A]) == 7 == len(github.shown(A))
+    assert make(own).run().posted == 8
+    assert len(github.statuses[A]) == 8 == len(github.shown(A))
 
 
 def test_a_rate_limit_is_kept_to_and_only_the_newest_state_is_posted_after_it(
@@ -138,8 +138,8 @@ def test_a_rate_limit_is_kept_to_and_only_the_newest_state_is_posted_after_it(
     assert len(github.seen) == asked, "no process asks before the time"
     end(own, request, "failed", "fine_tuned_checkpoint: out of memory")
     clock.now += 51.0
-    assert told.run().posted == 7
-    assert len(github.statuses[A]) == 7 and state(github, "training") == "failure", "what it was before is not posted"
+    assert told.run().posted == 8
+    assert len(github.statuses[A]) == 8 and state(github, "training") == "failure", "what it was before is not posted"
 
 
 @pytest.mark.parametrize("fault", [Fault("POST ", 500), Fault("GET ", 502, message="Bad gateway"), Fault(" ", 429)])
@@ -154,7 +154,7 @@ def test_an_outage_delays_and_loses_nothing(
     for _ in range(4):
         rounds.append(told.run().posted)
         clock.now += 100.0
-    assert rounds == [0, 0, 0, 7] and len(github.statuses[A]) == 7
+    assert rounds == [0, 0, 0, 8] and len(github.statuses[A]) == 8
 
 
 def test_a_token_that_is_not_accepted_or_not_there_is_said_and_stops_nothing(
@@ -170,7 +170,7 @@ def test_a_token_that_is_not_accepted_or_not_there_is_said_and_stops_nothing(
     assert "GITHUB_TOKEN_OF_TESTS, which the settings name, is not set" in told.run().faults[0]
     monkeypatch.setenv("GITHUB_TOKEN_OF_TESTS", TOKEN)
     clock.now += 10.0
-    assert told.run().posted == 7
+    assert told.run().posted == 8
 
 
 def test_a_refused_status_does_not_hold_up_the_others(
@@ -181,7 +181,7 @@ def test_a_refused_status_does_not_hold_up_the_others(
     begin(own)
     github.faults = [Fault("POST ", 422, message="No commit found"), Fault("POST ", 404, message="Not Found")]
     found = told.run()
-    assert found.posted == 5 and len(found.faults) == 2 and "No commit found" in found.faults[0]
+    assert found.posted == 6 and len(found.faults) == 2 and "No commit found" in found.faults[0]
     clock.now += 10.0
     assert told.run().posted == 2
 
@@ -215,7 +215,7 @@ def test_processes_that_post_at_once_post_each_status_once(
     for thread in threads:
         thread.join()
     rivals[0].run()
-    assert len(github.statuses[A]) == 7 == len(github.shown(A))
+    assert len(github.statuses[A]) == 8 == len(github.shown(A))
     for rival in rivals:
         rival.clients.ledger.engine.dispose()
     assert not ledger.audit().findings
@@ -259,7 +259,7 @@ def test_a_pull_request_has_one_comment_that_is_updated(
     told = make(own)
     told.run()
     request = begin(own)
-    assert told.run().posted == 8
+    assert told.run().posted == 9
     first = body(github)
     assert first.startswith("<!-- llmops:zoo -->\n\n### zoo: aaaaaaaaaaaa 🔄 is running")
     assert "| 🔄 | training | fine\\_tuned\\_checkpoint is running |" in first
@@ -362,14 +362,14 @@ def test_an_app_posts_check_runs_with_conclusions_and_findings(
     told = make(own)
     told.run()
     request = begin(own)
-    assert told.run().posted == 7 and not github.statuses
+    assert told.run().posted == 8 and not github.statuses
     assert github.conclusions(A)["llmops/zoo/ci"] == ("completed", "success")
     assert github.conclusions(A)["llmops/zoo/training"] == ("in_progress", None)
     assert github.conclusions(A)["llmops/zoo/release"] == ("queued", None)
     own.close(request, "waiting", "waiting: llmops approve zoo --report 0123456789ab --reason WHY")
     make(own).run()
     assert github.conclusions(A)["llmops/zoo/training"] == ("completed", "action_required")
-    assert len(github.checks) == 7
+    assert len(github.checks) == 8
 
 
 def test_findings_of_the_linter_are_annotations_each_once(
@@ -394,7 +394,7 @@ def test_findings_of_the_linter_are_annotations_each_once(
     github.faults = [Fault("PATCH .*/check-runs/", kind="cut")]
     assert told.run().posted == 0
     clock.now += 10.0
-    assert make(own).run().posted == 7
+    assert make(own).run().posted == 8
     (ci,) = [c for c in github.checks if c["name"] == "llmops/zoo/ci"]
     assert [a["start_line"] for a in ci["annotations"]] == [*range(1, 121)]
     assert ci["annotations"][0]["path"] == "src/a.py" and "F401" in ci["annotations"][0]["message"]
@@ -412,7 +412,7 @@ def test_a_check_run_whose_answer_was_lost_is_found_again(
     told.run()
     clock.now += 10.0
     make(own).run()
-    assert len(github.checks) == 7 == len(github.conclusions(A))
+    assert len(github.checks) == 8 == len(github.conclusions(A))
 
 
 def test_staging_and_production_are_deployments_with_their_states(

@@ -43,12 +43,12 @@ def test_every_stage_of_the_chain_is_in_one_group() -> None:
 
 
 def test_a_commit_goes_from_queued_to_success_and_one_group_runs_at_a_time() -> None:
-    assert states("queued") == ["queued"] * 7
-    assert states("running") == ["running"] + ["queued"] * 6
+    assert states("queued") == ["queued"] * 8
+    assert states("running") == ["running"] + ["queued"] * 7
     done = until("registered_model")
-    assert states("running", done=done) == ["success"] * 3 + ["running"] + ["queued"] * 3
+    assert states("running", done=done) == ["success"] * 4 + ["running"] + ["queued"] * 3
     assert answers("running", done=done)["evaluation"].headline == "registered_model is running"
-    assert states("released", done=dict.fromkeys(STAGES)) == ["success"] * 7
+    assert states("released", done=dict.fromkeys(STAGES)) == ["success"] * 8
 
 
 def test_a_canary_says_how_far_it_is() -> None:
@@ -67,7 +67,7 @@ def test_a_failed_gate_fails_its_group_and_what_follows_is_not_a_pass() -> None:
         done=until("registered_model"),
         verdicts=(gates, refusal),
     )
-    assert [a.state for a in found.values()] == ["success"] * 3 + ["failure"] + ["cancelled"] * 3
+    assert [a.state for a in found.values()] == ["success"] * 4 + ["failure"] + ["cancelled"] * 3
     assert found["evaluation"].headline == "perplexity 9 above 5"
     assert found["release"].headline == "not reached: evaluation_report failed"
 
@@ -97,13 +97,13 @@ def test_an_end_without_a_verdict_is_a_failure_where_it_happened(
 
 def test_what_waits_for_a_person_says_so_and_is_neither_pass_nor_failure() -> None:
     found = answers("waiting", "waiting for review of report 0123", done=until("registered_model"))
-    assert [a.state for a in found.values()] == ["success"] * 3 + ["waiting"] + ["queued"] * 3
+    assert [a.state for a in found.values()] == ["success"] * 4 + ["waiting"] + ["queued"] * 3
     assert found["evaluation"].headline == "waiting for review of report 0123"
     assert states("waiting", done=until("release_approval"))[-2:] == ["success", "waiting"]
 
 
 def test_what_is_reused_or_not_needed_is_neutral() -> None:
-    assert states("skipped", "nothing to do") == ["neutral"] * 7
+    assert states("skipped", "nothing to do") == ["neutral"] * 8
     found = answers("done", "production already serves this release", done={"ci_report": None, "dataset_version": B})
     assert [found[g].state for g in ("ci", "data", "training")] == ["success", "neutral", "neutral"]
     assert found["data"].headline.startswith(f"reused from {B[:12]}")
@@ -111,12 +111,12 @@ def test_what_is_reused_or_not_needed_is_neutral() -> None:
 
 @pytest.mark.parametrize("status", ["cancelled", "superseded"])
 def test_a_commit_that_was_overtaken_or_stopped_passes_nothing_more(status: Status) -> None:
-    assert states(status, "a newer commit", done=until("fine_tuned_checkpoint")) == ["success"] * 2 + ["cancelled"] * 5
+    assert states(status, "a newer commit", done=until("fine_tuned_checkpoint")) == ["success"] * 3 + ["cancelled"] * 5
 
 
 def test_a_failure_during_the_run_is_shown_at_once() -> None:
     found = states("running", done={"ci_report": None}, verdicts=(verdict("ci_report:passes", "ruff: 2 problems"),))
-    assert found == ["failure"] + ["cancelled"] * 6
+    assert found == ["failure"] + ["cancelled"] * 7
 
 
 def test_only_requests_for_a_whole_commit_are_answered_and_the_newest_of_each() -> None:

@@ -36,8 +36,8 @@ def after_serving(change: dict[str, Any]) -> tuple[Plan, Memory]:
 
 def test_a_first_run_begins_with_code_and_data_and_decides_the_rest_later() -> None:
     plan = Memory().plan(VALUES)
-    assert runs(plan) == {"ci_report", "dataset_version"}
-    assert later(plan) == {s.name for s in CHAIN} - {"ci_report", "dataset_version"}
+    assert runs(plan) == {"ci_report", "container_image", "dataset_version"}
+    assert later(plan) == {s.name for s in CHAIN} - {"ci_report", "container_image", "dataset_version"}
     assert plan["ci_report"].reasons == ("first run of this project",)
     assert plan["fine_tuned_checkpoint"].reasons == ("depends on the result of dataset_version",)
     assert plan.to_materialize == tuple(s.name for s in CHAIN)

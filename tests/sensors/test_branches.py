@@ -10,8 +10,8 @@ from llmops_assets.domain.branches import BranchRule, PullRequests
 from llmops_assets.domain.requests import BRANCH_EVALUATION
 from tests.support.projects import Project, World
 
-EVALUATED = ["ci_report", "dataset_version", "fine_tuned_checkpoint", "evaluation_report", "registered_model",
-             "quantized_artifact", "served_evaluation_report"]  # fmt: skip
+EVALUATED = ["ci_report", "container_image", "dataset_version", "fine_tuned_checkpoint", "evaluation_report",
+             "registered_model", "quantized_artifact", "served_evaluation_report"]  # fmt: skip
 
 
 class Watching:

@@ -10,6 +10,7 @@ from llmops_assets.domain.records import (
     Check,
     Checkpoint,
     CiReport,
+    ContainerImage,
     DatasetVersion,
     EvaluationReport,
     MadeBy,
@@ -26,6 +27,7 @@ TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
 VALUES: dict[str, Any] = {
     "name": "zoo",
     "tree": {"digest": "tree-1"},
+    "image": {"without": "no Dockerfile"},
     "data": {
         "train": {"path": "train.jsonl", "version": "dvc:a1"},
         "test": {"path": "test.jsonl", "version": "dvc:b1"},
@@ -72,6 +74,8 @@ def make_record(stage: Stage, key: str, reads: dict[str, str], values: dict[str,
     match stage.name:
         case "ci_report":
             return CiReport(**head, checks=(Check(name="ruff", passed=True, summary="no problems"),))
+        case "container_image":
+            return ContainerImage(**head, without=values["image"].get("without", ""))
         case "dataset_version":
             data = values["data"]
             train, test = digest(["train", data["train"]["version"]]), digest(["test", data["test"]["version"]])

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ValidationError
 from llmops_assets.catalog import UnavailablePart, UnknownPart
 from llmops_assets.machine.disk_space import full, has_no_room, is_full
 from llmops_assets.machine.files import write_atomically
-from llmops_assets.programs.runtime.errors import BAD_INPUT, DISK_FULL, BadInput
+from llmops_assets.programs.runtime.errors import BAD_INPUT, DISK_FULL, BadInput, Unavailable
 
 MESSAGES = "messages.jsonl"
 """The file of progress in the output folder: one Dagster Pipes message per line."""
@@ -139,6 +139,9 @@ def run(
         write_atomically(output / "error.json", json.dumps(told))
         print(f"{name}: {error}", file=sys.stderr, flush=True)
         sys.exit(BAD_INPUT)
+    except Unavailable as error:
+        print(f"{name}: {error}", file=sys.stderr, flush=True)
+        sys.exit(1)
     except Exception as error:
         _exit_if_full(name, error, output)
         raise

@@ -15,6 +15,10 @@ class BadInput(Exception):
         self.where = where
 
 
+class Unavailable(Exception):
+    """Something outside of program and input failed, such as a registry: a retry may succeed."""
+
+
 class TrainingDiverged(BadInput):
     """The loss of a training is not finite, or far above its best. A retry would diverge again."""
 

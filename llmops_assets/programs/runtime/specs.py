@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from llmops_assets.domain.models import Frozen
-from llmops_assets.domain.records import Check, LoadFigures, Metric, Repeated, Split
+from llmops_assets.domain.records import Check, LoadFigures, Metric, Repeated, Split, Vulnerability
 
 
 class CodeRules(Frozen):
@@ -252,3 +252,55 @@ class ServeSpec(Frozen):
         "the engine's own, as releases of earlier versions are served.",
     )
     api_key: str = Field(default="", description="Only requests with it are answered; empty: all that reach the port.")
+
+
+class BuilderSpec(Frozen):
+    """Where images are built and pushed, as the settings `images` say."""
+
+    builder: str = Field(description="An image builder of the catalog.")
+    host: str
+    client: str = "docker"
+    registry: str = Field(description="HOST/PREFIX, without scheme.")
+    username: str | None = None
+    password_env: str | None = Field(default=None, description="The variable that holds its password.")
+    docker_config: str | None = None
+    network: str = "none"
+    max_size: int = Field(default=20 * 2**30, description="Bytes of an image's layers.")
+    max_disk: int = Field(default=60 * 2**30, description="Bytes by which the builder's disk may fill.")
+
+
+class ScanSpec(Frozen):
+    database: str = Field(description="Folder of trivy's database.")
+    update: bool = True
+    max_age_s: float = 7 * 86400.0
+
+
+class ImageSpec(Frozen):
+    work_tree: str = Field(description="Clean export of the revision.")
+    name: str = Field(description="Of the image, below the registry.")
+    context: str
+    dockerfile: str = Field(description="Path in the project.")
+    target: str | None = None
+    args: dict[str, str] = Field(default_factory=dict)
+    labels: dict[str, str] = Field(default_factory=dict)
+    epoch: int = Field(description="Time of the commit in epoch seconds: that of every file, and SOURCE_DATE_EPOCH.")
+    bases: tuple[str, ...] = Field(default=(), description="Patterns of the base images that are allowed; empty: any.")
+    builder: BuilderSpec
+    scan: ScanSpec
+
+
+class ImageResult(Frozen):
+    """artifact/: sbom.cdx.json, scan.json, lint.json, build.log."""
+
+    reference: str = Field(description="REGISTRY/NAME@sha256:….")
+    digest: str
+    image_id: str
+    size_bytes: int
+    checks: tuple[Check, ...]
+    bases: tuple[str, ...]
+    not_scanned: str
+    database: str
+    packages: int
+    severities: dict[str, int]
+    vulnerabilities: tuple[Vulnerability, ...]
+    tools: dict[str, str]

@@ -1,0 +1,1 @@
+"""Building, listing and scanning container images: what the program `image` is made of."""

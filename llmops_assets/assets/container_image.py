@@ -5,9 +5,9 @@ from typing import Any
 
 import dagster as dg
 
-from llmops_assets.config.images import ImageSettings
 from llmops_assets.config.settings import Settings
 from llmops_assets.config.watched_project import ProjectSource
+from llmops_assets.delivery.code_rules import builder_spec
 from llmops_assets.delivery.gate_evidence import verdict_on, verdict_on_image
 from llmops_assets.domain.images import no_image
 from llmops_assets.domain.keys import short
@@ -15,7 +15,7 @@ from llmops_assets.domain.records import ContainerImage
 from llmops_assets.domain.redaction import carries_credentials
 from llmops_assets.domain.verdict import Verdict
 from llmops_assets.programs.images.contents import SBOM, SCAN
-from llmops_assets.programs.runtime.specs import BuilderSpec, ImageResult, ImageSpec, ScanSpec
+from llmops_assets.programs.runtime.specs import ImageResult, ImageSpec, ScanSpec
 from llmops_assets.stage.asset import stage_asset
 from llmops_assets.stage.execution import StageExecution
 from llmops_assets.stage.metadata import checks_metadata
@@ -24,7 +24,6 @@ DATABASE = "image-scan"
 """The folder in the home of the scanner's database, if the settings name none."""
 SHOWN = 50
 """Vulnerabilities that the asset's page lists."""
-GIB = 2**30
 
 
 def make(run: StageExecution) -> ContainerImage:
@@ -54,21 +53,6 @@ def make(run: StageExecution) -> ContainerImage:
     result = done.read(ImageResult)
     artifact = run.store.put(done.artifact)
     return ContainerImage(**run.header, **result.model_dump(), uri=artifact.uri)
-
-
-def builder_spec(settings: ImageSettings) -> BuilderSpec:
-    return BuilderSpec(
-        builder=settings.builder,
-        host=settings.host,
-        client=settings.client,
-        registry=settings.registry,
-        username=settings.username,
-        password_env=settings.password.env if settings.password else None,
-        docker_config=str(settings.docker_config) if settings.docker_config else None,
-        network=settings.network,
-        max_size=int(settings.max_size * GIB),
-        max_disk=int(settings.max_disk * GIB),
-    )
 
 
 def _labels(run: StageExecution) -> dict[str, str]:

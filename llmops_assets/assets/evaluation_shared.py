@@ -7,15 +7,15 @@ import dagster as dg
 
 from llmops_assets.config.documents import CODE_BYTES, LABEL_BYTES, read_text
 from llmops_assets.config.metrics import CustomMetric, ListedMetric, name_of, part_of
-from llmops_assets.delivery.code_rules import code_rules
+from llmops_assets.delivery.code_rules import builder_spec, code_rules
 from llmops_assets.delivery.gate_evidence import of_stage
 from llmops_assets.delivery.references import ChampionNow, references
 from llmops_assets.domain.formatting import figure
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.measurement import differences
-from llmops_assets.domain.records import Checkpoint, DatasetVersion, Measured, Metric
+from llmops_assets.domain.records import Checkpoint, ContainerImage, DatasetVersion, Measured, Metric
 from llmops_assets.programs.evaluation.report import PAGE
-from llmops_assets.programs.runtime.specs import MetricSpec
+from llmops_assets.programs.runtime.specs import MetricSpec, RunInImage
 from llmops_assets.stage.execution import StageExecution
 from llmops_assets.stage.metadata import figure_of
 from llmops_assets.stage.mlflow_inputs import origin_of, used_rows
@@ -35,8 +35,16 @@ def common_spec(run: StageExecution, data: DatasetVersion, served: bool = False)
         "metrics": metric_specs(run, served),
         "max_rows": evaluation.max_rows,
         "max_new_tokens": evaluation.max_new_tokens,
-        "code": code_rules(run.settings.compute),
+        "code": code_rules(run.settings.compute).model_copy(update={"image": image_of(run)}),
     }
+
+
+def image_of(run: StageExecution) -> RunInImage | None:
+    """The image in which the project's own metrics run; None if they run beside us."""
+    if not run.at.values.get("metrics.in_image") or run.settings.images is None:
+        return None
+    image = run.record(ContainerImage, "container_image")
+    return RunInImage(reference=image.reference, builder=builder_spec(run.settings.images))
 
 
 def identity(run: StageExecution, data: DatasetVersion) -> dict[str, str]:
@@ -122,10 +130,12 @@ def log_evaluation(
 
 
 def secrets_of(run: StageExecution) -> tuple[str, ...]:
-    """The environment variables with the API keys of the judges that the project's metrics name."""
+    """Environment variables: API keys of the judges that the metrics name, and the password of the image's registry."""
     named = [m.judge for m in run.at.config.evaluation.metrics if isinstance(m, ListedMetric)]
     judges = (run.settings.judge(name) for name in named)
-    return tuple(sorted({judge.api_key.env for judge in judges if judge and judge.api_key}))
+    names = {judge.api_key.env for judge in judges if judge and judge.api_key}
+    images = run.settings.images if run.at.values.get("metrics.in_image") else None
+    return tuple(sorted(names | ({images.password.env} if images and images.password else set())))
 
 
 def metric_specs(run: StageExecution, served: bool) -> tuple[MetricSpec, ...]:

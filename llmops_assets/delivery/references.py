@@ -66,6 +66,10 @@ class ChampionNow:
         values = {**run.at.values, "prompt": self.at.values["prompt"], "engine": self.at.values["engine"]}
         read = "fine_tuned_checkpoint" if stage == "evaluation_report" else "quantized_artifact"
         outputs = {read: of.outputs[""], "dataset_version.test": run.resolved.outputs["dataset_version.test"]}
+        also = {name: run.resolved.outputs.get(name) for name, value in STAGES[stage].records_if if values.get(value)}
+        outputs |= {name: found for name, found in also.items() if found is not None}
+        if None in also.values():
+            return None  # the image in which its metrics would run does not exist yet
         salt = f"measured with {digest(like.measured_with)}" if like is not None else None
         return STAGES[stage].key(values, outputs, salt)
 

@@ -18,6 +18,8 @@ class Stage:
     version: int
     values: tuple[str, ...] = ()
     records: tuple[str, ...] = ()
+    records_if: tuple[tuple[str, str], ...] = ()
+    """(record, value): records that are read only by revisions whose value of that name is true."""
     requires: tuple[str, ...] = ()
     after: tuple[str, ...] = ()  # order only: neither read nor checked
     sources: tuple[str, ...] = ()  # external sources in Dagster's graph: "repository", "data"
@@ -41,6 +43,10 @@ class Stage:
         names = [r.split(".")[0] for r in self.records] + list(self.requires) + list(self.after)
         return tuple(dict.fromkeys(names))
 
+    def reads(self, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """The outputs of records that the stage reads at a revision with these values."""
+        return (*self.records, *(record for record, value in self.records_if if values.get(value)))
+
     def key(self, values: Mapping[str, Any], outputs: Mapping[str, str], salt: str | None = None) -> str:
         """The stage's key, computed from all resolved values and all outputs known so far.
 
@@ -51,11 +57,13 @@ class Stage:
             self.name,
             self.version,
             {v: values[v] for v in self.values if v in values},
-            {r: outputs[r] for r in self.records},
+            {r: outputs[r] for r in self.reads(values)},
             salt,
         )
 
 
+IN_IMAGE = ("container_image", "metrics.in_image")
+"""The image, read where the project's own metrics run in it."""
 POLICY = "policy"
 """Not a stage: the verdict on the revision's own policy and origin."""
 EVIDENCE = (
@@ -108,6 +116,7 @@ CHAIN: tuple[Stage, ...] = (
         3,
         values=("prompt", "evaluation"),
         records=("fine_tuned_checkpoint", "dataset_version.test"),
+        records_if=(IN_IMAGE,),
         program="evaluate",
         heavy="Evaluation of the checkpoint.",
         does="Evaluates the checkpoint on the held-out rows and compares it with the champion.",
@@ -136,6 +145,7 @@ CHAIN: tuple[Stage, ...] = (
         3,
         values=("prompt", "evaluation", "engine"),
         records=("quantized_artifact", "dataset_version.test"),
+        records_if=(IN_IMAGE,),
         program="served_evaluate",
         heavy="Evaluation on the serving engine.",
         does="Measures the same metrics on the serving engine, token parity, size, tokens/s and latency.",

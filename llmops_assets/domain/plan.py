@@ -113,7 +113,7 @@ def make_plan(
         if stage.kind == "event":
             plans.append(_event(stage, release, serving, held or {}))
             continue
-        unknown = [r for r in stage.records if r not in outputs]
+        unknown = [r for r in stage.reads(head.values) if r not in outputs]
         if unknown:
             names = ", ".join(dict.fromkeys(r.split(".")[0] for r in unknown))
             plans.append(
@@ -211,7 +211,7 @@ def _why(stage: Stage, head: Side, outputs: Mapping[str, str], base: Side | None
         for v in stage.values
         if base.values.get(v) != head.values.get(v)
     ]
-    for name in stage.records:
+    for name in stage.reads(head.values):
         if name in base.outputs and base.outputs[name] != outputs[name]:
             reasons.append(f"{name} changed")
     if not reasons:

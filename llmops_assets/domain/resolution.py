@@ -16,12 +16,14 @@ class ResolvedRecords(Frozen):
     outputs: dict[str, str]
     keys: dict[str, str]
     """Stage → key, for every stage whose inputs all exist."""
+    values: Mapping[str, bool] = {}
+    """Those that decide whether a record is read."""
     needless: frozenset[str] = frozenset()
     """Stages without anything to do at this revision: nothing waits for their records."""
 
     def missing_for(self, stage: Stage) -> list[str]:
         """Stages that must be materialized before this one can act."""
-        needed = [r.split(".")[0] for r in stage.records if r not in self.outputs]
+        needed = [r.split(".")[0] for r in stage.reads(self.values) if r not in self.outputs]
         needed += [s for s in stage.requires if s not in {*self.records, *self.needless} and _is_work(s)]
         return list(dict.fromkeys(needed))
 
@@ -40,7 +42,7 @@ def resolve_records(
     outputs: dict[str, str] = {}
     keys: dict[str, str] = {}
     for stage in CHAIN:
-        if stage.kind == "event" or any(r not in outputs for r in stage.records):
+        if stage.kind == "event" or any(r not in outputs for r in stage.reads(values)):
             continue
         key = stage.key(values, outputs)
         if salt := salt_of(key):
@@ -50,4 +52,5 @@ def resolve_records(
             records[stage.name] = record
             outputs |= named_outputs(record)
     needless = frozenset({"container_image"} if no_image(values) else ())
-    return ResolvedRecords(records=records, outputs=outputs, keys=keys, needless=needless)
+    deciding = {value: bool(values.get(value)) for stage in CHAIN for _, value in stage.records_if}
+    return ResolvedRecords(records=records, outputs=outputs, keys=keys, values=deciding, needless=needless)

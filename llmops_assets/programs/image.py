@@ -40,7 +40,7 @@ def make(spec: ImageSpec, job: ProgramRun) -> ImageResult:
     builder: ImageBuilder = IMAGE_BUILDERS[spec.builder.builder].load()(spec.builder, job.output / "login")
     try:
         with private_copy(job.output / "context", tree, _files(spec, tree), CodeRules(isolation="off")) as copy:
-            _same_times(copy.tree, spec.epoch)
+            _as_committed(copy.tree, spec.epoch)
             job.progress("build", f"{spec.dockerfile} for {spec.builder.registry}/{spec.name}")
             request = BuildRequest(
                 context=copy.tree / spec.context,
@@ -101,9 +101,14 @@ def _files(spec: ImageSpec, tree: Path) -> list[str]:
         raise BadInput(str(error), f"{ignoring}:{error.line}") from error
 
 
-def _same_times(folder: Path, epoch: int) -> None:
-    """Gives every file the time of the commit: layers of equal files are equal, whenever they were checked out."""
+def _as_committed(folder: Path, epoch: int) -> None:
+    """Gives every file the time of the commit and the mode that Git knows, for the builder copies both into layers.
+
+    The home's files are its owner's alone: without this, no other user in the image could read what it copies.
+    """
     for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
         os.utime(path, (epoch, epoch), follow_symlinks=False)
 
 

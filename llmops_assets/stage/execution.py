@@ -220,7 +220,8 @@ class StageExecution:
     def header(self) -> dict[str, Any]:
         """The fields that all records share."""
         stage = self.stage
-        reads = {name: self.resolved.outputs[name] for name in stage.records if name in self.resolved.outputs}
+        known = self.resolved.outputs
+        reads = {name: known[name] for name in stage.reads(self.at.values) if name in known}
         return {"key": self.key, "reads": reads, "made_by": self.made_by}
 
     # -- work -------------------------------------------------------------------------------------------------------

@@ -254,6 +254,7 @@ class ProjectRepository:
         if without is None:
             image_files = self._image_files(config, text_of, files, problems)
             values["image"] = self._image(config, {path: files[path] for path in image_files})
+            values["metrics.in_image"] = self._runs_in_image(config)
         values["gates"] = [g.model_dump(mode="json", exclude_defaults=True) for g in config.gates]
         if kept:
             values["gates"].append({"must_pass": kept.rule.model_dump(mode="json", exclude_defaults=True)})
@@ -322,6 +323,12 @@ class ProjectRepository:
             "files": digest(dict(files)),
             "installation": self.settings.images.identity,
         }
+
+    def _runs_in_image(self, config: ProjectConfig) -> bool:
+        """Whether the project's own metrics run in its image."""
+        own = any(isinstance(metric, CustomMetric) for metric in config.evaluation.metrics)
+        settings = self.settings.images
+        return own and settings is not None and settings.run_code and catalog.IMAGE_BUILDERS[settings.builder].runs
 
     def _problems_of_metrics(
         self, config: ProjectConfig, text_of: Callable[[str, str, int], str], tracked: Mapping[str, Output]

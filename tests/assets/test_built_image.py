@@ -7,8 +7,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from llmops_assets.domain.records import ContainerImage
-from tests.support.docker import BASE, Docker
+from llmops_assets.domain.records import ContainerImage, EvaluationReport
+from tests.support.docker import BASE, PYTHON_BASE, Docker, python_archive
 from tests.support.projects import LIGHT, Outcome, Project, Watched, World
 from tests.support.trivy_database import write_database
 
@@ -96,3 +96,21 @@ def test_a_registry_that_is_down_is_tried_again(case: Watched, docker: Docker) -
     assert "Traceback" not in outcome.failures
     outcome, record = made(case)
     assert outcome.failures == "" and record.reference
+
+
+def test_the_projects_own_metric_runs_in_its_image(case: Watched, docker: Docker) -> None:
+    """The module that it needs is only there."""
+    docker.add_base(PYTHON_BASE, python_archive())
+    case.project.write(
+        "Dockerfile", f"FROM {PYTHON_BASE}\nCOPY tests/only_here.py /own/only_here.py\nENV PYTHONPATH=/own\n"
+    )
+    case.project.write("tests/only_here.py", "def words(text):\n    return len(text.split())\n")
+    case.project.write("metrics/own.py", "import only_here\n\n\ndef score(a, b):\n    return only_here.words(b)\n")
+    own = {"name": "words", "function": "metrics/own.py:score", "higher_is_better": True}
+    case.project.ship("Our own metric", {"evaluation": {"metrics": ["rougeL", own]}})
+    outcome, record = made(case, "dataset_version", "fine_tuned_checkpoint", "evaluation_report")
+    assert outcome.failures == "" and "evaluation_report" in outcome.computed
+    report = case.world.ledger.records_of("zoo", case.project.head)["evaluation_report"]
+    assert isinstance(report, EvaluationReport)
+    assert report.reads["container_image"] == record.digest and (report.value("words") or 0) > 1
+    assert docker.said("ps", "--all", "--quiet") == ""

@@ -173,3 +173,21 @@ def test_a_project_tightens_the_floor_and_never_loosens_it() -> None:
 def test_a_mistake_in_the_section_is_named(written: dict[str, Any], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         Image.model_validate(written)
+
+
+def test_a_new_image_evaluates_again_what_runs_in_it_and_trains_nothing() -> None:
+    """The image's digest is in the keys of both evaluations, where the project's own metrics run in it."""
+    before = changed(VALUES, image=BUILT, metrics__in_image=True)
+    after = {**before, "image": {"files": "g"}}
+    memory = Memory()
+    memory.deliver(before)
+    first = memory.plan(after, before)
+    assert first["evaluation_report"].reasons == ("depends on the result of container_image",)
+    memory.deliver(after, only=("container_image",))
+    plan = memory.plan(after, before)
+    assert plan["evaluation_report"].action == plan["served_evaluation_report"].action == "run"
+    assert plan["evaluation_report"].reasons == ("container_image changed",)
+    assert plan["fine_tuned_checkpoint"].action == plan["quantized_artifact"].action == "reuse"
+    elsewhere = {**after, "metrics.in_image": False}
+    memory.deliver({**before, "metrics.in_image": False})
+    assert memory.plan(elsewhere, before)["evaluation_report"].action == "reuse"

@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from llmops_assets.assets.container_image import builder_spec
+from llmops_assets.delivery.code_rules import builder_spec
 from llmops_assets.programs.image import make
 from llmops_assets.programs.images.interface import BuilderFault
 from llmops_assets.programs.images.tools import NoAnswer, find_tool
@@ -147,6 +147,7 @@ def test_the_build_sees_only_files_in_git_that_are_not_ignored(build: Make, dock
         "a.md": "", "keep.md": "", "secret/key": "", "deep/er/x": "", "deep/er/y": "", "inner/b.md": "",
     }  # fmt: skip
     write(tmp_path / "tree", files)
+    (tmp_path / "tree" / "keep.md").chmod(0o600)
     (tmp_path / "tree" / "untracked.csv").write_text("rows")
     (tmp_path / "tree" / "link").symlink_to("/etc/passwd")
     subprocess.run(["git", "-C", str(tmp_path / "tree"), "add", "link"], check=True)
@@ -157,6 +158,8 @@ def test_the_build_sees_only_files_in_git_that_are_not_ignored(build: Make, dock
     assert sorted(path.removeprefix("/all/") for path in listed.splitlines()) == [
         *(".dockerignore", "Dockerfile", "deep/er/y", "inner/b.md", "keep.md"),
     ]
+    modes = docker.said("run", "--rm", "--network", "none", made.reference, "/bin/ls", "-ln", "/all/keep.md")
+    assert modes.startswith("-rw-r--r--"), "nobody but the owner of this home can read its files"
     assert refusal(build, {".dockerignore": "ok\n[z-a]\n"}).where == ".dockerignore:2"
 
 

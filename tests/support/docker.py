@@ -145,9 +145,7 @@ def busybox_archive() -> bytes:
         tar.add("/bin/busybox", "bin/busybox")
         for name in ("sh", "echo", "cat", "sleep", "dd", "id", "wget", "ls", "head"):
             _link(tar, f"bin/{name}", "busybox")
-        _add(tar, "etc/os-release", 'PRETTY_NAME="Debian"\nID=debian\nVERSION_ID="12"\n')
-        _add(tar, "etc/debian_version", "12.5\n")
-        _add(tar, "var/lib/dpkg/status", DPKG)
+        _add_debian(tar)
         for folder in ("tmp", "proc", "sys", "dev"):
             _folder(tar, folder)
     return out.getvalue()
@@ -165,6 +163,7 @@ def python_archive() -> bytes:
         tar.add(program, str(program)[1:])
         for path in needed:
             tar.add(path, path[1:])
+        _add_debian(tar)
 
         def keep(found: tarfile.TarInfo) -> tarfile.TarInfo | None:
             left = (
@@ -173,22 +172,23 @@ def python_archive() -> bytes:
                 "__pycache__",
                 "idlelib",
                 "ensurepip",
-                "lib-dynload",
                 "tkinter",
                 "config-3",
             )
             return None if any(part.startswith(left) for part in Path(found.name).parts) else found
 
         tar.add(library, str(library)[1:], filter=keep)
-        for module in (library / "lib-dynload").glob("*.so"):
-            if module.name.startswith(
-                ("math", "_struct", "_json", "_random", "_bisect", "_sha", "_datetime", "_heapq")
-            ):
-                tar.add(module, str(module)[1:])
         for folder in ("tmp", "proc", "sys", "dev"):
             _folder(tar, folder)
         _link(tar, "usr/bin/python3", str(program)) if str(program) != "/usr/bin/python3" else None
     return out.getvalue()
+
+
+def _add_debian(tar: tarfile.TarFile) -> None:
+    """The files by which a scanner knows Debian 12, with one package."""
+    _add(tar, "etc/os-release", 'PRETTY_NAME="Debian"\nID=debian\nVERSION_ID="12"\n')
+    _add(tar, "etc/debian_version", "12.5\n")
+    _add(tar, "var/lib/dpkg/status", DPKG)
 
 
 def _add(tar: tarfile.TarFile, name: str, text: str) -> None:

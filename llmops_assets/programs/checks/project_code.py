@@ -5,14 +5,18 @@ Decides what such code may see and use. The walls themselves are `llmops_assets.
 
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from llmops_assets.catalog import IMAGE_BUILDERS
 from llmops_assets.machine import isolation
 from llmops_assets.machine.isolation import Ended
+from llmops_assets.programs.images.interface import INSIDE, ImageBuilder, RunRequest
 from llmops_assets.programs.runtime.errors import BadInput
-from llmops_assets.programs.runtime.specs import CodeRules
+from llmops_assets.programs.runtime.specs import CodeRules, RunInImage
 
 TAIL_LINES, TAIL_CHARACTERS = 60, 6000
 ISOLATED = "bubblewrap: its own user, process, IPC and network namespaces, a read-only system, a private copy"
@@ -63,14 +67,32 @@ class ProjectCode:
     def __init__(self, folder: Path, rules: CodeRules):
         self.folder, self.rules = folder, rules
         self.tree, self.out = folder / "tree", folder / "out"
-        self.isolated = not_isolated(rules) is None
+        self.isolated = rules.image is not None or not_isolated(rules) is None
         self.readable: tuple[Path, ...] = ()
         """Further folders that its commands see."""
+
+    @property
+    def python(self) -> str:
+        """The interpreter of its commands."""
+        return sys.executable if self.rules.image is None else "python3"
+
+    def seen(self, path: Path) -> str:
+        """The name under which its commands see one of its files."""
+        return str(path if self.rules.image is None else INSIDE / path.relative_to(self.folder))
+
+    def bring(self, file: Path) -> str:
+        """The name under which its commands see a file of ours; in an image, a copy of it."""
+        if self.rules.image is None:
+            return str(file)
+        shutil.copyfile(file, self.folder / file.name)
+        return self.seen(self.folder / file.name)
 
     def run(
         self, command: list[str], log: Path, seconds: float, given: bytes = b"", more: Mapping[str, str] | None = None
     ) -> Ended:
         """Runs a command in the copy; see `isolation.run_apart`. `more` is added to its environment."""
+        if self.rules.image is not None:
+            return self._run_in_image(self.rules.image, command, log, seconds, given, more or {})
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         environment |= {"HOME": str(self.out), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
         environment |= more or {}
@@ -87,6 +109,19 @@ class ProjectCode:
             given=given,
             readable=self.readable,
         )
+
+    def _run_in_image(
+        self, image: RunInImage, command: list[str], log: Path, seconds: float, given: bytes, more: Mapping[str, str]
+    ) -> Ended:
+        """As `run`, in a container of the project's image; what it wrote to `out` is there afterwards."""
+        environment = {"HOME": self.seen(self.out), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", **more}
+        limits = isolation.Limits(seconds=seconds, memory=self.rules.memory, processes=self.rules.processes)
+        with TemporaryDirectory(prefix="llmops-login-") as login:
+            builder: ImageBuilder = IMAGE_BUILDERS[image.builder.builder].load()(image.builder, Path(login) / "docker")
+            try:
+                return builder.run(image.reference, RunRequest(self.folder, command, environment, limits, log, given))
+            finally:
+                builder.close()
 
     def why_ended(self, ended: Ended, seconds: float) -> str | None:
         """The limit that ended a command, in words."""

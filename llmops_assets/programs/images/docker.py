@@ -5,9 +5,6 @@ capabilities and seccomp profile, and no network. It is root inside; a daemon th
 stronger wall. The build gets no secret and no agent, and is ended with its client.
 """
 
-import base64
-import json
-import os
 import re
 import shutil
 import signal
@@ -18,14 +15,15 @@ from pathlib import Path
 
 from llmops_assets.domain.dockerfile import bases, line_of
 from llmops_assets.domain.formatting import excerpt
+from llmops_assets.machine.isolation import Ended
 from llmops_assets.machine.redaction import redacted
 from llmops_assets.programs.images.build_log import Failed, failed_step, progress_of
-from llmops_assets.programs.images.interface import BuilderFault, BuildRequest, Built, Tell
+from llmops_assets.programs.images.docker_client import SHORT_S, DockerClient
+from llmops_assets.programs.images.docker_run import run_in_container
+from llmops_assets.programs.images.interface import BuilderFault, BuildRequest, Built, RunRequest, Tell
 from llmops_assets.programs.runtime.errors import BadInput
-from llmops_assets.programs.runtime.specs import BuilderSpec
 
-POLL_S = 0.5
-SHORT_S, LONG_S = 60.0, 3600.0
+POLL_S, LONG_S = 0.5, 3600.0
 _DIGEST = re.compile(r"digest: (sha256:[0-9a-f]{64})")
 _NOT_THERE = ("Cannot connect to the Docker daemon", "error during connect", "docker daemon is not running")
 _TRANSIENT = (
@@ -35,47 +33,9 @@ _TRANSIENT = (
 """In the builder's own last line: faults of registry, network or daemon."""
 
 
-class DockerBuilder:
-    def __init__(self, spec: BuilderSpec, folder: Path):
-        self.spec, self.folder = spec, folder
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True, mode=0o700)
-        client = shutil.which(spec.client)
-        if client is None:
-            raise BuilderFault(f"{spec.client} is not installed here (images.client); install Docker's client")
-        self.client = client
-        self._log_in()
-
-    def _log_in(self) -> None:
-        spec = self.spec
-        self.config = Path(spec.docker_config) if spec.docker_config else self.folder
-        if spec.username is None or spec.password_env is None:
-            return
-        password = os.environ.get(spec.password_env)
-        if not password:
-            raise BuilderFault(f"the environment variable {spec.password_env} (images.password) is not set")
-        token = base64.b64encode(f"{spec.username}:{password}".encode()).decode()
-        host = spec.registry.split("/")[0]
-        self.config, file = self.folder, self.folder / "config.json"
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-            json.dump({"auths": {host: {"auth": token}}}, out)
-
-    def close(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def environment(self) -> dict[str, str]:
-        found = {"DOCKER_HOST": self.spec.host, "DOCKER_CONFIG": str(self.config)}
-        if self.spec.host.startswith("tcp://") and (self.config / "ca.pem").is_file():
-            found["DOCKER_TLS_VERIFY"] = "1"
-        return found
-
-    def _environment(self) -> dict[str, str]:
-        own = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self.folder), "LANG": "C.UTF-8"}
-        build = {"DOCKER_BUILDKIT": "1", "BUILDKIT_PROGRESS": "plain", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
-        return {**own, **build, **self.environment()}
-
-    def version(self) -> str:
-        return self._run(["version", "--format", "{{.Server.Version}}"], SHORT_S)
+class DockerBuilder(DockerClient):
+    def run(self, reference: str, request: RunRequest) -> Ended:
+        return run_in_container(self, reference, request)
 
     # -- building ---------------------------------------------------------------------------------------------------
 
@@ -94,9 +54,9 @@ class DockerBuilder:
         if code or not found.is_file():
             raise self._why(request, code)
         image_id = found.read_text().strip()
-        size = int(self._run(["image", "inspect", "--format", "{{.Size}}", image_id], SHORT_S))
+        size = int(self.docker(["image", "inspect", "--format", "{{.Size}}", image_id], SHORT_S))
         if size > self.spec.max_size:
-            self._run(["image", "rm", "--force", image_id], SHORT_S, check=False)
+            self.docker(["image", "rm", "--force", image_id], SHORT_S, check=False)
             raise BadInput(
                 f"the image has {_gib(size)}, and at most {_gib(self.spec.max_size)} are allowed (images.max_size); "
                 "leave out what it does not need",
@@ -110,7 +70,7 @@ class DockerBuilder:
         free = _free(disk)
         with request.log.open("wb") as log:
             process = subprocess.Popen(
-                words, env=self._environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                words, env=self.whole_environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
             try:
                 while process.poll() is None:
@@ -134,7 +94,7 @@ class DockerBuilder:
         """The daemon's folder, if it is on this machine."""
         if not self.spec.host.startswith("unix://"):
             return None
-        root = Path(self._run(["info", "--format", "{{.DockerRootDir}}"], SHORT_S))
+        root = Path(self.docker(["info", "--format", "{{.DockerRootDir}}"], SHORT_S))
         return root if root.is_dir() else None
 
     def _why(self, request: BuildRequest, code: int) -> Exception:
@@ -159,39 +119,19 @@ class DockerBuilder:
     def push(self, built: Built, name: str) -> str:
         # The tag only carries the image there. Afterwards nothing reads it: what it means is the registry's to say.
         tag = f"{name}:llmops-{built.image_id.removeprefix('sha256:')[:24]}"
-        self._run(["image", "tag", built.image_id, tag], SHORT_S)
-        match = _DIGEST.search(self._run(["push", tag], LONG_S))
+        self.docker(["image", "tag", built.image_id, tag], SHORT_S)
+        match = _DIGEST.search(self.docker(["push", tag], LONG_S))
         if match is None:
             raise BuilderFault(f"{name}: the registry returned no digest of what was pushed")
         reference = f"{name}@{match[1]}"
-        self._run(["pull", "--quiet", reference], LONG_S)  # the daemon verifies the content against the digest
-        there = self._run(["image", "inspect", "--format", "{{.Id}}", reference], SHORT_S)
+        self.docker(["pull", "--quiet", reference], LONG_S)  # the daemon verifies the content against the digest
+        there = self.docker(["image", "inspect", "--format", "{{.Id}}", reference], SHORT_S)
         if there != built.image_id:
             raise BuilderFault(
                 f"{reference}: the registry holds another image ({there[:19]}) than the one that was built "
                 f"({built.image_id[:19]}); nothing was recorded"
             )
         return match[1]
-
-    def _run(self, words: Sequence[str], seconds: float, check: bool = True) -> str:
-        what = f"docker {words[0]}" if words[0] != "image" else f"docker image {words[1]}"
-        try:
-            done = subprocess.run(
-                [self.client, *words],
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=seconds,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise BuilderFault(f"{what} did not end within {seconds:g} s") from None
-        if done.returncode and check:
-            said = " ".join(done.stderr.split())[-500:] or f"exit code {done.returncode}"
-            raise BuilderFault(redacted(f"{what} failed: {said}"))
-        return done.stdout.strip()
 
 
 def _base_line(text: str, request: BuildRequest, failure: Failed) -> int | None:

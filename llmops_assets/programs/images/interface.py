@@ -1,14 +1,17 @@
 """The interface of what builds images. An implementation is one module here and one entry in the catalog."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
+from llmops_assets.machine.isolation import Ended, Limits
 from llmops_assets.programs.runtime.errors import Unavailable
 from llmops_assets.programs.runtime.specs import BuilderSpec
 
 Tell = Callable[[str], None]
+INSIDE = PurePosixPath("/project")
+"""Where a project's files are in a container of its image."""
 
 
 class BuilderFault(Unavailable):
@@ -45,6 +48,26 @@ class Built:
     size_bytes: int
 
 
+@dataclass(frozen=True)
+class RunRequest:
+    """A command of a project, run in its image.
+
+    Args:
+        folder: copied to `INSIDE`; its subfolder `out` is the only place that the command can write to.
+        command: words; the first is a program of the image.
+        environment: its whole environment, besides that of the image.
+        log: file for its output.
+        given: its standard input.
+    """
+
+    folder: Path
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    limits: Limits
+    log: Path
+    given: bytes = b""
+
+
 class ImageBuilder(Protocol):
     """Made from its specification and a private folder for logins, which it deletes at `close`."""
 
@@ -66,6 +89,15 @@ class ImageBuilder(Protocol):
 
         Raises:
             BuilderFault: the registry does not take it, or returns another image.
+        """
+
+    def run(self, reference: str, request: RunRequest) -> Ended:
+        """Runs a command in an image: no network, read-only, nobody's user. Nothing of it is left running.
+
+        Files in `out` of the folder are those that it wrote there.
+
+        Raises:
+            BuilderFault: the image cannot be had, or the host is not there.
         """
 
     def environment(self) -> dict[str, str]:

@@ -15,6 +15,28 @@ from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.records import Check, LoadFigures, Metric, Repeated, Split, Vulnerability
 
 
+class BuilderSpec(Frozen):
+    """Where images are built and pushed, as the settings `images` say."""
+
+    builder: str = Field(description="An image builder of the catalog.")
+    host: str
+    client: str = "docker"
+    registry: str = Field(description="HOST/PREFIX, without scheme.")
+    username: str | None = None
+    password_env: str | None = Field(default=None, description="The variable that holds its password.")
+    docker_config: str | None = None
+    network: str = "none"
+    max_size: int = Field(default=20 * 2**30, description="Bytes of an image's layers.")
+    max_disk: int = Field(default=60 * 2**30, description="Bytes by which the builder's disk may fill.")
+
+
+class RunInImage(Frozen):
+    """The image in which a project's own code runs."""
+
+    reference: str = Field(description="REGISTRY/NAME@sha256:….")
+    builder: BuilderSpec
+
+
 class CodeRules(Frozen):
     """How a project's own code runs."""
 
@@ -22,6 +44,7 @@ class CodeRules(Frozen):
     memory: int = Field(default=4 * 2**30, description="Bytes, of all its processes together.")
     processes: int = Field(default=512, description="How many at once.")
     metric_timeout_s: float = Field(default=600.0, description="Time limit of one metric over all rows.")
+    image: RunInImage | None = Field(default=None, description="None: it runs beside us, under bubblewrap.")
 
 
 class CiCommandSpec(Frozen):
@@ -252,21 +275,6 @@ class ServeSpec(Frozen):
         "the engine's own, as releases of earlier versions are served.",
     )
     api_key: str = Field(default="", description="Only requests with it are answered; empty: all that reach the port.")
-
-
-class BuilderSpec(Frozen):
-    """Where images are built and pushed, as the settings `images` say."""
-
-    builder: str = Field(description="An image builder of the catalog.")
-    host: str
-    client: str = "docker"
-    registry: str = Field(description="HOST/PREFIX, without scheme.")
-    username: str | None = None
-    password_env: str | None = Field(default=None, description="The variable that holds its password.")
-    docker_config: str | None = None
-    network: str = "none"
-    max_size: int = Field(default=20 * 2**30, description="Bytes of an image's layers.")
-    max_disk: int = Field(default=60 * 2**30, description="Bytes by which the builder's disk may fill.")
 
 
 class ScanSpec(Frozen):

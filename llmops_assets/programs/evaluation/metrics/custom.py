@@ -4,7 +4,6 @@ The process sees only the files that the metric's key covers, so a result never 
 """
 
 import json
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,14 +45,14 @@ def call_function(spec: MetricSpec, rules: CodeRules, pairs: Sequence[tuple[str,
     ):
         files = spec.files or (file,)
         asked = {
-            "file": str(code.tree / file),
+            "file": code.seen(code.tree / file),
             "module": module_name(file, files),
             "function": spec.function,
-            "paths": [str(code.tree / path) for path in search_paths(file, files)],
+            "paths": [code.seen(code.tree / path) for path in search_paths(file, files)],
             "pairs": pairs,
         }
         log, result = Path(folder) / "log", code.out / "result.json"
-        command = [sys.executable, METRIC_FUNCTION, str(result)]
+        command = [code.python, code.bring(Path(METRIC_FUNCTION)), code.seen(result)]
         ended = code.run(command, log, rules.metric_timeout_s, given=json.dumps(asked).encode())
         if limit := code.why_ended(ended, rules.metric_timeout_s):
             raise BadInput(limit, where)

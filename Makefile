@@ -11,11 +11,11 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # Always keep compiled modules: demo and tests start hundreds of interpreters.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo down test lint bench isolation clean help
+.PHONY: setup demo down test image-test lint bench isolation clean help
 .DEFAULT_GOAL := help
 
 help: ## show this
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -35,6 +35,9 @@ down: setup ## stop everything that the demo left running
 # Three processes keep two cores busy, because many tests wait for programs; `-n auto` counts physical cores, perhaps one.
 test: setup ## all tests: real Git, DVC, MLflow, Envoy and llama.cpp
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+image-test: setup ## build this repository's own image, start and health-check it: minutes; root, Docker, a package index
+	LLMOPS_TEST_OWN_IMAGE=1 $(BIN)/python -m pytest -m own_image tests/deploy/test_own_image.py
 
 # Tests of isolation are skipped, with the reason, where bubblewrap is missing and cannot be installed.
 isolation: ## install bubblewrap (Debian, Ubuntu; as root), which isolates the code of projects

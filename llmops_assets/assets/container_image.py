@@ -9,6 +9,7 @@ from llmops_assets.config.settings import Settings
 from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.delivery.code_rules import builder_spec
 from llmops_assets.delivery.gate_evidence import verdict_on, verdict_on_image
+from llmops_assets.delivery.release_policy import not_on_branch
 from llmops_assets.domain.images import no_image
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import ContainerImage
@@ -37,6 +38,7 @@ def make(run: StageExecution) -> ContainerImage:
         context=image.context,
         dockerfile=image.file,
         target=image.target,
+        cache=_cache(run),
         args={**settings.args, **image.args},
         labels=_labels(run),
         epoch=int(run.source.git.commit(run.revision).commit_time),
@@ -53,6 +55,12 @@ def make(run: StageExecution) -> ContainerImage:
     result = done.read(ImageResult)
     artifact = run.store.put(done.artifact)
     return ContainerImage(**run.header, **result.model_dump(), uri=artifact.uri)
+
+
+def _cache(run: StageExecution) -> str:
+    """The name of the build's cache mounts: what a branch or a fork writes there, the watched branch never reads."""
+    elsewhere = not_on_branch(run.source, run.revision)
+    return f"{run.project.name}-{run.revision}" if elsewhere else run.project.name
 
 
 def _labels(run: StageExecution) -> dict[str, str]:

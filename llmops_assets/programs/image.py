@@ -47,7 +47,12 @@ def make(spec: ImageSpec, job: ProgramRun) -> ImageResult:
                 dockerfile=copy.tree / spec.dockerfile,
                 name=spec.dockerfile,
                 target=spec.target,
-                args={**spec.args, "SOURCE_DATE_EPOCH": str(spec.epoch)},
+                # Without a name of their own, `RUN --mount=type=cache` of all projects of a daemon would share folders.
+                args={
+                    **spec.args,
+                    "SOURCE_DATE_EPOCH": str(spec.epoch),
+                    "BUILDKIT_CACHE_MOUNT_NS": spec.cache or spec.name,
+                },
                 labels=spec.labels,
                 log=artifact / LOG,
             )

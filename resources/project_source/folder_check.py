@@ -8,6 +8,7 @@ from pathlib import Path
 
 from llmops_assets.catalog import METRICS
 from llmops_assets.config.documents import CODE_BYTES, CONFIG_BYTES, LABEL_BYTES, PROMPT_BYTES, DocumentError, read_text
+from llmops_assets.config.image_context import IGNORE, BadPattern, context_files
 from llmops_assets.config.metrics import ListedMetric, name_of
 from llmops_assets.config.project import CONFIG_FILE, BaseModelPath, ProjectConfig, load_config
 from llmops_assets.config.smoke_tests import parse_smoke_tests
@@ -59,6 +60,7 @@ def check_folder(folder: Path) -> ProjectConfig:
                 problems.append(f"{folder / name}: neither exists nor is tracked by DVC; `dvc add {name}`")
         except ConfigError as error:
             problems += error.problems
+    problems += _problems_of_image(folder, config)
     dvc = folder / ".dvc" / "config"
     if dvc.is_file() and (problem := committed_credentials(dvc.read_text(errors="replace"))):
         problems.append(f"{folder}: {problem}")
@@ -68,6 +70,23 @@ def check_folder(folder: Path) -> ProjectConfig:
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def _problems_of_image(folder: Path, config: ProjectConfig) -> Iterator[str]:
+    """What is wrong with the Dockerfile that llmops.yaml names, and with .dockerignore."""
+    image = config.image
+    if not image.build or not (folder / image.file).is_file():
+        if image.build and image.dockerfile is not None:
+            yield f"{folder / image.file}: no such file (image.dockerfile)"
+        return
+    there = [name for name in (f"{image.file}{IGNORE}", str(Path(image.context) / IGNORE)) if (folder / name).is_file()]
+    for name in there[:1]:
+        try:
+            context_files((), image.context, image.file, read_text(folder / name, CONFIG_BYTES))
+        except DocumentError as error:
+            yield f"{folder / name}: {error}"
+        except BadPattern as error:
+            yield f"{folder / name}:{error.line}: {error}"
 
 
 def _problem_of_metric(folder: Path, metric: ListedMetric, file: str) -> Iterator[str]:

@@ -37,7 +37,9 @@ def test_whatever_add_would_fetch_is_refused_unless_there_is_a_network(add: str)
 
 
 def test_local_files_and_words_that_only_look_like_it_are_not_refused() -> None:
-    text = "FROM base\nADD app.tar.gz /app/\nCOPY add /x\nRUN echo ADD http://example.com\n# ADD http://example.com/x /x\n"
+    text = (
+        "FROM base\nADD app.tar.gz /app/\nCOPY add /x\nRUN echo ADD http://example.com\n# ADD http://example.com/x /x\n"
+    )
     assert lines(text) == []
 
 

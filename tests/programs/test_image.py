@@ -1,7 +1,6 @@
 """The program `image` at a real Docker daemon, with a real registry and real scanners: what it builds, and refuses."""
 
 import json
-import os
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import ImageResult, ImageSpec, ScanSpec
 from resources.compute.interface import Job, TimeLimitReached
 from resources.compute.local import LocalCompute
-from tests.support.docker import BASE, Docker
+from tests.support.docker import BASE, Docker, Registry
 from tests.support.trivy_database import write_database
 from tests.support.waiting import wait_for
 
@@ -307,20 +306,65 @@ def test_tools_that_are_missing_are_named(build: Make, tmp_path: Path, monkeypat
     assert made.not_scanned.startswith("trivy is not installed (pip install")
 
 
-def test_logins_are_in_a_private_file_that_is_gone_afterwards(docker: Docker, tmp_path: Path) -> None:
-    from llmops_assets.programs.images.docker import DockerBuilder
+@pytest.fixture
+def locked(docker: Docker, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+    """A registry that wants a login."""
+    registry = Registry(docker.folder / "locked", login=("ci", "t0ken-of-tests"))
+    registry.start()
+    monkeypatch.setenv("REGISTRY_TOKEN_OF_TESTS", "t0ken-of-tests")
+    yield registry
+    registry.stop()
 
-    settings = docker.settings(username="ci", password={"env": "REGISTRY_TOKEN_OF_TESTS"})
-    spec = builder_spec(settings)
-    with pytest.raises(BuilderFault, match=r"REGISTRY_TOKEN_OF_TESTS .* is not set"):
-        DockerBuilder(spec, tmp_path / "login")
-    os.environ["REGISTRY_TOKEN_OF_TESTS"] = "t0ken"
-    try:
-        builder = DockerBuilder(spec, tmp_path / "login")
-    finally:
-        del os.environ["REGISTRY_TOKEN_OF_TESTS"]
-    file = tmp_path / "login" / "config.json"
-    assert json.loads(file.read_text())["auths"] == {docker.registry.address: {"auth": "Y2k6dDBrZW4="}}
-    assert file.stat().st_mode & 0o77 == 0 and file.parent.stat().st_mode & 0o77 == 0
-    builder.close()
-    assert not file.exists() and "t0ken" not in spec.model_dump_json()
+
+def test_the_registrys_password_is_in_no_file_and_a_wrong_one_is_refused(
+    build: Make, locked: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"registry": f"{locked.address}/team", "username": "ci", "password": {"env": "REGISTRY_TOKEN_OF_TESTS"}}
+    assert build(FILES, builder=given).reference.startswith(f"{locked.address}/team/zoo@sha256:")
+    written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert not any(b"t0ken-of-tests" in content for content in written)
+    monkeypatch.setenv("REGISTRY_TOKEN_OF_TESTS", "wrong")
+    with pytest.raises(BuilderFault, match=r"docker push failed: .*(unauthorized|no basic auth)"):
+        build(FILES, builder=given)
+    monkeypatch.delenv("REGISTRY_TOKEN_OF_TESTS")
+    with pytest.raises(BuilderFault, match=r"REGISTRY_TOKEN_OF_TESTS \(images.password\) is not set"):
+        build(FILES, builder=given)
+
+
+def test_a_base_image_that_does_not_exist_is_the_dockerfiles_fault(build: Make, docker: Docker) -> None:
+    error = refusal(build, {"Dockerfile": f"# ours\nFROM {docker.registry.address}/team/none:1\n"})
+    assert error.where == "Dockerfile:2" and "not found" in error.message, str(error)
+
+
+def test_a_cache_mount_belongs_to_one_project_and_its_branch(build: Make, docker: Docker) -> None:
+    """What a pull request writes there, or another project, would be in a release."""
+
+    def seen(text: str, **more: Any) -> str:
+        mount = "--mount=type=cache,target=/cache"
+        dockerfile = f"FROM {BASE}\nRUN {mount} cat /cache/* > /seen; echo {text} >> /cache/{text}\n"
+        made = build({"Dockerfile": dockerfile}, **more)
+        return docker.said("run", "--rm", "--network", "none", made.reference, "/bin/cat", "/seen")
+
+    assert seen("one") == ""
+    assert seen("two", cache="zoo-of-a-fork") == "" and seen("three", name="farm") == ""
+    assert seen("four") == "one"
+
+
+def test_two_scans_at_once_wait_for_each_other(docker: Docker, tmp_path: Path) -> None:
+    """trivy holds its database alone: the second scan would have been "not scanned"."""
+    if lacks("trivy"):
+        pytest.skip("trivy is not installed: pip install 'llmops-assets[images]'")
+    from concurrent.futures import ThreadPoolExecutor
+
+    from llmops_assets.programs.images.contents import scan
+
+    write_database(tmp_path / "trivy", FLAW, datetime.now(UTC))
+    spec = ScanSpec(database=str(tmp_path / "trivy"), update=False)
+
+    def one(number: int) -> str:
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        return scan(BASE, spec, {"DOCKER_HOST": docker.host}, folder, folder / "scan.json").not_scanned
+
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(one, range(3))) == [""] * 3

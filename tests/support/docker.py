@@ -51,8 +51,8 @@ def why_not() -> str | None:
 class Registry:
     """Debian's docker-registry on a folder. It can be stopped, and started again at the same port."""
 
-    def __init__(self, folder: Path):
-        self.folder, self.port = folder, free_port()
+    def __init__(self, folder: Path, login: tuple[str, str] | None = None):
+        self.folder, self.port, self.login = folder, free_port(), login
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -63,7 +63,13 @@ class Registry:
         self.folder.mkdir(parents=True, exist_ok=True)
         config = self.folder / "config.yml"
         storage = f"storage: {{filesystem: {{rootdirectory: {self.folder}/data}}}}"
-        config.write_text(f"version: 0.1\n{storage}\nhttp: {{addr: {self.address}}}\nlog: {{level: error}}\n")
+        access = ""
+        if self.login is not None:
+            import crypt
+
+            (self.folder / "users").write_text(f"{self.login[0]}:{crypt.crypt(self.login[1], '$2y$05$' + 'a' * 22)}\n")
+            access = f"auth: {{htpasswd: {{realm: tests, path: {self.folder}/users}}}}\n"
+        config.write_text(f"{access}version: 0.1\n{storage}\nhttp: {{addr: {self.address}}}\nlog: {{level: error}}\n")
         with (self.folder / "log").open("ab") as log:
             words = ["/usr/bin/docker-registry", "serve", str(config)]
             self.process = subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
@@ -71,7 +77,7 @@ class Registry:
 
         def answers() -> bool:
             try:
-                return httpx.get(f"http://{self.address}/v2/").status_code == 200
+                return httpx.get(f"http://{self.address}/v2/").status_code in (200, 401)
             except httpx.HTTPError:
                 return False
 

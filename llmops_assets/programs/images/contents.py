@@ -5,7 +5,8 @@ the scanner finds nothing that it knows. None of these is ever "no vulnerabiliti
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from llmops_assets.domain.images import SEVERITIES
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.policy import lasting
 from llmops_assets.domain.records import Check, Vulnerability
+from llmops_assets.machine.locks import alone
 from llmops_assets.programs.images.tools import NoAnswer, find_tool, last_words, run_tool
 from llmops_assets.programs.runtime.specs import ScanSpec
 
@@ -58,6 +60,22 @@ def scan(reference: str, spec: ScanSpec, environment: Mapping[str, str], folder:
 
 def _scan(reference: str, spec: ScanSpec, environment: Mapping[str, str], folder: Path, kept: Path) -> Scanned:
     trivy, database = find_tool("trivy"), Path(spec.database)
+    with _locked(database):
+        return _scan_alone(trivy, database, reference, spec, environment, folder, kept)
+
+
+@contextmanager
+def _locked(database: Path) -> Iterator[None]:
+    """trivy opens its database for itself alone, and a second scan of that time would fail."""
+    with ExitStack() as stack:
+        with suppress(OSError):  # a folder that only its owner may write is read by us alone, or by several in vain
+            stack.enter_context(alone(database / ".llmops.lock"))
+        yield
+
+
+def _scan_alone(
+    trivy: str, database: Path, reference: str, spec: ScanSpec, environment: Mapping[str, str], folder: Path, kept: Path
+) -> Scanned:
     if spec.update:
         _update(trivy, database, folder)
     made = _made(database)

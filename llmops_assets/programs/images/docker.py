@@ -24,6 +24,8 @@ from llmops_assets.programs.images.interface import BuilderFault, BuildRequest, 
 from llmops_assets.programs.runtime.errors import BadInput
 
 POLL_S, LONG_S = 0.5, 3600.0
+MOST_LOG = 2**28
+"""Bytes that a build may print."""
 _DIGEST = re.compile(r"digest: (sha256:[0-9a-f]{64})")
 _NOT_THERE = ("Cannot connect to the Docker daemon", "error during connect", "docker daemon is not running")
 _TRANSIENT = (
@@ -77,6 +79,10 @@ class DockerBuilder(DockerClient):
                     time.sleep(POLL_S)
                     if step := progress_of(request.log):
                         tell(step)
+                    if request.log.stat().st_size > MOST_LOG:
+                        raise BadInput(
+                            f"the build printed more than {_gib(MOST_LOG)}; {self._at(request)}", request.name
+                        )
                     if free is not None and (now := _free(disk)) is not None and free - now > self.spec.max_disk:
                         raise BadInput(
                             f"the build filled the builder's disk by more than {_gib(self.spec.max_disk)} "

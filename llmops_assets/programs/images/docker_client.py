@@ -1,10 +1,10 @@
 """Docker's command line, with its own login and environment: what building and running share."""
 
-import base64
 import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +13,13 @@ from llmops_assets.programs.images.interface import BuilderFault
 from llmops_assets.programs.runtime.specs import BuilderSpec
 
 SHORT_S = 60.0
+HELPER = "llmops"
+_HELPER = """\
+#!{python} -IS
+import json, os
+print(json.dumps({{"Username": {user!r}, "Secret": os.environ[{variable!r}]}}))
+"""
+"""Docker's client asks it for the login: so the password is in an environment, and never in a file."""
 
 
 class DockerClient:
@@ -33,14 +40,14 @@ class DockerClient:
         self.config = Path(spec.docker_config) if spec.docker_config else self.folder
         if spec.username is None or spec.password_env is None:
             return
-        password = os.environ.get(spec.password_env)
-        if not password:
+        if not os.environ.get(spec.password_env):
             raise BuilderFault(f"the environment variable {spec.password_env} (images.password) is not set")
-        token = base64.b64encode(f"{spec.username}:{password}".encode()).decode()
-        host = spec.registry.split("/")[0]
-        self.config, file = self.folder, self.folder / "config.json"
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-            json.dump({"auths": {host: {"auth": token}}}, out)
+        self.config = self.folder
+        helper = self.folder / f"docker-credential-{HELPER}"
+        helper.write_text(_HELPER.format(python=sys.executable, user=spec.username, variable=spec.password_env))
+        helper.chmod(0o700)
+        config = {"credHelpers": {spec.registry.split("/")[0]: HELPER}}
+        (self.folder / "config.json").write_text(json.dumps(config))
 
     def close(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -52,9 +59,12 @@ class DockerClient:
         return found
 
     def whole_environment(self) -> dict[str, str]:
-        own = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self.folder), "LANG": "C.UTF-8"}
+        path = os.pathsep.join([str(self.folder), os.environ.get("PATH", os.defpath)])
+        own = {"PATH": path, "HOME": str(self.folder), "LANG": "C.UTF-8"}
         build = {"DOCKER_BUILDKIT": "1", "BUILDKIT_PROGRESS": "plain", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
-        return {**own, **build, **self.environment()}
+        name = self.spec.password_env
+        login = {name: os.environ[name]} if name and name in os.environ else {}
+        return {**own, **build, **login, **self.environment()}
 
     def version(self) -> str:
         return self.docker(["version", "--format", "{{.Server.Version}}"], SHORT_S)

@@ -289,6 +289,7 @@ class ImageSpec(Frozen):
     context: str
     dockerfile: str = Field(description="Path in the project.")
     target: str | None = None
+    cache: str = Field(default="", description="Name of its cache mounts; builds of another name do not see them.")
     args: dict[str, str] = Field(default_factory=dict)
     labels: dict[str, str] = Field(default_factory=dict)
     epoch: int = Field(description="Time of the commit in epoch seconds: that of every file, and SOURCE_DATE_EPOCH.")

@@ -3,6 +3,7 @@
 The stage's key covers these files, and the program `image` shows the builder nothing else.
 """
 
+import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
@@ -61,7 +62,7 @@ def _patterns(text: str) -> Iterator[tuple[int, str]]:
             continue
         sign = "!" if words.startswith("!") else ""
         path = words[len(sign) :].strip()
-        clean = str(PurePosixPath("/", path)) if path else ""
+        clean = posixpath.normpath(f"/{path.lstrip('/')}") if path else ""
         if clean in ("", "/"):
             continue  # Docker ignores it too
         pattern = f"{sign}{clean}"

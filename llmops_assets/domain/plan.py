@@ -9,7 +9,14 @@ from llmops_assets.domain.chain import CHAIN, COMPARED, STAGES, Stage, downstrea
 from llmops_assets.domain.config_diff import describe
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
-from llmops_assets.domain.records import Measured, QuantizedArtifact, Record, named_outputs
+from llmops_assets.domain.records import (
+    ContainerImage,
+    EvaluationReport,
+    QuantizedArtifact,
+    Record,
+    ServedEvaluationReport,
+    named_outputs,
+)
 from llmops_assets.domain.release import release_of
 from llmops_assets.domain.verdict import Verdict
 
@@ -64,6 +71,12 @@ class Plan(Frozen):
     @property
     def nothing_to_do(self) -> bool:
         return not self.to_materialize
+
+
+_JUDGED_BY: Mapping[type[Record], str] = {
+    EvaluationReport: "gates", ServedEvaluationReport: "gates", ContainerImage: "image.scan",
+}  # fmt: skip
+"""Record → the value that decides about its verdict, and is no part of its key."""
 
 
 class Side(Frozen):
@@ -128,12 +141,9 @@ def make_plan(
             if isinstance(record, QuantizedArtifact):
                 release = release_of(project, head.values, record).digest
             reasons: tuple[str, ...] = (f"made by {short(record.made_by.revision)}; its inputs have not changed",)
-            again = (
-                isinstance(record, Measured)
-                and base is not None
-                and base.values.get("gates") != head.values.get("gates")
-            )
-            reasons += ("gates changed: new verdict on the existing report",) if again else ()
+            judged_by = _JUDGED_BY.get(type(record))
+            again = bool(judged_by and base and base.values.get(judged_by) != head.values.get(judged_by))
+            reasons += (f"{judged_by} changed: new verdict on the existing report",) if again else ()
             plans.append(StagePlan(stage=stage.name, action="reuse", reasons=reasons, key=key, judge_again=again))
         else:
             reasons = _why(stage, head, outputs, base, salt)

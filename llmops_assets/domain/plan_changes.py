@@ -36,7 +36,8 @@ _READ_BY: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("deployment.sampling", ("engine",)),
     ("deployment", ("policy",)),
     ("ci", ("tree",)),
-    ("image", ("image", "policy")),
+    ("image", ("image",)),
+    ("image.scan", ("image.scan",)),
 )
 """Prefix of a key of llmops.yaml → the values that it decides; the longest prefix counts."""
 

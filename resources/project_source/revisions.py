@@ -254,6 +254,7 @@ class ProjectRepository:
         if without is None:
             image_files = self._image_files(config, text_of, files, problems)
             values["image"] = self._image(config, {path: files[path] for path in image_files})
+            values["image.scan"] = config.image.scan.model_dump(mode="json", exclude_defaults=True)
             values["metrics.in_image"] = self._runs_in_image(config)
         values["gates"] = [g.model_dump(mode="json", exclude_defaults=True) for g in config.gates]
         if kept:

@@ -1,5 +1,6 @@
 """container_image at a real Docker daemon: built once per content, judged anew at each use."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,11 +65,14 @@ def test_a_dockerfile_becomes_an_image_with_a_digest_and_the_chain_goes_on(case:
 def test_what_the_build_does_not_see_builds_nothing_and_another_verdict_neither(case: Watched) -> None:
     first = made(case)[1]
     case.project.write("notes.txt", "not in the context\n")
-    case.project.ship("Notes")
+    accepted = case.project.ship("Notes")
     assert made(case)[1] == first
     case.project.ship("Not accepted any more", {"image": {"scan": {"ignore": None}}})
     outcome, record = made(case, "dataset_version", "fine_tuned_checkpoint")
     assert record == first, "another limit is another verdict on the same scan"
+    said = json.loads(case.world.llmops("plan", "zoo", "--against", accepted, "--json")[1])
+    (change,) = [c for c in said["changes"] if (c["key"] or "").startswith("image.scan")]
+    assert "CVE-2026-0001" in change["before"] and change["after"] is None, change
     told = outcome.refusals["fine_tuned_checkpoint"]
     assert "1 of severity high or above: CVE-2026-0001 (high) in openssl 3.0.1-1, fixed in 3.0.2-1" in told
     case.project.ship("Only what is critical", {"image": {"scan": {"severity": "critical"}}})

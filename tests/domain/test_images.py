@@ -115,6 +115,16 @@ def test_the_dockerfile_changes_the_image_and_nothing_that_does_not_run_in_it() 
     assert found["fine_tuned_checkpoint"].action == "reuse"
 
 
+def test_another_limit_of_the_scan_is_a_new_verdict_on_the_image_that_there_is() -> None:
+    before = changed(VALUES, image=BUILT, image__scan={})
+    memory = Memory()
+    memory.deliver(before)
+    plan = memory.plan({**before, "image.scan": {"severity": "low"}}, before)
+    assert plan["container_image"].action == "reuse" and plan["container_image"].judge_again
+    assert plan["container_image"].reasons[-1] == "image.scan changed: new verdict on the existing report"
+    assert "container_image" in plan.to_materialize and not plan["dataset_version"].judge_again
+
+
 def test_every_way_to_loosen_the_scan_is_named() -> None:
     strict = ImagePolicy(scan=ImageScan.model_validate({"severity": "medium"}))
     entry = {"id": "CVE-2026-1", "reason": "not used"}

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from llmops_assets.config.images import ImageSettings
+from llmops_assets.machine.locks import alone
 from tests.support.ports import free_port
 from tests.support.waiting import CEILING_S, wait_for
 
@@ -42,8 +43,9 @@ def why_not() -> str | None:
     if os.getuid() != 0:
         return "dockerd needs root"
     if missing and shutil.which("apt-get"):
-        for words in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *missing]):
-            subprocess.run(["apt-get", *words], capture_output=True, timeout=600)
+        with alone(Path(tempfile.gettempdir()) / "llmops-tests-apt.lock"):  # each test process may come here
+            for words in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *missing]):
+                subprocess.run(["apt-get", *words], capture_output=True, timeout=600)
         missing = [package for path, package in NEEDED.items() if not Path(path).exists()]
     return f"{', '.join(missing)} cannot be installed" if missing else None
 

@@ -27,7 +27,10 @@ POLL_S, LONG_S = 0.5, 3600.0
 MOST_LOG = 2**28
 """Bytes that a build may print."""
 _DIGEST = re.compile(r"digest: (sha256:[0-9a-f]{64})")
-_NOT_THERE = ("Cannot connect to the Docker daemon", "error during connect", "docker daemon is not running")
+_NOT_THERE = (
+    *("Cannot connect to the Docker daemon", "error during connect", "docker daemon is not running"),
+    *("permission denied while trying to connect", "buildx component is missing"),
+)
 _TRANSIENT = (
     *("failed to do request", "dial tcp", "i/o timeout", "TLS handshake", "connection refused", "connection reset"),
     *("toomanyrequests", "503 Service", "502 Bad", "500 Internal", "no space left on device", "rpc error"),

@@ -88,9 +88,17 @@ class MetricPart(Part):
     """Distributions whose versions change its values: two reports with different ones are not compared."""
     per_token: bool = False
     """Counted in tokens of the model: comparable between models of one tokenizer only."""
-    reads: Literal["texts", "likelihoods", "model"] = "texts"
+    reads: Literal["texts", "likelihoods", "model", "champion"] = "texts"
     """texts: the model's answers and the references. likelihoods: log-likelihood and tokens of each reference. model:
-    it asks the loaded model itself, on rows of its own, before quantization only."""
+    it asks the loaded model itself, on rows of its own. champion: the model's answers and the champion's; computed for
+    a verdict, and part of no report."""
+    asks_engine: bool = False
+    """With reads: model, that it also asks the engine that serves; without, it is measured before quantization only."""
+
+    @property
+    def as_served(self) -> bool:
+        """Whether it is measured of the served model too."""
+        return self.reads != "model" or self.asks_engine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +183,8 @@ class CodeHostPart(Part):
     public: str = ""
     """The API of the public service; empty: there is none."""
     public_host: str = ""
+    apps: bool = False
+    """Whether it takes an App's key (`resources.code_hosts.github_app.AppKey`) in place of a token."""
 
     def api_of(self, host: str) -> str:
         """The API of a host that serves Git repositories over https."""
@@ -436,6 +446,17 @@ METRICS = Parts(
         options={"file": True, "judge": True, "labels": False, "min_agreement": False, "max_unreadable": False},
     ),
     MetricPart(
+        name="llm_preference",
+        path=f"{_METRICS}.llm_judge:LlmPreference",
+        does="Share of answers that an LLM (`judges` in the settings) prefers to the champion's stored answers by the "
+        "rubric in `file`, asked in both orders, ties as half. Judged if a gate names it.",
+        source="Zheng et al. 2023, pairwise with swapped positions",
+        higher_is_better=True,
+        unit="0 to 1; 0.5: equally good",
+        options={"file": True, "judge": True, "labels": False, "min_agreement": False, "max_unreadable": False},
+        reads="champion",
+    ),
+    MetricPart(
         name="refusal_rate",
         path=f"{_METRICS}.refusal_rate:RefusalRate",
         does="Share of answers that open like a refusal, by English patterns, or those in `file`, one a line.",
@@ -448,8 +469,9 @@ METRICS = Parts(
         name="lm_eval",
         path=f"{_METRICS}.lm_eval:LmEval",
         does="Mean of acc, acc_norm or exact_match of a task of lm-evaluation-harness: its YAML in `file`, its rows in "
-        "`rows`. For what a model forgets; before quantization only.",
+        "`rows`. For what a model forgets, before quantization and as served.",
         source="Gao et al., lm-evaluation-harness",
+        version=2,
         higher_is_better=True,
         unit="0 to 1",
         options={"file": True, "rows": True},
@@ -457,6 +479,7 @@ METRICS = Parts(
         extra="lm-eval",
         libraries=("lm-eval", *_BY_MODEL),
         reads="model",
+        asks_engine=True,
     ),
     MetricPart(
         name="profanity",
@@ -608,6 +631,7 @@ CODE_HOSTS = Parts(
         example="https://github.example.com/api/v3",
         base="/api/v3",
         public="https://api.github.com",
+        apps=True,
         public_host="github.com",
     ),
     CodeHostPart(

@@ -12,6 +12,7 @@ from llmops_assets.assets.evaluation_shared import (
     common_spec,
     describe,
     identity,
+    judge_preferences,
     log_evaluation,
     measure_champion,
     measure_reference,
@@ -87,6 +88,7 @@ def after(run: StageExecution, record: EvaluationReport) -> None:
     """Evaluates the champion if needed: a reused report may be older than the champion."""
     run.resolved.records["evaluation_report"] = record
     measure_champion(run, "evaluation_report", _champion, like=record)
+    judge_preferences(run, record)
     if isinstance(run.config, EvaluationConfig) and run.config.model:
         model = _model(run, run.config.model)
         measure_reference(run, "evaluation_report", model, _champion, record)

@@ -8,14 +8,24 @@ import dagster as dg
 from llmops_assets.config.documents import CODE_BYTES, LABEL_BYTES, read_text
 from llmops_assets.config.metrics import CustomMetric, ListedMetric, name_of, part_of
 from llmops_assets.delivery.code_rules import builder_spec, code_rules
-from llmops_assets.delivery.gate_evidence import of_stage
-from llmops_assets.delivery.references import ChampionNow, references
+from llmops_assets.delivery.gate_evidence import current_release, of_stage
+from llmops_assets.delivery.judges import judges_of
+from llmops_assets.delivery.preferences import gated_preferences, key_of
+from llmops_assets.delivery.references import ChampionNow, champion_now, references
 from llmops_assets.domain.formatting import figure
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.measurement import differences
-from llmops_assets.domain.records import Checkpoint, ContainerImage, DatasetVersion, Measured, Metric
+from llmops_assets.domain.preference import Preference
+from llmops_assets.domain.records import (
+    Checkpoint,
+    ContainerImage,
+    DatasetVersion,
+    JudgedPreference,
+    Measured,
+    Metric,
+)
 from llmops_assets.programs.evaluation.report import PAGE
-from llmops_assets.programs.runtime.specs import MetricSpec, RunInImage
+from llmops_assets.programs.runtime.specs import JudgePairsResult, JudgePairsSpec, MetricSpec, RunInImage
 from llmops_assets.stage.execution import StageExecution
 from llmops_assets.stage.metadata import figure_of
 from llmops_assets.stage.mlflow_inputs import origin_of, used_rows
@@ -87,6 +97,35 @@ def measure_reference(
         run.commit(record)
 
 
+def judge_preferences(run: StageExecution, record: Measured) -> None:
+    """Has the judges compare this report's answers with the champion's, as far as gates ask, unless they have."""
+    champion, of = champion_now(run), of_stage(record.stage)
+    release = current_release(run)
+    if champion is None or (release and run.ledger.has_served(run.project.name, release.digest)):
+        return
+    beside = champion.report(run, record.stage, record)
+    if beside is None or beside.key == record.key or differences(record, beside):
+        return
+    for name, metric in gated_preferences(run.at.config, run.at.policy, of).items():
+        key = key_of(run.at.values, name, record, beside)
+        if run.ledger.find(key) is not None:
+            continue
+        run.log.info(f"{name}: comparing the answers with those of the champion {short(champion.release)}")
+        spec = JudgePairsSpec(
+            candidate=str(run.store.fetch(record.uri)),
+            champion=str(run.store.fetch(beside.uri)),
+            data=str(run.fetch(run.record(DatasetVersion, "dataset_version"))),
+            max_rows=run.at.config.evaluation.max_rows,
+            metric=_metric_spec(run, metric),
+        )
+        done = run.program("judge_pairs", spec, key=key, secrets=secrets_of(run))
+        judged = Preference.model_validate(done.read(JudgePairsResult).model_dump())
+        header = {**run.header, "key": key}
+        run.commit(
+            JudgedPreference(**header, metric=name, report=record.digest, champion=beside.digest, preference=judged)
+        )
+
+
 def log_evaluation(
     run: StageExecution,
     stage: str,
@@ -131,17 +170,16 @@ def log_evaluation(
 
 def secrets_of(run: StageExecution) -> tuple[str, ...]:
     """Environment variables: API keys of the judges that the metrics name, and the password of the image's registry."""
-    named = [m.judge for m in run.at.config.evaluation.metrics if isinstance(m, ListedMetric)]
-    judges = (run.settings.judge(name) for name in named)
-    names = {judge.api_key.env for judge in judges if judge and judge.api_key}
+    names = {judge.api_key.env for judge in judges_of(run.settings, run.at.config) if judge.api_key}
     images = run.settings.images if run.at.values.get("metrics.in_image") else None
     return tuple(sorted(names | ({images.password.env} if images and images.password else set())))
 
 
 def metric_specs(run: StageExecution, served: bool) -> tuple[MetricSpec, ...]:
-    """The metrics; of the served model without those that need the model itself."""
+    """The metrics that a report has; of the served model without those that need the loaded model itself."""
     parts = ((metric, part_of(metric)) for metric in run.at.config.evaluation.metrics)
-    return tuple(_metric_spec(run, metric) for metric, part in parts if not (served and part and part.reads == "model"))
+    measured = (m for m, part in parts if part is None or (part.reads != "champion" and (part.as_served or not served)))
+    return tuple(_metric_spec(run, metric) for metric in measured)
 
 
 def _metric_spec(run: StageExecution, metric: str | ListedMetric | CustomMetric) -> MetricSpec:

@@ -9,6 +9,7 @@ from llmops_assets.assets import evaluation_shared
 from llmops_assets.assets.evaluation_shared import (
     common_spec,
     identity,
+    judge_preferences,
     log_evaluation,
     measure_champion,
     secrets_of,
@@ -89,7 +90,7 @@ def _figures(unquantized: Measured | None, rows: dict[str, str]) -> dict[str, fl
 
 def _note_speed(run: StageExecution, report: str, done: Finished) -> None:
     """Records the speed that was measured for a report (its key)."""
-    here, load = hardware_class(), done.read(ServedEvaluateResult).load
+    here, load = done.hardware or hardware_class(), done.read(ServedEvaluateResult).load
     run.ledger.commit(ServedSpeed(**{**run.header, "key": speed_key(here, report)}, hardware=here, load=load))
 
 
@@ -109,17 +110,19 @@ def _measure_speeds(run: StageExecution, record: ServedEvaluationReport) -> None
 
     Only the load test of this evaluation is kept.
     """
-    if not compares_speed(run.at.policy.gates) or record.made_by.hardware != hardware_class():
+    here = record.made_by.hardware
+    # Whether this machine has GPUs of that class, only the program can tell: it notes the speed under what it used.
+    if not compares_speed(run.at.policy.gates) or (here != hardware_class() and not here.startswith("gpu-")):
         return
     for other in references(run, "served"):
         found = other.report(run, "served_evaluation_report", record)
-        if found is None or found.key == record.key or run.ledger.find(speed_key(hardware_class(), found.key)):
+        if found is None or found.key == record.key or run.ledger.find(speed_key(here, found.key)):
             continue
         if other.lost(run, "served_evaluation_report") or other.artifact is None or other.checkpoint is None:
             continue
-        run.log.info(f"measuring the speed of the {other.called} {short(other.release)} on {hardware_class()}")
+        run.log.info(f"measuring the speed of the {other.called} {short(other.release)} on {here}")
         title = f"{run.project.name} at {short(other.revision)}, the {other.called}"
-        key = speed_key(hardware_class(), found.key)  # an MLflow run of its own: the report's figures stay
+        key = speed_key(here, found.key)  # an MLflow run of its own: the report's figures stay
         _, done = evaluate_served(run, other.artifact, other.checkpoint, other.at, key, title, True, None)
         _note_speed(run, found.key, done)
 
@@ -155,6 +158,8 @@ def describe(run: StageExecution, record: ServedEvaluationReport) -> Mapping[str
             found[f"p50_first_token_s_{clients}"] = figure_of(load.first_token_p50_s)
             if load.memory_bytes is not None:
                 found["memory_mb"] = round(load.memory_bytes / 1e6, 1)
+            if load.gpu_memory_bytes is not None:
+                found["gpu_memory_mb"] = round(load.gpu_memory_bytes / 1e6, 1)
         found["hardware"] = speed.hardware
     return found
 
@@ -162,6 +167,7 @@ def describe(run: StageExecution, record: ServedEvaluationReport) -> Mapping[str
 def after(run: StageExecution, record: ServedEvaluationReport) -> None:
     run.resolved.records["served_evaluation_report"] = record
     measure_champion(run, "served_evaluation_report", _champion, like=record)
+    judge_preferences(run, record)
     _measure_speeds(run, record)
 
 

@@ -139,6 +139,8 @@ def show_report(report: PlanReport) -> None:
         say(f"estimate: {report.estimate.text}", 2)
     if report.budget:
         say(report.budget.says, 2, "yellow" if report.budget.waits else "")
+    for text in report.lacks:
+        say(f"missing: {text}", 2, "yellow")
     if report.asked:
         say(f"asked: {'; '.join(f'{one.stage}: {one.condition}' for one in report.asked)}", 2)
     for text in found.policy:

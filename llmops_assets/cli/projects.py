@@ -12,6 +12,7 @@ from llmops_assets.config.settings import Settings
 from llmops_assets.config.settings_file import load_settings
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.code_rules import code_rules
+from llmops_assets.delivery.judges import missing_keys
 from llmops_assets.delivery.release_policy import release_policy
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.policy import Policy
@@ -46,6 +47,8 @@ def check(
                 say(f"the settings' policy floor was not checked: {error}")
                 return
             _warn_of_port(settings)
+            for text in missing_keys(settings, config):
+                say(f"still to do: {text}")
             stated = config.policy("", {"metrics": config.evaluation.names}, ())
             _say_floor(settings.floors(config.name), stated, str(path / "llmops.yaml"))
             return
@@ -59,6 +62,8 @@ def check(
             raise CommandRefused(
                 f"{short(sha)} is valid, but {', '.join(missing)} is not in the DVC remote yet; run `dvc push`"
             )
+        if here.settings.profile == "local" and (keys := missing_keys(here.settings, at.config)):
+            raise CommandRefused(f"{short(sha)} is valid, but cannot be evaluated: {'; '.join(keys)}")
         out.print(
             f"{here.project.name} at {short(sha)} is valid: {len(at.config.gates)} gates, "
             f"{len(at.tracked)} data versions"

@@ -19,6 +19,7 @@ from llmops_assets.cli.context import (
 from llmops_assets.cli.plan import show_plan
 from llmops_assets.cli.tables import say
 from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.delivery.judges import missing_keys
 from llmops_assets.delivery.planning import planned_revision
 from llmops_assets.delivery.references import registered
 from llmops_assets.domain.chain import CHAIN, STAGES, downstream_of
@@ -208,6 +209,9 @@ def _start(
 ) -> None:
     from llmops_assets.cli.execution import execute, open_by_person, start_detached
 
+    computed = [s.stage for s in found.stages if s.computes and (not only or s.stage in only)]
+    if here.settings.profile == "local" and (keys := missing_keys(here.settings, here.source.at(sha).config, computed)):
+        raise CommandRefused(f"not started: {'; '.join(keys)}")
     if "staging_endpoint" in (only or found.to_materialize) and (problem := here.clients.serving.port_problem()):
         raise ServingError(f"not started, because the release could not be served: {problem}")
     try:

@@ -285,7 +285,12 @@ class ProjectConfig(Strict):
                 "quantization" if "quantization" in self.model_fields_set else "deployment",
             )
         names = self.evaluation.names
-        of_model = {name_of(m) for m in self.evaluation.metrics if (part := part_of(m)) and part.reads == "model"}
+        of_champion = {name_of(m) for m in self.evaluation.metrics if (part := part_of(m)) and part.reads == "champion"}
+        kept = self.evaluation.must_pass
+        if kept is not None and kept.metric in of_champion:
+            told = f"{kept.metric} compares with the champion's answers, so it has no value of a row; name another one"
+            raise WrongAt(told, "evaluation", "must_pass", "metric")
+        of_model = {name_of(m) for m in self.evaluation.metrics if (part := part_of(m)) and not part.as_served}
         for number, gate in enumerate(self.gates):
             if gate.metric in SERVED_FIGURES and gate.metric not in names:
                 if wrong := misfit(gate):
@@ -302,6 +307,14 @@ class ProjectConfig(Strict):
                     "gates",
                     number,
                     "metric",
+                )
+            if gate.metric in of_champion and (gate.no_worse_than or gate.per):
+                raise WrongAt(
+                    f"{gate.metric} compares with the champion's answers already; write at_least: 0.5, or less to "
+                    "tolerate a loss",
+                    "gates",
+                    number,
+                    "no_worse_than" if gate.no_worse_than else "per",
                 )
             if gate.of == "served" and gate.metric in of_model:
                 raise WrongAt(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from llmops_assets.delivery.approvals import evaluate_current_approval
+from llmops_assets.delivery.preferences import gated_preferences, preference_metrics, preference_of
 from llmops_assets.delivery.references import Candidate, ChampionNow, baselines, champion_now, references
 from llmops_assets.delivery.release_policy import not_on_branch, release_policy
 from llmops_assets.delivery.report_reviews import ReviewState, review_state
@@ -19,6 +20,7 @@ from llmops_assets.domain.images import judge_image, no_image
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.measurement import differences
 from llmops_assets.domain.must_pass import judge_rows
+from llmops_assets.domain.preference import Preference
 from llmops_assets.domain.records import (
     Checkpoint,
     CiReport,
@@ -78,7 +80,17 @@ def lacks_comparison(run: Candidate, stage: str) -> bool:
         measurable = other.key(run, stage) is not None and other.lost(run, stage) is None
         if measurable and (report is None or bool(own and differences(own, report))):
             return True
-    return False
+    return _lacks_preference(run, stage, own)
+
+
+def _lacks_preference(run: Candidate, stage: str, own: Measured | None) -> bool:
+    """Whether a judge has not compared this report with the champion's yet, and a gate asks."""
+    champion = champion_now(run)
+    beside = champion.report(run, stage, own) if champion and own else None
+    if own is None or beside is None or beside.key == own.key:
+        return False
+    gated = gated_preferences(run.at.config, run.at.policy, of_stage(stage))
+    return any(preference_of(run.ledger, run.at.values, name, own, beside) is None for name in gated)
 
 
 def verdict_on(run: Candidate, stage: str) -> Verdict:
@@ -149,6 +161,7 @@ def _measured(run: Candidate, stage: str, subject: str) -> Verdict:
         served=served_figures(run.ledger, report),
         baselines={name: _reference(run, stage, found, report) for name, found in baselines(run, of).items()},
         has_served=_has_served(run),
+        preferences=_preferences(run, report, champion),
     )
     verdict = judge(subject, run.at.policy.gates, of, evidence)
     if isinstance(record, ServedEvaluationReport):
@@ -156,6 +169,13 @@ def _measured(run: Candidate, stage: str, subject: str) -> Verdict:
     verdict = _with_must_pass(run, verdict, report, evidence.champion)
     loosened = release_policy(run.source, run.ledger, run.revision).loosened
     return verdict.model_copy(update={"loosened": loosened})
+
+
+def _preferences(run: Candidate, report: Measured | None, champion: ChampionNow | None) -> dict[str, Preference | None]:
+    """What judges prefer, by metric; None: nobody has judged these two reports."""
+    beside = champion.report(run, report.stage, report) if champion and report else None
+    names = preference_metrics(run.at.config)
+    return {name: preference_of(run.ledger, run.at.values, name, report, beside) for name in names}
 
 
 def _reference(run: Candidate, stage: str, other: ChampionNow, report: Measured | None) -> Champion:

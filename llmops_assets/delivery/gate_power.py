@@ -5,6 +5,7 @@ from contextlib import suppress
 
 from pydantic import Field
 
+from llmops_assets.config.metrics import name_of, part_of
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.references import Candidate, baseline, champion_now
 from llmops_assets.delivery.row_evidence import rows_of
@@ -71,7 +72,11 @@ def _cannot_compare(run: Candidate, gate: Gate, name: str) -> str | None:
 
 def _of_gate(run: Candidate, gate: Gate) -> Iterator[Power]:
     """From the newest report that has the metric, beside another model's on the same rows if there is one."""
-    with_rows = ((report, rows) for report in _reports(run, gate.of) if (rows := _rows_of(run, report)) is not None)
+    with_rows = (
+        (report, rows.of(gate.metric))
+        for report in _reports(run, gate.of)
+        if (rows := _rows_of(run, report)) is not None
+    )
     found = ((report, rows) for report, rows in with_rows if gate.metric in rows.statistics)
     report, rows = next(found, (None, None))
     if report is None or rows is None:
@@ -79,12 +84,19 @@ def _of_gate(run: Candidate, gate: Gate) -> Iterator[Power]:
     metric = next(m for m in report.metrics if m.name == gate.metric)
     if gate.no_worse_than == "unquantized":
         before = run.ledger.records_of(run.project.name, report.made_by.revision).get("evaluation_report")
-        others = iter([_rows_of(run, before if isinstance(before, Measured) else None)])
+        unquantized = _rows_of(run, before if isinstance(before, Measured) else None)
+        others = iter([unquantized.of(gate.metric) if unquantized is not None else None])
     else:
         others = (rows for _, rows in found)
     paired = next((r for r in others if r is not None and len(r.digests) == len(rows.digests) and r.like(rows)), None)
-    planned = _planned_rows(run)
+    planned = None if _has_own_rows(run, gate.metric) else _planned_rows(run)
     yield from expected(gate, metric, rows, paired, planned / len(rows.digests) if planned else 1.0)
+
+
+def _has_own_rows(run: Candidate, metric: str) -> bool:
+    """Whether a metric is measured on other rows than the test data."""
+    parts = ((name_of(m), part_of(m)) for m in run.at.config.evaluation.metrics)
+    return any(name == metric and part is not None and part.reads == "model" for name, part in parts)
 
 
 def _rows_of(run: Candidate, report: Measured | None) -> EvaluatedRows | None:

@@ -4,6 +4,7 @@ from llmops_assets.config.ignore_patterns import ignoring
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.budgets import budget_state
 from llmops_assets.delivery.estimates import estimate_of
+from llmops_assets.delivery.judges import missing_keys
 from llmops_assets.delivery.references import PlannedRevision
 from llmops_assets.delivery.release_policy import ReleasePolicy, release_policy
 from llmops_assets.domain.budget import WithinBudget
@@ -32,8 +33,16 @@ def plan_report(candidate: PlannedRevision, plan: Plan) -> PlanReport:
         estimate=estimate,
         budget=_budget(candidate, plan, estimate),
         asked=asked(plan, candidate.at.policy, _approver(policy), policy.review.who if policy.review else ""),
+        lacks=_lacks(candidate, plan),
         new=frozenset(stage for stage in later if not ledger.has_stage(stage)),
     )
+
+
+def _lacks(candidate: PlannedRevision, plan: Plan) -> tuple[str, ...]:
+    """API keys that this process lacks. In the cluster profile the pods of the stages have them, and check it."""
+    settings = candidate.source.settings
+    computed = [s.stage for s in plan.stages if s.computes]
+    return tuple(missing_keys(settings, candidate.at.config, computed)) if settings.profile == "local" else ()
 
 
 def _budget(candidate: PlannedRevision, plan: Plan, estimate: PlanEstimate) -> PlannedBudget | None:

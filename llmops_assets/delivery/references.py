@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from llmops_assets.config.watched_project import ProjectSource
+from llmops_assets.delivery.preferences import gated_preferences
 from llmops_assets.domain.chain import STAGES
 from llmops_assets.domain.gate_rule import Of
 from llmops_assets.domain.keys import digest
@@ -144,4 +145,5 @@ def baselines(run: Candidate, of: Of) -> dict[str, ChampionNow]:
 def compares_with_champion(run: Candidate, of: Of) -> bool:
     """Whether the champion's report is needed: for a gate, or to show its answers to the rows that each must pass."""
     compares = any(g.of == of and g.no_worse_than == "champion" for g in run.at.policy.gates)
-    return compares or run.at.policy.must_pass is not None
+    gated = gated_preferences(run.at.config, run.at.policy, of)
+    return compares or bool(gated) or run.at.policy.must_pass is not None

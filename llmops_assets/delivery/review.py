@@ -186,9 +186,18 @@ def _slices(
     of = of_stage(record.stage)
     gated = (g.per for g in run.at.policy.gates if g.of == of and g.per)
     columns = dict.fromkeys([*run.at.config.evaluation.slices, *gated])
-
     alone = frozenset(m.name for m in record.metrics if m.name not in compared)
-    return tuple(_slices_of(column, rows, others, record.metrics, alone, SMALLEST_SLICE) for column in columns)
+    shown = []
+    for column in columns:
+        # A metric that has rows of its own has slices of its own.
+        sets = [("", rows, others, record.metrics)]
+        for metric in record.metrics:
+            if (own := rows.of(metric.name)) is not rows:
+                sets.append((f" of {metric.name}", own, others and others.of(metric.name), (metric,)))
+        for of_metric, mine, theirs, metrics in [s for s in sets if s[1].slices(column)] or sets[:1]:
+            found = _slices_of(column, mine, theirs, metrics, alone, SMALLEST_SLICE)
+            shown.append(found.model_copy(update={"column": f"{column}{of_metric}"}))
+    return tuple(shown)
 
 
 _slices_of = lru_cache(maxsize=32)(slices)  # of immutable reports: every page of a run shows the same ones

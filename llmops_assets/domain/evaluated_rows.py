@@ -20,10 +20,21 @@ if TYPE_CHECKING:
 
 OWN_COLUMNS = ("input", "output", "messages")
 """Columns of a row that name no slice."""
+COLUMN_CHARACTERS = 200
+"""A longer value of a column names no slice."""
 POWER = 0.8
 """The chance to see a difference of the smallest visible size."""
 FEW = 10
 """With fewer rows that differ, resampling does not see how much a row can lose."""
+
+
+def slice_columns(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a row that can name a slice: short texts, numbers, truth values and null."""
+    return {
+        name: value
+        for name, value in row.items()
+        if (value is None or isinstance(value, bool | int | float | str)) and len(str(value)) <= COLUMN_CHARACTERS
+    }
 
 
 @dataclass(frozen=True, eq=False)

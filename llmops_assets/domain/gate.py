@@ -17,6 +17,7 @@ from llmops_assets.domain.gate_rule import SMALLEST_SLICE, Gate, Of
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.measurement import ALIKE, differences, other_tokenizer
 from llmops_assets.domain.models import Frozen
+from llmops_assets.domain.preference import Preference
 from llmops_assets.domain.records import Measured, Metric
 from llmops_assets.domain.served_figures import SERVED_FIGURES, Outcome, Served, judge_bound, judge_comparison
 from llmops_assets.domain.verdict import Compared, Verdict
@@ -69,6 +70,10 @@ class Judged(Frozen):
     unquantized: Measured | None = None
     champion: Champion | None = None
     served: Served | None = Field(default=None, description="Size and speed, of a served report.")
+    preferences: dict[str, Preference | None] = Field(
+        default_factory=dict,
+        description="Metric that compares with the champion's answers -> what its judge prefers; None: not judged.",
+    )
     has_served: bool = Field(
         default=False,
         description="This same release served production before: absolute gates only, so that a "
@@ -139,6 +144,8 @@ def alike(report: Measured, other: Measured) -> bool:
 
 def _results(gate: Gate, evidence: Judged, report: Measured) -> list[GateResult]:
     """One result for each condition of the gate, or a failure if the metric has no value."""
+    if gate.metric in evidence.preferences:
+        return list(_of_preference(gate, evidence, report))
     metric = next((m for m in report.metrics if m.name == gate.metric), None)
     if metric is None and gate.of == "served" and gate.metric in SERVED_FIGURES:
         return list(_of_served_figure(gate, evidence, report))
@@ -174,19 +181,51 @@ def _of_served_figure(gate: Gate, evidence: Judged, report: Measured) -> Iterato
         yield result(judge_comparison(gate, evidence.served, other.served))
 
 
+def _of_preference(gate: Gate, evidence: Judged, report: Measured) -> Iterator[GateResult]:
+    """The results of a gate on a judge's preference between this report's answers and the champion's."""
+    other, found = _compared_release(gate, evidence), evidence.preferences[gate.metric]
+    if isinstance(other, NoReference):
+        skipped = f"skipped: {other.why}" if other.outcome == "skipped" else other.why
+        yield GateResult(outcome=other.outcome, text=f"{gate.metric} against the champion: {skipped}")
+        return
+    why = ""
+    if other.report is None:
+        why = _no_report(gate, other)
+    elif other.report.key == report.key:
+        text = f"{gate.metric} against the champion: skipped: both have the same answers"
+        yield GateResult(outcome="skipped", text=text)
+        return
+    elif (differs := differences(report, other.report)) or not alike(report, other.report):
+        why = (
+            f"measured differently: {', '.join(differs)}" if differs else "its report is on other rows or other metrics"
+        )
+    elif found is None:
+        why = f"its judge has not compared this report with it; `llmops run --rebuild {report.stage} --reason WHY`"
+    elif found.refused or not found.judged:
+        why = found.refused or "no row has a verdict"
+    if why or found is None:
+        yield GateResult(outcome="failed", text=f"{gate.metric} against the champion: {why}")
+        return
+    metric = Metric(name=gate.metric, value=found.value, higher_is_better=True)
+    counts = f"; {found.text} against the champion {short(other.release)}"
+    for result in _conditions(gate, evidence, report, metric, found.rows(gate.metric)):
+        yield result.model_copy(update={"text": result.text + counts})
+
+
 def _rows_of(rows: EvaluatedRows | None, metric: str) -> EvaluatedRows | None:
     return None if rows is None else rows.of(metric)
 
 
 def _per_slice(gate: Gate, column: str, evidence: Judged, report: Measured, metric: Metric) -> Iterator[GateResult]:
-    rows = evidence.rows
+    rows = _rows_of(evidence.rows, metric.name)
     if rows is None or metric.name not in rows.statistics:
         text = f"{metric.name} per {column}: {_no_interval(rows)}, so no slice has a value"
         yield GateResult(outcome="failed", text=text)
         return
     slices = rows.slices(column)
     if not slices:
-        yield GateResult(outcome="failed", text=f"{metric.name} per {column}: no test row has the column {column}")
+        which = "no test row" if rows is evidence.rows else f"none of the rows of {metric.name}"
+        yield GateResult(outcome="failed", text=f"{metric.name} per {column}: {which} has the column {column}")
         return
     small = {value: len(numbers) for value, numbers in slices.items() if len(numbers) < SMALLEST_SLICE}
     for value, numbers in slices.items():
@@ -255,7 +294,8 @@ def _compared(
         return GateResult(outcome=reference.outcome, text=f"{measured} against {gate.against}: {why}")
     value, others = reference
     if numbers is not None:
-        others = others.like(evidence.rows) if others is not None and evidence.rows is not None else None
+        whole = _rows_of(evidence.rows, metric.name)
+        others = others.like(whole) if others is not None and whole is not None else None
         if others is None or metric.name not in others.statistics:
             why = "its report has not the same rows, so no slice can be compared"
             return GateResult(outcome="failed", text=f"{measured} against {gate.against}: {why}")

@@ -41,8 +41,8 @@ class Gate(Strict):
 
     metric: str = Field(
         description="A metric of `evaluation.metrics`; of the served model also its size, speed and memory: "
-        "size_mb, tokens_per_s, first_token_p50, latency_p50, latency_p95 (seconds, with 8 clients), memory_mb. Speeds "
-        "and memory are compared within one hardware class only."
+        "size_mb, tokens_per_s, first_token_p50, latency_p50, latency_p95 (seconds, with 8 clients), memory_mb, "
+        "gpu_memory_mb. Speeds and memory are compared within one hardware class only."
     )
     of: Of = Field(default="checkpoint", description="Measured on the trained checkpoint, or as served (quantized).")
     at_least: float | None = Field(default=None, description="Lower bound, in the metric's unit.")
@@ -65,8 +65,8 @@ class Gate(Strict):
     per: str | None = Field(
         default=None,
         min_length=1,
-        description="A column of the test rows: each of its values is judged by itself. A slice of fewer than 20 "
-        "rows is not judged; if all are smaller, the gate is undecided.",
+        description="A column of the test rows, or of the metric's own `rows`: each of its values is judged by "
+        "itself. A slice of fewer than 20 rows is not judged; if all are smaller, the gate is undecided.",
     )
     confidence: Share | None = Field(
         default=None,

@@ -37,6 +37,7 @@ def body(report: PlanReport, gates: Sequence[str] = (), more: Sequence[str] = ()
         _section("Stages", _table(("stage", "action", "why"), _stages(report))),
         _section("Estimate", _table(("stage", "time", "cost", "from"), _estimates(report))),
         _section("Budget", [escaped(report.budget.says, 800)] if report.budget else []),
+        _section("Missing", [f"- {escaped(text, 800)}" for text in report.lacks]),
         _section("Asked", _table(("stage", "condition"), [(a.stage, a.condition) for a in report.asked])),
         _section("Policy", [f"- {escaped(text)}" for text in plan.policy]),
         _section("Gates", [f"- {escaped(text)}" for text in gates[:MOST]]),

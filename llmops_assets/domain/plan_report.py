@@ -56,6 +56,7 @@ class PlanReport(Frozen):
     new: frozenset[str] = Field(description="Stages of which no result exists anywhere, so that they run for sure.")
 
     budget: PlannedBudget | None = Field(default=None, description="None: there is no limit.")
+    lacks: tuple[str, ...] = Field(default=(), description="What a run would fail without, each with its remedy.")
 
     @property
     def lines(self) -> tuple[Line, ...]:
@@ -90,6 +91,7 @@ class PlanReport(Frozen):
             "reused": [r.model_dump() for r in self.reused],
             "estimate": self.estimate.model_dump(),
             "budget": self.budget.model_dump() if self.budget else None,
+            "lacks": list(self.lacks),
             "asked": [a.model_dump() for a in self.asked],
             "nothing_to_do": self.plan.nothing_to_do,
         }

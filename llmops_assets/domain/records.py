@@ -10,6 +10,7 @@ from pydantic import Field, TypeAdapter
 
 from llmops_assets.domain.findings import Finding
 from llmops_assets.domain.models import Frozen
+from llmops_assets.domain.preference import Preference
 
 
 class MadeBy(Frozen):
@@ -22,7 +23,10 @@ class MadeBy(Frozen):
     seconds: float = Field(description="Wall time of the computation, in seconds.")
     program_seconds: float = Field(default=0.0, description="Wall time of its own program, in seconds.")
     at: str = Field(description="When the record was committed: ISO 8601, UTC.")
-    hardware: str = Field(default="", description="Hardware class, for example 'cpu-2'.")
+    hardware: str = Field(default="", description="Hardware class, such as 'cpu-2' or 'gpu-1-nvidia-h200'.")
+    gpu_memory_bytes: int | None = Field(
+        default=None, description="The most GPU memory that its programs reserved; None: they used no GPU themselves."
+    )
     libraries: dict[str, str] = Field(
         default_factory=dict, description="Versions of the libraries that affect results."
     )
@@ -277,6 +281,9 @@ class LoadFigures(Frozen):
     memory_bytes: int | None = Field(
         default=None, description="Peak main memory of the engine's processes until then; None: not measured."
     )
+    gpu_memory_bytes: int | None = Field(
+        default=None, description="GPU memory of the engine's processes after the requests; None: not measured."
+    )
 
 
 class ServedSpeed(Record):
@@ -285,6 +292,20 @@ class ServedSpeed(Record):
     stage: Literal["served_speed"] = "served_speed"
     hardware: str
     load: tuple[LoadFigures, ...]
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        return {"": self.key}
+
+
+class JudgedPreference(Record):
+    """A judge's preferences between a report's answers and those of the champion's report."""
+
+    stage: Literal["judged_preference"] = "judged_preference"
+    metric: str
+    report: str = Field(description="Digest of the candidate's report.")
+    champion: str = Field(description="Digest of the champion's.")
+    preference: Preference
 
     @property
     def outputs(self) -> dict[str, str]:
@@ -410,6 +431,7 @@ AnyRecord = Annotated[
     | QuantizedArtifact
     | ServedEvaluationReport
     | ServedSpeed
+    | JudgedPreference
     | StagingEndpoint
     | SmokeTestReport
     | ReleaseApproval

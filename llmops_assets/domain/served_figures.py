@@ -38,6 +38,12 @@ SERVED_FIGURES: Mapping[str, ServedFigure] = {
         "peak main memory of the engine's processes, weights included; not that of a GPU",
         lambda load: None if load.memory_bytes is None else load.memory_bytes / 1e6,
     ),
+    "gpu_memory_mb": ServedFigure(
+        "MB",
+        False,
+        "GPU memory of the engine's processes after the load test, as the driver reports it",
+        lambda load: None if load.gpu_memory_bytes is None else load.gpu_memory_bytes / 1e6,
+    ),
 }
 
 

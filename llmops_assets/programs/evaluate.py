@@ -42,7 +42,13 @@ def evaluate_checkpoint(spec: EvaluateSpec, job: ProgramRun) -> EvaluateResult:
     """
     from llmops_assets.programs.evaluation.inference import answers, likelihoods
     from llmops_assets.programs.evaluation.rows import write_rows_file
-    from llmops_assets.programs.evaluation.scoring import check_metrics, libraries_of, reads_likelihoods, score
+    from llmops_assets.programs.evaluation.scoring import (
+        check_metrics,
+        libraries_of,
+        measure_tasks,
+        reads_likelihoods,
+        score,
+    )
 
     prepare_torch()
     base, checkpoint = Path(spec.base), Path(spec.checkpoint)
@@ -70,7 +76,7 @@ def evaluate_checkpoint(spec: EvaluateSpec, job: ProgramRun) -> EvaluateResult:
     evaluated = evaluated_answers(rows, predictions, scored, cut)
     evaluated, kept = evaluated[: len(tested)], evaluated[len(tested) :]
     subject = Subject(model=model, tokenizer=encoder.tokenizer, batch_size=spec.batch_size)
-    found = score(spec.metrics, evaluated, spec.code, subject)
+    found = score(spec.metrics, evaluated, spec.code, measure_tasks(spec.metrics, subject))
     artifact = job.new_artifact()
     write_rows_file(artifact, evaluated, found)
     write_must_pass(artifact, kept, spec.metrics, spec.code)

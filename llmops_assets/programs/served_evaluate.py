@@ -16,7 +16,7 @@ from llmops_assets.programs.data.encoding import Encoder
 from llmops_assets.programs.data.rows import messages_of
 from llmops_assets.programs.engines.interface import ServingEngine
 from llmops_assets.programs.engines.measuring import ask_all, likelihoods
-from llmops_assets.programs.engines.memory import peak_memory
+from llmops_assets.programs.engines.memory import gpu_memory, peak_memory
 from llmops_assets.programs.engines.parity import compare_tokens
 from llmops_assets.programs.engines.running import running_engine
 from llmops_assets.programs.evaluate import (
@@ -31,7 +31,7 @@ from llmops_assets.programs.evaluate import (
     write_must_pass,
 )
 from llmops_assets.programs.evaluation.load_test import put_under_load
-from llmops_assets.programs.evaluation.metrics.base import Answer
+from llmops_assets.programs.evaluation.metrics.base import Answer, Subject
 from llmops_assets.programs.evaluation.report import write_report
 from llmops_assets.programs.models.loading import load_tokenizer
 from llmops_assets.programs.models.stop_tokens import configured_stops
@@ -52,7 +52,15 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
         BadInput: the model, the rows or a metric cannot be used.
     """
     from llmops_assets.programs.evaluation.rows import write_rows_file
-    from llmops_assets.programs.evaluation.scoring import check_metrics, libraries_of, reads_likelihoods, score
+    from llmops_assets.programs.evaluation.scoring import (
+        check_metrics,
+        libraries_of,
+        longest_request,
+        measure_tasks,
+        noise_of,
+        reads_likelihoods,
+        score,
+    )
 
     tested = load_test(Path(spec.data), spec.max_rows)
     rows = [*tested, *load_must_pass(Path(spec.data))]
@@ -73,7 +81,9 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
     # A reference can be longer than any answer that is asked for here, and its likelihood needs all of it.
     wanted = reads_likelihoods(spec.metrics)
     encoded = [encoder.row(row, last_only=True) for row in rows] if wanted else []
-    context = max([context, *(len(row.ids) + 1 for row in encoded)])
+    context = max(
+        [context, *(len(row.ids) + 1 for row in encoded), longest_request(spec.metrics, encoder.tokenizer) + 1]
+    )
     serve = ServeSpec(
         engine=spec.engine,
         model=spec.model,
@@ -84,6 +94,7 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
         # Asked as users ask, without sampling parameters. A fixed seed makes the measurement repeatable.
         sampling={"seed": 0, **spec.sampling},
     )
+    job.gpus = server.gpus()
     processes: list[int] = []
     starting = running_engine(
         serve,
@@ -105,6 +116,10 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
         evaluated = answers_to(len(rows))
         evaluated, kept = evaluated[: len(tested)], evaluated[len(tested) :]
         repeated = compared(spec, evaluated[:REPEATED_ROWS], answers_to(min(len(tested), REPEATED_ROWS)))
+        subject = Subject(tokenizer=encoder.tokenizer, engine=engine)
+        tasks = measure_tasks(spec.metrics, subject)
+        noise = noise_of(spec.metrics, tasks, measure_tasks(spec.metrics, subject, REPEATED_ROWS))
+        repeated = repeated.model_copy(update={"metrics": repeated.metrics | noise})
         load = []
         for clients in spec.clients if spec.speed_requests else ():
             figures = put_under_load(
@@ -112,9 +127,13 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
                 clients,
                 max(spec.speed_requests, clients),
             )
-            load.append(figures.model_copy(update={"memory_bytes": peak_memory(processes[0])}))
+            load.append(
+                figures.model_copy(
+                    update={"memory_bytes": peak_memory(processes[0]), "gpu_memory_bytes": gpu_memory(processes[0])}
+                )
+            )
             job.progress("load", clients=clients, tokens_per_s=load[-1].tokens_per_s, broken=load[-1].broken)
-    found = score(spec.metrics, evaluated, spec.code)
+    found = score(spec.metrics, evaluated, spec.code, tasks)
     size = Path(spec.model).stat().st_size
     detail = parity[0] if parity else ""
     parity_rows = min(len(rows), PARITY_ROWS)

@@ -19,7 +19,7 @@ from llmops_assets.domain.chain import CHECKS, COMPARED, EVIDENCE_CHECK, HEAVY, 
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import AnyRecord, Record
 from llmops_assets.domain.verdict import Verdict
-from llmops_assets.stage.budget import keep_budget
+from llmops_assets.stage.before_computing import before_computing
 from llmops_assets.stage.execution import (
     AwaitingApproval,
     EvaluationConfig,
@@ -150,11 +150,11 @@ def _reuse_or_make(run: StageExecution, make: Make) -> tuple[AnyRecord, bool]:
             run.log.info(f"reused: made by {short(found.made_by.revision)}, its inputs have not changed")
             measures = run.stage.name in COMPARED and lacks_comparison(run, run.stage.name)
             if measures or (isinstance(run.config, EvaluationConfig) and run.config.model):
-                keep_budget(run)  # another model is measured on the same rows
+                before_computing(run)  # another model is measured on the same rows
             return found, True
         elif unreadable := run.ledger.unreadable(run.key):
             run.log.warning(f"{unreadable}; it is recomputed")
-        keep_budget(run)
+        before_computing(run)
     record = make(run)
     committed = run.commit(record)
     return committed, committed.made_by.run_id != run.run_id

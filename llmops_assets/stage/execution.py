@@ -114,6 +114,9 @@ class StageExecution:
         self.program_seconds = 0.0
         self.program_metadata: dict[str, dg.MetadataValue] = {}
         """What its programs reported by Dagster Pipes."""
+        self.hardware = hardware_class()
+        """The class of what its programs used: of a GPU, if one of them did."""
+        self.gpu_memory_bytes: int | None = None
         self.programs: list[str] = []
         """Jobs whose results are not in a record yet."""
         self.request = self._claim()
@@ -212,7 +215,8 @@ class StageExecution:
             seconds=round(time.monotonic() - self.began, 3),
             program_seconds=round(self.program_seconds, 3),
             at=datetime.now(UTC).isoformat(timespec="seconds"),
-            hardware=hardware_class(),
+            hardware=self.hardware,
+            gpu_memory_bytes=self.gpu_memory_bytes,
             libraries=dict(_libraries()),
         )
 
@@ -262,6 +266,10 @@ class StageExecution:
         )
         finished = self.compute.run(job, progress)
         self.program_seconds += finished.seconds
+        if finished.hardware.startswith("gpu-"):
+            self.hardware = finished.hardware
+        if finished.gpu_memory_bytes is not None:
+            self.gpu_memory_bytes = max(self.gpu_memory_bytes or 0, finished.gpu_memory_bytes)
         self.programs.append(job.name)
         self.program_metadata |= metadata_map_from_external(finished.metadata)
         if finished.adopted:

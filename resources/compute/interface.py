@@ -1,13 +1,14 @@
 """The interface for running programs, its jobs and its results. Implementations are in this package."""
 
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
+from llmops_assets.domain import hardware as domain
 from llmops_assets.domain.models import Frozen
+from llmops_assets.programs.runtime.hardware import usable_cpus
 
 R = TypeVar("R", bound=BaseModel)
 OnProgress = Callable[[dict[str, Any]], None]
@@ -48,6 +49,10 @@ class Finished(Frozen):
     adopted: bool
     metadata: dict[str, Any] = Field(default_factory=dict)
     """What the program reported by Dagster Pipes: name → {raw_value, type}."""
+    hardware: str = ""
+    """The class of the hardware that it used; empty: it says nothing."""
+    gpu_memory_bytes: int | None = None
+    """The most GPU memory that it reserved; None: it used no GPU by itself."""
 
     def read(self, model: type[R]) -> R:
         """The result as its model.
@@ -97,6 +102,5 @@ class Compute(Protocol):
 
 
 def hardware_class() -> str:
-    """A coarse class of this machine: speeds are only comparable within one class."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    return f"cpu-{cpus}"
+    """The class of this machine without GPUs: what light work uses. A program says itself what it has used."""
+    return domain.hardware_class(usable_cpus())

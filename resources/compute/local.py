@@ -30,6 +30,7 @@ from llmops_assets.machine.forked import Forked
 from llmops_assets.machine.locks import is_locked, take_now
 from llmops_assets.machine.processes import PASSIVE_OPENMP
 from llmops_assets.programs.runtime.errors import DISK_FULL, KINDS, BadInput
+from llmops_assets.programs.runtime.hardware import noted_hardware
 from resources.compute.interface import Finished, Job, OnProgress, ProgramError, TimeLimitReached
 from resources.compute.job_folder import process_of, tail_of, written
 from resources.compute.pipes import forward_progress, pipes_environment, reported_metadata
@@ -205,8 +206,11 @@ class LocalCompute:
     def _collect(self, job: Job, folder: Path, process: Program | None, adopted: bool, seconds: float) -> Finished:
         result, error = folder / "result.json", folder / "error.json"
         if result.exists():
+            used = noted_hardware(folder)
             return Finished(
                 result=written(result),
+                hardware=used.hardware if used else "",
+                gpu_memory_bytes=used.gpu_memory_bytes if used else None,
                 folder=str(folder),
                 seconds=seconds,
                 adopted=adopted,

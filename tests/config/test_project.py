@@ -259,15 +259,20 @@ BASE = GOOD.replace("  base: {path: models/base}", "  base: {BASE}")
             id="an option of another metric",
         ),
         pytest.param(
-            GOOD + "evaluation:\n  metrics: [{metric: lm_eval, file: t.yaml, rows: t.jsonl}]\n"
-            "gates:\n- {metric: lm_eval, of: served, at_least: 0}\n",
-            ["llmops.yaml:10: gates.0.of: lm_eval is measured before quantization only; leave it out"],
-            id="a task that needs the model itself, as served",
-        ),
-        pytest.param(
             GOOD + "evaluation:\n  metrics:\n  - metric: llm_judge\n    file: r.txt\n",
             ["llmops.yaml:9: evaluation.metrics.0.judge: llm_judge needs it; add it"],
             id="a judge that is not named",
+        ),
+        pytest.param(
+            GOOD + "evaluation:\n  metrics:\n  - {metric: llm_preference, file: r.txt, judge: x}\n"
+            "gates:\n- metric: llm_preference\n  no_worse_than: champion\n",
+            [
+                (
+                    "llmops.yaml:12: gates.0.no_worse_than: llm_preference compares with the champion's answers "
+                    "already; write at_least: 0.5, or less to tolerate a loss"
+                )
+            ],
+            id="a preference that is compared twice",
         ),
         pytest.param(
             GOOD + "evaluation:\n  metrics:\n  - {metric: llm_judge, file: r.txt, judge: x,\n     min_agreement: 0}\n",

@@ -339,6 +339,18 @@ CODE_HOST = "projects:\n  - name: a\n    repository: {}\n    code_host:\n      v
             CODE_HOST.format("x") + "      token: {env: T}\n      api: https://ada:pw@h/api\n      repository: o/n\n",
             ":7: projects.0.code_host.api: it contains a password or token",
         ),
+        (
+            CODE_HOST.format("x") + "      app: {id: Iv1, private_key: pw}\n",
+            ":6: projects.0.code_host.app.private_key: a key",
+        ),
+        (
+            CODE_HOST.format("x") + "      app: {id: Iv1, private_key: {env: K}}\n      token: {env: T}\n",
+            ":7: projects.0.code_host.token: an App needs no token; leave one of them out",
+        ),
+        (
+            CODE_HOST.format("x").replace("github", "gitlab") + "      app: {id: Iv1, private_key: {env: K}}\n",
+            ":6: projects.0.code_host.app: gitlab has no Apps; set token: {env: NAME}",
+        ),
     ],
 )
 def test_a_mistake_in_a_code_host_is_reported_with_its_line(settings_file: Path, text: str, problem: str) -> None:

@@ -28,6 +28,16 @@ class Completion:
     """It reached the limit of tokens: the model did not end it."""
 
 
+@dataclass(frozen=True)
+class Likelihood:
+    """How likely a given answer is."""
+
+    nll: float
+    """Negative log-likelihood of its tokens, in nats, summed."""
+    greedy: bool
+    """Each token is the most likely one where it stands."""
+
+
 class EngineClient(Protocol):
     """An HTTP client of a running engine. Messages are {role, content}."""
 
@@ -50,13 +60,19 @@ class EngineClient(Protocol):
         depends on how many there are.
         """
 
-    def negative_log_likelihood(self, prompt: list[int], answer: list[int]) -> float:
-        """Negative log-likelihood, in nats, of an answer's tokens after a prompt's tokens.
+    def likelihood(self, prompt: list[int], answer: list[int]) -> Likelihood:
+        """The likelihood of an answer's tokens after a prompt's tokens.
 
         Of the softmax over the model's logits: no sampling parameter changes it.
 
         Raises:
             RuntimeError: the engine does not return it.
+        """
+
+    def continuation(self, prompt: list[int], max_tokens: int, stop: list[str]) -> str:
+        """The most likely continuation of a prompt's tokens, without a chat template and without a cache.
+
+        It ends before any of the texts in `stop`, at the end of text, or after `max_tokens`.
         """
 
     def stream(self, messages: list[dict[str, str]], max_tokens: int) -> Streamed:
@@ -85,6 +101,9 @@ class ServingEngine(Protocol):
         Raises:
             BadInput: the model cannot be read, or a setting is invalid.
         """
+
+    def gpus(self) -> list[str]:
+        """Models of the GPUs that compute in this installation; empty: none does."""
 
     def device(self) -> str:
         """What computes in this installation: a GPU's name, or the CPU's instructions. It can change figures."""

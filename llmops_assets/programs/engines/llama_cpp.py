@@ -65,12 +65,17 @@ class LlamaCpp:
         except (RuntimeError, ValueError) as error:
             raise BadInput(f"llama.cpp cannot serve it: {error}", spec.model) from error
 
-    def device(self) -> str:
+    def gpus(self) -> list[str]:
         import xllamacpp
 
         kinds = xllamacpp.ggml_backend_dev_type
         gpus = (kinds.GGML_BACKEND_DEVICE_TYPE_GPU, kinds.GGML_BACKEND_DEVICE_TYPE_IGPU)
-        if found := [d["description"] for d in xllamacpp.get_device_info() if d["type"] in gpus]:
+        return [d["description"] for d in xllamacpp.get_device_info() if d["type"] in gpus]
+
+    def device(self) -> str:
+        import xllamacpp
+
+        if found := self.gpus():
             return ", ".join(found)
         # The instructions that this build uses: they decide in which order sums are made.
         used = [part.split()[0] for part in xllamacpp.get_system_info().partition(":")[2].split("|") if "= 1" in part]

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from llmops_assets.programs.engines.chat_stream import ChatStream
-from llmops_assets.programs.engines.interface import Completion, Streamed
+from llmops_assets.programs.engines.interface import Completion, Likelihood, Streamed
 
 ANSWER_S = 600.0
 FORCED = 1e6  # a bias above any logit: the engine answers with this token
@@ -73,8 +73,8 @@ class LlamaCppClient:
             choice["finish_reason"] == "length",
         )
 
-    def negative_log_likelihood(self, prompt: list[int], answer: list[int]) -> float:
-        """Negative log-likelihood, in nats, of an answer's tokens after a prompt's tokens.
+    def likelihood(self, prompt: list[int], answer: list[int]) -> Likelihood:
+        """The likelihood of an answer's tokens after a prompt's tokens.
 
         llama.cpp's server has no log-probabilities of a prompt. So each token of the answer is forced in a request of
         its own, and its log-probability before sampling is returned. What precedes it is in the cache: a request
@@ -84,24 +84,40 @@ class LlamaCppClient:
             RuntimeError: the engine does not return it.
         """
         before = list(prompt)
-        total = 0.0
+        total, greedy = 0.0, True
         for token in answer:
-            total -= self._log_probability(before, token, cached=len(before) > len(prompt))
+            logprob, likeliest = self._log_probability(before, token, cached=len(before) > len(prompt))
+            total -= logprob
+            greedy = greedy and likeliest == token
             before.append(token)
-        return total
+        return Likelihood(total, greedy)
 
-    def _log_probability(self, before: list[int], token: int, cached: bool) -> float:
+    def continuation(self, prompt: list[int], max_tokens: int, stop: list[str]) -> str:
+        body = {
+            "prompt": prompt,
+            "n_predict": max_tokens,
+            "samplers": ["temperature"],
+            "temperature": 0,
+            "stop": stop or NO_STOP,
+            "id_slot": 0,
+            "cache_prompt": False,
+        }
+        return str(self._post("/completion", body)["content"])
+
+    def _log_probability(self, before: list[int], token: int, cached: bool) -> tuple[float, int]:
+        """(log-probability of the token, the most likely token)."""
         if told := self._forced(before, token, 1, cached):
             if told["id"] != token:
                 raise RuntimeError(f"the engine answered with token {told['id']} where {token} was forced")
-            return float(told["logprob"])
+            return float(told["logprob"]), int(told["top_logprobs"][0]["id"])
         # The server returns nothing for a token that ends within a character (part of an emoji): look for it among the
         # most likely ones beside another forced token.
         whole = self.tokens("a")[-1]
         for most in MORE_TOKENS:
-            for listed in (self._forced(before, whole, most, cached) or {}).get("top_logprobs", ()):
+            found = (self._forced(before, whole, most, cached) or {}).get("top_logprobs", ())
+            for listed in found:
                 if listed["id"] == token:
-                    return float(listed["logprob"])
+                    return float(listed["logprob"]), int(found[0]["id"])
         raise RuntimeError(f"the engine returned no log-probability of token {token}")
 
     def _forced(self, before: list[int], token: int, most: int, cached: bool) -> dict[str, Any] | None:

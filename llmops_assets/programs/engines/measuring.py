@@ -43,7 +43,7 @@ def likelihoods(engine: EngineClient, rows: Sequence[Encoded], job: ProgramRun) 
     scores: list[tuple[float, int]] = []
     for row in rows:
         first, end = row.first_learned, row.first_learned + row.learned  # one turn: its tokens are contiguous
-        scores.append((engine.negative_log_likelihood(row.ids[:first], row.ids[first:end]), row.learned))
+        scores.append((engine.likelihood(row.ids[:first], row.ids[first:end]).nll, row.learned))
         job.progress(
             "likelihood",
             every_s=0.0 if len(scores) == len(rows) else 1.0,

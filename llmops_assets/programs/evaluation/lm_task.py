@@ -1,4 +1,4 @@
-"""A task of lm-evaluation-harness (lm-eval) from a YAML file and rows of the project, run on a loaded model.
+"""A task of lm-evaluation-harness (lm-eval) from a YAML file and rows of the project, run on a model or an engine.
 
 A project is not trusted: `!function` and everything that names code, the hub or other files is refused, and lm-eval
 renders the templates in a sandbox.
@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, field_validator
 from llmops_assets.config.documents import DocumentError, parse_json, parse_yaml
 from llmops_assets.domain.formatting import excerpt
 from llmops_assets.domain.models import Strict
+from llmops_assets.programs.engines.interface import EngineClient
 
 NAME, SPLIT = "task", "test"
 IGNORED = ("task", "tag", "dataset_path", "dataset_name", "dataset_kwargs", "test_split", "metadata")
@@ -120,8 +121,38 @@ def _check_targets(made: Any, rows: Sequence[dict[str, Any]]) -> None:
             )
 
 
-def run_task(task: Task, rows: Sequence[dict[str, Any]], model: Any, tokenizer: Any, batch: int) -> list[Measured]:
+def on_model(model: Any, tokenizer: Any, batch: int) -> Any:
+    """lm-eval's language model of a loaded transformers model."""
+    from lm_eval.models.huggingface import HFLM
+
+    return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch)
+
+
+def on_engine(engine: EngineClient, tokenizer: Any) -> Any:
+    """lm-eval's language model of a running engine."""
+    from llmops_assets.programs.evaluation.engine_lm import EngineLM
+
+    return EngineLM(tokenizer, engine)
+
+
+def longest_request(task: Task, rows: Sequence[dict[str, Any]], tokenizer: Any) -> int:
+    """Tokens of the longest request, with its answer.
+
+    Raises:
+        TaskError: a template or a row does not fit.
+    """
+    from llmops_assets.programs.evaluation.engine_lm import EngineLM
+
+    measuring = EngineLM(tokenizer, None)
+    run_task(task, rows, measuring)
+    return measuring.longest
+
+
+def run_task(task: Task, rows: Sequence[dict[str, Any]], lm: Any) -> list[Measured]:
     """The value of each row, in their order.
+
+    Args:
+        lm: of `on_model` or `on_engine`.
 
     Raises:
         TaskError: a template or a row does not fit.
@@ -132,7 +163,6 @@ def run_task(task: Task, rows: Sequence[dict[str, Any]], model: Any, tokenizer: 
     from jinja2 import StrictUndefined, TemplateError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
     from lm_eval.api.task import ConfigurableTask
-    from lm_eval.models.huggingface import HFLM
 
     # lm-eval's own environment would run any Python that a template reaches.
     lm_eval.utils.env = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
@@ -149,7 +179,6 @@ def run_task(task: Task, rows: Sequence[dict[str, Any]], model: Any, tokenizer: 
         made.set_fewshot_seed(0)
         if task.output_type == "multiple_choice":
             _check_targets(made, rows)
-        lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch)
         done = lm_eval.evaluate(lm, {NAME: made}, bootstrap_iters=0, log_samples=True)
     except (TemplateError, KeyError, IndexError, TypeError, ValueError) as error:
         raise TaskError(f"lm-eval cannot run it: {type(error).__name__}: {excerpt(str(error))}") from error

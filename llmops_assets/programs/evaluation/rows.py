@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmops_assets.domain.evaluated_rows import OWN_COLUMNS
+from llmops_assets.domain.evaluated_rows import OWN_COLUMNS, slice_columns
 from llmops_assets.domain.models import Frozen
 from llmops_assets.programs.data.rows import canonical, question
 from llmops_assets.programs.evaluation.metrics.base import Answer, digest_of
@@ -29,8 +29,6 @@ TASK_FILE = "rows-{}.jsonl"
 FILE_BYTES = 64 * 2**20
 """The texts of all rows together, in characters: at 10^4 rows 2,236 for each of the three texts of a row."""
 LONGEST, SHORTEST = 20_000, 200
-COLUMN_CHARACTERS = 200
-"""A longer value of a column names no slice."""
 
 
 class EvaluatedRow(Frozen):
@@ -76,7 +74,7 @@ def write_rows_file(folder: Path, answers: Sequence[Answer], scored: Scored, nam
                     **dict(zip(("input", "reference", "prediction"), texts, strict=True)),
                     "scores": {name: row.value},
                     "stats": {name: row.statistics},
-                    "columns": {},
+                    "columns": row.columns,
                 }
                 file.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
 
@@ -94,13 +92,7 @@ def row_digest(answer: Answer) -> str:
 
 def columns_of(answer: Answer) -> dict[str, Any]:
     """The row's other columns, as far as they can name a slice: short texts, numbers, truth values and null."""
-    return {
-        name: value
-        for name, value in answer.row.items()
-        if name not in OWN_COLUMNS
-        and (value is None or isinstance(value, bool | int | float | str))
-        and len(str(value)) <= COLUMN_CHARACTERS
-    }
+    return slice_columns({name: value for name, value in answer.row.items() if name not in OWN_COLUMNS})
 
 
 def shortened(text: str, limit: int) -> str:

@@ -60,6 +60,33 @@ def check_metrics(specs: Sequence[MetricSpec], rules: CodeRules = NO_RULES, rows
             _metric(spec, rules).check(rows)
 
 
+def measure_tasks(specs: Sequence[MetricSpec], subject: Subject, most: int | None = None) -> dict[str, list[TaskRow]]:
+    """The rows of each metric that has rows of its own, at most the first `most`."""
+    return {metric.name: metric.measure(subject, most) for metric in _tasks(specs)}
+
+
+def longest_request(specs: Sequence[MetricSpec], tokenizer: Any) -> int:
+    """Tokens of the longest request of these metrics to an engine; 0 if none asks it."""
+    return max((metric.longest(tokenizer) for metric in _tasks(specs)), default=0)
+
+
+def _tasks(specs: Sequence[MetricSpec]) -> list[TaskMetric]:
+    metrics = (_metric(spec, NO_RULES) for spec in specs if spec.file is None)
+    return [metric for metric in metrics if isinstance(metric, TaskMetric)]
+
+
+def noise_of(
+    specs: Sequence[MetricSpec], first: Mapping[str, list[TaskRow]], again: Mapping[str, list[TaskRow]]
+) -> dict[str, float]:
+    """How much each metric with rows of its own differs between two measurements of its first rows."""
+    found = {}
+    for metric in _tasks(specs):
+        one, two = first[metric.name][: len(again[metric.name])], again[metric.name]
+        values = [_whole(metric, [row.statistics for row in rows]) for rows in (one, two)]
+        found[metric.name] = abs(values[0] - values[1])
+    return found
+
+
 def reads_likelihoods(specs: Iterable[MetricSpec]) -> bool:
     """Whether a metric needs the likelihoods of the references."""
     return any(s.file is None and METRICS[s.part].reads == "likelihoods" for s in specs)
@@ -69,7 +96,7 @@ def score(
     specs: Sequence[MetricSpec],
     answers: Sequence[Answer],
     rules: CodeRules = NO_RULES,
-    subject: Subject | None = None,
+    tasks: Mapping[str, list[TaskRow]] | None = None,
 ) -> Scored:
     """All metrics over all rows, with the values and the statistics of each row.
 
@@ -77,14 +104,13 @@ def score(
         specs: the metrics.
         answers: one for each row, with likelihoods if a metric reads them.
         rules: how the project's own functions run.
-        subject: the model, for metrics that have rows of their own; None: these are left out.
+        tasks: of `measure_tasks`, for metrics that have rows of their own; None: these are left out.
     """
+    tasks = tasks or {}
     metrics = [_metric(spec, rules) for spec in specs]
     found = _compute([m for m in metrics if not isinstance(m, TaskMetric)], answers)
-    tasks: dict[str, list[TaskRow]] = {}
     for metric in metrics:
-        if isinstance(metric, TaskMetric) and subject is not None:
-            tasks[metric.name] = metric.measure(subject)
+        if isinstance(metric, TaskMetric) and metric.name in tasks:
             found[metric.name] = _whole(metric, [row.statistics for row in tasks[metric.name]])
     figures = tuple(
         Metric(

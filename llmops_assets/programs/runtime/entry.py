@@ -24,6 +24,7 @@ from llmops_assets.catalog import UnavailablePart, UnknownPart
 from llmops_assets.machine.disk_space import full, has_no_room, is_full
 from llmops_assets.machine.files import write_atomically
 from llmops_assets.programs.runtime.errors import BAD_INPUT, DISK_FULL, BadInput, Unavailable
+from llmops_assets.programs.runtime.hardware import note_hardware
 
 MESSAGES = "messages.jsonl"
 """The file of progress in the output folder: one Dagster Pipes message per line."""
@@ -49,6 +50,8 @@ class ProgramRun:
     def __init__(self, output: Path):
         self.output = output
         self.artifact = output / "artifact"
+        self.gpus: list[str] = []
+        """Models of the GPUs that another process used for this program, such as an engine."""
         self._last = 0.0
         self._messages = PipesFileMessageWriterChannel(str(output / MESSAGES))
 
@@ -131,6 +134,7 @@ def run(
         for stale in ("result.json", "error.json", "spec_of_result.json"):
             (output / stale).unlink(missing_ok=True)
         result = work(spec, job)
+        note_hardware(output, job.gpus)
         write_atomically(output / "spec_of_result.json", text)
         write_atomically(output / "result.json", result.model_dump_json(indent=2))
     except (BadInput, UnknownPart, UnavailablePart) as error:

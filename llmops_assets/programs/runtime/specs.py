@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from llmops_assets.domain.models import Frozen
+from llmops_assets.domain.preference import Preference
 from llmops_assets.domain.records import Check, LoadFigures, Metric, Repeated, Split, Vulnerability
 
 
@@ -256,6 +257,20 @@ class ServedEvaluateResult(Frozen):
     measured_with: dict[str, str] = Field(description="See `Measured`.")
     tokenizer: str = Field(description="Digest of the model's tokenizer.")
     refused: dict[str, str] = Field(default_factory=dict, description="See `Measured`.")
+
+
+class JudgePairsSpec(Frozen):
+    """Two reports on the same rows."""
+
+    candidate: str = Field(description="Folder of the candidate's report.")
+    champion: str = Field(description="Folder of the champion's.")
+    data: str = Field(description="Folder with test.jsonl.")
+    max_rows: int | None = None
+    metric: MetricSpec
+
+
+class JudgePairsResult(Preference):
+    """No artifact."""
 
 
 class ServeSpec(Frozen):

@@ -67,8 +67,8 @@ def test_the_likelihood_is_that_of_a_softmax_over_the_models_logits(
     arguments = (str(tiny), str(trained.artifact), rows, tmp_path / "told.json")
     process = FORKS.Process(target=log_softmax_of_logits, args=arguments)
     process.start()
-    got = [engine.negative_log_likelihood(*row) for row in rows]
+    got = [engine.likelihood(*row).nll for row in rows]
     process.join()
     expected = json.loads((tmp_path / "told.json").read_text())
     assert got == pytest.approx(expected, rel=5e-4) and expected[0] > 1 and expected[3] == 0
-    assert got == [engine.negative_log_likelihood(*row) for row in rows], "equal requests, equal values"
+    assert got == [engine.likelihood(*row).nll for row in rows], "equal requests, equal values"

@@ -12,9 +12,12 @@ import pytest
 
 from llmops_assets.programs.engines.running import running_engine
 from llmops_assets.programs.evaluation.metrics.base import Answer
+from llmops_assets.programs.evaluation.rows import write_rows_file
 from llmops_assets.programs.evaluation.scoring import check_metrics, score
+from llmops_assets.programs.judge_pairs import judge_pairs
+from llmops_assets.programs.runtime.entry import ProgramRun
 from llmops_assets.programs.runtime.errors import BadInput
-from llmops_assets.programs.runtime.specs import MetricSpec, ServeSpec
+from llmops_assets.programs.runtime.specs import JudgePairsSpec, MetricSpec, ServeSpec
 from tests.support.judge_server import RUBRIC, JudgeServer, Reply, judge_server, prefers_good
 
 
@@ -256,3 +259,43 @@ def test_a_real_llama_cpp_server_judges(model_file: Path, tmp_path: Path) -> Non
     assert len(found.metrics) == 1 and {row["quality"] for row in found.rows} <= {0.0, 0.5, 1.0}
     assert "0 rows without a readable verdict; agreement with 10 labelled pairs" in found.facts["LLM judge (quality)"]
     assert np.array([row["quality"] for row in found.statistics])[:, 1].sum() == len(ROWS)
+
+
+def stored(folder: Path, *answers_: tuple[str, str]) -> str:
+    """A report with these (reference, prediction), in reverse order."""
+    made = [
+        Answer(prediction=p, reference=r, row={"input": f"q{i}", "output": r}) for i, (r, p) in enumerate(answers_)
+    ][::-1]
+    folder.mkdir()
+    scored = score([MetricSpec(name="length")], made)
+    write_rows_file(folder, made, scored)
+    lines = (json.dumps({"prediction": one.prediction}) for one in made)
+    (folder / "predictions.jsonl").write_text("\n".join(lines) + "\n")
+    return str(folder)
+
+
+def test_two_reports_answers_to_the_same_rows_are_compared_in_both_orders(server: JudgeServer, tmp_path: Path) -> None:
+    """A judge scored each model against the references only: two that both miss them could not be told apart."""
+    champion = stored(tmp_path / "champion", ("r", "good"), ("r", "bad"), ("r", "bad"), ("r", "good 1"), ("r", "same"))
+    data = tmp_path / "data"
+    data.mkdir()
+    rows = [{"input": f"q{i}", "output": "r"} for i in range(5)]
+    (data / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def compared(*mine: str, **options: Any) -> dict[str, Any]:
+        name = f"of-{len(list(tmp_path.iterdir()))}"
+        metric = spec(server.url, **options).model_copy(update={"name": "preferred", "metric": "llm_preference"})
+        candidate = stored(tmp_path / name, *(("r", text) for text in mine))
+        asked = JudgePairsSpec(candidate=candidate, champion=champion, data=str(data), metric=metric)
+        return judge_pairs(asked, ProgramRun(tmp_path / name)).model_dump()
+
+    found = compared("bad", "good", "bad 2", "good 2", "same")
+    assert [found[name] for name in ("won", "tied", "lost", "unreadable")] == [1, 3, 1, 0]
+    assert "1 answers better than the champion's, 2 ties, 1 worse" in found["facts"] and found["refused"] == ""
+    # Besides the word that is asked for first: both orders of four pairs. Equal answers cost nothing.
+    assert len(server.asked) == 1 + 2 * 4
+    server.judge = lambda prompt: "Both are nice."
+    assert "got no readable verdict" in compared("other", "one", "two", "three", "same")["refused"]
+    server.judge = prefers_good
+    with pytest.raises(BadInput, match=r"test.jsonl, row 3: one of the reports has no answer to it"):
+        compared("bad", "good")

@@ -106,11 +106,13 @@ class RowMetric(MetricBase):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """The loaded model that is evaluated."""
+    """What is evaluated: a loaded model, or a running engine that serves it."""
 
-    model: Any
+    model: Any = None
     tokenizer: Any
-    batch_size: int
+    batch_size: int = 1
+    engine: Any = None
+    """An `engines.interface.EngineClient`; None: the model is asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,14 +126,27 @@ class TaskRow:
     prediction: str
     value: float
     statistics: Sequence[float]
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """Those that can name a slice, see `domain.evaluated_rows.slice_columns`."""
 
 
 class TaskMetric(RowMetric):
-    """A metric that asks the loaded model itself, on rows of its own: `reads` of its part is "model"."""
+    """A metric that asks the model itself, on rows of its own: `reads` of its part is "model".
 
-    def measure(self, subject: Subject) -> list[TaskRow]:
-        """Its rows with their statistics, in an order that does not depend on the model."""
+    It is asked of the loaded model, and, if its part is `asks_engine`, of the served one too.
+    """
+
+    def measure(self, subject: Subject, most: int | None = None) -> list[TaskRow]:
+        """Its rows with their statistics, in an order that does not depend on the model.
+
+        Args:
+            most: only the first so many rows; None: all.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no rows")
+
+    def longest(self, tokenizer: Any) -> int:
+        """Tokens of its longest request, with the answer: the context that an engine needs."""
+        raise NotImplementedError(f"{type(self).__name__} asks no engine")
 
 
 class CorpusMetric(MetricBase):

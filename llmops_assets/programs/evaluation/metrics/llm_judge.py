@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from llmops_assets.domain.judging import (
     PROMPT_VERSION,
@@ -51,6 +51,8 @@ class LlmJudge(RowMetric):
     Statistics: points of the answer (1, 0.5 or 0) and 1; whether both orders agree; how often the first position won.
     """
 
+    beside: ClassVar[str] = "their reference"
+    """What the answers are compared with, for the report."""
     _pairs: Sequence[Pair] = ()
     """Of the measured rows."""
 
@@ -123,7 +125,7 @@ class LlmJudge(RowMetric):
         told = [f"{model}, prompt version {PROMPT_VERSION}, rubric {rubric}"]
         if pairs := [pair for pair in self._pairs if pair.verdict]:
             count = [sum(pair.verdict == verdict for pair in pairs) for verdict in ("a", "tie", "b")]
-            told.append(f"{count[0]} answers better than their reference, {count[1]} ties, {count[2]} worse")
+            told.append(f"{count[0]} answers better than {self.beside}, {count[1]} ties, {count[2]} worse")
             told.append(f"both orders agree on {sum(p.agree for p in pairs) / len(pairs):.0%} of the rows")
             told.append(f"the first position won {sum(p.first for p in pairs) / (2 * len(pairs)):.0%} of the requests")
             told.append(f"{len(self._pairs) - len(pairs)} rows without a readable verdict")
@@ -138,6 +140,15 @@ class LlmJudge(RowMetric):
 
     def measured_with(self) -> dict[str, str]:
         return {f"judge of {self.name}": ", ".join(sorted(self._endpoint.models))}
+
+
+class LlmPreference(LlmJudge):
+    """The same against the champion's stored answers: `programs.judge_pairs` gives them in place of the references.
+
+    It is judged when a verdict needs it, not in an evaluation: a report is a measurement, and champions change.
+    """
+
+    beside = "the champion's"
 
 
 _TEXTS = ("input", "answer_a", "answer_b", "context")

@@ -4,8 +4,18 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+from llmops_assets.domain.evaluated_rows import slice_columns
 from llmops_assets.programs.data.rows import canonical
-from llmops_assets.programs.evaluation.lm_task import Task, TaskError, read_rows, read_task, run_task
+from llmops_assets.programs.evaluation.lm_task import (
+    Task,
+    TaskError,
+    longest_request,
+    on_engine,
+    on_model,
+    read_rows,
+    read_task,
+    run_task,
+)
 from llmops_assets.programs.evaluation.metrics.base import Answer, Subject, TaskMetric, TaskRow, digest_of
 from llmops_assets.programs.runtime.errors import BadInput
 
@@ -14,7 +24,7 @@ class LmEval(TaskMetric):
     """The mean of the task's metric over its rows, with the task's own prompts, as lm-eval computes it.
 
     The prompts are the task's: the project's prompt and the chat template are not applied, as in lm-eval by default. It
-    shows what a model has forgotten. Measured before quantization only.
+    shows what a model has forgotten: before quantization, and as served.
 
     Statistics: the value of the row, and 1.
     """
@@ -34,10 +44,17 @@ class LmEval(TaskMetric):
     def _task(self) -> Task:
         return read_task(self.options["file"])
 
-    def measure(self, subject: Subject) -> list[TaskRow]:
-        rows = read_rows(self.options["rows"])
+    def measure(self, subject: Subject, most: int | None = None) -> list[TaskRow]:
+        rows = read_rows(self.options["rows"])[:most]
+        if subject.engine is not None:
+            lm = on_engine(subject.engine, subject.tokenizer)
+        else:
+            lm = on_model(subject.model, subject.tokenizer, subject.batch_size)
+            if (longest := self.longest(subject.tokenizer)) > lm.max_length:  # lm-eval would cut its prompt silently
+                told = f"a row has {longest} tokens with its prompt and answer, the model's context is {lm.max_length}"
+                raise BadInput(f"{told}; shorten the row or the task's prompt, or drop the row", self.name)
         try:
-            found = run_task(self._task, rows, subject.model, subject.tokenizer, subject.batch_size)
+            found = run_task(self._task, rows, lm)
         except TaskError as error:
             raise BadInput(f"its task: {error}", self.name) from error
         return [
@@ -48,9 +65,16 @@ class LmEval(TaskMetric):
                 prediction=one.answers,
                 value=one.value,
                 statistics=(one.value, 1.0),
+                columns=slice_columns(one.row),
             )
             for one in found
         ]
+
+    def longest(self, tokenizer: Any) -> int:
+        try:
+            return longest_request(self._task, read_rows(self.options["rows"]), tokenizer)
+        except TaskError as error:
+            raise BadInput(f"its task: {error}", self.name) from error
 
     def facts(self) -> dict[str, Any]:
         shots = f", {self._task.num_fewshot} examples in the prompt" if self._task.num_fewshot else ""

@@ -45,7 +45,7 @@ class NotBuilt(Exception):
 
 
 class Environment(Frozen):
-    """A built environment. Its folder is read only for whoever uses it."""
+    """A built environment. Its folder is read only for its users."""
 
     folder: Path
     lock: str

@@ -20,7 +20,9 @@ class GarbageSettings(Keep):
         description="How long an artifact, work tree or cached file stays after its last use by any process: 1d.",
     )
     keep_logs: Duration = Field(
-        default=30 * DAY_S, ge=3600.0, description="How long logs, and the folders of ended programs, are kept: 30d."
+        default=30 * DAY_S,
+        ge=3600.0,
+        description="How long logs, the folders of ended programs, and delivered notifications are kept: 30d.",
     )
     keep_lineage: Duration = Field(
         default=365 * DAY_S,

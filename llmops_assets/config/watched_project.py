@@ -93,7 +93,7 @@ class ProjectSource(Strict):
     webhook_secrets: Secrets = Field(
         default=(),
         description="Secrets of this project's webhooks, each {env: NAME}, instead of those of all projects "
-        "(`webhooks.secrets`): whoever has them can wake this project only.",
+        "(`webhooks.secrets`): a delivery signed with one of them can wake this project only.",
     )
     code_host: CodeHostSettings | None = Field(
         default=None,

@@ -16,6 +16,7 @@ import dagster as dg
 
 from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.delivery.notifications import forget_told
 from llmops_assets.delivery.references import find_baseline
 from llmops_assets.delivery.tombstones import Tombstones
 from llmops_assets.domain.garbage import Claim, Inventory, find_live, find_roots, find_unused, known_artifacts
@@ -311,7 +312,12 @@ class Collector:
         ended = [run for run in ledger.pinned_runs() if self._has_ended(run)]
         counts = ledger.prune(self.now - self.rules.keep_lineage, frozenset(keep), ended, self.dry_run)
         told = {"edges": "lineage of revisions that nobody uses", "pins": "revisions of runs that have ended"}
-        for table, count in counts.items():
+        told["notifications"] = f"delivered over {self.rules.keep_logs / 86400:g} days ago"
+        before = self.now - self.rules.keep_logs
+        counts["notifications"] = sum(
+            forget_told(p, self.clients, before, self.dry_run) for p in self.clients.settings.projects
+        )
+        for table, count in ((table, count) for table, count in counts.items() if count):
             yield Item(kind="ledger", name=f"{count} rows of {table}", bytes=0, why=told[table])
 
     def _has_ended(self, run_id: str) -> bool:

@@ -114,12 +114,14 @@ class Notifications:
         newest = ledger.newest_event()  # before the rest, so that a change meanwhile is seen the next time
         if newest == self._seen:
             return 0
-        closings, rollouts, down = ledger.closings(name), ledger.rolled(name), ledger.down(name)
-        events, known, added = derive(name, closings, rollouts, down), ledger.known_messages(name), 0
+        closings, rollouts = ledger.closings(name), ledger.rolled(name)
+        events = derive(name, closings, rollouts, ledger.down(name), ledger.recovered(name))
+        # Before the baselines: `forget_told` moves a baseline on before it deletes what that covers.
+        known, added = ledger.known_messages(name), 0
         for target in self.targets:
             baseline = ledger.baseline(name, target.name)
             if baseline is None:
-                baseline = ledger.begin_telling(name, target.name, Baseline.of(closings, rollouts))
+                baseline = ledger.begin_telling(name, target.name, Baseline.of(closings, rollouts, events))
             new = [e for e in events if (target.name, e.key) not in known and not baseline.covers(e)]
             added += ledger.enqueue(target.name, [self._message(e) for e in new if e.kind in target.events])
             # Kept as not wanted: a filter that is widened later does not bring old events back.
@@ -221,6 +223,22 @@ class Notifications:
             message = summarize(self.project.name, messages, target.give_up_after, now, identity)
             queue.insert(0, (expired[0], rows, message))
         return queue
+
+
+def forget_told(project: ProjectSource, clients: Clients, before: float, dry_run: bool = False) -> int:
+    """Deletes old messages that were delivered, or never will be, from the outbox; returns their number.
+
+    What they were about becomes history for their target, as it is for a new one, so none of them is written again.
+    """
+    ledger, name = clients.ledger, project.name
+    closings, rollouts = ledger.closings(name), ledger.rolled(name)
+    events = derive(name, closings, rollouts, ledger.down(name), ledger.recovered(name))
+    configured, deleted = {target.name for target in clients.settings.targets(project)}, 0
+    for target, baseline in ledger.told_targets(name).items():
+        moved = baseline.until(before, closings, rollouts, events)
+        keep = {event.key for event in events if not moved.covers(event)}
+        deleted += ledger.forget_told(name, target, moved, before, keep, target not in configured, dry_run)
+    return deleted
 
 
 def _notifier(target: NotificationTarget) -> Notifier:

@@ -12,14 +12,23 @@ from typing import Literal, get_args
 
 from pydantic import Field
 
-from llmops_assets.domain.formatting import ago, at_time, excerpt
+from llmops_assets.domain.formatting import ago, at_time, excerpt, time_span
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.requests import DATA_AGE, DRIFT, Request, Status
 from llmops_assets.domain.rollout import RolloutState
 
 EventKind = Literal[
-    "rejected", "failed", "waiting", "released", "returned", "rolled_back", "endpoint_down", "data_old", "drift"
+    "rejected",
+    "failed",
+    "waiting",
+    "released",
+    "returned",
+    "rolled_back",
+    "endpoint_down",
+    "endpoint_up",
+    "data_old",
+    "drift",
 ]
 KINDS: tuple[EventKind, ...] = get_args(EventKind)
 MessageKind = Literal[EventKind, "undelivered", "test"]
@@ -67,18 +76,43 @@ class Baseline(Frozen):
     rollout: int = Field(description="The newest rollout's id.")
     open: tuple[int, ...] = Field(default=(), description="Older requests that had not ended, or waited for a person.")
     running: tuple[int, ...] = Field(default=(), description="Older rollouts that had not ended.")
+    recovered: tuple[str, ...] = Field(default=(), description="Keys of the endpoints' recoveries that are history.")
 
     @classmethod
-    def of(cls, closings: Sequence[Closing], rollouts: Sequence[Rolled]) -> "Baseline":
+    def of(
+        cls, closings: Sequence[Closing], rollouts: Sequence[Rolled], recoveries: Iterable["Event"] = ()
+    ) -> "Baseline":
         return cls(
             request=max((c.id for c in closings), default=0),
             rollout=max((r.id for r in rollouts), default=0),
             open=tuple(c.id for c in closings if c.request.active or c.request.status == "waiting"),
             running=tuple(r.id for r in rollouts if r.state.status == "running"),
+            recovered=tuple(e.key for e in recoveries if e.kind == "endpoint_up"),
+        )
+
+    def until(
+        self, before: float, closings: Sequence[Closing], rollouts: Sequence[Rolled], events: Iterable["Event"]
+    ) -> "Baseline":
+        """The same, moved on: what ended before this time is history too, and its messages need not be kept."""
+        request = max([self.request, *(c.id for c in closings if c.at < before)])
+        rollout = max([self.rollout, *(r.id for r in rollouts if r.at < before)])
+        ended = {c.id for c in closings if c.at < before and not c.request.active and c.request.status != "waiting"}
+        returned = {r.id for r in rollouts if r.at < before and r.state.status != "running"}
+        ids = [*self.open, *(c.id for c in closings if self.request < c.id <= request)]
+        running = [*self.running, *(r.id for r in rollouts if self.rollout < r.id <= rollout)]
+        old = (e.key for e in events if e.kind == "endpoint_up" and (e.at < before or e.key in self.recovered))
+        return Baseline(
+            request=request,
+            rollout=rollout,
+            open=tuple(i for i in ids if i not in ended),
+            running=tuple(i for i in running if i not in returned),
+            recovered=tuple(old),
         )
 
     def covers(self, event: "Event") -> bool:
         """Whether the event is history."""
+        if event.kind == "endpoint_up":
+            return event.key in self.recovered
         if event.request_id is not None:
             return event.request_id <= self.request and event.request_id not in self.open
         if event.rollout_id is not None:
@@ -136,7 +170,11 @@ class Message(Frozen):
 
 
 def derive(
-    project: str, closings: Sequence[Closing], rollouts: Sequence[Rolled], down: Mapping[str, str]
+    project: str,
+    closings: Sequence[Closing],
+    rollouts: Sequence[Rolled],
+    down: Mapping[str, str],
+    up: Mapping[str, str] | None = None,
 ) -> list[Event]:
     """All events that the ledger shows, oldest first.
 
@@ -145,6 +183,7 @@ def derive(
 
     Args:
         down: environment → what `down_mark` wrote, for the endpoints that are down.
+        up: environment → what `up_mark` wrote, for the newest recovery of each endpoint.
     """
     returned = [r for r in rollouts if r.state.status == "returned"]
     found = [e for e in (_of_request(project, c, closings, returned) for c in closings) if e is not None]
@@ -167,6 +206,7 @@ def derive(
             )
         )
     found += [_of_mark(project, environment, mark) for environment, mark in down.items()]
+    found += [_of_recovery(project, environment, mark) for environment, mark in (up or {}).items()]
     return sorted(found, key=lambda event: event.at)
 
 
@@ -235,6 +275,30 @@ def _of_mark(project: str, environment: str, mark: str) -> Event:
     )
 
 
+def up_mark(down: str, at: float) -> str:
+    """What the ledger keeps of an endpoint's newest recovery.
+
+    Args:
+        down: the mark of the outage that has ended.
+    """
+    found = json.loads(down)
+    return json.dumps({"release": found["release"], "down": found["at"], "at": at}, sort_keys=True)
+
+
+def _of_recovery(project: str, environment: str, mark: str) -> Event:
+    found = json.loads(mark)
+    lasted = max(0.0, found["at"] - found["down"])
+    return Event(
+        key=f"{project}:{environment}:up:{short(found['release'])}:{found['down']:.3f}",
+        project=project,
+        kind="endpoint_up",
+        at=found["at"],
+        detail=f"{environment} has recovered and answers again; it was down for {time_span(round(lasted))}",
+        release=found["release"],
+        environment=environment,
+    )
+
+
 def is_down(since: float | None, now: float) -> bool:
     """Whether an endpoint that was seen down since then, without interruption, is to be called down.
 
@@ -258,6 +322,7 @@ def title_of(event: Event) -> str:
         "returned": f"{release} was returned by its canary",
         "rolled_back": "production was rolled back",
         "endpoint_down": f"the {event.environment} endpoint is down",
+        "endpoint_up": f"the {event.environment} endpoint has recovered",
         "data_old": "the data is old",
         "drift": "users ask for something else than at the release of its test rows",
     }[event.kind]
@@ -279,6 +344,7 @@ def next_command(event: Event) -> str:
         "returned": f"llmops status {project}",
         "rolled_back": f'llmops status {project}   (to deploy it again: llmops unhold {project} --reason "WHY")',
         "endpoint_down": f"llmops endpoints {project}   (to start it: llmops up)",
+        "endpoint_up": f"llmops endpoints {project}",
         "drift": f"llmops status {project}   (to evaluate on such requests: new test rows, then dvc push and git push)",
         "data_old": f"llmops status {project}   (to renew it: dvc update or dvc add, then dvc push and git push)",
     }[event.kind]

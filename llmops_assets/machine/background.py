@@ -12,7 +12,7 @@ class StillRunning(Exception):
     """The work has not ended yet; it continues."""
 
     def __init__(self, since_s: float):
-        super().__init__(f"still at work after {since_s:.0f} s")
+        super().__init__(f"not done after {since_s:.0f} s")
 
 
 class Background(Generic[T]):

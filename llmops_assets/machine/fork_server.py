@@ -163,7 +163,7 @@ def _keep(connection: socket.socket) -> str:
     told = request.get("told")
     status = watch(command, Limits(seconds=request.get("seconds")), Path(told) if told else None)
     for file in held:
-        os.close(file)  # first: whoever learns of the end finds the locks free
+        os.close(file)  # first: a process that learns of the end finds the locks free
     _tell(connection, {"code": os.waitstatus_to_exitcode(status)})
     os._exit(0)
 

@@ -25,7 +25,7 @@ def keep_private(home: Path) -> None:
     try:
         mode = home.stat().st_mode
     except FileNotFoundError:
-        return  # whoever creates it does so under the new umask
+        return  # it will be created under the new umask
     if not mode & OTHERS:
         return
     try:

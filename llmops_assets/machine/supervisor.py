@@ -123,7 +123,7 @@ class Supervisor:
 
         Raises:
             SupervisorError: it runs, but does not answer: stopped, or on a machine without free time. It is not taken
-                for a dead one, since whoever starts another one ends all programs of the first.
+                for a dead one, since starting another one ends all programs of the first.
         """
         try:
             return bool(self._ask("getState")["statename"] == "RUNNING")

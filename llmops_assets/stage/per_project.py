@@ -27,7 +27,7 @@ def copied(asset: dg.AssetsDefinition, project: ProjectSource) -> dg.AssetsDefin
         attributes: dict[str, Any] = {"key": key(spec.key), "deps": deps, "group_name": project.group}
         return spec.replace_attributes(**attributes, owners=list(project.owners))
 
-    # Building the op anew inspects its function again: 0.6 ms. Only these two differ.
+    # Building the op again inspects its function again: 0.6 ms. Only these two differ.
     node = copy(op)
     node._name, node._pool = f"{project.group}__{asset.key.path[-1]}", project.group
     return dg.AssetsDefinition(

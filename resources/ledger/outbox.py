@@ -3,6 +3,7 @@
 `llmops_assets.domain.notifications` derives the events and writes the messages; nothing here sends anything.
 """
 
+from collections.abc import Collection as Group
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,14 +14,18 @@ from llmops_assets.domain.notifications import (
     Message,
     Rolled,
     down_mark,
+    up_mark,
 )
 from llmops_assets.domain.rollout import RolloutState
 from resources.ledger import sql
 from resources.ledger.requests import request_of
 from resources.ledger.transactions import Transactions
 
-_TOLD, _DOWN = "notify:", "down:"
-"""Prefixes of the projections that this module keeps: a target's baseline, an endpoint that is down."""
+_TOLD, _DOWN, _UP = "notify:", "down:", "up:"
+"""Prefixes of the projections that this module keeps: a target's baseline, an endpoint that is down, and the newest
+recovery of one."""
+FINAL = ("sent", "unwanted", "refused", "summarized")
+"""Statuses of messages that are not sent any more."""
 _MOST = 500
 """Messages that one round looks at."""
 
@@ -80,13 +85,46 @@ class Outbox(Transactions):
                 c.execute(sql.insert(sql.projections).values(project=project, name=name, value=found))
         return Baseline.model_validate_json(found)
 
+    def told_targets(self, project: str) -> dict[str, Baseline]:
+        """Every target that was ever told about the project → its baseline, also those that no settings name now."""
+        found = self._projections(project, _TOLD)
+        return {target: Baseline.model_validate_json(text) for target, text in found.items()}
+
+    def forget_told(
+        self, project: str, target: str, baseline: Baseline, before: float, keep: Group[str], gone: bool, dry_run: bool
+    ) -> int:
+        """Deletes a target's messages that are done with, and moves its baseline on, in one transaction.
+
+        Args:
+            baseline: covers what the messages were about, so that none is written again.
+            before: messages last changed before this time may go.
+            keep: ids of messages about what the baseline does not cover.
+            gone: no settings name the target: what was never delivered goes too.
+
+        Returns:
+            Their number.
+        """
+        n = sql.notifications.c
+        old = (n.project == project) & (n.target == target) & (n.updated < before)
+        if not gone:
+            old &= n.status.in_(FINAL)
+        with self._write() as c:
+            ids = [row.id for row in c.execute(sql.select(n.id, n.message).where(old)) if row.message not in keep]
+            if ids and not dry_run:
+                p = sql.projections.c
+                here = (p.project == project) & (p.name == _TOLD + target)
+                c.execute(sql.update(sql.projections).where(here).values(value=baseline.model_dump_json()))
+                for first in range(0, len(ids), _MOST):
+                    c.execute(sql.delete(sql.notifications).where(n.id.in_(ids[first : first + _MOST])))
+        return len(ids)
+
     def down(self, project: str) -> dict[str, str]:
         """Environment → mark of each endpoint that is down."""
-        p = sql.projections.c
-        where = (p.project == project) & p.name.startswith(_DOWN)
-        with self._read() as c:
-            rows = c.execute(sql.select(p.name, p.value).where(where)).all()
-        return {row.name.removeprefix(_DOWN): row.value for row in rows}
+        return self._projections(project, _DOWN)
+
+    def recovered(self, project: str) -> dict[str, str]:
+        """Environment → mark of the endpoint's newest recovery."""
+        return self._projections(project, _UP)
 
     def mark_down(self, project: str, environment: str, release: str) -> None:
         """Notes that an endpoint is down; nothing if that is known, so that one outage is one event."""
@@ -98,11 +136,25 @@ class Outbox(Transactions):
                 self._audit(c, {"event": "endpoint down", "project": project, "environment": environment})
 
     def mark_up(self, project: str, environment: str) -> None:
+        """Notes that an endpoint that was down is up again; nothing if it was not."""
         name = _DOWN + environment
         with self._write() as c:
-            where = (sql.projections.c.project == project) & (sql.projections.c.name == name)
-            if c.execute(sql.delete(sql.projections).where(where)).rowcount:
-                self._audit(c, {"event": "endpoint up", "project": project, "environment": environment})
+            down = self._value(c, project, name)
+            if down is None:
+                return
+            p = sql.projections.c
+            c.execute(sql.delete(sql.projections).where((p.project == project) & p.name.in_((name, _UP + environment))))
+            mark = up_mark(down, self.clock())
+            c.execute(sql.insert(sql.projections).values(project=project, name=_UP + environment, value=mark))
+            self._audit(c, {"event": "endpoint up", "project": project, "environment": environment})
+
+    def _projections(self, project: str, prefix: str) -> dict[str, str]:
+        p = sql.projections.c
+        with self._read() as c:
+            rows = c.execute(
+                sql.select(p.name, p.value).where((p.project == project) & p.name.startswith(prefix))
+            ).all()
+        return {row.name.removeprefix(prefix): row.value for row in rows}
 
     def _projection(self, project: str, name: str) -> str | None:
         with self._read() as c:

@@ -174,7 +174,7 @@ class Transactions:
 
     @contextmanager
     def _snapshot(self) -> "Iterator[sql.Connection]":
-        """A connection whose reads all see the same state, whoever writes meanwhile."""
+        """A connection whose reads all see the same state, also if others write meanwhile."""
         options: dict[str, Any] = {"writes": False}
         if self.engine.dialect.name == "postgresql":
             options["isolation_level"] = "REPEATABLE READ"

@@ -17,7 +17,7 @@ def committed_credentials(text: str) -> str | None:
     try:
         config.read_string(text)
     except configparser.Error:
-        return None  # whoever opens it reports that
+        return None  # the code that opens it reports that
     found = [
         f"{section.strip(chr(39))} {name}"
         for section in config.sections()

@@ -1,7 +1,7 @@
 """One `git fetch` at a time per mirror, by a process of its own that a caller waits for as long as it likes.
 
 A sensor's tick ends after a minute, and a first clone can take an hour: the fetch goes on, and a later tick finds it
-done. The lock of the mirror is held by Git itself, so it is free when no fetch runs, whoever had started it.
+done. The lock of the mirror is held by Git itself, so it is free when no fetch runs, whichever process had started it.
 """
 
 import os

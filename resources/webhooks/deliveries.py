@@ -19,7 +19,7 @@ MOST = 200_000
 
 
 class Deliveries:
-    """Safe for several threads: each call opens the database anew, which takes less than the write to disk."""
+    """Safe for several threads: each call opens the database again, which takes less than the write to disk."""
 
     def __init__(self, file: Path, clock: Callable[[], float] = time.time, most: int = MOST):
         self._file, self._clock, self._most = file, clock, most

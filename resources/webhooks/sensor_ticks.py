@@ -57,7 +57,7 @@ class SensorTicks:
         for number, sensor in enumerate(sensors):
             tick = self._tick(sensor, ask_remote=number == 0)  # the others share its look
             if tick is None:
-                return Looked(f"{sensor.name} has not begun, is stopped, or is at work already")
+                return Looked(f"{sensor.name} has not begun, is stopped, or is ticking already")
             told, waiting = _told(tick)
             said.append(f"{sensor.name}: {told}")
             waits = waits or waiting

@@ -10,7 +10,7 @@ import pytest
 from llmops_assets.config.notifications import NotificationTarget
 from llmops_assets.config.settings import Settings
 from llmops_assets.config.watched_project import ProjectSource
-from llmops_assets.delivery.notifications import Notifications
+from llmops_assets.delivery.notifications import Notifications, forget_told
 from llmops_assets.domain.requests import Status
 from resources.assembly import build_clients
 from resources.ledger import Ledger
@@ -273,13 +273,19 @@ def test_an_endpoint_that_stays_down_is_told_once_an_outage(own: Ledger, make: M
     again = make(own, target(receiver.url), serving=serving, clock=Monotonic())
     again.clock.now = 100.0  # type: ignore[attr-defined]
     assert again.run().sent == 0, "another process, while it is still down"
+    own.clock.now += 600  # type: ignore[attr-defined]
     serving.status = "serving"
-    assert wait(20) == 0
+    assert [wait(20), wait(20)] == [1, 0] and again.run().sent == 0, "and once when it has recovered"
+    late = make(own, target(receiver.url, name="late"), serving=serving, clock=Monotonic())
+    assert late.run().sent == 0, "a recovery is history for a new target"
     own.clock.now += 1000  # type: ignore[attr-defined]
     serving.status = "down"
     assert [wait(20), wait(20), wait(20)] == [0, 0, 1]
     serving.is_stopped = True
-    assert [body["type"] for body in receiver.bodies] == ["llmops.endpoint_down"] * 2
+    down, up, again_down = receiver.bodies
+    assert [b["type"] for b in (down, up, again_down)] == [f"llmops.endpoint_{s}" for s in ("down", "up", "down")]
+    assert up["data"]["title"] == "zoo: the production endpoint has recovered"
+    assert up["data"]["detail"] == "production has recovered and answers again; it was down for 10 min"
     assert receiver.bodies[0]["data"]["environment"] == "production"
     assert receiver.bodies[0]["data"]["command"].startswith("llmops endpoints zoo")
 
@@ -292,3 +298,37 @@ def test_what_was_stopped_by_a_person_is_not_down(own: Ledger, make: Make, recei
     for _ in range(5):
         clock.now += 20.0
         assert told.run().sent == 0
+
+
+def test_old_messages_that_were_delivered_are_collected_and_never_written_again(
+    own: Ledger, make: Make, receiver: HttpReceiver, clock: Clock
+) -> None:
+    """The outbox grew forever. Its rows also keep an event from being told twice: the ledger still shows it."""
+    wanted = ["rejected", "waiting", "endpoint_up", "endpoint_down"]
+    told = make(own, target(receiver.url, events=wanted), target("http://127.0.0.1:9/", name="gone"))
+    told.run()
+    for status in ("rejected", "released", "waiting"):
+        end(own, status)  # type: ignore[arg-type]
+    own.mark_down("zoo", "production", "d" * 64)
+    own.mark_up("zoo", "production")
+    told.run()
+    assert len(receiver.bodies) == 3
+    clock.now += 1000.0
+    own.mark_down("zoo", "production", "e" * 64)
+    told.run()
+    project, before = told.project, clock.now - 500.0
+    assert forget_told(project, told.clients, before, dry_run=True) == forget_told(project, told.clients, before) == 3
+    assert forget_told(project, told.clients, before) == 0
+    left = own.message_counts("zoo")
+    assert left["hook", "sent"] == 2, "of the new outage, and of what still waits for a person"
+    assert left["gone", "pending"] == 5, "what a target has not got yet stays"
+    only = make(own, target(receiver.url, events=wanted))
+    assert forget_told(only.project, only.clients, before) == 2, "a removed target; one was tried just now"
+    for _ in range(2):
+        only.run()
+    wider = make(own, target(receiver.url))
+    wider.run()
+    assert [b["type"] for b in receiver.bodies[3:]] == ["llmops.endpoint_down", "llmops.endpoint_up"], "nothing old"
+    end(own, "released", revision="c" * 40)
+    assert wider.run().sent == 1
+    assert not own.audit().findings

@@ -73,7 +73,7 @@ class Production:
             reason, requests = self.world.tick("zoo_recovery")
             assert requests == []
             told.append(reason or "")
-            return None if "still at work" in told[-1] else "all"
+            return None if "not done after" in told[-1] else "all"
 
         told: list[str] = []
         wait_for("the end of the tick's work", said)

@@ -1,7 +1,7 @@
 """python tests/support/unreliable_engine.py --spec SPEC.json --output DIR
 
 An engine that streams answers as llama.cpp does, and treats users worse than probes: the spec's chat template says how.
-A user is whoever asks something with "user" in it.
+A request with "user" in it counts as a user's.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Garbage collection of a store never takes away what someone uses, and whoever comes meanwhile waits for it."""
+"""Garbage collection of a store never takes away what someone uses, and a process that comes meanwhile waits for it."""
 
 import os
 import threading

@@ -101,7 +101,9 @@ def test_a_fetch_ends_at_its_limit_with_its_children_and_the_next_one_starts(
     assert mirror.head() == project.head
 
 
-def test_whoever_waits_is_told_how_far_it_is(slow: Slow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_waits_is_told_how_far_it_is(
+    slow: Slow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("resources.project_source.fetching.SAY_EVERY_S", 0.1)
     told: list[Any] = []
 

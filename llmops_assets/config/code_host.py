@@ -1,6 +1,7 @@
 """The settings' `code_host`: where a project's commits are answered. The token stays in the environment."""
 
 import re
+from importlib.util import find_spec
 from typing import Annotated, Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
@@ -16,13 +17,39 @@ _REPOSITORY = r"^[\w.-]+(/[\w.-]+)+$"
 _SSH = re.compile(r"^(?:[\w.-]+@)?(?P<host>[\w.-]+):(?P<path>[^/\s].*)$")
 
 
+class GitHubApp(Strict):
+    """A GitHub App that answers, instead of a token: it may post check runs, and its tokens last an hour."""
+
+    id: str = Field(
+        pattern=r"^[A-Za-z0-9.]{1,40}$", description="The App's client id (Iv…), or its numeric id in quotes."
+    )
+    private_key: FromEnvironment = Field(
+        description="The variable that holds its private key in PEM; a line break may be written as \\n."
+    )
+    installation: int | None = Field(
+        default=None, ge=1, description="Id of the installation. None: that of the repository is looked up."
+    )
+
+    @field_validator("private_key", mode="before")
+    @classmethod
+    def _is_a_name(cls, value: Any) -> Any:
+        if isinstance(value, str):  # the usual message would show it
+            raise ValueError(
+                "a key is not written here; put it into the environment and name the variable: {env: NAME}"
+            )
+        return value
+
+
 class CodeHostSettings(Strict):
     """The code host that shows checks and comments about a project's commits."""
 
     via: Annotated[str, NameOf(catalog.CODE_HOSTS)] = Field(description="The code host's kind.")
-    token: FromEnvironment = Field(
-        description="The variable of a token that may do what docs/operating.md lists; the daemon needs it."
+    token: FromEnvironment | None = Field(
+        default=None,
+        description="The variable of a token that may do what docs/operating.md lists; the daemon needs it. Required, "
+        "unless `app` is set.",
     )
+    app: GitHubApp | None = Field(default=None, description="For via: github, an App instead of a token.")
     api: str | None = Field(
         default=None,
         pattern=r"^https?://[^\s?#]+$",
@@ -46,6 +73,17 @@ class CodeHostSettings(Strict):
 
     @model_validator(mode="after")
     def _reveals_nothing(self) -> Self:
+        if self.app is not None and not catalog.CODE_HOSTS[self.via].apps:
+            raise WrongAt(f"{self.via} has no Apps; set token: {{env: NAME}}", "app")
+        if self.app is not None and self.token is not None:
+            raise WrongAt("an App needs no token; leave one of them out", "token")
+        if self.app is None and self.token is None:
+            raise WrongAt(
+                "is missing; add it, as {env: NAME}" + (", or `app`" if catalog.CODE_HOSTS[self.via].apps else ""),
+                "token",
+            )
+        if self.app is not None and find_spec("jwt") is None:
+            raise WrongAt("it needs PyJWT, which is not installed; pip install 'llmops-assets[github-app]'", "app")
         if self.api is not None:
             try:
                 refuse_credentials(self.api, "leave it out; `token` names the variable that holds it")

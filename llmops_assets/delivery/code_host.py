@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from llmops_assets.catalog import CODE_HOSTS, UnavailablePart
-from llmops_assets.config.code_host import place_of
+from llmops_assets.config.code_host import CodeHostSettings, place_of
 from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.answers import Comments, Gathered, deployments, gather
@@ -24,6 +24,7 @@ from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.notifications import LEASE_S, Baseline, pause_s
 from llmops_assets.machine.redaction import redacted
 from resources.assembly import Clients
+from resources.code_hosts.github_app import AppKey, BadKey
 from resources.code_hosts.interface import CodeHost, HostRefuses, HostUnavailable, Permission
 from resources.ledger.answers import Posted
 
@@ -54,6 +55,18 @@ class Answered(Frozen):
     def __str__(self) -> str:
         done = f"{self.posted} posted, {self.left} to be posted" if self.posted or self.left else "nothing to post"
         return "; ".join([done, *self.faults, *self.notes])
+
+
+def _credentials(settings: CodeHostSettings) -> str | AppKey:
+    """The token, or the App's key.
+
+    Raises:
+        ConfigError: the environment variable that holds it is not set.
+    """
+    if settings.app is not None:
+        return AppKey(settings.app.id, settings.app.private_key.read(), settings.app.installation)
+    assert settings.token is not None
+    return settings.token.read()
 
 
 Answer = GroupAnswer | CommentAnswer | DeploymentAnswer
@@ -163,9 +176,15 @@ class CodeHostAnswers:
         settings = self.project.code_host
         assert settings is not None
         place = place_of(settings, self.project.address)
-        name, token = f"{settings.via}:{place.api}/{place.repository}", settings.token.read()
+        name, token = f"{settings.via}:{place.api}/{place.repository}", _credentials(settings)
         if self._host is None or self._host[0] != f"{name} {hash(token)}":
-            host: CodeHost = CODE_HOSTS[settings.via].load()(place.api, place.repository, token)
+            try:
+                host: CodeHost = CODE_HOSTS[settings.via].load()(place.api, place.repository, token)
+            except BadKey as error:
+                variable = settings.app.private_key.env if settings.app else ""
+                raise ConfigError(
+                    [f"code_host.app.private_key: the environment variable {variable}: {error}"]
+                ) from error
             self._host = (f"{name} {hash(token)}", host)
         return name, self._host[1]
 

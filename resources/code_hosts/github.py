@@ -13,6 +13,7 @@ from llmops_assets.domain.answer_comment import CommentAnswer
 from llmops_assets.domain.answers import DeploymentAnswer, GroupAnswer, State
 from llmops_assets.domain.markdown import escaped, without_references
 from resources.code_hosts.commenting import Entry, show_comment
+from resources.code_hosts.github_app import AppKey, InstallationToken
 from resources.code_hosts.http import Api
 from resources.code_hosts.interface import HostRefuses, Permission, status_line
 
@@ -36,14 +37,16 @@ _NO_COMMIT = "0" * 40
 class GitHub:
     deploys = True
 
-    def __init__(self, api: str, repository: str, token: str):
+    def __init__(self, api: str, repository: str, token: str | AppKey):
         headers = {
             "Accept": "application/vnd.github+json",
-            "Authorization": f"Bearer {token}",
             "X-GitHub-Api-Version": "2022-11-28",
             "User-Agent": "llmops-assets",
         }
-        self._api = Api(api, headers, token)
+        if isinstance(token, str):
+            self._api = Api(api, {**headers, "Authorization": f"Bearer {token}"}, token)
+        else:
+            self._api = Api(api, headers, "", bearer=InstallationToken(api, repository, token, headers))
         self._at = f"/repos/{quote(repository)}"
         self._no_checks = ""
         """Why check runs cannot be posted; empty: they can, as far as is known."""

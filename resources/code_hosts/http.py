@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
@@ -29,22 +29,46 @@ SHORTEST_LIMIT_S = 60.0
 """A secondary rate limit without a time, as GitHub's documentation asks."""
 
 
+class Bearer(Protocol):
+    """A token that changes."""
+
+    def __call__(self) -> str:
+        """The token that is valid now."""
+
+    def forget(self) -> None:
+        """Notes that the host does not accept it any more."""
+
+
 class Api:
     """One host's API.
 
     Args:
-        headers: of every request; they hold the token.
+        headers: of every request; they hold the token, unless `bearer` gives it.
         token: hidden in every message.
         clock: epoch seconds, to read when a rate limit ends.
+        bearer: gives the token of each request, if it changes.
+        timeout_s: how long one request waits for a connection, and for each part of the answer.
     """
 
-    def __init__(self, base: str, headers: Mapping[str, str], token: str, clock: Callable[[], float] = time.time):
+    def __init__(
+        self,
+        base: str,
+        headers: Mapping[str, str],
+        token: str,
+        clock: Callable[[], float] = time.time,
+        bearer: Bearer | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ):
         self._base, self._headers, self._token, self._clock = base, dict(headers), token, clock
+        self._bearer, self._timeout_s = bearer, timeout_s
 
     @cached_property
     def _client(self) -> httpx.Client:
         """Kept: a new one reads all certificates, which takes longer than most requests."""
-        return httpx.Client(headers=self._headers, timeout=TIMEOUT_S)
+        return httpx.Client(headers=self._headers, timeout=self._timeout_s)
+
+    def close(self) -> None:
+        self._client.close()
 
     def get(self, path: str, **query: Any) -> Any:
         return self.request("GET", path, query=query)
@@ -72,12 +96,15 @@ class Api:
         Raises:
             HostUnavailable, HostRefuses: see there.
         """
+        if self._bearer is not None:
+            self._token = self._bearer()
+        own = {"Authorization": f"Bearer {self._token}"} if self._bearer is not None else None
         try:
             # Streamed, so that an endless answer is not read. Redirects are not followed: the token is for this host.
-            with self._client.stream(method, self._base + path, json=body, params=query or None) as answer:
+            with self._client.stream(method, self._base + path, json=body, params=query or None, headers=own) as answer:
                 content = self._content(answer)
         except httpx.TimeoutException as error:
-            raise HostUnavailable(f"no answer within {TIMEOUT_S:.0f} s") from error
+            raise HostUnavailable(f"no answer within {self._timeout_s:g} s") from error
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise HostUnavailable(f"it cannot be reached ({type(error).__name__})") from error
         if not 200 <= answer.status_code < 300:
@@ -89,15 +116,14 @@ class Api:
         except (DocumentError, UnicodeDecodeError) as error:
             raise HostUnavailable(f"{method} {path} is not answered with JSON; is `api` its API?") from error
 
-    @staticmethod
-    def _content(answer: httpx.Response) -> bytes:
-        content, ends = b"", time.monotonic() + 6 * TIMEOUT_S
+    def _content(self, answer: httpx.Response) -> bytes:
+        content, ends = b"", time.monotonic() + 6 * self._timeout_s
         for part in answer.iter_bytes():
             content += part
             if len(content) > LARGEST:
                 raise HostUnavailable(f"its answer is longer than {LARGEST // 2**20} MiB")
             if time.monotonic() > ends:
-                raise HostUnavailable(f"its answer takes longer than {6 * TIMEOUT_S:.0f} s")
+                raise HostUnavailable(f"its answer takes longer than {6 * self._timeout_s:g} s")
         return content
 
     def _failure(self, method: str, path: str, answer: httpx.Response, content: bytes) -> Exception:
@@ -106,6 +132,8 @@ class Api:
         if status == 429 or (status == 403 and self._limits(answer, said)):
             wait_s = self._wait_s(answer)
             return HostUnavailable(f"it limits the rate of requests, for {wait_s:.0f} s", wait_s)
+        if status == 401 and self._bearer is not None:
+            self._bearer.forget()
         if status == 401:
             return HostUnavailable(f"it does not accept the token ({text})")
         if status >= 500:

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,15 +40,16 @@ def own(tmp_path: Path, clock: Clock) -> Iterator[Ledger]:
     ledger.engine.dispose()
 
 
-Make = Callable[[Ledger], CodeHostAnswers]
+Make = Callable[..., CodeHostAnswers]
 
 
 @pytest.fixture
 def make(tmp_path: Path, github: GitHubServer) -> Make:
     """Makes a project's answers, as each process has its own."""
 
-    def make(ledger: Ledger) -> CodeHostAnswers:
-        host = {"via": "github", "api": github.url, "repository": "o/zoo", "token": {"env": "GITHUB_TOKEN_OF_TESTS"}}
+    def make(ledger: Ledger, **credentials: Any) -> CodeHostAnswers:
+        credentials = credentials or {"token": {"env": "GITHUB_TOKEN_OF_TESTS"}}
+        host = {"via": "github", "api": github.url, "repository": "o/zoo", **credentials}
         project = ProjectSource.model_validate({"name": "zoo", "repository": "/nowhere", "code_host": host})
         settings = Settings(home=tmp_path, projects=(project,), dagster_ui="https://dagster.example.com")
         return CodeHostAnswers(project, build_clients(settings, ledger=ledger), Monotonic())
@@ -370,6 +372,45 @@ def test_an_app_posts_check_runs_with_conclusions_and_findings(
     make(own).run()
     assert github.conclusions(A)["llmops/zoo/training"] == ("completed", "action_required")
     assert len(github.checks) == 8
+
+
+def test_a_github_app_logs_in_by_its_key_and_renews_its_token(
+    own: Ledger, make: Make, github: GitHubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the token of GitHub Actions could post check runs; another App needed a new token each hour."""
+    pytest.importorskip("jwt", reason="pip install 'llmops-assets[github-app]'")
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    ).decode()
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    github.app, github.public_key = True, public.decode()
+    monkeypatch.setenv("APP_KEY", pem.replace("\n", "\\n"))
+    app = {"id": "Iv1.app", "private_key": {"env": "APP_KEY"}}
+    told = make(own, app=app)
+    told.run()
+    begin(own)
+    assert told.run().posted == 7 and len(github.checks) == 7 and len(github.tokens) == 1, "one token for all requests"
+    github.tokens.clear()  # revoked
+    own.close(own.requests("zoo")[-1], "rejected", "evaluation_report: perplexity 9 above 5")
+    refused = told.run()
+    assert refused.left and "does not accept the token" in refused.faults[0] and "ghs_" not in str(refused)
+    own.clock.now += 60  # type: ignore[attr-defined]
+    assert told.run().left == 0 and len(github.tokens) == 1
+    assert github.conclusions(A)["llmops/zoo/training"][0] == "completed"
+    asked = [s.path for s in github.seen if "installation" in s.path]
+    assert asked == ["/repos/o/zoo/installation", "/app/installations/77/access_tokens"] * 2
+    (fault,) = make(own, app={**app, "installation": 5}).run().faults
+    assert "no token for the GitHub App Iv1.app: POST /app/installations/5/access_tokens: 404: Not Found" in fault
+    monkeypatch.setenv("APP_KEY", "-----BEGIN RSA PRIVATE KEY-----\\nc2VjcmV0\\n-----END RSA PRIVATE KEY-----")
+    (fault,) = make(own, app=app).run().faults
+    assert fault == (
+        "code_host.app.private_key: the environment variable APP_KEY: it holds no private RSA key in PEM (-----BEGIN "
+        "RSA PRIVATE KEY-----)"
+    )
 
 
 def test_findings_of_the_linter_are_annotations_each_once(

@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +33,8 @@ FORM = 3
 _USED = re.compile(
     r"/repos/\{owner\}/\{repo\}(/statuses/\{sha\}|/commits/\{\w+\}/(statuses|check-runs|pulls)"
     r"|/check-runs(/\{check_run_id\})?|/issues/\{issue_number\}/comments|/issues/comments/\{comment_id\}"
-    r"|/deployments(/\{deployment_id\}/statuses)?|/pulls)?|/user"
+    r"|/deployments(/\{deployment_id\}/statuses)?|/pulls|/installation)?|/user"
+    r"|/app/installations/\{installation_id\}/access_tokens"
 )
 """The paths that are kept: prism needs a minute for all 800."""
 
@@ -99,6 +101,8 @@ class GitHubServer(HostServer):
         pulls: commit → numbers of its pull requests.
         login: the token's account.
         app: whether the token is that of an App, which may post check runs.
+        public_key: of an App, in PEM, whose installation's tokens are taken instead of the token; empty: none.
+        tokens: those that were made for it, with their ends in epoch seconds.
         comments: number of an issue or pull request → its comments, oldest first.
     """
 
@@ -108,6 +112,7 @@ class GitHubServer(HostServer):
         self.statuses: dict[str, list[dict[str, Any]]] = {}
         self.pulls: dict[str, list[int]] = {}
         self.login, self.app = "llmops-bot", False
+        self.public_key, self.tokens = "", dict[str, float]()
         self.comments: dict[int, list[dict[str, Any]]] = {}
         self.checks: list[dict[str, Any]] = []
         self.deployments: list[dict[str, Any]] = []
@@ -131,7 +136,7 @@ class GitHubServer(HostServer):
 
     def handle(self, method: str, target: str, headers: dict[str, str], body: Any) -> tuple[int, Any]:
         """(status, JSON) of the answer to a request."""
-        if headers.get("authorization") != f"Bearer {TOKEN}":
+        if not self._accepts(headers.get("authorization", "").removeprefix("Bearer "), target):
             return 401, {"message": "Bad credentials"}
         # GitHub takes application/vnd.github+json, and recommends it; its description names application/json only.
         asked = self.prism.request(method, target, json=body, headers={"accept": "application/json"})
@@ -146,6 +151,31 @@ class GitHubServer(HostServer):
                     status, told = answer(self, example, body, query, *found.groups())
                     return (status or good), told
         return good, example
+
+    def _accepts(self, token: str, target: str) -> bool:
+        if not self.public_key:
+            return token == TOKEN
+        if not re.fullmatch(r"/app/.*|/repos/[^/]+/[^/]+/installation", target):
+            return self.tokens.get(token, 0.0) > time.time()
+        import jwt
+
+        try:  # as GitHub does: the signature, the times, 10 minutes at most
+            claims = jwt.decode(
+                token, self.public_key, algorithms=["RS256"], options={"require": ["exp", "iat", "iss"]}
+            )
+        except jwt.PyJWTError:
+            return False
+        return claims["iss"] == "Iv1.app" and claims["exp"] - time.time() <= 600
+
+    def _installation(self, example: Any, body: Any, query: Any) -> tuple[int, Any]:
+        return 0, {**example, "id": 77}
+
+    def _add_token(self, example: Any, body: Any, query: Any, installation: str) -> tuple[int, Any]:
+        if installation != "77" or body["repositories"] != ["zoo"]:
+            return 404, {"message": "Not Found"}
+        token, ends = f"ghs_{len(self.tokens)}{'0' * 20}", time.time() + 3600
+        self.tokens[token] = ends
+        return 0, {**example, "token": token, "expires_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ends))}
 
     def _add_status(self, example: Any, body: Any, query: Any, sha: str) -> tuple[int, Any]:
         if sha == "0" * 40:
@@ -234,6 +264,8 @@ class GitHubServer(HostServer):
 
     routes: ClassVar[dict[str, Callable[..., tuple[int, Any]]]] = {
         r"GET /user": _user,
+        r"GET /repos/[^/]+/[^/]+/installation": _installation,
+        r"POST /app/installations/(\d+)/access_tokens": _add_token,
         r"POST /repos/[^/]+/[^/]+/statuses/(\w+)": _add_status,
         r"GET /repos/[^/]+/[^/]+/commits/(\w+)/statuses": _list_statuses,
         r"GET /repos/[^/]+/[^/]+/commits/(\w+)/pulls": _list_pulls,

@@ -12,18 +12,22 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 
 from llmops_assets.delivery.materializations import READ, VERSION, record_metadata, record_tags, reused_from
 from llmops_assets.delivery.run_tags import about_commit
-from llmops_assets.delivery.verdict_checks import check_fields
+from llmops_assets.delivery.verdict_checks import champion_of, check_fields
 from llmops_assets.domain.chain import CHAIN, CHECKS, STAGES, check_names
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.plan import Plan
 from llmops_assets.domain.records import Event, Record
 from llmops_assets.domain.release import release_from_records
+from llmops_assets.domain.verdict import Verdict
 from resources.ledger import Ledger
 from resources.project_source.revisions import ProjectRepository
 
 CODE, POINTER = "dagster/code_version", "dagster/input_event_pointer"
 SUCCEEDED = AssetCheckExecutionRecordStatus.SUCCEEDED
 OF_STAGING = ("staging_endpoint", "smoke_test_report", "release_approval")
+WRITTEN = ("report", "review")
+"""Metadata of a check about the report that it judged."""
+CHECKS_READ = 100
 DATA_DIFF = "data_diff"
 OF_ITS_RUN = ("commit_page", DATA_DIFF)
 """Metadata that is about one run of a record's stage: its commit, and the champion of that moment."""
@@ -63,6 +67,20 @@ class MaterializationHistory:
             return None
         page = found.evaluation.metadata.get("report") if found.evaluation else None
         return str(page.value) if page else None
+
+    def written_for(self, stage: str, check: str, verdict: Verdict) -> dict[str, dg.MetadataValue]:
+        """The page and the review of a verdict, from the newest check that showed it with them; empty if none did."""
+        key = dg.AssetCheckKey(dg.AssetKey([self.project, stage]), check)
+        for record in self.instance.event_log_storage.get_asset_check_execution_history(key, limit=CHECKS_READ):
+            shown = record.evaluation
+            if shown is None or shown.description != verdict.text:
+                continue
+            champion = shown.metadata.get("champion")
+            same = champion is not None and champion.value == champion_of(verdict)
+            found = {name: shown.metadata[name] for name in WRITTEN if name in shown.metadata}
+            if same and found:
+                return found
+        return {}
 
     def looks_bad(self, stage: str) -> bool:
         """Whether Dagster shows the asset as failed or refused: its run failed, or a check failed or did not run."""
@@ -106,14 +124,15 @@ def seen_events(
         shown = history.tags(stage.name)
         differs = any(shown.get(tag) != value for tag, value in _provenance(event).items())
         if differs or history.looks_bad(stage.name):
-            events += [event, *_check_events(source, ledger, plan, record)]
+            events += [event, *_check_events(source, ledger, plan, record, history)]
     return events
 
 
 def _check_events(
-    source: ProjectRepository, ledger: Ledger, plan: Plan, record: Record
+    source: ProjectRepository, ledger: Ledger, plan: Plan, record: Record, history: MaterializationHistory
 ) -> list[dg.AssetCheckEvaluation]:
-    """The verdicts on a record in the ledger; one by another commit's gates names that commit.
+    """The verdicts on a record in the ledger, with the page and review that were written for them; one by another
+    commit's gates names that commit.
 
     Dagster expects its checks for every materialization.
     """
@@ -125,6 +144,7 @@ def _check_events(
             # By name only: the mirror may no longer have another commit.
             by = judged_by if revision == plan.revision else f"{judged_by} of {short(revision)}"
             fields = check_fields(source, plan.revision, verdict, by)
+            fields["metadata"] = {**history.written_for(record.stage, name, verdict), **fields["metadata"]}
             key = dg.AssetKey([plan.project, record.stage])
             events.append(dg.AssetCheckEvaluation(asset_key=key, check_name=name, **fields))
     return events

@@ -36,7 +36,7 @@ def check_fields(
             "reasons": dg.MetadataValue.md(verdict.markdown()),
             "subject": verdict.subject,
             "judged_by": judged_by,
-            "champion": short(verdict.champion) if verdict.champion else "none",
+            "champion": champion_of(verdict),
             **({"power": dg.MetadataValue.md(_listed(p.text for p in verdict.powers))} if verdict.powers else {}),
             **({"comparison": _table(verdict.figures)} if verdict.figures else {}),
             **({"review": dg.MetadataValue.md(review)} if review else {}),
@@ -44,6 +44,11 @@ def check_fields(
             **about_commit(source, revision),
         },
     }
+
+
+def champion_of(verdict: Verdict) -> str:
+    """The champion as a check names it."""
+    return short(verdict.champion) if verdict.champion else "none"
 
 
 def _listed(texts: Iterable[str]) -> str:

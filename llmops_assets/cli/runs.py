@@ -228,7 +228,7 @@ def _start(
         say(f"{short(sha)}: {reason}; runs only {', '.join(only)}")
     else:
         show_plan(here, found)
-    if request.ends_early:
+    if request.stages and request.ends_early:
         say("it ends before production, which stays as it is")
     if found.evaluates_only:
         say(found.evaluates_only)

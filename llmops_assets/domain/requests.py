@@ -85,7 +85,9 @@ class Request(Frozen):
 
     @property
     def ends_early(self) -> str | None:
-        """What a partial run leaves undone; None if it is none, or reaches production."""
+        """What a run leaves undone that is partial, or of another branch; None if it may reach production."""
+        if self.asked_by in (EVALUATION, BRANCH_EVALUATION) and not self.stages:
+            return "evaluated, not deployed: the watched branch does not contain it"
         if not self.stages or "production_endpoint" in self.stages:
             return None
         return f"only {', '.join(self.stages)} ran, and production is unchanged"

@@ -56,7 +56,7 @@ class InstallationToken:
         """The token.
 
         Raises:
-            HostUnavailable, HostRefuses: none can be had; the message says which step failed.
+            HostUnavailable: none can be had; the message says which step failed.
         """
         if not self._token or self._clock() > self._ends - RENEW_S:
             self._renew()
@@ -75,10 +75,9 @@ class InstallationToken:
             made = api.request("POST", f"/app/installations/{installation}/access_tokens", asked)
             self._token, self._ends = str(made["token"]), _epoch(str(made["expires_at"]))
         except (HostUnavailable, HostRefuses) as error:
-            told = f"no token for the GitHub App {self._key.app}: {error}"
-            if isinstance(error, HostUnavailable):
-                raise HostUnavailable(told, error.wait_s) from error
-            raise HostRefuses(told, error.status) from error
+            # Without a token nothing can be posted: the host is tried again as a whole, not for each answer.
+            wait_s = error.wait_s if isinstance(error, HostUnavailable) else None
+            raise HostUnavailable(f"no token for the GitHub App {self._key.app}: {error}", wait_s) from error
         except (LookupError, TypeError, ValueError) as error:
             raise HostUnavailable("the answer has no token of an installation; is `api` GitHub's?") from error
         finally:

@@ -393,7 +393,7 @@ def test_a_github_app_logs_in_by_its_key_and_renews_its_token(
     told = make(own, app=app)
     told.run()
     begin(own)
-    assert told.run().posted == 7 and len(github.checks) == 7 and len(github.tokens) == 1, "one token for all requests"
+    assert told.run().posted == len(github.checks) > 6 and len(github.tokens) == 1, "one token for all requests"
     github.tokens.clear()  # revoked
     own.close(own.requests("zoo")[-1], "rejected", "evaluation_report: perplexity 9 above 5")
     refused = told.run()
@@ -403,6 +403,7 @@ def test_a_github_app_logs_in_by_its_key_and_renews_its_token(
     assert github.conclusions(A)["llmops/zoo/training"][0] == "completed"
     asked = [s.path for s in github.seen if "installation" in s.path]
     assert asked == ["/repos/o/zoo/installation", "/app/installations/77/access_tokens"] * 2
+    begin(own, "c" * 40)
     (fault,) = make(own, app={**app, "installation": 5}).run().faults
     assert "no token for the GitHub App Iv1.app: POST /app/installations/5/access_tokens: 404: Not Found" in fault
     monkeypatch.setenv("APP_KEY", "-----BEGIN RSA PRIVATE KEY-----\\nc2VjcmV0\\n-----END RSA PRIVATE KEY-----")

@@ -24,6 +24,7 @@ TELLER = """
 import json, os, sys
 said = {"pid": os.getpid(), "session": os.getsid(0), "cwd": os.getcwd()}
 said |= {"args": sys.argv[1:], "env": os.environ.get("SAID")}
+said |= {"imported": [name for name in ("dagster", "mlflow", "torch") if name in sys.modules]}
 print(json.dumps(said), flush=True)
 raise ValueError("and then it broke")
 """
@@ -114,6 +115,7 @@ def test_a_worker_runs_as_if_started_from_here_and_is_nobodys_child(
         wait_for("its words", lambda log=log: "and then it broke" in log.read_text())
         assert json.loads(log.read_text().splitlines()[0]) == {
             "pid": pid, "session": pid, "cwd": str(tmp_path), "args": ["api", word], "env": word,
+            "imported": ["dagster", "mlflow"],
         }  # fmt: skip
         assert pid not in [child.pid for child in psutil.Process().children(recursive=True)]
 

@@ -133,12 +133,12 @@ class ForkServers:
             raise NotForked(f"the fork server does not start: {last[0]}")
 
     def end(self) -> None:
-        """Ends all servers of the folder; keepers and commands keep running.
+        """Ends all servers of the folder; keepers and commands keep running. Those of a link stay: others share them.
 
         Raises:
             CannotEnd: a process cannot be ended.
         """
-        if not self._folder.is_dir():
+        if self._named.is_symlink() or not self._folder.is_dir():
             return
         sockets = str(socket_folder(self._folder) / "fork-")
         servers = [p for p in psutil.process_iter() if _serves(p, sockets)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,20 +14,21 @@ from tests.support.projects import LIGHT, Project, merge
 
 @pytest.fixture(scope="module")
 def start_live(
-    make_project: Callable[[], Project], tmp_path_factory: pytest.TempPathFactory
+    make_project: Callable[[], Project], cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Live]]:
     """Starts a live Dagster on a project with a light evaluation; `variables` go into its services' environment.
 
-    `change` is merged into the project's llmops.yaml.
+    `change` is merged into the project's llmops.yaml. With `alone`, no process of it is shared with other tests.
     """
     with ExitStack() as stack:
 
-        def start(change: dict[str, Any] | None = None, **variables: str) -> Live:
+        def start(change: dict[str, Any] | None = None, alone: bool = False, **variables: str) -> Live:
             project = make_project()
             project.configure(merge(LIGHT, change or {}))
             project.commit("As this story needs it")
             compute = ComputeSettings(threads=2, checkpoint_every=0.3)
-            live = Live(tmp_path_factory.mktemp("live"), project, compute=compute, poll=1)
+            home, shared = tmp_path_factory.mktemp("live"), None if alone else cache / "preloaded"
+            live = Live(home, project, compute=compute, preloaded=shared, poll=1)
             return stack.enter_context(live.running(**variables))
 
         yield start

@@ -25,7 +25,7 @@ STEPS = 120
 
 @pytest.fixture(scope="module")
 def live(start_live: Callable[..., Live]) -> Live:
-    return start_live({"training": {"max_steps": STEPS}})
+    return start_live({"training": {"max_steps": STEPS}}, alone=True)
 
 
 def pids(live: Live) -> dict[str, int]:

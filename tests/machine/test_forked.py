@@ -280,6 +280,18 @@ def test_an_idle_server_ends_and_removes_its_socket(place: Place) -> None:
     assert not path.exists()
 
 
+def test_a_link_shares_the_servers_and_does_not_end_them(place: Place, tmp_path: Path) -> None:
+    place.told()
+    link = tmp_path / "link"
+    link.symlink_to(place.folder / "servers")
+    shared = ForkServers(link, "heavy")
+    shared.connect(place.environment).close()
+    shared.end()
+    assert len(place.processes()) == 1
+    place.servers.end()
+    assert place.processes() == []
+
+
 def test_ending_the_servers_leaves_commands_running(place: Place) -> None:
     forked, connection = place.start("wait")
     wait_for("its start", lambda: (place.folder / "work/began").exists())

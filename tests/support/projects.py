@@ -53,8 +53,7 @@ BASE_CONFIG: dict[str, Any] = {
 LIGHT: dict[str, Any] = {
     "evaluation": {"metrics": ["rougeL"], "max_rows": 2}, "gates": [{"metric": "rougeL", "at_least": 0.0}],
 }  # fmt: skip
-"""For tests that are not about evaluation. The perplexity of a quantized model alone takes 6 CPU seconds: transformers
-reads a vocabulary of 49,152 tokens from GGUF."""
+"""For tests that are not about evaluation: perplexity loads the quantized model again, by transformers."""
 COMPUTED = ("ledger.sqlite*", "mlflow.sqlite", "store")
 
 
@@ -354,8 +353,6 @@ class World:
         return done.returncode, done.stdout + done.stderr
 
     def down(self) -> None:
-        if self.preloaded is not None:
-            (self.home / "preloaded").unlink(missing_ok=True)  # the others need the servers
         self.clients.compute.cancel_all()
         self.clients.serving.down(forget=True)
 

@@ -126,23 +126,27 @@ def test_a_release_is_judged_by_the_answers_of_the_champion_before_and_after_qua
     assert len(judge.asked) == asked, "two reports are compared once"
 
 
+def answers_of_champion(case: Watched) -> set[str]:
+    """What the reports of what production serves have stored."""
+    serving = case.world.ledger.serving("zoo", "production")
+    assert serving is not None
+    records, found = case.world.ledger.records_of("zoo", serving.revision), set[str]()
+    for stage in ("evaluation_report", "served_evaluation_report"):
+        folder = case.world.clients.store.fetch(records[stage].uri)  # type: ignore[union-attr]
+        lines = (folder / "predictions.jsonl").read_text().splitlines()
+        found |= {json.loads(line)["prediction"] for line in lines}
+    return found
+
+
 def test_a_release_that_the_judge_likes_less_is_rejected_and_the_champion_stays(
     compared: Watched, judge: JudgeServer
 ) -> None:
-    champion, seen = compared.production, set[tuple[str, str]]()
-
-    def against_the_first(prompt: str) -> str:
-        """The answer that is shown first in the first of the two orders is the candidate's."""
-        if "<a>" not in prompt:
-            return "ready"
-        a, b = answers_in(prompt)
-        candidate_first = (b, a) not in seen
-        seen.add((a, b))
-        return f"Verdict: {'B' if candidate_first else 'A'}"
-
-    judge.judge = against_the_first
-    compared.project.write("prompts/ask.jinja", "A third one: {{ input }}\n")
-    compared.project.ship("A third prompt")
+    champion, stored = compared.production, answers_of_champion(compared)
+    judge.judge = lambda prompt: (
+        "ready" if "<a>" not in prompt else f"Verdict: {'A' if answers_in(prompt)[0] in stored else 'B'}"
+    )
+    compared.project.ship("Trained to say something else", {"training": {"learning_rate": 0.05, "max_steps": 12}})
     compared.world.settle()
-    assert compared.request.status == "rejected" and compared.production == champion
-    assert f"0 tied, 2 lost against the champion {champion[:12]}" in compared.request.detail, compared.request.detail
+    assert compared.request.status == "rejected" and compared.production == champion, compared.request.detail
+    assert f"lost against the champion {champion[:12]}" in compared.request.detail, compared.request.detail
+    assert "0 rows won" in compared.request.detail and ", 0 lost" not in compared.request.detail

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.harness import Unmeasured, command
 from benchmarks.place import Place
-from tests.support.tiny_model import make_tiny_model
+from tests.support.tiny_model import make_tiny_model, smollm2_tokenizer
 
 FILES = 4
 SIZE, QUICK_SIZE = 1_000_000_000, 8_000_000
@@ -37,7 +37,7 @@ def big_folder(place: Place) -> Path:
 
 def random_model(folder: Path, hidden: int = 32, layers: int = 2) -> Path:
     """A Llama with random weights and SmolLM2's tokenizer."""
-    return make_tiny_model(folder, hidden=hidden, layers=layers)
+    return make_tiny_model(folder, smollm2_tokenizer, hidden=hidden, layers=layers)
 
 
 def settle() -> None:

@@ -41,7 +41,7 @@ def shared_preloading(cache: Path) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def base(cache: Path) -> Path:
     """The folder of a random base model."""
-    return once(cache / "base", lambda: make_tiny_model(cache / "base", hidden=32))
+    return once(cache / "base", lambda: make_tiny_model(cache / "base"))
 
 
 @pytest.fixture(scope="session")

@@ -313,7 +313,7 @@ def test_every_decision_stands_in_a_trail_that_can_be_verified(case: Case) -> No
 
 def test_a_newer_commit_that_says_so_cancels_the_active_run(case: Case) -> None:
     """The training ends with its run; the newest commit starts at once and includes all changes."""
-    slow = {"training": {"max_steps": 5000}}
+    slow = {"training": {"max_steps": 50000}}
     case.project.ship("Trains for minutes", slow)
     code, said = case.llmops("run")
     assert code == 0, said
@@ -330,4 +330,4 @@ def test_a_newer_commit_that_says_so_cancels_the_active_run(case: Case) -> None:
     assert not any(compute.cancel(folder.name) for folder in running), "the training was ended"
     # The cancelled commit was never delivered: the newest commit is compared with the base of the cancelled one.
     assert case.request.base == older.base
-    assert "max_tokens" in case.request.reason and "5000" not in case.request.reason
+    assert "max_tokens" in case.request.reason and "50000" not in case.request.reason

@@ -7,7 +7,7 @@ space again, the same request continues to its release.
 import os
 import sqlite3
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import pytest
 
 from resources.artifact_store.store import MANIFEST
 from tests.support.projects import Project, Watched, World
+from tests.support.tiny_model import make_tiny_model, smollm2_tokenizer
 
 
 class Disk:
@@ -63,13 +64,15 @@ class Small(Watched):
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory, make_project: Callable[[], Project]) -> Iterator[Small]:
+def small(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Small]:
+    """Its base model has SmolLM2's vocabulary: 7 MB that fill a disk."""
     folder, mounted = tmp_path_factory.mktemp("disks"), list[Disk]()
     world: World | None = None
     try:
         for name, megabytes in (("store", 48), ("home/jobs", 96), ("ledger", 2)):
             mounted.append(Disk(folder / name, megabytes))
-        project = make_project()
+        base = cache / "base-of-7-mb"
+        project = Project.create(folder / "zoo", "zoo", make_tiny_model(base, smollm2_tokenizer))
         url = f"sqlite:///{folder}/ledger/ledger.sqlite"
         world = World(folder / "home", project, store=str(folder / "store"), ledger=url)
         yield Small(project, world, *mounted)

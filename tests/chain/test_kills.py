@@ -17,7 +17,7 @@ from resources.local_services import services
 from tests.support.live import Live, Users
 from tests.support.waiting import wait_for
 
-STEPS = 150
+STEPS = 400
 
 
 @pytest.fixture(scope="module")

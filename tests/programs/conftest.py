@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.shared import once
-from tests.support.tiny_model import CACHE, make_tiny_model
+from tests.support.tiny_model import CACHE, make_tiny_model, smollm2_tokenizer
 
 PROMPT = "Say in one line what this function does.\n\n{{ input }}\n"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "2"}
@@ -83,7 +83,7 @@ def some_rows(first: int, last: int) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def tiny() -> Path:
-    return make_tiny_model(CACHE / "tiny-llama-2")
+    return make_tiny_model(CACHE / "tiny-llama-2", smollm2_tokenizer)
 
 
 def run_once(program: str, spec: dict[str, Any], output: Path) -> Ended:

@@ -30,7 +30,6 @@ from llmops_assets.programs.runtime.specs import (
 from resources.compute.interface import Finished, Job, ProgramError
 from resources.compute.local import LocalCompute
 from tests.support.projects import rows, write_rows
-from tests.support.tiny_model import CACHE, make_tiny_model
 from tests.support.waiting import CEILING_S, wait_for
 
 METRIC = """\
@@ -74,11 +73,6 @@ class Evaluation:
             code=CodeRules(isolation="off"),  # it is watched and continued by files
         )  # fmt: skip
         return Job(name=name, program="evaluate", spec=spec.model_copy(update=change).model_dump(mode="json"))
-
-
-@pytest.fixture(scope="module")
-def base() -> Path:
-    return make_tiny_model(CACHE / "tiny-llama-2")
 
 
 @pytest.fixture(scope="module")

@@ -72,8 +72,8 @@ class MaterializationHistory:
         """The page and the review of a verdict, from the newest check that showed it with them; empty if none did."""
         key = dg.AssetCheckKey(dg.AssetKey([self.project, stage]), check)
         for record in self.instance.event_log_storage.get_asset_check_execution_history(key, limit=CHECKS_READ):
-            shown = record.evaluation
-            if shown is None or shown.description != verdict.text:
+            shown = record.evaluation  # of one that was planned and did not run, only its name
+            if not isinstance(shown, dg.AssetCheckEvaluation) or shown.description != verdict.text:
                 continue
             champion = shown.metadata.get("champion")
             same = champion is not None and champion.value == champion_of(verdict)

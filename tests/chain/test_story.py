@@ -173,7 +173,7 @@ def test_a_new_serving_prompt_is_evaluated_and_released_but_not_trained(story: S
     assert story.request.status == "released"
     edges = story.world.ledger.edges("zoo", story.project.head)
     assert {s for s, e in edges.items() if e.reused} == {
-        "dataset_version", "fine_tuned_checkpoint", "registered_model", "quantized_artifact",
+        "container_image", "dataset_version", "fine_tuned_checkpoint", "registered_model", "quantized_artifact",
     }  # fmt: skip
     assert story.production != story.releases[-1]
     assert story.ask()[1] == story.production

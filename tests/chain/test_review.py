@@ -5,17 +5,20 @@ Each test continues from the one before. Approvals of releases are in test_appro
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 
+from llmops_assets.config.notifications import NotificationTarget
 from llmops_assets.delivery.report_reviews import review_state
 from llmops_assets.domain.report_review import ReviewDecision
 from resources.tracking.mlflow import OUTCOME_TAG, WAITS_TAG
 from tests.support.projects import LIGHT, Outcome, Project, Watched, World
+from tests.support.receivers import HttpReceiver, http_receiver
+from tests.support.waiting import wait_for
 
 ADA, EVE, BOB = "ada@example.com", "eve@example.com", "bob@example.com"
 FROM_REGISTRATION = {"registered_model", "quantized_artifact", "staging_endpoint", "production_endpoint"}
@@ -57,10 +60,21 @@ def accepted_check(*runs: dg.ExecuteInProcessResult) -> Any:
 
 
 @pytest.fixture(scope="module")
-def case(make_project: Callable[[], Project], make_world: Callable[..., World], computed: Path) -> Case:
+def receiver() -> Iterator[HttpReceiver]:
+    with http_receiver() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def case(
+    make_project: Callable[[], Project], make_world: Callable[..., World], computed: Path, receiver: HttpReceiver
+) -> Case:
     project = make_project()
     project.configure({**LIGHT, "ci": {"tests": False, "ruff": False}})
-    return Case(project, make_world(project, computed=computed))
+    hook = NotificationTarget(name="hook", via="cloudevents", to=receiver.url)
+    case = Case(project, make_world(project, computed=computed, notifications=(hook,)))
+    case.world.tick("zoo_notifications")  # from now on the target is told
+    return case
 
 
 def test_a_model_waits_for_the_review_of_its_report_and_nothing_after_it_runs(case: Case) -> None:
@@ -119,7 +133,8 @@ def test_an_invalid_review_is_refused_and_changes_nothing(
 
 
 def test_it_waits_through_a_restart_and_once_accepted_the_chain_continues(case: Case) -> None:
-    case.world = World(case.world.home, case.project, serving=case.world.settings.serving)
+    settings = case.world.settings
+    case.world = World(case.world.home, case.project, serving=settings.serving, notifications=settings.notifications)
     assert case.world.settle().runs == [] and case.request.status == "waiting"
     outcome = case.accept()
     assert outcome.failures == "" and case.request.status == "released"
@@ -219,3 +234,22 @@ def test_every_review_stands_in_the_audit_trail(case: Case) -> None:
     assert code == 0 and found["verified"]
     kinds = [e["event"] for e in found["events"]]
     assert {"review approved", "review rejected", "registered on review"} <= set(kinds)
+
+
+def test_what_happened_reached_a_real_receiver_once_each(case: Case, receiver: HttpReceiver) -> None:
+    """Sent by the sensor of the code location, and by commands that ended a run of their own."""
+
+    def told() -> bool:
+        said = case.world.tick("zoo_notifications")[0] or ""
+        return said == "nothing to send"
+
+    wait_for("the last notification", told)
+    events = [(body["type"], body["subject"], body["data"]) for body in receiver.bodies]
+    assert len({body["id"] for body in receiver.bodies}) == len(events)
+    requests = case.world.ledger.requests("zoo")
+    for status in ("rejected", "released"):
+        ended = sorted((r.revision, r.detail) for r in requests if r.status == status)
+        shown = sorted((subject, data["detail"]) for kind, subject, data in events if kind == f"llmops.{status}")
+        assert shown == ended and len(ended) > 1
+    (invented,) = [data for _, _, data in events if data["detail"] == f"rejected by {EVE}: it invents animals"]
+    assert invented["command"] == "llmops status zoo" and "Prompt 'Say:'" in invented["subject"]

@@ -34,6 +34,7 @@ from sensors.branches import build_branch_sensor
 from sensors.code_host import build_code_host_sensor
 from sensors.looking import begin_all
 from sensors.notifications import build_notification_sensor
+from sensors.proposals import build_proposal_sensor
 from sensors.request_recovery import build_recovery_sensor
 from sensors.triggers import build_trigger_sensor
 
@@ -177,6 +178,7 @@ def build_sensors(project: ProjectSource, job: Any, settings: Settings) -> list[
         *([build_trigger_sensor(project, job, settings)] if project.has_triggers else []),
         *([build_notification_sensor(project, settings)] if settings.targets(project) else []),
         *([build_code_host_sensor(project, settings)] if project.code_host else []),
+        *([build_proposal_sensor(project, settings)] if project.proposals else []),
     ]
 
 

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from llmops_assets.config.code_host import CodeHostSettings, place_of
 from llmops_assets.config.notifications import NotificationTarget, refuse_same_names
 from llmops_assets.config.project_paths import ProjectPath
+from llmops_assets.config.proposals import ProposalSettings
 from llmops_assets.config.secrets import Address, FromEnvironment, refuse_credentials
 from llmops_assets.config.triggers import Drift, Schedule
 from llmops_assets.config.webhooks import Secrets
@@ -98,6 +99,11 @@ class ProjectSource(Strict):
     code_host: CodeHostSettings | None = Field(
         default=None,
         description="Where this project's commits and pull requests are answered. None: nowhere.",
+    )
+    proposals: ProposalSettings | None = Field(
+        default=None,
+        description="What a bot proposes as commits: imported data whose upstream has moved, prompts of MLflow's "
+        "registry whose alias has. None: nothing.",
     )
 
     @field_validator("notifications")

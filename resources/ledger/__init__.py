@@ -9,11 +9,12 @@ from resources.ledger.answers import AnswerRows
 from resources.ledger.decisions import Decisions
 from resources.ledger.faults import Conflict, LedgerError
 from resources.ledger.outbox import Outbox
+from resources.ledger.proposals import ProposalRows
 from resources.ledger.records import Records
 from resources.ledger.releases import ServedRelease
 
 __all__ = ["Conflict", "Ledger", "LedgerError", "ServedRelease"]
 
 
-class Ledger(Decisions, Records, Outbox, AnswerRows):
+class Ledger(Decisions, Records, Outbox, AnswerRows, ProposalRows):
     """All of the ledger's operations. Opens lazily: the constructor does no I/O."""

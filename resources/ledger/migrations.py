@@ -62,8 +62,14 @@ def _to_10(c: Connection) -> None:
     t.answers.create(c)
 
 
+def _to_11(c: Connection) -> None:
+    """Adds the proposals of the bot."""
+    t.proposals.create(c)
+
+
 STEPS: dict[int, Callable[[Connection], None]] = {
-    2: _to_2, 3: _to_3, 4: _to_4, 5: _to_5, 6: _to_6, 7: _to_7, 8: _to_8, 9: _to_9, 10: _to_10
+    2: _to_2, 3: _to_3, 4: _to_4, 5: _to_5, 6: _to_6, 7: _to_7, 8: _to_8, 9: _to_9, 10: _to_10,
+    11: _to_11,
 }  # fmt: skip
 """Version → the step from the previous version to it. Never edit a released step.
 

@@ -12,10 +12,10 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 10
+SCHEMA_VERSION = 11
 """1: initial. 2: approvals and holds. 3: number of tries of a request. 4: tombstones of collected results.
 5: the audit trail covers rows. 6: projections. 7: the outbox of notifications. 8: reviews.
-9: budgets and partial requests. 10: answers to code hosts.
+9: budgets and partial requests. 10: answers to code hosts. 11: proposals.
 `resources.ledger.migrations` upgrades older ledgers."""
 metadata = MetaData()
 
@@ -192,6 +192,28 @@ answers = Table(
     UniqueConstraint("project", "host", "subject"),
 )
 """What a code host shows of a project: one row per check, comment and deployment, and one for the host itself."""
+
+proposals = Table(
+    "proposals",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("project", String(64), nullable=False, index=True),
+    Column("subject", String(300), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("state", String(64), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("base", String(64), nullable=False),
+    Column("revision", String(64), nullable=False),
+    Column("ref", String(300), nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("due", Float, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("updated", Float, nullable=False),
+    UniqueConstraint("project", "subject", "number"),
+)
+"""What the bot has seen move and proposed: one row per state of an imported path or a prompt. Inserting it is the lock
+that makes one move one proposal."""
 
 approvals = Table(
     "approvals",

@@ -5,6 +5,7 @@ DVC in a user's working copy belongs in `resources.project_source.working_copy`.
 
 import configparser
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -27,6 +28,9 @@ from resources.project_source.links import links_out_of, remedy
 
 ANSWER_S = 25.0
 """How long a remote may take to say what it holds. Dagster ends a sensor's tick after 60 s."""
+
+
+_REMOTE = re.compile(r"""^'?remote "(.+)"'?$""")
 
 
 def cache_lock(cache: Path) -> Path:
@@ -77,7 +81,7 @@ class DvcData:
         """
         if not tracked:
             return []
-        tree = self._dvc_tree(revision)
+        tree = self.configured_tree(revision)
         return self._ask(lambda: missing_in_remote(tree, tracked), (revision, *sorted(tracked)), patience_s)
 
     def pull(self, revision: str, tracked: Mapping[str, Output], paths: list[str]) -> Path:
@@ -91,7 +95,7 @@ class DvcData:
         wanted = [p for p in paths if p in tracked and not self._is_here(revision, p)]
         if not wanted:
             return self._closed(self.work_tree(revision), paths)
-        tree = self._dvc_tree(revision)
+        tree = self.configured_tree(revision)
         self._refuse_folders(tree, {path: tracked[path] for path in wanted})
         with sharing(cache_lock(self.cache)):
             try:
@@ -152,21 +156,43 @@ class DvcData:
     def _is_here(self, revision: str, path: str) -> bool:
         return self._marker(revision, path).exists() and (self.work_tree(revision) / path).exists()
 
-    def _dvc_tree(self, revision: str) -> Path:
-        """The work tree with DVC pointed at our own cache, so that the user's is never touched."""
+    def configured_tree(self, revision: str) -> Path:
+        """The work tree with DVC pointed at our own cache, so that the user's is never touched.
+
+        Raises:
+            ConfigError, SourceError: its DVC configuration is invalid, or has credentials.
+        """
         tree = self.work_tree(revision)
         root = self._dvc_root(revision)
         local = root / ".dvc" / "config.local"
         if problem := committed_credentials(self._committed_config(root)):
             raise SourceError(f"{short(revision)}: {problem}")
-        if not local.exists():
-            lines = [
-                "[core]\n    analytics = false\n    check_update = false\n",
-                f"[cache]\n    dir = {self.cache}\n    type = hardlink,copy\n",
-            ]
-            lines += self._remotes_made_absolute(root, self.work / revision)
-            write_atomically(local, "".join(lines))  # a partial file would direct DVC to the wrong cache and remote
+        lines = [
+            "[core]\n    analytics = false\n    check_update = false\n",
+            f"[cache]\n    dir = {self.cache}\n    type = hardlink,copy\n",
+        ]
+        text = "".join(lines + self._remotes_made_absolute(root, self.work / revision))
+        # One that was committed, though DVC ignores it, would direct DVC to its own cache and remotes, and so would a
+        # partial file.
+        if local.is_symlink() or not local.is_file() or local.read_bytes() != text.encode():
+            write_atomically(local, text)
         return tree
+
+    def remotes(self, revision: str) -> tuple[str | None, dict[str, str]]:
+        """The name of the default remote, and the address of each remote that `.dvc/config` of the revision names.
+
+        Raises:
+            ConfigError, SourceError: there is no valid DVC configuration.
+        """
+        root = self._dvc_root(revision)
+        config = _parsed(self._committed_config(root))
+        here = Path(self.git.url) / root.relative_to(self.work / revision) / ".dvc"
+        found = {}
+        for section in config.sections():
+            if (name := _REMOTE.match(section)) and (url := config[section].get("url", "")):
+                relative = not urlparse(url).scheme and not Path(url).is_absolute()
+                found[name[1]] = str((here / url).resolve()) if relative and self.git.url.startswith("/") else url
+        return (config["core"].get("remote") if config.has_section("core") else None), found
 
     def _dvc_root(self, revision: str) -> Path:
         """The folder with `.dvc`: the project's own, or the nearest one above it in the repository.
@@ -195,15 +221,7 @@ class DvcData:
 
     def _remotes_made_absolute(self, root: Path, tree: Path) -> list[str]:
         """A relative remote is relative to the user's .dvc folder, so it is resolved against the repository's path."""
-        config = configparser.ConfigParser(interpolation=None, strict=False)  # a URL may contain a %
-        try:
-            config.read_string(self._committed_config(root))
-        except configparser.Error as error:
-            line = getattr(error, "lineno", None) or next(iter(getattr(error, "errors", ())), (None,))[0]
-            where = f".dvc/config{f':{line}' if line else ''}"
-            raise ConfigError(
-                [f"{where}: not valid ({type(error).__name__}); was a merge left unfinished? Correct it by hand"]
-            ) from error
+        config = _parsed(self._committed_config(root))
         found = []
         for section in config.sections():
             url = config[section].get("url", "")
@@ -216,3 +234,16 @@ class DvcData:
                 there = Path(self.git.url) / root.relative_to(tree) / ".dvc" / url
                 found.append(f"[{section}]\n    url = {there.resolve()}\n")
         return found
+
+
+def _parsed(text: str) -> configparser.ConfigParser:
+    config = configparser.ConfigParser(interpolation=None, strict=False)  # a URL may contain a %
+    try:
+        config.read_string(text)
+    except configparser.Error as error:
+        line = getattr(error, "lineno", None) or next(iter(getattr(error, "errors", ())), (None,))[0]
+        where = f".dvc/config{f':{line}' if line else ''}"
+        raise ConfigError(
+            [f"{where}: not valid ({type(error).__name__}); was a merge left unfinished? Correct it by hand"]
+        ) from error
+    return config

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from llmops_assets.machine.redaction import redacted
@@ -26,13 +27,16 @@ def environment() -> dict[str, str]:
     return env | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", "GIT_LFS_SKIP_SMUDGE": "1"}
 
 
-def git(*args: str, where: Path | None = None, timeout: float | None = None) -> str:
+def git(
+    *args: str, where: Path | None = None, timeout: float | None = None, env: Mapping[str, str] | None = None
+) -> str:
     """Runs a git command; returns its output without trailing newlines.
 
     Args:
         args: of git, without credentials: every user can list them.
         where: the folder to run it in; None: the current one.
         timeout: seconds; None: no limit.
+        env: variables in addition, such as those in which Git finds credentials.
 
     Raises:
         GitError: it failed, or did not answer in time.
@@ -42,7 +46,7 @@ def git(*args: str, where: Path | None = None, timeout: float | None = None) -> 
         done = subprocess.run(
             ["git", *args],
             cwd=where,
-            env=environment(),
+            env={**environment(), **(env or {})},
             capture_output=True,
             text=True,
             timeout=timeout,

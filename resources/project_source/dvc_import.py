@@ -1,0 +1,173 @@
+"""Reads the upstream of an import and brings its data into DVC's cache and remote: a process of its own.
+
+    python -m resources.project_source.dvc_import < TASK.json
+
+A process can be ended when an upstream hangs, and DVC keeps state. The caller has checked which `.dvc` files and
+addresses are allowed; only those are loaded here. The result is one line of JSON on stdout.
+"""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from llmops_assets.domain.formatting import excerpt
+from llmops_assets.domain.models import Frozen
+from llmops_assets.domain.upstreams import why_not_allowed
+
+HOPS, ANSWER_S = 5, 15.0
+
+
+class Task(Frozen):
+    do: Literal["look", "fetch"]
+    """look: which version the upstreams of `files` have. fetch: download, and push to the DVC remote."""
+    tree: str
+    """A checkout of the project's folder, with DVC's cache and remotes configured."""
+    files: tuple[str, ...]
+    upstreams: tuple[str, ...]
+    """What may be read, for redirects."""
+    key: str
+    """Where the settings allow it, for messages."""
+    document: dict[str, Any] = Field(default_factory=dict)
+    """fetch: the new `.dvc` file but for `outs`, if the data is in the tree already, as of an import of a Git
+    repository; empty: it is downloaded."""
+
+
+class Seen(Frozen):
+    """What is known of one upstream."""
+
+    version: dict[str, Any] = Field(default_factory=dict)
+    """As DVC notes it in `deps`, without the path."""
+    error: str = ""
+    document: dict[str, Any] = Field(default_factory=dict)
+    """fetch: the new `.dvc` file."""
+
+
+class _Refused(Exception):
+    pass
+
+
+def run(task: Task) -> dict[str, Seen]:
+    """File → what was seen or done."""
+    from dvc.repo import Repo
+
+    found = {}
+    with Repo(task.tree) as repo:
+        for file in task.files:
+            try:
+                found[file] = _look(repo, task, file) if task.do == "look" else _fetch(repo, task, file)
+            except Exception as error:  # each kind of storage has its own errors
+                text = excerpt(str(error).strip() or type(error).__name__, 300)
+                found[file] = Seen(error=text if isinstance(error, _Refused) else f"{type(error).__name__}: {text}")
+    return found
+
+
+def _look(repo: Any, task: Task, file: str) -> Seen:
+    dependency = _stage(repo, task, file).deps[0]
+    dependency.save()
+    return Seen(version=_version(dependency))
+
+
+def _fetch(repo: Any, task: Task, file: str) -> Seen:
+    downloads = not task.document
+    stage = _stage(repo, task, file) if downloads else repo.stage.load_one(path=str(Path(task.tree) / file))
+    out, version = stage.outs[0], {}
+    if downloads:
+        dependency = stage.deps[0]
+        dependency.save()
+        version = _version(dependency)
+        Path(out.fs_path).parent.mkdir(parents=True, exist_ok=True)
+        dependency.download(out)
+        dependency.save()
+        if _version(dependency) != version:
+            raise _Refused("the upstream changed while it was read; it is read again")
+    out.save()
+    out.commit()
+    result = repo.cloud.push(next(iter(out.get_used_objs().values())))
+    if result.failed:
+        raise _Refused(f"`dvc push` could not push {len(result.failed)} files to the DVC remote")
+    if downloads:
+        stage.md5 = stage.compute_md5()
+        return Seen(version=version, document=_plain(stage.dumpd()))
+    document = {**task.document, "outs": _plain(stage.dumpd())["outs"]}
+    return Seen(document={**({"md5": _md5(document)} if "md5" in document else {}), **_without(document, "md5")})
+
+
+def _md5(document: dict[str, Any]) -> str:
+    """DVC's checksum of a `.dvc` file, as `dvc.stage.utils.compute_md5` of its stage, which cannot be loaded."""
+    from dvc.annotations import ANNOTATION_FIELDS
+    from dvc.utils import dict_md5
+
+    unimportant = [*ANNOTATION_FIELDS, "locked", "frozen", "metric", "persist", "isexec", "size", "nfiles"]
+    return str(dict_md5(_without(document, "md5", "meta", "desc"), exclude=unimportant))
+
+
+def _without(document: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if key not in keys}
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+def _stage(repo: Any, task: Task, file: str) -> Any:
+    """The stage of an import of a URL or path, whose redirects and links are allowed too."""
+    stage = repo.stage.load_one(path=str(Path(task.tree) / file))
+    address = stage.deps[0].def_path
+    if address.startswith("/"):
+        _refuse_links(Path(address), task)
+    elif address.startswith(("http://", "https://")):
+        _refuse_redirects(address, task)
+    return stage
+
+
+def _refuse_links(path: Path, task: Task) -> None:
+    """Refuses a path that leads out of the allowed folders by a symbolic link."""
+    allowed = [Path(one).resolve() for one in task.upstreams if one.startswith("/")]
+    below = [Path(folder) / name for folder, folders, files in os.walk(path) for name in (*folders, *files)]
+    for one in (path, *below):
+        if not any(one.resolve().is_relative_to(folder) for folder in allowed):
+            raise _Refused(f"{one} is a link to {one.resolve()}, which is not allowed by {task.key} in the settings")
+
+
+def _refuse_redirects(address: str, task: Task) -> None:
+    """Follows redirects as far as they are allowed; DVC would follow them anywhere."""
+    from urllib.parse import urljoin
+
+    import requests
+
+    for _ in range(HOPS):
+        answer = requests.head(address, allow_redirects=False, timeout=ANSWER_S)
+        if not answer.is_redirect:
+            return
+        address = urljoin(address, answer.headers["location"])
+        if why := why_not_allowed(address, task.upstreams, task.key):
+            raise _Refused(f"it redirects to an address that may not be read: {why}")
+    raise _Refused(f"it redirects more than {HOPS} times")
+
+
+def _version(dependency: Any) -> dict[str, Any]:
+    found = dict(dependency.dumpd())
+    found.pop("path", None)
+    if not found:
+        raise _Refused("its server names no version (ETag or Content-MD5), so a change cannot be noticed")
+    return found
+
+
+def main(read: Callable[[], str] = sys.stdin.read, arguments: Sequence[str] = ()) -> int:
+    os.environ["DVC_NO_ANALYTICS"] = "1"
+    logging.disable(logging.CRITICAL)
+    task = Task.model_validate_json(read())
+    stdout, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints is no result
+    found = run(task)
+    print(json.dumps({file: seen.model_dump() for file, seen in found.items()}), file=stdout)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

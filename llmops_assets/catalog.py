@@ -680,6 +680,13 @@ WEBHOOKS = Parts(
         source="X-Gitea-Signature",
         event="Push, Pull Request, Pull Request Synchronized",
     ),
+    WebhookPart(
+        name="mlflow",
+        path=f"{_SENDERS}.mlflow:MLflow",
+        does="MLflow's prompt registry, at /webhooks/mlflow.",
+        source="X-MLflow-Signature",
+        event="prompt_alias.created",
+    ),
 )
 
 

@@ -1,11 +1,13 @@
 """Sensors that tell other systems what happened, beside the ticks of the others. They start no run."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import dagster as dg
 
 from llmops_assets.delivery.request_runs import explains_skips
+from llmops_assets.domain.webhooks import LOOK
 from llmops_assets.machine.background import Background, StillRunning
 from resources.assembly import RESOURCE_KEYS, Clients
 
@@ -21,7 +23,14 @@ class Told(Protocol):
 
 
 def build_telling_sensor(
-    name: str, interval_s: int, description: str, what: str, doing: str, start: Callable[[Clients], Callable[[], Told]]
+    name: str,
+    interval_s: int,
+    description: str,
+    what: str,
+    doing: str,
+    start: Callable[[Clients], Callable[[], Told]],
+    announced: threading.Event | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> dg.SensorDefinition:
     """A sensor that never delays or fails another one; its ticks say what was told, and what was not.
 
@@ -29,6 +38,7 @@ def build_telling_sensor(
         what: the other system, before faults in the log.
         doing: what it does, for the tick of a round that goes on.
         start: makes the round from the location's clients, once.
+        announced: set by a tick that a webhook asked for.
     """
     work = Background[Told](PATIENCE_S)
     kept: list[Callable[[], Told]] = []
@@ -39,9 +49,13 @@ def build_telling_sensor(
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"{description} Starts no run.",
         required_resource_keys=set(RESOURCE_KEYS),
+        tags=tags,
     )
     @explains_skips
     def _sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        if announced is not None and context.cursor == LOOK:
+            announced.set()
+            context.update_cursor("")
         if not kept:
             kept.append(start(Clients.of(context.resources)))
         try:

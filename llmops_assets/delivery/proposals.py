@@ -16,6 +16,7 @@ from llmops_assets.domain.formatting import ago, excerpt
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.notifications import pause_s
+from llmops_assets.domain.prompt import PromptError, check_prompt
 from llmops_assets.domain.proposals import Leave, Make, Proposal, branch_of, next_step
 from llmops_assets.machine.redaction import redacted
 from resources.assembly import Clients
@@ -24,10 +25,14 @@ from resources.project_source.errors import SourceError
 from resources.project_source.git_mirror import GitMirror
 from resources.project_source.imported_data import ImportedData
 from resources.project_source.imports import Import, imports_of
+from resources.project_source.revisions import ProjectRepository
+from resources.prompt_registry.mlflow import MlflowPrompts, PromptUnavailable, same_text
 
 LEASE_S = 600.0
 """How long an attempt belongs to the process that makes it. A download that takes longer may be made twice at once:
 both then make the same commit."""
+LONGEST = 280
+"""Characters of a path in a subject."""
 ROUNDS = 5
 """Attempts of one proposal while people push to the watched branch."""
 
@@ -132,7 +137,8 @@ class Proposals:
         return Proposed(done=tuple(done), notes=tuple(notes), faults=tuple(faults))
 
     def _kinds(self) -> list[Callable[[str], Looked]]:
-        return [self._imports] if self.settings.imports else []
+        imports = [self._imports] if self.settings.imports else []
+        return [*imports, *([self._prompts] if self.settings.prompts else [])]
 
     def _note_held(self, rows: Sequence[Proposal], subject: str, state: str) -> None:
         """Remembers a state that the branch has, so that it is not proposed after a person has taken it back."""
@@ -224,7 +230,7 @@ class Proposals:
                 faults.append(f"{file}: {seen[file].error}")
                 continue
             version = seen[file].version
-            subject, state = f"import {one.out}", digest([one.address, one.source, version])
+            subject, state = _subject(one.out), digest([one.address, one.source, version])
             if version == one.version:
                 held[subject] = state
                 continue
@@ -239,6 +245,85 @@ class Proposals:
                 )
             )
         return Looked(moved=moved, held=held, faults=faults)
+
+    # -- prompts ------------------------------------------------------------------------------------------------------
+
+    def _prompts(self, head: str) -> Looked:
+        source = self.clients.sources(self.project)
+        registry = MlflowPrompts(self.clients.tracking.server)
+        moved, held, faults = list[Moved](), dict[str, str](), list[str]()
+        for prompt in self.settings.prompts:
+            subject = f"prompt {prompt.name}@{prompt.alias}"
+            try:
+                found = registry.at(prompt.name, prompt.alias)
+                path, now = template_at(source, head, prompt.key)
+            except (PromptUnavailable, SourceError) as error:
+                faults.append(f"{subject}: {_text(error)}")
+                continue
+            state = digest([prompt.name, found.version, found.template])
+            if found.template is not None and same_text(found.template, now):
+                held[subject] = state
+                continue
+            author = _co_author(found.author)
+            moved.append(
+                Moved(
+                    subject=subject,
+                    state=state,
+                    path=path,
+                    title=f"{prompt.key}: version {found.version} of {prompt.name} in MLflow",
+                    body=f"The alias {prompt.alias} of the prompt registry names it now.{author}",
+                    make=_WrittenPrompt(source, prompt.key, found.template),
+                )
+            )
+        return Looked(moved=moved, held=held, faults=faults)
+
+
+def template_at(source: ProjectRepository, revision: str, key: str) -> tuple[str, str]:
+    """The file and the text of a template that llmops.yaml names.
+
+    Raises:
+        SourceError: it names none.
+        ConfigError: it is invalid.
+    """
+    at = source.at(revision)
+    path = at.config.training.prompt if key == "training.prompt" else at.config.prompt
+    if path is None:
+        raise SourceError(f"{key} in llmops.yaml of {short(revision)} names no file to write the template to")
+    text: str = at.values[key]
+    return path, text
+
+
+@dataclass(frozen=True)
+class _WrittenPrompt:
+    """The file that a proposal of a prompt changes."""
+
+    source: ProjectRepository
+    key: str
+    template: str | None
+
+    def __call__(self, base: str) -> Mapping[str, bytes]:
+        if self.template is None:
+            raise Refused("it is a list of messages, and a prompt template is one text: the user turn")
+        try:
+            check_prompt(self.template)
+        except PromptError as error:
+            raise Refused(str(error)) from None
+        path, now = template_at(self.source, base, self.key)
+        if same_text(self.template, now):
+            raise Unchanged
+        return {path: f"{self.template.rstrip()}\n".encode()}
+
+
+def _co_author(name: str) -> str:
+    """A line for the commit that makes a prompt's author an author of the change, who then cannot approve it."""
+    if not name or not name.isprintable() or any(sign in name for sign in "<>"):
+        return ""
+    return f"\n\nCo-authored-by: {name} <{name}>"
+
+
+def _subject(path: str) -> str:
+    """The name of an import in the ledger, whose column has a limit."""
+    return f"import {path}" if len(path) <= LONGEST else f"import {path[: LONGEST - 13]}-{short(digest(path))}"
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,10 @@ decided in `llmops_assets.domain.desired_serving`.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from llmops_assets.config.documents import parse_object
+from llmops_assets.config.proposals import PromptProposal
 from llmops_assets.delivery.outcome_tags import outcomes_now, tag_outcomes
 from llmops_assets.delivery.rollout import move_alias, retire_others
 from llmops_assets.domain.desired_serving import (
@@ -28,6 +30,7 @@ from resources.artifact_store.store import StoreError
 from resources.assembly import Clients
 from resources.ledger import Conflict, Ledger
 from resources.model_registry.interface import CHAMPION
+from resources.prompt_registry.mlflow import MlflowPrompts
 from resources.serving.interface import Serving, ServingError
 
 ROUNDS = 5
@@ -35,7 +38,7 @@ ROUNDS = 5
 look follows it."""
 ALIAS_PATIENCE_S = 10.0
 """How long a run waits for the registry. MLflow's client tries an unreachable server for 4 minutes."""
-ALIAS, OUTCOMES = "champion alias", "outcomes"
+ALIAS, OUTCOMES, PROMPTS = "champion alias", "outcomes", "prompt aliases"
 
 
 class Reconciled(Frozen):
@@ -59,11 +62,22 @@ class Reconciler:
     """Moves the registry's alias to the model of a revision."""
     tag_outcomes: Callable[[Mapping[str, str]], None] = lambda outcomes: None
     """Tags in MLflow what became of revisions."""
+    prompts: tuple[PromptProposal, ...] = ()
+    """Prompts of the registry with an alias that follows production."""
+    move_prompt: Callable[[PromptProposal, str], None] = lambda prompt, revision: None
+    """Moves a prompt's alias to the version with the template of a revision."""
 
     @classmethod
     def of(cls, clients: Clients, project: str, say: Callable[[str], None] = lambda text: None) -> "Reconciler":
         def move(revision: str) -> None:
             move_alias(clients.registry, CHAMPION, clients.ledger.records_of(project, revision))
+
+        source = clients.settings.project(project)
+
+        def move_prompt(prompt: PromptProposal, revision: str) -> None:
+            text: str = clients.sources(source).at(revision, served=True).values[prompt.key]
+            if prompt.released and text:
+                MlflowPrompts(clients.tracking.server).release(prompt.name, prompt.released, text, revision)
 
         return cls(
             project=project,
@@ -73,6 +87,8 @@ class Reconciler:
             start=lambda environment, release: start_engine(clients, environment, release, say),
             move_alias=move,
             tag_outcomes=lambda outcomes: tag_outcomes(clients, project, outcomes),
+            prompts=tuple(p for p in source.proposals.prompts if p.released) if source.proposals else (),
+            move_prompt=move_prompt,
         )
 
     def run(self, environments: Sequence[Environment] = ENVIRONMENTS, start_stopped: bool = False) -> Reconciled:
@@ -158,12 +174,12 @@ class Reconciler:
         return done
 
     def align_mlflow(self) -> str | None:
-        """Moves the champion's alias to what production serves, and tags outcomes that no run could tag.
+        """Moves the aliases of model and prompts to what production serves, and tags outcomes that no run could tag.
 
         Returns why it could not, and then tries again later. The ledger knows what MLflow was last told, so nothing is
         asked of it while that is right.
         """
-        return self._align_alias() or self._align_outcomes()
+        return self._align_alias() or self._align_prompts() or self._align_outcomes()
 
     def _align_alias(self) -> str | None:
         serving = self.ledger.serving(self.project, "production")
@@ -173,6 +189,19 @@ class Reconciler:
         if fault := _within_patience(lambda: self.move_alias(serving.revision)):
             return f"{told}: {fault}"
         self.ledger.note_projected(self.project, ALIAS, serving.release)
+        return None
+
+    def _align_prompts(self) -> str | None:
+        serving = self.ledger.serving(self.project, "production")
+        if serving is None or not self.prompts:
+            return None
+        wanted = ", ".join([serving.release, *(f"{p.name}@{p.released}={p.key}" for p in self.prompts)])
+        if self.ledger.projected(self.project, PROMPTS) == wanted:
+            return None
+        for prompt in self.prompts:
+            if fault := _within_patience(partial(self.move_prompt, prompt, serving.revision)):
+                return f"the alias {prompt.released} of the prompt {prompt.name} is not moved yet: {fault}"
+        self.ledger.note_projected(self.project, PROMPTS, wanted)
         return None
 
     def _align_outcomes(self) -> str | None:

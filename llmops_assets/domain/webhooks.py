@@ -1,4 +1,4 @@
-"""Decides what a webhook's delivery is for: which watched projects its push concerns. Pure.
+"""Decides what a webhook's delivery is for: which watched projects its push, or a prompt's alias, concerns. Pure.
 
 Nothing here starts a run. A delivery only says that it is worth looking at a branch now; what follows from the branch's
 head is decided by `domain.requests`, for a delivery as for a poll.
@@ -14,10 +14,15 @@ from llmops_assets.domain.models import Frozen
 
 WATCHES_TAG = "llmops/watches"
 """The tag of the sensors that read a project's branch; its value is the project. A delivery has them tick."""
+PROPOSES_TAG = "llmops/proposes"
+"""The tag of the sensor that proposes commits to a project; its value is the project."""
+PROPOSALS = "proposals:"
+"""Before a project's name: it is that sensor that is to tick, and not those that read the branch."""
 WAITS = "a commit waits"
 """The cursor of such a sensor while a later tick has to deal with the branch's newest commit. It decides nothing."""
 LOOK = "a push was announced"
-"""The cursor that has the next tick ask the remote itself, instead of using what another sensor has just seen."""
+"""The cursor that has the next tick ask the remote itself, instead of using what another sensor has just seen, or look
+for what has moved, although it is not time yet."""
 BRANCHES, TAGS = "refs/heads/", "refs/tags/"
 PULL_REQUESTS = ("refs/pull/", "refs/merge-requests/")
 _SCP = re.compile(r"^(?:[^@/\s]+@)?(?P<host>\[[^\]]+\]|[^:/\s]+):(?P<path>(?!//).+)$")
@@ -42,7 +47,14 @@ class Nothing(Frozen):
     """Whether it is the sender's own test of the connection."""
 
 
-Event = Push | Nothing
+class PromptMoved(Frozen):
+    """An alias of a prompt registry names another version."""
+
+    name: str
+    alias: str
+
+
+Event = Push | PromptMoved | Nothing
 
 
 class WatchedBranch(Frozen):
@@ -56,6 +68,8 @@ class WatchedBranch(Frozen):
     """Whether other branches or pull requests run too; which of them, its sensor decides."""
     tags: bool = False
     """Whether tags decide what is deployed."""
+    prompts: frozenset[str] = frozenset()
+    """NAME@ALIAS of the registry's prompts that become proposals."""
 
 
 class Answer(Frozen):
@@ -66,6 +80,8 @@ class Answer(Frozen):
     """The HTTP status."""
     reason: str
     projects: tuple[str, ...] = ()
+    wakes: str = ""
+    """Before the names of the projects that are woken: PROPOSALS, or nothing."""
 
 
 def place_of(address: str) -> str:
@@ -90,6 +106,18 @@ def place_of(address: str) -> str:
     return f"{host}{_trimmed(path)}".lower() if host else ""
 
 
+def _answer_prompt(event: PromptMoved, watched: Sequence[WatchedBranch], signed_for: Collection[str]) -> Answer:
+    here = [w for w in watched if f"{event.name}@{event.alias}" in w.prompts]
+    prompt = f"prompts:/{excerpt(event.name, 100)}@{excerpt(event.alias, 100)}"
+    if not here:
+        return Answer(status="ignored", code=202, reason=f"{prompt} is proposed to no project")
+    own = tuple(w.project for w in here if w.project in signed_for)
+    if not own:
+        them = ", ".join(w.project for w in here)
+        return Answer(status="refused", code=403, reason=f"its secret is another project's, and not that of {them}")
+    return Answer(status="accepted", code=202, reason=f"{prompt} is looked at now", projects=own, wakes=PROPOSALS)
+
+
 def _trimmed(path: str) -> str:
     return re.sub(r"/{2,}", "/", path).rstrip("/").removesuffix(".git").rstrip("/")
 
@@ -103,6 +131,8 @@ def answer(event: Event, watched: Sequence[WatchedBranch], signed_for: Collectio
     """
     if isinstance(event, Nothing):
         return Answer(status="ignored", code=200 if event.ping else 202, reason=event.reason)
+    if isinstance(event, PromptMoved):
+        return _answer_prompt(event, watched, signed_for)
     places = {place for address in event.addresses if (place := place_of(address))}
     here = [w for w in watched if w.places & places]
     if not here:

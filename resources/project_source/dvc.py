@@ -5,7 +5,6 @@ DVC in a user's working copy belongs in `resources.project_source.working_copy`.
 
 import configparser
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -28,9 +27,6 @@ from resources.project_source.links import links_out_of, remedy
 
 ANSWER_S = 25.0
 """How long a remote may take to say what it holds. Dagster ends a sensor's tick after 60 s."""
-
-
-_REMOTE = re.compile(r"""^'?remote "(.+)"'?$""")
 
 
 def cache_lock(cache: Path) -> Path:
@@ -178,22 +174,6 @@ class DvcData:
             write_atomically(local, text)
         return tree
 
-    def remotes(self, revision: str) -> tuple[str | None, dict[str, str]]:
-        """The name of the default remote, and the address of each remote that `.dvc/config` of the revision names.
-
-        Raises:
-            ConfigError, SourceError: there is no valid DVC configuration.
-        """
-        root = self._dvc_root(revision)
-        config = _parsed(self._committed_config(root))
-        here = Path(self.git.url) / root.relative_to(self.work / revision) / ".dvc"
-        found = {}
-        for section in config.sections():
-            if (name := _REMOTE.match(section)) and (url := config[section].get("url", "")):
-                relative = not urlparse(url).scheme and not Path(url).is_absolute()
-                found[name[1]] = str((here / url).resolve()) if relative and self.git.url.startswith("/") else url
-        return (config["core"].get("remote") if config.has_section("core") else None), found
-
     def _dvc_root(self, revision: str) -> Path:
         """The folder with `.dvc`: the project's own, or the nearest one above it in the repository.
 
@@ -221,7 +201,15 @@ class DvcData:
 
     def _remotes_made_absolute(self, root: Path, tree: Path) -> list[str]:
         """A relative remote is relative to the user's .dvc folder, so it is resolved against the repository's path."""
-        config = _parsed(self._committed_config(root))
+        config = configparser.ConfigParser(interpolation=None, strict=False)  # a URL may contain a %
+        try:
+            config.read_string(self._committed_config(root))
+        except configparser.Error as error:
+            line = getattr(error, "lineno", None) or next(iter(getattr(error, "errors", ())), (None,))[0]
+            where = f".dvc/config{f':{line}' if line else ''}"
+            raise ConfigError(
+                [f"{where}: not valid ({type(error).__name__}); was a merge left unfinished? Correct it by hand"]
+            ) from error
         found = []
         for section in config.sections():
             url = config[section].get("url", "")
@@ -234,16 +222,3 @@ class DvcData:
                 there = Path(self.git.url) / root.relative_to(tree) / ".dvc" / url
                 found.append(f"[{section}]\n    url = {there.resolve()}\n")
         return found
-
-
-def _parsed(text: str) -> configparser.ConfigParser:
-    config = configparser.ConfigParser(interpolation=None, strict=False)  # a URL may contain a %
-    try:
-        config.read_string(text)
-    except configparser.Error as error:
-        line = getattr(error, "lineno", None) or next(iter(getattr(error, "errors", ())), (None,))[0]
-        where = f".dvc/config{f':{line}' if line else ''}"
-        raise ConfigError(
-            [f"{where}: not valid ({type(error).__name__}); was a merge left unfinished? Correct it by hand"]
-        ) from error
-    return config

@@ -21,18 +21,22 @@ from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.upstreams import why_not_allowed
 
 HOPS, ANSWER_S = 5, 15.0
+REMOTE_KEY = "proposals.imports.remote"
 
 
 class Task(Frozen):
-    do: Literal["look", "fetch"]
-    """look: which version the upstreams of `files` have. fetch: download, and push to the DVC remote."""
+    do: Literal["look", "fetch", "remotes"]
+    """look: which version the upstreams of `files` have. fetch: download, and push to the DVC remote. remotes: whether
+    `upstreams` allow all remotes that the checkout's own configuration names."""
     tree: str
     """A checkout of the project's folder, with DVC's cache and remotes configured."""
-    files: tuple[str, ...]
+    files: tuple[str, ...] = ()
     upstreams: tuple[str, ...]
     """What may be read, for redirects."""
     key: str
     """Where the settings allow it, for messages."""
+    remote: str = ""
+    """fetch: the only remote that may be pushed to."""
     document: dict[str, Any] = Field(default_factory=dict)
     """fetch: the new `.dvc` file but for `outs`, if the data is in the tree already, as of an import of a Git
     repository; empty: it is downloaded."""
@@ -58,6 +62,8 @@ def run(task: Task) -> dict[str, Seen]:
 
     found = {}
     with Repo(task.tree) as repo:
+        if task.do == "remotes":
+            return {name: Seen(error=why) for name, why in _remotes_not_allowed(repo, task).items()}
         for file in task.files:
             try:
                 found[file] = _look(repo, task, file) if task.do == "look" else _fetch(repo, task, file)
@@ -67,6 +73,21 @@ def run(task: Task) -> dict[str, Seen]:
     return found
 
 
+def _remotes_not_allowed(repo: Any, task: Task) -> dict[str, str]:
+    """Remote → why it may not be read. DVC's own reading of its configuration: another parser could see another URL."""
+    own = repo.config.read("repo").get("remote", {})
+    urls = {name: str(repo.config["remote"][name].get("url", "")) for name in own}
+    return {name: why for name, url in urls.items() if (why := why_not_allowed(url, task.upstreams, task.key))}
+
+
+def _refuse_other_remote(repo: Any, task: Task) -> None:
+    name = repo.config["core"].get("remote")
+    if name not in repo.config["remote"]:
+        raise _Refused(".dvc/config names no default remote: `dvc remote default NAME`")
+    if why := why_not_allowed(str(repo.config["remote"][name].get("url", "")), [task.remote], REMOTE_KEY):
+        raise _Refused(f"no data is pushed to the DVC remote {name} of .dvc/config: {why}")
+
+
 def _look(repo: Any, task: Task, file: str) -> Seen:
     dependency = _stage(repo, task, file).deps[0]
     dependency.save()
@@ -74,6 +95,7 @@ def _look(repo: Any, task: Task, file: str) -> Seen:
 
 
 def _fetch(repo: Any, task: Task, file: str) -> Seen:
+    _refuse_other_remote(repo, task)
     downloads = not task.document
     stage = _stage(repo, task, file) if downloads else repo.stage.load_one(path=str(Path(task.tree) / file))
     out, version = stage.outs[0], {}
@@ -131,6 +153,8 @@ def _refuse_links(path: Path, task: Task) -> None:
     allowed = [Path(one).resolve() for one in task.upstreams if one.startswith("/")]
     below = [Path(folder) / name for folder, folders, files in os.walk(path) for name in (*folders, *files)]
     for one in (path, *below):
+        if one is not path and one.is_symlink() and one.is_dir():
+            raise _Refused(f"{one} is a link to a folder, whose files are not looked at; replace it with the folder")
         if not any(one.resolve().is_relative_to(folder) for folder in allowed):
             raise _Refused(f"{one} is a link to {one.resolve()}, which is not allowed by {task.key} in the settings")
 

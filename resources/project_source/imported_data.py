@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ import yaml
 from llmops_assets.config.proposals import ImportProposals
 from llmops_assets.domain.formatting import excerpt, time_span
 from llmops_assets.domain.keys import digest, short
-from llmops_assets.domain.upstreams import lies_within, upstream_of, why_not_allowed
+from llmops_assets.domain.upstreams import why_not_allowed
 from llmops_assets.machine.locks import sharing
 from llmops_assets.machine.redaction import redacted
 from resources.project_source.dvc import DvcData, cache_lock
@@ -33,7 +34,7 @@ from resources.project_source.links import links_out_of
 
 LOOK_S = 120.0
 """How long the upstreams of one project may take to name their versions."""
-ANSWER_S = 30.0
+ANSWER_S, DAY_S = 30.0, 86_400.0
 KEY = "proposals.imports.upstreams"
 
 
@@ -63,8 +64,9 @@ class ImportedData:
         """Why an upstream may not be read; None if it may."""
         if why := why_not_allowed(one.address, self._allowed.upstreams, KEY):
             return f"{one.file}: {why}"
-        if one.address.startswith("/") and Path(one.address).resolve().is_relative_to(self._home.resolve()):
-            return f"{one.file}: {one.address} is in this location's own folder, which holds data of other projects"
+        path, home = Path(one.address).resolve(), self._home.resolve()
+        if one.address.startswith("/") and (path.is_relative_to(home) or home.is_relative_to(path)):
+            return f"{one.file}: {one.address} has this location's own folder, which holds data of other projects"
         return None
 
     # -- which version ------------------------------------------------------------------------------------------------
@@ -120,7 +122,6 @@ class ImportedData:
             SourceError: an address is not allowed; the upstream or the remote cannot be read or written.
         """
         with self._checkout(base) as data, sharing(cache_lock(self._cache)):
-            self._refuse_other_remotes(data, base)
             tree = data.work_tree(base)
             document: dict[str, Any] = {}
             if one.repo is not None:
@@ -138,7 +139,7 @@ class ImportedData:
         try:
             tracked = upstream.tracked(commit, one.source)
             if tracked is not None:
-                self._refuse_remotes(upstream, commit, mirror)
+                self._refuse_remotes(upstream.configured_tree(commit), mirror)
                 there = upstream.pull(commit, {one.source: tracked[1]}, [one.source]) / one.source
             else:
                 there = upstream.work_tree(commit) / one.source
@@ -168,25 +169,10 @@ class ImportedData:
         if (tree / one.source).is_dir() and any((tree / one.source).rglob("*.dvc")):
             raise SourceError(f"{one.file}: {what}: {one.source} is partly in DVC; import its parts one by one")
 
-    def _refuse_remotes(self, upstream: DvcData, commit: str, mirror: GitMirror) -> None:
+    def _refuse_remotes(self, tree: Path, mirror: GitMirror) -> None:
         """Refuses a repository whose DVC configuration would have other addresses read."""
-        for name, url in upstream.remotes(commit)[1].items():
-            if why := why_not_allowed(url, self._allowed.upstreams, KEY):
-                raise SourceError(f"{mirror.shown}: its DVC remote {name}: {why}")
-
-    def _refuse_other_remotes(self, data: DvcData, base: str) -> None:
-        name, remotes = data.remotes(base)
-        if name is None or name not in remotes:
-            raise SourceError(f"{short(base)}: .dvc/config names no default remote: `dvc remote default NAME`")
-        try:
-            same = lies_within(upstream_of(remotes[name]), upstream_of(self._allowed.remote))
-        except ValueError as error:
-            raise SourceError(f"{short(base)}: .dvc/config: {name}: {error}") from None
-        if not same:
-            raise SourceError(
-                f"{short(base)}: .dvc/config: the remote {name} is {redacted(remotes[name])}, and not "
-                f"{self._allowed.remote} (proposals.imports.remote in the settings): no data is pushed there"
-            )
+        for name, seen in self._run("remotes", tree, [], LOOK_S).items():
+            raise SourceError(f"{mirror.shown}: its DVC remote {name}: {seen.error}")
 
     # -- the process --------------------------------------------------------------------------------------------------
 
@@ -195,6 +181,9 @@ class ImportedData:
         """A checkout of the project for one use."""
         work = self._scratch / uuid.uuid4().hex
         work.mkdir(parents=True)
+        for left in self._scratch.iterdir():  # by a process that was killed
+            if time.time() - left.stat().st_mtime > self._limit_s + DAY_S:
+                shutil.rmtree(left, ignore_errors=True)
         data = DvcData(self._git, work, self._cache, self._limit_s)
         try:
             data.configured_tree(base)
@@ -207,7 +196,7 @@ class ImportedData:
     ) -> dict[str, Seen]:
         task = Task(
             do=do, tree=str(tree), files=tuple(files), upstreams=self._allowed.upstreams, key=KEY,
-            document=document or {},
+            document=document or {}, remote=self._allowed.remote,
         )  # fmt: skip
         command = [sys.executable, "-m", "resources.project_source.dvc_import"]
         try:
@@ -216,9 +205,9 @@ class ImportedData:
             )
         except subprocess.TimeoutExpired:
             error = Seen(error=f"the upstream did not answer within {time_span(limit_s)}")
-            return dict.fromkeys(files, error)
+            return dict.fromkeys(files or ["?"], error)
         if done.returncode:
             said = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            return dict.fromkeys(files, Seen(error=redacted(excerpt(said, 300))))
+            return dict.fromkeys(files or ["?"], Seen(error=redacted(excerpt(said, 300))))
         found = json.loads(done.stdout)
         return {file: Seen.model_validate({**seen, "error": redacted(seen["error"])}) for file, seen in found.items()}

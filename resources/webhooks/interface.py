@@ -4,7 +4,7 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from llmops_assets.domain.formatting import excerpt
@@ -60,10 +60,29 @@ def by_hex_digest(given: str, body: bytes, secrets: Sequence[str]) -> set[int]:
     return matching([equal(given.lower(), one) for one in computed])
 
 
+def key_of(secret: str) -> bytes:
+    """`whsec_` is followed by the key in Base64; any other secret is the key itself."""
+    if secret.startswith("whsec_"):
+        try:
+            return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+        except (binascii.Error, ValueError):
+            pass
+    return secret.encode()
+
+
 def by_standard_webhooks(
-    given: str, identifier: str, timestamp: str, body: bytes, secrets: Sequence[str], now: float
+    given: str,
+    identifier: str,
+    timestamp: str,
+    body: bytes,
+    secrets: Sequence[str],
+    now: float,
+    key: Callable[[str], bytes] = key_of,
 ) -> set[int]:
     """The secrets that signed ID.TIMESTAMP.BODY: one or more signatures `v1,BASE64`, separated by spaces.
+
+    Args:
+        key: a secret's key.
 
     Raises:
         Unauthentic: the time is missing or too far from now.
@@ -76,20 +95,10 @@ def by_standard_webhooks(
         raise Unauthentic(f"it was sent more than {TOLERANCE_S:.0f} s from now, by its signed time; check both clocks")
     content = b".".join([identifier.encode("utf-8", "surrogateescape"), timestamp.encode(), body])
     computed = [
-        base64.b64encode(hmac.new(_key(secret), content, hashlib.sha256).digest()).decode() for secret in secrets
+        base64.b64encode(hmac.new(key(secret), content, hashlib.sha256).digest()).decode() for secret in secrets
     ]
     signatures = [one.removeprefix("v1,") for one in given.split()[:8] if one.startswith("v1,")]
     return matching([any(equal(s, one) for s in signatures) for one in computed])
-
-
-def _key(secret: str) -> bytes:
-    """`whsec_` is followed by the key in Base64; any other secret is the key itself."""
-    if secret.startswith("whsec_"):
-        try:
-            return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
-        except (binascii.Error, ValueError):
-            pass
-    return secret.encode()
 
 
 def matching(equals: Sequence[bool]) -> set[int]:

@@ -74,6 +74,9 @@ def watched_branches(settings: Settings) -> list[WatchedBranch]:
                 branch=project.branch,
                 more=project.watches_more,
                 tags=project.release_tags is not None,
+                prompts=frozenset(f"{p.name}@{p.alias}" for p in project.proposals.prompts)
+                if project.proposals
+                else frozenset(),
             )
         )
     return found
@@ -83,7 +86,7 @@ class Receiver:
     """Answers deliveries.
 
     Args:
-        wake: called with the projects whose branch moved; returns at once.
+        wake: called with the projects whose branch moved, or `proposals:` and the project; returns at once.
     """
 
     def __init__(
@@ -117,7 +120,7 @@ class Receiver:
         except ClientDisconnect:
             found = Answer(status="refused", code=400, reason="the sender went away before the end of its request")
         if found.projects and found.status == "accepted":
-            self._wake(found.projects)
+            self._wake([f"{found.wakes}{project}" for project in found.projects])
         projects = f" ({', '.join(found.projects)})" if found.projects else ""
         log.info("%s: %s, %d: %s%s", excerpt(name, 40), found.status, found.code, found.reason, projects)
         said = {"status": found.status, "reason": found.reason, "projects": list(found.projects)}

@@ -21,7 +21,7 @@ from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 from dagster._daemon.sensor import _process_tick
 
-from llmops_assets.domain.webhooks import LOOK, WAITS, WATCHES_TAG
+from llmops_assets.domain.webhooks import LOOK, PROPOSALS, PROPOSES_TAG, WAITS, WATCHES_TAG
 from resources.webhooks.wakes import Looked
 
 TICK_S = 60.0
@@ -49,7 +49,11 @@ class SensorTicks:
         self._stack.close()
 
     def look(self, project: str) -> Looked:
-        """Ticks the project's sensors one after another, until one of them starts a run."""
+        """Ticks the project's sensors one after another, until one of them starts a run.
+
+        Args:
+            project: its name; after `proposals:`, the sensor that proposes commits ticks instead.
+        """
         sensors = self._sensors(project)
         if not sensors:
             return Looked("its code location is not loaded yet", waits=True)
@@ -77,7 +81,9 @@ class SensorTicks:
         entries = self._workspace.create_request_context().get_code_location_entries().values()
         locations = [entry.code_location for entry in entries if entry.code_location]
         repositories = [repo for location in locations for repo in location.get_repositories().values()]
-        found = [s for repo in repositories for s in repo.get_sensors() if s.tags.get(WATCHES_TAG) == project]
+        tag = PROPOSES_TAG if project.startswith(PROPOSALS) else WATCHES_TAG
+        name = project.removeprefix(PROPOSALS)
+        found = [s for repo in repositories for s in repo.get_sensors() if s.tags.get(tag) == name]
         return sorted(found, key=lambda sensor: sensor.name, reverse=True)  # git, dvc, branches
 
     def _tick(self, sensor: RemoteSensor, ask_remote: bool) -> InstigatorTick | None:

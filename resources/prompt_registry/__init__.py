@@ -1,0 +1,1 @@
+"""Prompt registries: versions of templates, and aliases that people or releases move."""

@@ -186,7 +186,7 @@ def test_a_push_that_is_refused_is_tried_again_and_two_processes_make_one_commit
     for one in both:
         one.join()
     assert here.rows == ["proposed"] and len(here.branches()) == 1
-    assert here.world.ledger.audit().findings == []
+    assert not here.world.ledger.audit().findings
 
 
 def test_what_the_settings_do_not_allow_is_never_read_or_written(

@@ -3,16 +3,12 @@
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import httpx
 import pytest
-import uvicorn
 from cryptography.fernet import Fernet
 from mlflow import MlflowClient
 
@@ -24,13 +20,9 @@ from llmops_assets.delivery.proposals import Proposals, Proposed
 from llmops_assets.delivery.reconciliation import Reconciler
 from llmops_assets.domain.approval import Rules, refusals
 from llmops_assets.domain.records import Release
-from llmops_assets.domain.webhooks import LOOK, PROPOSES_TAG
-from resources.webhooks.deliveries import Deliveries
-from resources.webhooks.receiver import Receiver
 from tests.support.ports import free_port
 from tests.support.projects import Project, World
 from tests.support.waiting import wait_for
-from tests.support.webhooks import SECRET, standard_headers
 
 ASK, FILE = "zoo-ask", "prompts/ask.jinja"
 
@@ -180,58 +172,3 @@ def test_a_release_in_production_moves_our_alias_and_a_text_without_a_version_ge
     wait_for("the alias", lambda: reconciler._align_prompts() is None)
     assert int(here.mlflow.get_prompt_version_by_alias(ASK, "production").version) == 1, "its text has a version"
     assert here.look().done == (), "our own alias proposes nothing"
-
-
-def test_mlflows_own_webhook_is_verified_and_wakes_the_proposals_of_its_project(
-    here: Here, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("S", SECRET)
-    woken: list[str] = []
-    receiver = Receiver(here.world.settings, Deliveries(tmp_path / "d.sqlite"), woken.extend)
-    port = free_port()
-    served = uvicorn.Server(uvicorn.Config(receiver.app, host="127.0.0.1", port=port, log_config=None))
-    threading.Thread(target=served.run, daemon=True).start()
-    wait_for("the receiver", lambda: served.started)
-    url = f"http://127.0.0.1:{port}/webhooks/mlflow"
-    here.mlflow.create_webhook("aliases", url, ["prompt_alias.created"], secret=SECRET)
-    here.register("Say: {{ input }}")
-    wait_for("MLflow's delivery", lambda: bool(woken))
-    assert woken == ["proposals:zoo"]
-    body = b'{"entity": "prompt_alias", "action": "created", "data": {"name": "zoo-ask", "alias": "candidate"}}'
-
-    def post(secret: str, body: bytes = body, at: float | None = None) -> tuple[httpx.Response, dict[str, str]]:
-        headers = standard_headers(body, secret, at)
-        names = {"webhook-id": "x-mlflow-delivery-id", "webhook-timestamp": "x-mlflow-timestamp",
-                 "webhook-signature": "x-mlflow-signature"}  # fmt: skip
-        sent = {names.get(name, name): value for name, value in headers.items()}
-        return httpx.post(url, content=body, headers=sent), sent
-
-    first, sent = post(SECRET)
-    again = httpx.post(url, content=body, headers=sent)
-    assert (first.status_code, first.json()["status"]) == (202, "accepted")
-    assert again.json()["status"] == "already", "a replay wakes nobody"
-    assert post("another secret")[0].status_code == 401 and post(SECRET, at=1.0)[0].status_code == 401
-    assert httpx.post(url, content=body, headers={"content-type": "application/json"}).status_code == 401
-    other = body.replace(b"zoo-ask", b"other")
-    assert (found := post(SECRET, other)[0]).json()["status"] == "ignored" and "no project" in found.json()["reason"]
-    assert post(SECRET, b'{"entity": "prompt_alias", "action": "created", "data": {}}')[0].status_code == 400
-    assert woken == ["proposals:zoo"] * 2
-    served.should_exit = True
-
-
-def test_the_sensor_that_a_delivery_wakes_looks_before_its_time(here: Here) -> None:
-    sensor = here.world.defs.resolve_sensor_def("zoo_proposals")
-    assert sensor.tags[PROPOSES_TAG] == "zoo"
-
-    def tick(cursor: str | None = None) -> str:
-        resources = here.world.clients.as_resources()
-        with dg.build_sensor_context(here.world.instance, cursor=cursor, resources=resources) as context:
-            return sensor.evaluate_tick(context).skip_message or ""
-
-    wait_for("the first look", lambda: "looks again in" in tick())
-    version = here.register("Tell: {{ input }}")
-    assert "looks again in" in tick()
-    tick(LOOK)
-    row = wait_for("the proposal", lambda: tick() and here.world.ledger.proposals("zoo")[f"prompt {ASK}@candidate"][-1])
-    wait_for("the commit", lambda: here.file(here.branches[0]) == b"Tell: {{ input }}\n")
-    assert version and row.number

@@ -135,19 +135,17 @@ def of_bound(rows: EvaluatedRows, metric: str, bound: float, upper: bool, confid
         return None
     statistics, value, sign = rows.statistics[metric], rows.values[metric], -1.0 if upper else 1.0
     found = _clearance(Resampled(statistics), lambda sums: sign * (value(sums) - bound), confidence)
-    if not _is_rate(statistics):
+    exact = _exact(statistics, confidence)
+    if exact is None:
         return found
-    # Resampling five right answers says that all are right, for certain.
-    ends = sorted(sign * (end - bound) for end in interval(statistics, value, confidence))
+    ends = sorted(sign * (end - bound) for end in exact)
     error = max(found.error, (found.value - ends[0]) / normal_quantile(confidence))
     return Clearance(found.value, Bounds(*ends), error, found.rows, confidence)
 
 
 def interval(statistics: "Array", value: Statistic, confidence: float) -> Bounds:
     """Bounds of a metric over these rows, each on its own with this confidence."""
-    if _is_rate(statistics):
-        return rate_bounds(round(float(statistics[:, 0].sum())), len(statistics), confidence)
-    return Resampled(statistics).bounds(value, confidence)
+    return _exact(statistics, confidence) or Resampled(statistics).bounds(value, confidence)
 
 
 def of_comparison(
@@ -202,6 +200,21 @@ def of_comparison(
     bounds = Bounds(min(found.bounds.lower, lower), max(found.bounds.upper, upper))
     error = max(found.error, (found.value - lower) / normal_quantile(confidence))
     return Clearance(found.value, bounds, error, found.rows, confidence)
+
+
+def _exact(statistics: "Array", confidence: float) -> Bounds | None:
+    """Bounds that hold where resampling says too much: five right answers would show that all are right, for certain.
+
+    Of a rate; and of a mean of shares from 0 to 1 that are equal on every row, such as a judge's ties: at most so many
+    others are not equal that the rows would have shown one with this confidence, and those may be 0 or 1. None: else.
+    """
+    if _is_rate(statistics):
+        return rate_bounds(round(float(statistics[:, 0].sum())), len(statistics), confidence)
+    value, rows = float(statistics[0, 0]), len(statistics)
+    if rows < 2 or statistics.shape[1] != 2 or not (statistics == (value, 1)).all() or not 0 <= value <= 1:
+        return None
+    others = rate_bounds(0, rows, confidence).upper
+    return Bounds(value - others * value, value + others * (1 - value))
 
 
 def _is_rate(statistics: "Array") -> bool:

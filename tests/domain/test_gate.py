@@ -500,7 +500,13 @@ def preferred(found: Preference | None, gate: Gate = PREFERRED, **change: Any) -
 
 @pytest.mark.parametrize(
     ("counts", "outcome"),
-    [((70, 10, 20), "passed"), ((20, 10, 70), "failed"), ((11, 2, 9), "undecided"), ((0, 60, 0), "passed")],
+    [
+        ((70, 10, 20), "passed"),
+        ((20, 10, 70), "failed"),
+        ((11, 2, 9), "undecided"),
+        ((0, 60, 0), "passed"),
+        ((0, 2, 0), "undecided"),
+    ],
 )
 def test_a_judges_preference_is_decided_by_its_interval(counts: tuple[int, int, int], outcome: str) -> None:
     won, tied, lost = counts

@@ -69,7 +69,7 @@ def small(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Sma
     folder, mounted = tmp_path_factory.mktemp("disks"), list[Disk]()
     world: World | None = None
     try:
-        for name, megabytes in (("store", 48), ("home/jobs", 96), ("ledger", 2)):
+        for name, megabytes in (("store", 48), ("home/jobs", 96), ("ledger", 4)):
             mounted.append(Disk(folder / name, megabytes))
         base = cache / "base-of-7-mb"
         project = Project.create(folder / "zoo", "zoo", make_tiny_model(base, smollm2_tokenizer))
@@ -87,7 +87,7 @@ def test_a_ledger_without_room_is_not_harmed_and_every_sensor_says_why_it_waits(
     small.project.push()
     outcome = small.world.settle(on_run=lambda request: small.ledger.fill(but=0))
     assert outcome.failures.startswith("no space left for the ledger: the disk of"), outcome.failures
-    assert str(small.ledger.folder) in outcome.failures and "free of 2 MiB" in outcome.failures
+    assert str(small.ledger.folder) in outcome.failures and "free of 4 MiB" in outcome.failures
     assert "no space left for the ledger" in outcome.skips["zoo:recovery"], outcome.skips
     assert len(outcome.runs) == 1
     small.ledger.free()

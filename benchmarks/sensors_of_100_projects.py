@@ -9,7 +9,7 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
-import dagster as dg
+from dagster._core.scheduler.instigation import InstigatorTick
 
 from benchmarks.harness import Benchmark, Goal, Measured, Unmeasured
 from benchmarks.inputs import random_model
@@ -36,7 +36,7 @@ class ManyProjects(Live):
         self.clients = build_clients(self.settings)
         note_heads(self.clients.ledger, repositories)
 
-    def ticks(self, since: float) -> dict[str, list[dg.InstigatorTick]]:
+    def ticks(self, since: float) -> dict[str, list[InstigatorTick]]:
         """Sensor → its ticks since then, oldest first."""
         found = {}
         for state in self.instance.all_instigator_state():

@@ -28,7 +28,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,127}$")]
 class Bot(Strict):
     """Author and committer of the proposals. As an author it can never approve them."""
 
-    name: str = Field(default="llmops bot", min_length=1, max_length=100, description="Its name in commits.")
+    name: str = Field(default="llmops-bot", min_length=1, max_length=100, description="Its name in commits.")
     email: str = Field(
         default="llmops-bot@localhost", description="Its e-mail address in commits; no person and no approver has it."
     )

@@ -53,12 +53,12 @@ def spec(file: str = TASK, rows: str | None = None) -> MetricSpec:
 
 
 @pytest.fixture(scope="module")
-def subject(base: Path) -> Subject:
+def subject(tiny: Path) -> Subject:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
-    return Subject(model=model, tokenizer=AutoTokenizer.from_pretrained(base), batch_size=4)
+    model = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32).eval()
+    return Subject(model=model, tokenizer=AutoTokenizer.from_pretrained(tiny), batch_size=4)
 
 
 def most_likely(subject: Subject, prompt: str, choices: list[str]) -> int:
@@ -173,10 +173,10 @@ def test_a_row_that_is_longer_than_the_models_context_is_refused_and_not_cut_sil
 
 
 @pytest.fixture(scope="module")
-def engine(base: Path, programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineClient]:
+def engine(tiny: Path, programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineClient]:
     """The same weights in float16, with sampling defaults that would change every answer."""
-    quantize = {"method": "none", "base": str(base), "checkpoint": str(base), "scheme": "f16"}
-    made = run_once("quantize", quantize, programs / "quantized-base-f16")
+    quantize = {"method": "none", "base": str(tiny), "checkpoint": str(tiny), "scheme": "f16"}
+    made = run_once("quantize", quantize, programs / "quantized-tiny-f16")
     serve = ServeSpec(
         model=str(made.artifact / made.result["file"]), alias="m", port=0, chat_template="{{ messages[0].content }}",
         serving={"parallel": 2, "context_length": 256, "threads": 1},

@@ -67,6 +67,7 @@ def fill(ledger: Ledger) -> None:
     ledger.roll_back("zoo", ONE, A, hold())
     ledger.note_projected("zoo", "champion alias", ONE)
     ledger.bury([(ledger.inventory().results[0], 10)], "old")
+    assert ledger.begin_proposal("zoo", "import data/train.jsonl", 1, "state", 1.5) is not None
 
 
 def plainly(ledger: Ledger, statement: str, **values: Any) -> None:

@@ -216,6 +216,7 @@ def test_the_champion_came_when_another_release_left(ledger: Ledger, clock: Any)
 
 LATER_TABLES = (
     "approvals", "budget_decisions", "reviews", "holds", "tombstones", "projections", "notifications", "answers",
+    "proposals",
 )  # fmt: skip
 """Tables that version 1 did not have."""
 

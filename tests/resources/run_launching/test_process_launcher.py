@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,7 @@ def test_a_worker_runs_as_if_started_from_here_and_is_nobodys_child(
     (tmp_path / "teller.py").write_text(TELLER)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]  # an earlier test may have started it, with other modules
     for word in ("first", "second"):
         monkeypatch.setenv("SAID", word)
         log = tmp_path / f"{word}.log"

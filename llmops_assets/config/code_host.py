@@ -17,6 +17,14 @@ _REPOSITORY = r"^[\w.-]+(/[\w.-]+)+$"
 _SSH = re.compile(r"^(?:[\w.-]+@)?(?P<host>[\w.-]+):(?P<path>[^/\s].*)$")
 
 
+def _not_written(value: Any, what: str) -> Any:
+    if isinstance(value, str):  # the usual message would show it
+        raise ValueError(
+            f"a {what} is not written here; put it into the environment and name the variable: {{env: NAME}}"
+        )
+    return value
+
+
 class GitHubApp(Strict):
     """A GitHub App that answers, instead of a token: it may post check runs, and its tokens last an hour."""
 
@@ -33,11 +41,7 @@ class GitHubApp(Strict):
     @field_validator("private_key", mode="before")
     @classmethod
     def _is_a_name(cls, value: Any) -> Any:
-        if isinstance(value, str):  # the usual message would show it
-            raise ValueError(
-                "a key is not written here; put it into the environment and name the variable: {env: NAME}"
-            )
-        return value
+        return _not_written(value, "key")
 
 
 class CodeHostSettings(Strict):
@@ -65,11 +69,7 @@ class CodeHostSettings(Strict):
     @field_validator("token", mode="before")
     @classmethod
     def _is_a_name(cls, value: Any) -> Any:
-        if isinstance(value, str):  # the usual message would show it
-            raise ValueError(
-                "a token is not written here; put it into the environment and name the variable: {env: NAME}"
-            )
-        return value
+        return _not_written(value, "token")
 
     @model_validator(mode="after")
     def _reveals_nothing(self) -> Self:

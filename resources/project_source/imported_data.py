@@ -1,7 +1,7 @@
 """The upstreams of a project's imports: which version they have, and how their data gets into the project's DVC remote.
 
 Everything that is read or written is checked against the settings first: a `.dvc` file and `.dvc/config` are written by
-whoever can push to the repository.
+anyone who can push to the repository.
 """
 
 import json

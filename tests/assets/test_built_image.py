@@ -1,4 +1,4 @@
-"""container_image at a real Docker daemon: built once per content, judged anew at each use."""
+"""container_image at a real Docker daemon: built once per content, judged again at each use."""
 
 import json
 from collections.abc import Callable

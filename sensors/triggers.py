@@ -17,7 +17,6 @@ from llmops_assets.domain.chain import STAGES
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.requests import DATA_AGE, SCHEDULE, Request, newest_planned
 from llmops_assets.domain.triggers import Due, Scheduled, at_schedule, next_scheduled, old_data
-from llmops_assets.machine.redaction import redacted
 from resources.assembly import RESOURCE_KEYS, Clients
 from resources.ledger import Conflict, Ledger
 from resources.project_source.revisions import ProjectRepository
@@ -62,7 +61,7 @@ def build_trigger_sensor(
         said = [*told, *drift.said]
         return dg.SensorResult(
             run_requests=runs,
-            skip_reason=None if runs else redacted("; ".join(said)) or "the data is young enough",
+            skip_reason=None if runs else "; ".join(said) or "the data is young enough",
             asset_events=drift.events,
         )
 

@@ -37,6 +37,8 @@ def explains_skips(tick: Tick) -> Tick:
         try:
             with without_secrets():
                 result = tick(context)
+            if isinstance(result, dg.SensorResult) and result.skip_reason is not None:
+                return result._replace(skip_reason=dg.SkipReason(redacted(result.skip_reason.skip_message or "")))
             return dg.SkipReason(redacted(result.skip_message or "")) if isinstance(result, dg.SkipReason) else result
         except (LedgerError, StoreDenied, SourceError, ConfigError) as error:
             return dg.SkipReason(str(error))

@@ -22,7 +22,9 @@ from llmops_assets.domain.answers import (
 )
 from llmops_assets.domain.chain import CHECKS, COMPARED
 from llmops_assets.domain.models import Frozen
-from llmops_assets.domain.notifications import Baseline, Closing, derive, next_command
+from llmops_assets.domain.notification_baseline import Baseline
+from llmops_assets.domain.notification_messages import next_command
+from llmops_assets.domain.notifications import Closing, derive
 from llmops_assets.domain.plan_markdown import body
 from llmops_assets.domain.records import CiReport, Measured
 from llmops_assets.domain.requests import Request

@@ -18,10 +18,11 @@ from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.answers import Comments, Gathered, deployments, gather
 from llmops_assets.domain.answer_comment import CommentAnswer
 from llmops_assets.domain.answers import DeploymentAnswer, GroupAnswer
+from llmops_assets.domain.delivery_attempts import LEASE_S, pause_s
 from llmops_assets.domain.formatting import ago, excerpt
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
-from llmops_assets.domain.notifications import LEASE_S, Baseline, pause_s
+from llmops_assets.domain.notification_baseline import Baseline
 from llmops_assets.machine.redaction import redacted
 from resources.assembly import Clients
 from resources.code_hosts.github_app import AppKey, BadKey

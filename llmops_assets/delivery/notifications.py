@@ -13,24 +13,14 @@ from llmops_assets.catalog import NOTIFIERS, UnavailablePart
 from llmops_assets.config.notifications import NotificationTarget
 from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.domain.delivery_attempts import LEASE_S, STUCK_AFTER, is_due, pause_s
 from llmops_assets.domain.desired_serving import ENVIRONMENTS
 from llmops_assets.domain.formatting import excerpt
 from llmops_assets.domain.keys import digest
 from llmops_assets.domain.models import Frozen
-from llmops_assets.domain.notifications import (
-    LEASE_S,
-    STUCK_AFTER,
-    Baseline,
-    Event,
-    Message,
-    derive,
-    is_down,
-    is_due,
-    pause_s,
-    summarize,
-    test_message,
-    write,
-)
+from llmops_assets.domain.notification_baseline import Baseline
+from llmops_assets.domain.notification_messages import Message, summarize, test_message, write
+from llmops_assets.domain.notifications import Event, derive, is_down
 from llmops_assets.machine.redaction import redacted
 from resources.assembly import Clients
 from resources.ledger.outbox import Waiting

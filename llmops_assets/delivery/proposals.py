@@ -12,10 +12,10 @@ from typing import Any
 from llmops_assets.config.proposals import ProposalSettings
 from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.domain.delivery_attempts import pause_s
 from llmops_assets.domain.formatting import ago, excerpt
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.models import Frozen
-from llmops_assets.domain.notifications import pause_s
 from llmops_assets.domain.prompt import PromptError, check_prompt
 from llmops_assets.domain.proposals import Leave, Make, Proposal, branch_of, next_step
 from llmops_assets.machine.redaction import redacted

@@ -1,8 +1,8 @@
-"""Decides from the ledger which events people and other systems are told about, and writes the message. Pure.
+"""Decides from the ledger which events people and other systems are told about. Pure.
 
 An event is derived from what the ledger holds, never from something that happens to be running: so a killed process
-loses none. Its key is unique, so an event that is derived again is stored once. `resources.ledger.outbox` stores
-messages per target, `llmops_assets.delivery.notifications` sends them.
+loses none. Its key is unique, so an event that is derived again is stored once. `notification_messages` writes the
+messages, `resources.ledger.outbox` stores them per target, `llmops_assets.delivery.notifications` sends them.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 from pydantic import Field
 
-from llmops_assets.domain.formatting import ago, at_time, excerpt, time_span
+from llmops_assets.domain.formatting import time_span
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.requests import DATA_AGE, DRIFT, Request, Status
@@ -31,13 +31,8 @@ EventKind = Literal[
     "drift",
 ]
 KINDS: tuple[EventKind, ...] = get_args(EventKind)
-MessageKind = Literal[EventKind, "undelivered", "test"]
 DOWN_AFTER_S = 30.0
 """How long an endpoint must be down before anyone is told. A crashed engine is back within seconds."""
-LATE_AFTER_S = 600.0
-"""A message that is sent later than this after its event says so."""
-LONGEST_DETAIL = 1500
-"""Characters. Slack, Teams and others cut or refuse messages above 3,000 to 4,000."""
 
 _CLOSED: dict[Status, EventKind] = {
     "rejected": "rejected", "failed": "failed", "waiting": "waiting", "released": "released",
@@ -66,60 +61,6 @@ class Rolled(Frozen):
     at: float
 
 
-class Baseline(Frozen):
-    """What the ledger held when a target was first seen: history that it is not told about.
-
-    Ids and not times: they keep their order when a clock is set back.
-    """
-
-    request: int = Field(description="The newest request's id.")
-    rollout: int = Field(description="The newest rollout's id.")
-    open: tuple[int, ...] = Field(default=(), description="Older requests that had not ended, or waited for a person.")
-    running: tuple[int, ...] = Field(default=(), description="Older rollouts that had not ended.")
-    recovered: tuple[str, ...] = Field(default=(), description="Keys of the endpoints' recoveries that are history.")
-
-    @classmethod
-    def of(
-        cls, closings: Sequence[Closing], rollouts: Sequence[Rolled], recoveries: Iterable["Event"] = ()
-    ) -> "Baseline":
-        return cls(
-            request=max((c.id for c in closings), default=0),
-            rollout=max((r.id for r in rollouts), default=0),
-            open=tuple(c.id for c in closings if c.request.active or c.request.status == "waiting"),
-            running=tuple(r.id for r in rollouts if r.state.status == "running"),
-            recovered=tuple(e.key for e in recoveries if e.kind == "endpoint_up"),
-        )
-
-    def until(
-        self, before: float, closings: Sequence[Closing], rollouts: Sequence[Rolled], events: Iterable["Event"]
-    ) -> "Baseline":
-        """The same, moved on: what ended before this time is history too, and its messages need not be kept."""
-        request = max([self.request, *(c.id for c in closings if c.at < before)])
-        rollout = max([self.rollout, *(r.id for r in rollouts if r.at < before)])
-        ended = {c.id for c in closings if c.at < before and not c.request.active and c.request.status != "waiting"}
-        returned = {r.id for r in rollouts if r.at < before and r.state.status != "running"}
-        ids = [*self.open, *(c.id for c in closings if self.request < c.id <= request)]
-        running = [*self.running, *(r.id for r in rollouts if self.rollout < r.id <= rollout)]
-        old = (e.key for e in events if e.kind == "endpoint_up" and (e.at < before or e.key in self.recovered))
-        return Baseline(
-            request=request,
-            rollout=rollout,
-            open=tuple(i for i in ids if i not in ended),
-            running=tuple(i for i in running if i not in returned),
-            recovered=tuple(old),
-        )
-
-    def covers(self, event: "Event") -> bool:
-        """Whether the event is history."""
-        if event.kind == "endpoint_up":
-            return event.key in self.recovered
-        if event.request_id is not None:
-            return event.request_id <= self.request and event.request_id not in self.open
-        if event.rollout_id is not None:
-            return event.rollout_id <= self.rollout and event.rollout_id not in self.running
-        return False
-
-
 class Event(Frozen):
     """Something that happened to a project, with an identity that never changes."""
 
@@ -136,37 +77,6 @@ class Event(Frozen):
     environment: str | None = None
     request_id: int | None = None
     rollout_id: int | None = None
-
-
-class Message(Frozen):
-    """What a target gets. Stored in the ledger, so it holds no secret."""
-
-    id: str = Field(description="The event's key: the same for each target, and each time that it is sent.")
-    project: str
-    kind: MessageKind
-    at: float = Field(description="When it happened, in epoch seconds.")
-    title: str = Field(description="One line.")
-    detail: str
-    command: str = Field(description="The next command.")
-    commit: str | None = None
-    subject: str | None = Field(default=None, description="The commit's first line and its author.")
-    release: str | None = None
-    environment: str | None = None
-    run_url: str | None = None
-    commit_url: str | None = None
-
-    def text(self, now: float) -> str:
-        """The message for people, without its title."""
-        late = now - self.at
-        lines = [
-            self.detail,
-            f"commit: {short(self.commit)}" + (f" {self.subject}" if self.subject else "") if self.commit else None,
-            f"at: {at_time(self.at)}" + (f" (delayed by {ago(late)})" if late > LATE_AFTER_S else ""),
-            f"next: {self.command}",
-            f"run: {self.run_url}" if self.run_url else None,
-            f"commit page: {self.commit_url}" if self.commit_url else None,
-        ]
-        return "\n".join(line for line in lines if line)
 
 
 def derive(
@@ -300,125 +210,9 @@ def _of_recovery(project: str, environment: str, mark: str) -> Event:
 
 
 def is_down(since: float | None, now: float) -> bool:
-    """Whether an endpoint that was seen down since then, without interruption, is to be called down.
+    """Whether an endpoint that was seen down since then, without interruption, counts as down.
 
     Args:
         since, now: on one monotonic clock, in seconds.
     """
     return since is not None and now - since >= DOWN_AFTER_S
-
-
-# -- messages ---------------------------------------------------------------------------------------------------------
-
-
-def title_of(event: Event) -> str:
-    subject = short(event.revision) if event.revision else ""
-    release = f"release {short(event.release)}" if event.release else "the release"
-    said = {
-        "rejected": f"{subject} is rejected",
-        "failed": f"{subject} failed" if subject else "the rollback failed",
-        "waiting": f"{subject} waits for a person",
-        "released": f"{subject} is released",
-        "returned": f"{release} was returned by its canary",
-        "rolled_back": "production was rolled back",
-        "endpoint_down": f"the {event.environment} endpoint is down",
-        "endpoint_up": f"the {event.environment} endpoint has recovered",
-        "data_old": "the data is old",
-        "drift": "users ask for something else than at the release of its test rows",
-    }[event.kind]
-    return f"{event.project}: {said}"
-
-
-def next_command(event: Event) -> str:
-    """The exact command that a person would run next; WHY stands for the reason that only they know."""
-    project = event.project
-    if event.kind == "waiting":
-        named = {"release": event.release, "report": event.report, "budget": event.budget}
-        options = "".join(f" --{name} {digest}" for name, digest in named.items() if digest)
-        decide = f'{project}{options} --reason "WHY"'
-        return f"llmops approve {decide}   (or: llmops reject {decide})"
-    return {
-        "rejected": f"llmops status {project}",
-        "failed": f"llmops retry {project}" if event.revision else f'llmops rollback {project} --reason "WHY"',
-        "released": f'llmops releases {project}   (to undo: llmops rollback {project} --reason "WHY")',
-        "returned": f"llmops status {project}",
-        "rolled_back": f'llmops status {project}   (to deploy it again: llmops unhold {project} --reason "WHY")',
-        "endpoint_down": f"llmops endpoints {project}   (to start it: llmops up)",
-        "endpoint_up": f"llmops endpoints {project}",
-        "drift": f"llmops status {project}   (to evaluate on such requests: new test rows, then dvc push and git push)",
-        "data_old": f"llmops status {project}   (to renew it: dvc update or dvc add, then dvc push and git push)",
-    }[event.kind]
-
-
-def write(
-    event: Event, subject: str | None = None, run_url: str | None = None, commit_url: str | None = None
-) -> Message:
-    """The message about an event.
-
-    Args:
-        subject: the commit's first line and author.
-    """
-    return Message(
-        id=event.key,
-        project=event.project,
-        kind=event.kind,
-        at=event.at,
-        title=title_of(event),
-        detail=excerpt(event.detail, LONGEST_DETAIL),
-        command=next_command(event),
-        commit=event.revision,
-        subject=excerpt(subject, 200) if subject else None,
-        release=event.release,
-        environment=event.environment,
-        run_url=run_url,
-        commit_url=commit_url,
-    )
-
-
-def summarize(project: str, left: Sequence[Message], give_up_after: float, now: float, identity: str) -> Message:
-    """One message instead of many that could not be delivered in time; none of them is lost without a word."""
-    counts = {kind: sum(m.kind == kind for m in left) for kind in KINDS}
-    told = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
-    first, last = min(m.at for m in left), max(m.at for m in left)
-    many = "notifications were" if len(left) > 1 else "notification was"
-    return Message(
-        id=identity,
-        project=project,
-        kind="undelivered",
-        at=now,
-        title=f"{project}: {len(left)} older {many} not delivered",
-        detail=f"{told}; between {at_time(first)} and {at_time(last)}. Each was older than {ago(give_up_after)} before "
-        "this target could be reached.",
-        command=f"llmops status {project}",
-    )
-
-
-def test_message(project: str, target: str, now: float, identity: str) -> Message:
-    return Message(
-        id=identity,
-        project=project,
-        kind="test",
-        at=now,
-        title=f"{project}: test notification",
-        detail=f"The target {target} of {project}'s notifications works.",
-        command=f"llmops status {project}",
-    )
-
-
-# -- attempts ---------------------------------------------------------------------------------------------------------
-
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 600.0
-LEASE_S = 300.0
-"""How long an attempt belongs to the process that makes it. One that dies after sending leaves it to be repeated."""
-STUCK_AFTER = 5
-"""Failed attempts after which a message no longer holds up those behind it: the message may be the fault."""
-
-
-def pause_s(tries: int) -> float:
-    """Seconds until the next attempt: 5, 10, 20, … 600."""
-    return float(min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(tries - 1, 20)))
-
-
-def is_due(due: float, now: float) -> bool:
-    """Whether an attempt is due. A time further ahead than any pause was written by a clock that was set back."""
-    return now >= due or due - now > LONGEST_PAUSE_S + LEASE_S

@@ -8,9 +8,9 @@ or revert, is never undone: only a new state leads to a new one.
 import re
 from typing import Literal
 
+from llmops_assets.domain.delivery_attempts import is_due
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.models import Frozen
-from llmops_assets.domain.notifications import is_due
 
 Status = Literal["begun", "proposed", "unchanged", "refused"]
 PREFIX = "llmops/"

@@ -1,6 +1,6 @@
 """The outbox of notifications: which message each target still has to get, and what the ledger shows of each project.
 
-`llmops_assets.domain.notifications` derives the events and writes the messages; nothing here sends anything.
+`llmops_assets.domain` derives the events and writes the messages; nothing here sends anything.
 """
 
 from collections.abc import Collection as Group
@@ -8,14 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmops_assets.domain.models import Frozen
-from llmops_assets.domain.notifications import (
-    Baseline,
-    Closing,
-    Message,
-    Rolled,
-    down_mark,
-    up_mark,
-)
+from llmops_assets.domain.notification_baseline import Baseline
+from llmops_assets.domain.notification_messages import Message
+from llmops_assets.domain.notifications import Closing, Rolled, down_mark, up_mark
 from llmops_assets.domain.rollout import RolloutState
 from resources.ledger import sql
 from resources.ledger.requests import request_of

@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from llmops_assets.domain.notifications import Message
+from llmops_assets.domain.notification_messages import Message
 from resources.notifications.interface import Undeliverable
 
 _BAD = frozenset({"rejected", "failed", "returned", "endpoint_down"})

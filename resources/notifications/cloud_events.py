@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import httpx
 
-from llmops_assets.domain.notifications import Message
+from llmops_assets.domain.notification_messages import Message
 from resources.notifications.interface import TIMEOUT_S, Undeliverable
 
 TYPE = "llmops."

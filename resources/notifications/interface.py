@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from llmops_assets.domain.notifications import Message
+from llmops_assets.domain.notification_messages import Message
 
 TIMEOUT_S = 10.0
 """How long one attempt waits for a connection, and for the answer."""

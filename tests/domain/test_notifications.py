@@ -4,21 +4,10 @@ from typing import Any
 
 import pytest
 
-from llmops_assets.domain.notifications import (
-    KINDS,
-    Baseline,
-    Closing,
-    Event,
-    Rolled,
-    derive,
-    down_mark,
-    is_due,
-    next_command,
-    pause_s,
-    summarize,
-    title_of,
-    write,
-)
+from llmops_assets.domain.delivery_attempts import is_due, pause_s
+from llmops_assets.domain.notification_baseline import Baseline
+from llmops_assets.domain.notification_messages import next_command, summarize, title_of, write
+from llmops_assets.domain.notifications import KINDS, Closing, Event, Rolled, derive, down_mark
 from llmops_assets.domain.requests import ROLLBACK, Request, Status
 from llmops_assets.domain.rollout import RolloutState
 

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from llmops_assets.domain.audit import AuditHead
 from llmops_assets.domain.budget import BudgetAsk, BudgetDecision
 from llmops_assets.domain.chain import STAGES
-from llmops_assets.domain.notifications import Message
+from llmops_assets.domain.notification_messages import Message
 from llmops_assets.domain.records import Release
 from llmops_assets.domain.report_review import ReviewAsk, ReviewDecision
 from llmops_assets.domain.rollout import RolloutPolicy, begin

@@ -14,7 +14,8 @@ from llmops_assets.delivery.report_reviews import ReviewState, review_state
 from llmops_assets.delivery.row_evidence import must_pass_of, rows_of
 from llmops_assets.domain.approval import Waiting
 from llmops_assets.domain.chain import POLICY
-from llmops_assets.domain.gate import Champion, Judged, judge
+from llmops_assets.domain.gate import judge
+from llmops_assets.domain.gate_inputs import Champion, Judged
 from llmops_assets.domain.gate_rule import Of
 from llmops_assets.domain.images import judge_image, no_image
 from llmops_assets.domain.keys import short

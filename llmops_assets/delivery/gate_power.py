@@ -10,7 +10,7 @@ from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.references import Candidate, baseline, champion_now
 from llmops_assets.delivery.row_evidence import rows_of
 from llmops_assets.domain.evaluated_rows import EvaluatedRows
-from llmops_assets.domain.gate import NO_BASELINE, compute_again
+from llmops_assets.domain.gate_inputs import NO_BASELINE, compute_again
 from llmops_assets.domain.gate_power import Power, expected
 from llmops_assets.domain.gate_rule import Gate, Of
 from llmops_assets.domain.models import Frozen

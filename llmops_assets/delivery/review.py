@@ -18,7 +18,7 @@ from llmops_assets.delivery.row_evidence import rows_of
 from llmops_assets.domain.config_diff import key_changes, text_diff
 from llmops_assets.domain.evaluated_rows import EvaluatedRows
 from llmops_assets.domain.formatting import excerpt
-from llmops_assets.domain.gate import SMALLEST_SLICE
+from llmops_assets.domain.gate_rule import SMALLEST_SLICE
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import DatasetVersion, Measured
 from llmops_assets.domain.review import (

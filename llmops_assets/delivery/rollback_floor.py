@@ -11,7 +11,8 @@ from llmops_assets.config.settings import Settings
 from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.delivery.row_evidence import rows_of
 from llmops_assets.domain.approval import Author, Decision, Rules, is_author, refusals
-from llmops_assets.domain.gate import Judged, judge
+from llmops_assets.domain.gate import judge
+from llmops_assets.domain.gate_inputs import Judged
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.policy import NO_POLICY, Policy
 from llmops_assets.domain.policy_floor import with_floor

@@ -1,84 +1,22 @@
 """Evaluates gates: evidence in, a verdict with all its reasons out. Unreadable evidence fails.
 
-Also holds the champion rules. `llmops_assets.delivery.gate_evidence` loads the evidence; `llmops_assets.stage` handles
-rejections.
+`gate_rule` is a gate as llmops.yaml has it, `gate_inputs` the evidence, `gate_reference` what it compares with (the
+champion rules), `gate_conditions` its conditions. `llmops_assets.delivery.gate_evidence` loads the evidence;
+`llmops_assets.stage` handles rejections.
 """
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
-from pydantic import Field, InstanceOf
-
-from llmops_assets.domain.evaluated_rows import Clearance, EvaluatedRows, of_bound, of_comparison
-from llmops_assets.domain.formatting import figure, signed
-from llmops_assets.domain.gate_power import Power, power_of
+from llmops_assets.domain.gate_conditions import conditions, no_interval
+from llmops_assets.domain.gate_inputs import GateResult, Judged, NoReference
+from llmops_assets.domain.gate_reference import alike, compared_release, no_report, rows_of
 from llmops_assets.domain.gate_rule import SMALLEST_SLICE, Gate, Of
 from llmops_assets.domain.keys import short
-from llmops_assets.domain.measurement import ALIKE, differences, other_tokenizer
-from llmops_assets.domain.models import Frozen
-from llmops_assets.domain.preference import Preference
+from llmops_assets.domain.measurement import differences, other_tokenizer
 from llmops_assets.domain.records import Measured, Metric
-from llmops_assets.domain.served_figures import SERVED_FIGURES, Outcome, Served, judge_bound, judge_comparison
+from llmops_assets.domain.served_figures import SERVED_FIGURES, Outcome, judge_bound, judge_comparison
 from llmops_assets.domain.verdict import Compared, Verdict
-
-ANOTHER_BASELINE = "set the gate's `baseline` in llmops.yaml to a release or commit that `llmops status` shows"
-NO_BASELINE = f"no release or commit of this project with results has this name; {ANOTHER_BASELINE}"
-
-
-def compute_again(baseline: str) -> str:
-    """What to do about a baseline whose results were collected."""
-    return f"compute it again with `llmops run --revision {baseline}`, or {ANOTHER_BASELINE}"
-
-
-class GateResult(Frozen):
-    """The result of one condition of a gate."""
-
-    outcome: Literal["passed", "failed", "undecided", "skipped"]
-    text: str
-    power: Power | None = None
-
-
-class NoReference(Frozen):
-    """There is no value to compare with: this fails, unless the comparison does not apply now."""
-
-    outcome: Literal["failed", "skipped"]
-    why: str
-
-
-class Champion(Frozen):
-    """The release that production serves now, as gates need it; or a baseline."""
-
-    release: str
-    rows: InstanceOf[EvaluatedRows] | None = Field(
-        default=None, description="Those of its report; None if it stored none."
-    )
-    report: Measured | None = Field(description="Its report on the same rows and metrics; None if it has none.")
-    lost: str | None = Field(default=None, description="Why it has no such report and can get none.")
-    served: Served | None = Field(default=None, description="Its size, and its speed on the candidate's hardware.")
-
-
-class Judged(Frozen):
-    """The evidence about the candidate."""
-
-    rows: InstanceOf[EvaluatedRows] | None = Field(
-        default=None, description="Those of the report; None if it stored none."
-    )
-    unquantized_rows: InstanceOf[EvaluatedRows] | None = None
-    baselines: dict[str, Champion] = Field(default_factory=dict, description="By the name that gates give them.")
-    report: Measured | None
-    unquantized: Measured | None = None
-    champion: Champion | None = None
-    served: Served | None = Field(default=None, description="Size and speed, of a served report.")
-    preferences: dict[str, Preference | None] = Field(
-        default_factory=dict,
-        description="Metric that compares with the champion's answers -> what its judge prefers; None: not judged.",
-    )
-    has_served: bool = Field(
-        default=False,
-        description="This same release served production before: absolute gates only, so that a "
-        "change with good metrics can be reverted in an incident.",
-    )
 
 
 def judge(subject: str, gates: Sequence[Gate], of: Of, evidence: Judged) -> Verdict:
@@ -137,11 +75,6 @@ def _not_beside(report: Measured, champion: Measured | None) -> tuple[str, ...]:
     return tuple(f"not compared with the champion: {why}" for why in reasons if why)
 
 
-def alike(report: Measured, other: Measured) -> bool:
-    """Whether two reports measure the same rows with the same metrics, so that their figures can be compared."""
-    return (other.test_digest, other.metrics_digest) == (report.test_digest, report.metrics_digest)
-
-
 def _results(gate: Gate, evidence: Judged, report: Measured) -> list[GateResult]:
     """One result for each condition of the gate, or a failure if the metric has no value."""
     if gate.metric in evidence.preferences:
@@ -159,7 +92,7 @@ def _results(gate: Gate, evidence: Judged, report: Measured) -> list[GateResult]
         return [GateResult(outcome="failed", text=text)]
     if gate.per is not None:
         return list(_per_slice(gate, gate.per, evidence, report, metric))
-    return list(_conditions(gate, evidence, report, metric, _rows_of(evidence.rows, metric.name)))
+    return list(conditions(gate, evidence, report, metric, rows_of(evidence.rows, metric.name)))
 
 
 def _of_served_figure(gate: Gate, evidence: Judged, report: Measured) -> Iterator[GateResult]:
@@ -171,11 +104,11 @@ def _of_served_figure(gate: Gate, evidence: Judged, report: Measured) -> Iterato
     yield from (result(found) for found in judge_bound(gate, evidence.served))
     if gate.no_worse_than is None:
         return
-    other = _compared_release(gate, evidence)
+    other = compared_release(gate, evidence)
     if isinstance(other, NoReference):
         yield GateResult(outcome=other.outcome, text=f"{gate.metric} against {gate.against}: {other.why}")
     elif other.report is None:
-        why = _no_report(gate, other)
+        why = no_report(gate, other)
         yield GateResult(outcome="failed", text=f"{gate.metric} against {gate.against}: {why}")
     else:
         yield result(judge_comparison(gate, evidence.served, other.served))
@@ -183,14 +116,14 @@ def _of_served_figure(gate: Gate, evidence: Judged, report: Measured) -> Iterato
 
 def _of_preference(gate: Gate, evidence: Judged, report: Measured) -> Iterator[GateResult]:
     """The results of a gate on a judge's preference between this report's answers and the champion's."""
-    other, found = _compared_release(gate, evidence), evidence.preferences[gate.metric]
+    other, found = compared_release(gate, evidence), evidence.preferences[gate.metric]
     if isinstance(other, NoReference):
         skipped = f"skipped: {other.why}" if other.outcome == "skipped" else other.why
         yield GateResult(outcome=other.outcome, text=f"{gate.metric} against the champion: {skipped}")
         return
     why = ""
     if other.report is None:
-        why = _no_report(gate, other)
+        why = no_report(gate, other)
     elif other.report.key == report.key:
         text = f"{gate.metric} against the champion: skipped: both have the same answers"
         yield GateResult(outcome="skipped", text=text)
@@ -208,18 +141,14 @@ def _of_preference(gate: Gate, evidence: Judged, report: Measured) -> Iterator[G
         return
     metric = Metric(name=gate.metric, value=found.value, higher_is_better=True)
     counts = f"; {found.text} against the champion {short(other.release)}"
-    for result in _conditions(gate, evidence, report, metric, found.rows(gate.metric)):
+    for result in conditions(gate, evidence, report, metric, found.rows(gate.metric)):
         yield result.model_copy(update={"text": result.text + counts})
 
 
-def _rows_of(rows: EvaluatedRows | None, metric: str) -> EvaluatedRows | None:
-    return None if rows is None else rows.of(metric)
-
-
 def _per_slice(gate: Gate, column: str, evidence: Judged, report: Measured, metric: Metric) -> Iterator[GateResult]:
-    rows = _rows_of(evidence.rows, metric.name)
+    rows = rows_of(evidence.rows, metric.name)
     if rows is None or metric.name not in rows.statistics:
-        text = f"{metric.name} per {column}: {_no_interval(rows)}, so no slice has a value"
+        text = f"{metric.name} per {column}: {no_interval(rows)}, so no slice has a value"
         yield GateResult(outcome="failed", text=text)
         return
     slices = rows.slices(column)
@@ -233,161 +162,9 @@ def _per_slice(gate: Gate, column: str, evidence: Judged, report: Measured, metr
             picked = rows.only(numbers)
             found = float(picked.values[metric.name](picked.statistics[metric.name].sum(0)))
             here = metric.model_copy(update={"value": found})
-            yield from _conditions(gate, evidence, report, here, picked, numbers, f" where {column} is {value}")
+            yield from conditions(gate, evidence, report, here, picked, numbers, f" where {column} is {value}")
     if small:
         listed = ", ".join(f"{value} ({count} rows)" for value, count in list(small.items())[:5])
         more = f" and {len(small) - 5} more" if len(small) > 5 else ""
         text = f"{metric.name} per {column}: not judged, fewer than {SMALLEST_SLICE} rows: {listed}{more}"
         yield GateResult(outcome="undecided" if len(small) == len(slices) else "skipped", text=text)
-
-
-def _conditions(
-    gate: Gate,
-    evidence: Judged,
-    report: Measured,
-    metric: Metric,
-    rows: EvaluatedRows | None,
-    numbers: tuple[int, ...] | None = None,
-    where: str = "",
-) -> Iterator[GateResult]:
-    """The results of a gate's conditions over the rows of a report, or over a slice of them.
-
-    Args:
-        metric: with the value over these rows.
-        numbers: those of the slice, within the report; None: all rows.
-        where: names the slice.
-    """
-    measured = f"{metric.name}{where} {figure(metric.value)}"
-    for bound, upper, called in ((gate.at_least, False, "minimum"), (gate.at_most, True, "limit")):
-        if bound is None:
-            continue
-        found = None
-        if gate.confidence is not None and rows is not None:
-            found = of_bound(rows, metric.name, bound, upper, gate.confidence)
-        text = f"{measured}, {called} {figure(bound)}"
-        if found is None:
-            text += f" ({_no_interval(rows)}: the value is judged)" if gate.confidence is not None else ""
-            holds = metric.value <= bound if upper else metric.value >= bound
-            yield GateResult(outcome="passed" if holds else "failed", text=text)
-        else:
-            sign = -1.0 if upper else 1.0
-            power = power_of(gate, f"{metric.name}{where}, {called} {figure(bound)}", found, bound, sign)
-            yield _result(found, text, bound, sign, "value", power)
-    if gate.no_worse_than:
-        yield _compared(gate, evidence, report, metric, rows, numbers, where)
-
-
-def _compared(
-    gate: Gate,
-    evidence: Judged,
-    report: Measured,
-    metric: Metric,
-    rows: EvaluatedRows | None,
-    numbers: tuple[int, ...] | None,
-    where: str,
-) -> GateResult:
-    """The result of a gate's comparison."""
-    measured = f"{metric.name}{where} {figure(metric.value)}"
-    reference = _reference(gate, metric, evidence, report)
-    if isinstance(reference, NoReference):
-        why = f"skipped: {reference.why}" if reference.outcome == "skipped" else reference.why
-        return GateResult(outcome=reference.outcome, text=f"{measured} against {gate.against}: {why}")
-    value, others = reference
-    if numbers is not None:
-        whole = _rows_of(evidence.rows, metric.name)
-        others = others.like(whole) if others is not None and whole is not None else None
-        if others is None or metric.name not in others.statistics:
-            why = "its report has not the same rows, so no slice can be compared"
-            return GateResult(outcome="failed", text=f"{measured} against {gate.against}: {why}")
-        others = others.only(numbers)
-        value = float(others.values[metric.name](others.statistics[metric.name].sum(0)))
-    margin, sign = gate.tolerance(), 1.0 if metric.higher_is_better else -1.0
-    alike = f" ({ALIKE})" if gate.no_worse_than != "unquantized" and report.measured_with else ""
-    text = f"{measured}, {gate.against} {figure(value)}, margin {margin}{alike}"
-    found = None
-    if rows is not None and others is not None:
-        allowed = metric.higher_is_better
-        found = of_comparison(rows, others, metric.name, allowed, margin.of_any, gate.certainty)
-    if found is None:
-        note = f" ({_no_interval(rows)}: the value is judged)"
-        holds = sign * (metric.value - value) >= -margin.of(value)
-        return GateResult(outcome="passed" if holds else "failed", text=text + note)
-    condition = f"{metric.name}{where} against {gate.against}, margin {margin}"
-    power = power_of(gate, condition, found, margin.of(value), 0.0)
-    return _result(found, text, -margin.of(value), sign, "difference", power)
-
-
-def _result(found: Clearance, text: str, bound: float, sign: float, what: str, power: Power | None) -> GateResult:
-    """A clearance as a result: the interval of the difference or of the value, and what would decide.
-
-    Args:
-        bound: what the clearance is measured from, as a gain for a difference.
-        sign: -1 if lower is better.
-    """
-    base = sign * bound if what == "difference" else bound
-    ends = sorted(base + sign * bound for bound in found.bounds)
-    shown = " to ".join((signed if what == "difference" else figure)(end) for end in ends)
-    text += f"; {what} {shown} ({found.confidence * 100:g}%, {found.rows} rows)"
-    if found.outcome == "undecided":
-        needed = found.deciding_rows
-        text += ", undecided: " + (f"about {needed:,} rows would decide" if needed else "no number of rows decides")
-    text += f", smallest visible {figure(found.visible)}" if what == "difference" or power else ""
-    return GateResult(outcome=found.outcome, text=text, power=power)
-
-
-def _no_interval(rows: EvaluatedRows | None) -> str:
-    if rows is None:
-        return "no interval: a report stored no rows"
-    return "no interval: the metric gives one value for all rows"
-
-
-def _reference(
-    gate: Gate, metric: Metric, evidence: Judged, report: Measured
-) -> tuple[float, EvaluatedRows | None] | NoReference:
-    """The reference value with its rows, or why there is none."""
-    rows = evidence.unquantized_rows
-    if gate.no_worse_than == "unquantized":
-        other = evidence.unquantized
-        if other is None:
-            return NoReference(outcome="failed", why="the checkpoint's own report is missing")
-    else:
-        found = _compared_release(gate, evidence)
-        if isinstance(found, NoReference):
-            return found
-        other, rows = found.report, found.rows
-        if other is None:
-            return NoReference(outcome="failed", why=_no_report(gate, found))
-    if gate.no_worse_than != "unquantized" and (differs := differences(report, other)):
-        again = f"`llmops run --rebuild {report.stage} --reason WHY`"
-        why = f"measured differently: {', '.join(differs)}; measure this one again, with {again}"
-        return NoReference(outcome="failed", why=why)
-    if not alike(report, other):
-        return NoReference(outcome="failed", why="its report is on other rows or other metrics")
-    if incomparable := other_tokenizer(metric, report, other):
-        return NoReference(outcome="failed", why=incomparable)
-    value = other.value(gate.metric)
-    if value is None or not math.isfinite(value):
-        return NoReference(outcome="failed", why="its report does not contain this metric")
-    return value, _rows_of(rows, gate.metric)
-
-
-def _compared_release(gate: Gate, evidence: Judged) -> Champion | NoReference:
-    """The champion or the baseline that a gate compares with, or why it compares with none."""
-    if evidence.has_served:
-        return NoReference(outcome="skipped", why="this release has served production before")
-    found = evidence.champion if gate.baseline is None else evidence.baselines.get(gate.baseline)
-    if found is not None:
-        return found
-    if gate.baseline is None:
-        return NoReference(outcome="skipped", why="there is no champion yet")
-    return NoReference(outcome="failed", why=NO_BASELINE)
-
-
-def _no_report(gate: Gate, found: Champion) -> str:
-    name = f"the {'baseline' if gate.baseline else 'champion'} {short(found.release)}"
-    why = f"{name} has no readable report on these rows"
-    if found.lost:
-        why += f": {found.lost}"
-    if found.lost and gate.baseline:
-        why += f"; {compute_again(gate.baseline)}"
-    return why

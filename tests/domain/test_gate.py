@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from llmops_assets.domain.evaluated_rows import EvaluatedRows
 from llmops_assets.domain.formatting import figure
-from llmops_assets.domain.gate import NO_BASELINE, Champion, Judged, judge
+from llmops_assets.domain.gate import judge
+from llmops_assets.domain.gate_inputs import NO_BASELINE, Champion, Judged
 from llmops_assets.domain.gate_rule import Gate
 from llmops_assets.domain.preference import Preference
 from llmops_assets.domain.records import Check, EvaluationReport, Metric

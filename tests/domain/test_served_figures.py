@@ -2,7 +2,8 @@
 
 import pytest
 
-from llmops_assets.domain.gate import Champion, Judged, judge
+from llmops_assets.domain.gate import judge
+from llmops_assets.domain.gate_inputs import Champion, Judged
 from llmops_assets.domain.gate_rule import Gate
 from llmops_assets.domain.records import LoadFigures, Measured
 from llmops_assets.domain.served_figures import MEASURE_AGAIN, Served

@@ -10,7 +10,8 @@ import pytest
 from llmops_assets.delivery.row_evidence import _read
 from llmops_assets.domain.evaluated_rows import of_comparison
 from llmops_assets.domain.formatting import figure
-from llmops_assets.domain.gate import Champion, Judged, judge
+from llmops_assets.domain.gate import judge
+from llmops_assets.domain.gate_inputs import Champion, Judged
 from llmops_assets.domain.gate_power import expected
 from llmops_assets.domain.gate_rule import Gate
 from llmops_assets.domain.records import Metric

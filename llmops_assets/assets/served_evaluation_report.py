@@ -35,7 +35,7 @@ from llmops_assets.stage.asset import stage_asset
 from llmops_assets.stage.execution import StageExecution
 from llmops_assets.stage.metadata import figure_of
 from resources.compute.interface import Finished, hardware_class
-from resources.project_source.revisions import ProjectRevision
+from resources.project_source.resolved_revision import ProjectRevision
 
 
 def evaluate_served(

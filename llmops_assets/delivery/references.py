@@ -14,7 +14,8 @@ from llmops_assets.domain.resolution import ResolvedRecords
 from resources.artifact_store.store import ArtifactStore
 from resources.ledger import Ledger
 from resources.project_source.errors import SourceError
-from resources.project_source.revisions import ProjectRepository, ProjectRevision
+from resources.project_source.resolved_revision import ProjectRevision
+from resources.project_source.revisions import ProjectRepository
 
 MOST_VERSIONS = 10_000
 """The newest model versions among which one is looked up by its number."""

@@ -31,7 +31,7 @@ from resources.assembly import Clients
 from resources.compute.interface import hardware_class
 from resources.ledger import Conflict, Ledger, LedgerError
 from resources.project_source.errors import SourceError
-from resources.project_source.revisions import ProjectRevision
+from resources.project_source.resolved_revision import ProjectRevision
 from resources.serving.interface import ServingError
 
 

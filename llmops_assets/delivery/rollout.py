@@ -22,7 +22,7 @@ from llmops_assets.domain.rollout import Judgement, RolloutPolicy, RolloutState,
 from llmops_assets.programs.data.rows import load_split, question
 from resources.ledger import Conflict, Ledger, LedgerError
 from resources.model_registry.interface import ModelRegistry
-from resources.project_source.revisions import ProjectRevision
+from resources.project_source.resolved_revision import ProjectRevision
 from resources.serving.interface import Serving, ServingError
 
 CANARY_TOKENS = 64

@@ -1,6 +1,6 @@
 """The chain as a table: each stage's name, program version, and what it reads and requires.
 
-`values` name entries of a revision's resolved values (`resources.project_source.revisions` makes them); `records` name
+`values` name entries of a revision's resolved values (`resources.project_source` makes them); `records` name
 outputs of earlier stages. Together they make the stage's key. `requires` names verdicts that must hold when the stage
 acts and is never part of a key. `llmops_assets.assets` implements the stages.
 """

@@ -1,6 +1,6 @@
 """A release's policy, what it must satisfy before production, and what a commit loosens compared with another. Pure.
 
-`resources.project_source.revisions` reads a revision's policy; `llmops_assets.delivery.release_policy` compares it with
+`resources.project_source` reads a revision's policy; `llmops_assets.delivery.release_policy` compares it with
 the champion's and decides whether a person must approve. The settings' floor is in `llmops_assets.domain.policy_floor`.
 """
 

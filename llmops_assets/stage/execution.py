@@ -29,7 +29,8 @@ from resources.assembly import Clients
 from resources.compute.interface import Finished, Job, hardware_class
 from resources.ledger import Conflict, Ledger
 from resources.project_source.errors import SourceError
-from resources.project_source.revisions import ProjectRepository, ProjectRevision
+from resources.project_source.resolved_revision import ProjectRevision
+from resources.project_source.revisions import ProjectRepository
 
 LEDGER_PATIENCE_S = 1800.0
 """How long a run waits for a locked ledger: computing its result took longer."""

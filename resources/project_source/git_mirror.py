@@ -1,6 +1,6 @@
 """Reads a watched repository: a bare mirror updated by `git fetch`, read by pygit2 without a checkout.
 
-The user's own checkout is never changed. Interpreting the files belongs in `resources.project_source.revisions`.
+The user's own checkout is never changed. Interpreting the files belongs in `resolved_revision`.
 """
 
 import os

@@ -14,7 +14,9 @@ from llmops_assets.delivery.approvals import Refused
 from llmops_assets.delivery.run_tags import run_tags
 from llmops_assets.domain.approval import Choice
 from llmops_assets.domain.keys import short
-from llmops_assets.stage.execution import AwaitingApproval, StageConfig, StageExecution
+from llmops_assets.stage.execution import StageExecution
+from llmops_assets.stage.launch_config import StageConfig
+from llmops_assets.stage.rejections import AwaitingApproval
 from resources.ledger import Conflict, Ledger
 from resources.project_source.identity import local_identity
 from resources.project_source.revisions import ProjectRepository

@@ -36,7 +36,8 @@ from llmops_assets.programs.runtime.specs import (
 )
 from llmops_assets.stage.asset import stage_asset
 from llmops_assets.stage.base_model import base_of
-from llmops_assets.stage.execution import EvaluationConfig, StageExecution
+from llmops_assets.stage.execution import StageExecution
+from llmops_assets.stage.launch_config import EvaluationConfig
 from llmops_assets.stage.metadata import figure_of
 
 

@@ -28,7 +28,8 @@ from llmops_assets.domain.requests import CLICK, Request, another_generation, ne
 from llmops_assets.domain.verdict import Verdict
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.stage.asset import stage_asset
-from llmops_assets.stage.execution import DeployConfig, StageExecution
+from llmops_assets.stage.execution import StageExecution
+from llmops_assets.stage.launch_config import DeployConfig
 from llmops_assets.stage.mlflow_mirror import mirror_outcome
 from resources.ledger import Conflict
 

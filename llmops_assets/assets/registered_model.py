@@ -37,9 +37,10 @@ from llmops_assets.domain.verdict import Verdict
 from llmops_assets.programs.models.config_files import read_model_config, read_tokenizer_config
 from llmops_assets.stage.asset import stage_asset
 from llmops_assets.stage.base_model import base_of
-from llmops_assets.stage.execution import AwaitingApproval, StageExecution
+from llmops_assets.stage.execution import StageExecution
 from llmops_assets.stage.mlflow_mirror import judged_page
 from llmops_assets.stage.model_card import FILE, card_of
+from llmops_assets.stage.rejections import AwaitingApproval
 from resources.ledger import Ledger
 from resources.model_registry.interface import CHECKPOINT_TAG
 from resources.model_registry.mlflow import how_to_load, write_mlflow_model

@@ -28,7 +28,8 @@ from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import ReleaseApproval
 from llmops_assets.domain.verdict import Verdict
 from llmops_assets.stage.asset import stage_asset
-from llmops_assets.stage.execution import AwaitingApproval, StageExecution
+from llmops_assets.stage.execution import StageExecution
+from llmops_assets.stage.rejections import AwaitingApproval
 from resources.ledger import Ledger
 from resources.project_source.revisions import ProjectRepository
 

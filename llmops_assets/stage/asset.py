@@ -20,16 +20,11 @@ from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import AnyRecord, Record
 from llmops_assets.domain.verdict import Verdict
 from llmops_assets.stage.before_computing import before_computing
-from llmops_assets.stage.execution import (
-    AwaitingApproval,
-    EvaluationConfig,
-    OverBudget,
-    Rejected,
-    StageConfig,
-    StageExecution,
-)
+from llmops_assets.stage.execution import StageExecution
+from llmops_assets.stage.launch_config import EvaluationConfig, StageConfig
 from llmops_assets.stage.mlflow_mirror import mirror_outcome
 from llmops_assets.stage.outcomes import end_request, faults, outcomes
+from llmops_assets.stage.rejections import AwaitingApproval, OverBudget, Rejected
 from llmops_assets.stage.verdicts import Require, check_result, judge_required, note, show_judged
 from resources.assembly import RESOURCE_KEYS, Clients
 from resources.run_launching.kubernetes_pods import step_tags

@@ -7,7 +7,8 @@ from llmops_assets.delivery.judges import judges_of, missing_keys, unreachable
 from llmops_assets.domain.chain import COMPARED, WORK
 from llmops_assets.domain.plan import StagePlan
 from llmops_assets.programs.runtime.errors import BadInput
-from llmops_assets.stage.execution import OverBudget, StageExecution
+from llmops_assets.stage.execution import StageExecution
+from llmops_assets.stage.rejections import OverBudget
 
 
 def before_computing(run: StageExecution) -> None:

@@ -5,16 +5,16 @@
 
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import dagster as dg
 from dagster._core.definitions.metadata.external_metadata import metadata_map_from_external
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.delivery.progress import progress_text
@@ -24,78 +24,18 @@ from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.records import AnyRecord, MadeBy, Record
 from llmops_assets.domain.requests import Request, Status
 from llmops_assets.domain.verdict import Verdict
+from llmops_assets.stage.launch_config import StageConfig
+from llmops_assets.stage.rejections import Rejected
 from resources.artifact_store.store import Artifact, StoreError
 from resources.assembly import Clients
 from resources.compute.interface import Finished, Job, hardware_class
-from resources.ledger import Conflict, Ledger
+from resources.ledger import Conflict
 from resources.project_source.errors import SourceError
 from resources.project_source.resolved_revision import ProjectRevision
-from resources.project_source.revisions import ProjectRepository
 
 LEDGER_PATIENCE_S = 1800.0
 """How long a run waits for a locked ledger: computing its result took longer."""
 R = TypeVar("R", bound=Record)
-
-
-class StageConfig(dg.Config):
-    """Config of a stage in Dagster's launchpad. All other runs use the defaults."""
-
-    revision: str = Field(
-        default="",
-        description="Commit, tag or branch to work on. Empty: the run's own revision, or the head of the watched "
-        "branch, pinned once for the whole run.",
-    )
-
-    def default_revision(self, source: ProjectRepository, ledger: Ledger) -> str:
-        """The revision for an empty `revision`; empty: the head of the branch."""
-        return ""
-
-
-class DeployConfig(StageConfig):
-    """Config of the stage that moves production's traffic."""
-
-    deploy_older: bool = Field(default=False, description="Deploy even though a newer commit has been planned since.")
-
-
-class EvaluationConfig(StageConfig):
-    """Config of the stage that evaluates checkpoints."""
-
-    model: str = Field(
-        default="",
-        description="Evaluate this registered model too, on this revision's test rows and metrics: its release, the "
-        "commit that made it, or its version in the registry. The report is committed beside the revision's own.",
-    )
-
-
-class Rejected(Exception):
-    """The evidence failed. An outcome, not an error: the run ends without a failure, and is never retried."""
-
-    def __init__(self, verdict: Verdict):
-        super().__init__("; ".join(verdict.against))
-        self.verdict = verdict
-
-
-class AwaitingApproval(Exception):
-    """A person must decide before this stage can act, or decided against it: the run ends without an error.
-
-    Args:
-        why: what it waits for, and how to decide.
-        metadata: of the stage's check, for the UI.
-    """
-
-    def __init__(
-        self,
-        why: str,
-        outcome: Literal["waiting", "rejected"] = "waiting",
-        metadata: Mapping[str, dg.MetadataValue] | None = None,
-    ):
-        super().__init__(why)
-        self.outcome: Literal["waiting", "rejected"] = outcome
-        self.metadata = dict(metadata or {})
-
-
-class OverBudget(AwaitingApproval):
-    """What a stage would compute costs more than the budget allows, and a person must decide."""
 
 
 class StageExecution:

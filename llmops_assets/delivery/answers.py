@@ -10,17 +10,9 @@ from llmops_assets.delivery.plan_report import plan_report
 from llmops_assets.delivery.planning import plan_revision, planned_revision
 from llmops_assets.delivery.review import review_of
 from llmops_assets.domain.answer_comment import CommentAnswer, Section, address, comment
-from llmops_assets.domain.answers import (
-    DeploymentAnswer,
-    GroupAnswer,
-    Progress,
-    findings_of,
-    group_answers,
-    newest_of_each,
-    rollout_answer,
-    staging_answer,
-)
+from llmops_assets.domain.answers import GroupAnswer, Progress, findings_of, group_answers, newest_of_each
 from llmops_assets.domain.chain import CHECKS, COMPARED
+from llmops_assets.domain.deployment_answers import DeploymentAnswer, rollout_answer, staging_answer
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.notification_baseline import Baseline
 from llmops_assets.domain.notification_messages import next_command

@@ -17,8 +17,9 @@ from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.answers import Comments, Gathered, deployments, gather
 from llmops_assets.domain.answer_comment import CommentAnswer
-from llmops_assets.domain.answers import DeploymentAnswer, GroupAnswer
+from llmops_assets.domain.answers import GroupAnswer
 from llmops_assets.domain.delivery_attempts import LEASE_S, pause_s
+from llmops_assets.domain.deployment_answers import DeploymentAnswer
 from llmops_assets.domain.formatting import ago, excerpt
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen

@@ -5,7 +5,8 @@ from typing import Any
 from urllib.parse import quote
 
 from llmops_assets.domain.answer_comment import CommentAnswer
-from llmops_assets.domain.answers import DeploymentAnswer, GroupAnswer, State
+from llmops_assets.domain.answers import GroupAnswer, State
+from llmops_assets.domain.deployment_answers import DeploymentAnswer
 from resources.code_hosts.commenting import Entry, show_comment
 from resources.code_hosts.http import Api
 from resources.code_hosts.interface import HostRefuses, Permission, status_line

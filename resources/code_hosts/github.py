@@ -10,7 +10,8 @@ from typing import Any
 from urllib.parse import quote
 
 from llmops_assets.domain.answer_comment import CommentAnswer
-from llmops_assets.domain.answers import DeploymentAnswer, GroupAnswer, State
+from llmops_assets.domain.answers import GroupAnswer, State
+from llmops_assets.domain.deployment_answers import DeploymentAnswer
 from llmops_assets.domain.markdown import escaped, without_references
 from resources.code_hosts.commenting import Entry, show_comment
 from resources.code_hosts.github_app import AppKey, InstallationToken

@@ -7,7 +7,8 @@ made, by an identity that is kept on the host itself, and makes it only if there
 from typing import Protocol
 
 from llmops_assets.domain.answer_comment import CommentAnswer
-from llmops_assets.domain.answers import DeploymentAnswer, GroupAnswer
+from llmops_assets.domain.answers import GroupAnswer
+from llmops_assets.domain.deployment_answers import DeploymentAnswer
 from llmops_assets.domain.models import Frozen
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from llmops_assets.domain.answer_comment import CommentAnswer, marker
-from llmops_assets.domain.answers import DeploymentAnswer, GroupAnswer, State
+from llmops_assets.domain.answers import GroupAnswer, State
+from llmops_assets.domain.deployment_answers import DeploymentAnswer
 from resources.code_hosts.gitea import Gitea
 from resources.code_hosts.gitlab import GitLab
 from resources.code_hosts.interface import CodeHost, HostRefuses, HostUnavailable

@@ -1,12 +1,10 @@
 """Garbage collection: a thin shell over `llmops_assets.domain.garbage`, for `llmops gc` and the nightly job.
 
 Each kind of state is collected by its own rule and lock, so that runs, sensors and endpoints keep working meanwhile:
-artifacts through leases in the store, work trees and caches through locks and the time of their last use. Whatever
-cannot be judged stays, and the report says why.
+artifacts through leases in the store, files of this machine as `local_garbage` says. Whatever cannot be judged stays,
+and the report says why.
 """
 
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -16,50 +14,22 @@ import dagster as dg
 
 from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.delivery.garbage_report import Item, Report
+from llmops_assets.delivery.local_garbage import LocalGarbage
 from llmops_assets.delivery.notifications import forget_told
 from llmops_assets.delivery.references import find_baseline
 from llmops_assets.delivery.tombstones import Tombstones
 from llmops_assets.domain.garbage import Claim, Inventory, find_live, find_roots, find_unused, known_artifacts
 from llmops_assets.domain.keys import short
-from llmops_assets.domain.models import Frozen
 from llmops_assets.machine.locks import alone_now
-from llmops_assets.machine.old_files import delete, freed_by, last_change, take_away, unlinked
 from resources.artifact_store.owners import Owner
-from resources.artifact_store.store import StoreDenied, cache_lock
+from resources.artifact_store.store import StoreDenied
 from resources.assembly import Clients
-from resources.project_environments import ENVIRONMENTS, ProjectEnvironments
-from resources.project_source import dvc
 from resources.project_source.errors import SourceError
-from resources.project_source.exports import drop_export
-
-TEMPORARY = ("llmops-metrics-*", "llmops-model-*")
-"""Temporary folders of evaluation and registration, which a killed process leaves behind."""
 
 
 class Busy(Exception):
     """Another garbage collection is running."""
-
-
-class Item(Frozen):
-    """Something that was collected, or would be."""
-
-    kind: str
-    name: str
-    bytes: int
-    why: str
-
-
-class Report(Frozen):
-    dry_run: bool
-    items: tuple[Item, ...]
-    roots: tuple[str, ...]
-    """Why other results stay."""
-    left: tuple[str, ...]
-    """What could not be judged, and was therefore left alone."""
-
-    @property
-    def bytes(self) -> int:
-        return sum(item.bytes for item in self.items)
 
 
 def _shared(url: str, others: Iterable[Owner], foreign: int) -> str:
@@ -96,8 +66,8 @@ class Collector:
         self.clients, self.instance, self.dry_run, self.sole_ledger = clients, instance, dry_run, sole_ledger
         self.home, self.rules, self.now = clients.settings.home, clients.settings.gc, clock()
         self.unused_since = self.now - self.rules.grace
-        self.temporary = temporary or Path(tempfile.gettempdir())
-        self.left: list[str] = []
+        self.local = LocalGarbage(clients, self.now, dry_run, temporary)
+        self.left = self.local.left
 
     def run(self) -> Report:
         """Collects everything that may go.
@@ -112,13 +82,17 @@ class Collector:
             inventory = self._inventory()
             needed = self._needed()
             items = list(self._artifacts(inventory, needed))
-            items += [*self._store_cache(), *self._work_trees(inventory), *self._dvc_cache()]
-            items += self._environments()
-            items += [*self._jobs(needed), *self._logs(), *self._temporary(), *self._rows(inventory)]
+            items += self.local.collect(self._busy(inventory), needed)
+            items += self._rows(inventory)
             if not self.dry_run:
                 self._repack()
         roots = find_live(inventory, self.rules, self.now).reasons
         return Report(dry_run=self.dry_run, items=tuple(items), roots=roots, left=tuple(self.left))
+
+    def _busy(self, inventory: Inventory) -> set[str]:
+        """The revisions of requests that have not ended."""
+        roots = find_roots(inventory, self.rules, self.now)
+        return {root.revision for root in roots if root.revision and root.why.startswith("its request is")}
 
     # -- results and their artifacts --------------------------------------------------------------------------------
 
@@ -208,101 +182,6 @@ class Collector:
                 why = "no result needs it any more" if one.identity in known else "left by a run that was killed"
                 yield Item(kind="artifact", name=short(one.identity), bytes=freed, why=why)
         self.left += [tombstones.fault] if tombstones.fault else []
-
-    # -- caches of this machine -------------------------------------------------------------------------------------
-
-    def _store_cache(self) -> Iterator[Item]:
-        cache = self.clients.store.cache
-        for folder in [] if self.dry_run else cache.glob(".*.collected"):
-            delete(folder)  # of a collection that was killed
-        for folder in sorted(cache.glob("[0-9a-f]*")):
-            if folder.stat().st_mtime < self.unused_since:
-                size = freed_by(folder)
-                if self.dry_run or take_away(folder, self.unused_since, cache_lock(cache)):
-                    yield Item(kind="local copy", name=short(folder.name), bytes=size, why=self._idle)
-
-    @property
-    def _idle(self) -> str:
-        return f"a cache, not used for {self.rules.grace / 3600:g} h"
-
-    def _work_trees(self, inventory: Inventory) -> Iterator[Item]:
-        busy = {r.revision for r in find_roots(inventory, self.rules, self.now) if r.why.startswith("its request is")}
-        for tree in sorted((self.home / "work").glob("*/*")):
-            if not tree.is_dir() or tree.name in busy:
-                continue
-            complete = tree.with_name(f"{tree.name}.complete")
-            used = complete.stat().st_mtime if complete.exists() else tree.stat().st_mtime
-            if used < self.unused_since:
-                size = freed_by(tree)
-                if self.dry_run or drop_export(tree, self.unused_since):
-                    name = f"{tree.parent.name} {short(tree.name)}"
-                    yield Item(kind="work tree", name=name, bytes=size, why=self._idle)
-
-    def _dvc_cache(self) -> Iterator[Item]:
-        cache, work = self.home / "dvc-cache", self.home / "work"
-        if not cache.is_dir():
-            return
-        if work.is_dir() and cache.stat().st_dev != work.stat().st_dev:
-            self.left.append(f"{cache} is on another disk than {work}, so it is unknown which files are in use")
-            return
-        with alone_now(dvc.cache_lock(cache)) as held:
-            if not held:
-                self.left.append(f"{cache} is in use by a pull")
-                return
-            found = unlinked(cache, self.unused_since)
-            size = sum(freed_by(path) for path in found)
-            if not self.dry_run:
-                for path in found:
-                    delete(path)
-        if found:
-            yield Item(kind="DVC cache", name=f"{len(found)} files", bytes=size, why="in no work tree")
-
-    def _environments(self) -> Iterator[Item]:
-        environments = ProjectEnvironments(self.home / ENVIRONMENTS)
-        for folder in environments.unused(self.unused_since):
-            size = freed_by(folder)
-            if self.dry_run or environments.drop(folder, self.unused_since):
-                yield Item(kind="environment", name=folder.name[:12], bytes=size, why=self._idle)
-        cache = environments.cache
-        if cache.is_dir() and cache.stat().st_mtime < self.unused_since:
-            size = freed_by(cache)
-            if self.dry_run or take_away(cache, self.unused_since, environments.cache_lock):
-                yield Item(kind="packages", name=str(cache.relative_to(self.home)), bytes=size, why=self._idle)
-
-    # -- programs, logs, temporary folders --------------------------------------------------------------------------
-
-    def _jobs(self, needed: set[str] | None) -> Iterator[Item]:
-        if needed is None:
-            return
-        resumed, compute = {short(key) for key in needed}, self.clients.compute
-        for name in compute.ended():
-            folder = self.home / "jobs" / name
-            if name.rsplit("-", 1)[-1] in resumed or last_change(folder) >= self.now - self.rules.keep_logs:
-                continue
-            size = freed_by(folder)
-            if not self.dry_run:
-                compute.clean(name)
-            why = f"it ended over {self.rules.keep_logs / 86400:g} days ago"
-            yield Item(kind="program", name=name, bytes=size, why=why)
-
-    def _logs(self) -> Iterator[Item]:
-        dagster = Path(os.environ.get("DAGSTER_HOME") or self.home / "dagster")
-        logs = [*(self.home / "services").glob("run-*.log"), *(dagster / "storage").glob("*/compute_logs")]
-        yield from self._old(sorted(logs), "log", self.now - self.rules.keep_logs, "an old log")
-
-    def _temporary(self) -> Iterator[Item]:
-        found = (p for pattern in TEMPORARY for p in sorted(self.temporary.glob(pattern)))
-        mine = [p for p in found if p.lstat().st_uid == os.getuid()]
-        yield from self._old(mine, "temporary folder", self.unused_since, "left by a killed process")
-
-    def _old(self, paths: Iterable[Path], kind: str, before: float, why: str) -> Iterator[Item]:
-        for path in paths:
-            if last_change(path) < before:
-                name = str(path.relative_to(self.home)) if path.is_relative_to(self.home) else str(path)
-                item = Item(kind=kind, name=name, bytes=freed_by(path), why=why)
-                if not self.dry_run:
-                    delete(path)
-                yield item
 
     # -- ledger and mirrors -----------------------------------------------------------------------------------------
 

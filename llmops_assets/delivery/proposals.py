@@ -5,34 +5,27 @@ commit is pushed. The commit is then an ordinary push: the sensors find it, and 
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from llmops_assets.config.proposals import ProposalSettings
 from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError
+from llmops_assets.delivery.import_proposals import look_at_imports
+from llmops_assets.delivery.moved_subjects import Looked, Moved, Refused, Unchanged, text_of
+from llmops_assets.delivery.prompt_proposals import look_at_prompts
 from llmops_assets.domain.delivery_attempts import pause_s
-from llmops_assets.domain.formatting import ago, excerpt
-from llmops_assets.domain.keys import digest, short
+from llmops_assets.domain.formatting import ago
+from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
-from llmops_assets.domain.prompt import PromptError, check_prompt
 from llmops_assets.domain.proposals import Leave, Make, Proposal, branch_of, next_step
-from llmops_assets.machine.redaction import redacted
 from resources.assembly import Clients
 from resources.project_source.bot_commits import BranchMoved, commit_files, push
 from resources.project_source.errors import SourceError
-from resources.project_source.git_mirror import GitMirror
-from resources.project_source.imported_data import ImportedData
-from resources.project_source.imports import Import, imports_of
-from resources.project_source.revisions import ProjectRepository
-from resources.prompt_registry.mlflow import MlflowPrompts, PromptUnavailable, same_text
 
 LEASE_S = 600.0
 """How long an attempt belongs to the process that makes it. A download that takes longer may be made twice at once:
 both then make the same commit."""
-LONGEST = 280
-"""Characters of a path in a subject."""
 ROUNDS = 5
 """Attempts of one proposal while people push to the watched branch."""
 
@@ -46,38 +39,6 @@ class Proposed(Frozen):
 
     def __str__(self) -> str:
         return "; ".join([*self.done, *self.faults, *self.notes]) or "nothing has moved"
-
-
-class Unchanged(Exception):
-    """The branch has the same content already."""
-
-
-class Refused(Exception):
-    """What was seen cannot become a commit, now or later; the message says why."""
-
-
-@dataclass(frozen=True)
-class Moved:
-    """A subject whose state the watched branch does not have."""
-
-    subject: str
-    state: str
-    path: str
-    """The file that a proposal changes."""
-    title: str
-    body: str
-    make: Callable[[str], Mapping[str, bytes]]
-    """Commit to start from → the files' new content. Raises Unchanged, Refused, SourceError, ConfigError."""
-
-
-@dataclass(frozen=True)
-class Looked:
-    """What was seen of all subjects of one kind."""
-
-    moved: Sequence[Moved] = ()
-    held: Mapping[str, str] = field(default_factory=dict)
-    """Subject → its state, which the watched branch has."""
-    faults: Sequence[str] = ()
 
 
 @dataclass
@@ -119,13 +80,13 @@ class Proposals:
                 return Proposed(faults=(source.no_head,))
             source.at(head)  # links that leave the project, a broken llmops.yaml: nothing is proposed on top
         except (SourceError, ConfigError) as error:
-            return Proposed(faults=(_text(error),))
+            return Proposed(faults=(text_of(error),))
         done, notes, faults = list[str](), list[str](), list[str]()
         for look in self._kinds():
             try:
                 looked = look(head)
             except (SourceError, ConfigError) as error:
-                faults.append(_text(error))
+                faults.append(text_of(error))
                 continue
             faults += looked.faults
             rows = self.clients.ledger.proposals(self.project.name)
@@ -137,8 +98,12 @@ class Proposals:
         return Proposed(done=tuple(done), notes=tuple(notes), faults=tuple(faults))
 
     def _kinds(self) -> list[Callable[[str], Looked]]:
-        imports = [self._imports] if self.settings.imports else []
-        return [*imports, *([self._prompts] if self.settings.prompts else [])]
+        kinds: list[Callable[[str], Looked]] = []
+        if imports := self.settings.imports:
+            kinds.append(lambda head: look_at_imports(self.clients, self.project, imports, head))
+        if prompts := self.settings.prompts:
+            kinds.append(lambda head: look_at_prompts(self.clients, self.project, prompts, head))
+        return kinds
 
     def _note_held(self, rows: Sequence[Proposal], subject: str, state: str) -> None:
         """Remembers a state that the branch has, so that it is not proposed after a person has taken it back."""
@@ -174,10 +139,10 @@ class Proposals:
             ledger.settle_proposal(claimed, project, "unchanged")
             return f"{moved.subject}: it has moved, and its content is the same", False
         except Refused as error:
-            ledger.settle_proposal(claimed, project, "refused", _text(error))
-            return f"{moved.subject}: refused: {_text(error)}", False
+            ledger.settle_proposal(claimed, project, "refused", text_of(error))
+            return f"{moved.subject}: refused: {text_of(error)}", False
         except (SourceError, ConfigError) as error:
-            why = f"{_text(error)}; attempt {claimed.tries}"
+            why = f"{text_of(error)}; attempt {claimed.tries}"
             ledger.postpone_proposal(claimed, ledger.clock() + pause_s(claimed.tries), why)
             self._looked = min(self._looked, self.clock() - self.settings.every + pause_s(claimed.tries))
             return f"{moved.subject}: {why}", False
@@ -210,143 +175,3 @@ class Proposals:
             return bool(base) and git.object_id(base, path) != git.object_id(head, path)
         except SourceError:
             return False
-
-    # -- imported data ------------------------------------------------------------------------------------------------
-
-    def _imports(self, head: str) -> Looked:
-        assert self.settings.imports is not None
-        settings = self.clients.settings
-        git = self.clients.sources(self.project).git
-        data = ImportedData(git, settings.home, self.project.name, self.settings.imports, settings.pull_timeout)
-        found = list(imports_of(git, head))
-        faults = [text for text in found if isinstance(text, str)]
-        imports = [one for one in found if isinstance(one, Import)]
-        faults += [why for one in imports if (why := data.why_not(one))]
-        allowed = {one.file: one for one in imports if not data.why_not(one)}
-        seen = data.look(head, list(allowed.values())) if allowed else {}
-        moved, held = list[Moved](), dict[str, str]()
-        for file, one in allowed.items():
-            if seen[file].error:
-                faults.append(f"{file}: {seen[file].error}")
-                continue
-            version = seen[file].version
-            subject, state = _subject(one.out), digest([one.address, one.source, version])
-            if version == one.version:
-                held[subject] = state
-                continue
-            moved.append(
-                Moved(
-                    subject=subject,
-                    state=state,
-                    path=file,
-                    title=f"Update {one.out} from its upstream",
-                    body=f"{redacted(one.address)} has moved.\nWritten by `dvc update {file}` of the location's bot.",
-                    make=_UpdatedImport(git, data, file, one.address, version),
-                )
-            )
-        return Looked(moved=moved, held=held, faults=faults)
-
-    # -- prompts ------------------------------------------------------------------------------------------------------
-
-    def _prompts(self, head: str) -> Looked:
-        source = self.clients.sources(self.project)
-        registry = MlflowPrompts(self.clients.tracking.server)
-        moved, held, faults = list[Moved](), dict[str, str](), list[str]()
-        for prompt in self.settings.prompts:
-            subject = f"prompt {prompt.name}@{prompt.alias}"
-            try:
-                found = registry.at(prompt.name, prompt.alias)
-                path, now = template_at(source, head, prompt.key)
-            except (PromptUnavailable, SourceError) as error:
-                faults.append(f"{subject}: {_text(error)}")
-                continue
-            state = digest([prompt.name, found.version, found.template])
-            if found.template is not None and same_text(found.template, now):
-                held[subject] = state
-                continue
-            author = _co_author(found.author)
-            moved.append(
-                Moved(
-                    subject=subject,
-                    state=state,
-                    path=path,
-                    title=f"{prompt.key}: version {found.version} of {prompt.name} in MLflow",
-                    body=f"The alias {prompt.alias} of the prompt registry names it now.{author}",
-                    make=_WrittenPrompt(source, prompt.key, found.template),
-                )
-            )
-        return Looked(moved=moved, held=held, faults=faults)
-
-
-def template_at(source: ProjectRepository, revision: str, key: str) -> tuple[str, str]:
-    """The file and the text of a template that llmops.yaml names.
-
-    Raises:
-        SourceError: it names none.
-        ConfigError: it is invalid.
-    """
-    at = source.at(revision)
-    path = at.config.training.prompt if key == "training.prompt" else at.config.prompt
-    if path is None:
-        raise SourceError(f"{key} in llmops.yaml of {short(revision)} names no file to write the template to")
-    text: str = at.values[key]
-    return path, text
-
-
-@dataclass(frozen=True)
-class _WrittenPrompt:
-    """The file that a proposal of a prompt changes."""
-
-    source: ProjectRepository
-    key: str
-    template: str | None
-
-    def __call__(self, base: str) -> Mapping[str, bytes]:
-        if self.template is None:
-            raise Refused("it is a list of messages, and a prompt template is one text: the user turn")
-        try:
-            check_prompt(self.template)
-        except PromptError as error:
-            raise Refused(str(error)) from None
-        path, now = template_at(self.source, base, self.key)
-        if same_text(self.template, now):
-            raise Unchanged
-        return {path: f"{self.template.rstrip()}\n".encode()}
-
-
-def _co_author(name: str) -> str:
-    """A line for the commit that makes a prompt's author an author of the change, who then cannot approve it."""
-    if not name or not name.isprintable() or any(sign in name for sign in "<>"):
-        return ""
-    return f"\n\nCo-authored-by: {name} <{name}>"
-
-
-def _subject(path: str) -> str:
-    """The name of an import in the ledger, whose column has a limit."""
-    return f"import {path}" if len(path) <= LONGEST else f"import {path[: LONGEST - 13]}-{short(digest(path))}"
-
-
-@dataclass(frozen=True)
-class _UpdatedImport:
-    """The file that a proposal of imported data changes."""
-
-    git: GitMirror
-    data: ImportedData
-    file: str
-    address: str
-    version: Mapping[str, Any]
-
-    def __call__(self, base: str) -> Mapping[str, bytes]:
-        found = [one for one in imports_of(self.git, base) if isinstance(one, Import) and one.file == self.file]
-        if not found or found[0].version == self.version:
-            raise Unchanged  # a person has removed or updated it meanwhile
-        if found[0].address != self.address:
-            raise SourceError(f"{self.file} has another upstream at {short(base)}; it is looked at again")
-        text, differs = self.data.fetch(base, found[0], self.version)
-        if not differs:
-            raise Unchanged
-        return {self.file: text}
-
-
-def _text(error: Exception) -> str:
-    return excerpt(redacted("; ".join(error.problems) if isinstance(error, ConfigError) else str(error)), 400)

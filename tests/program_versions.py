@@ -14,8 +14,11 @@ from typing import Any
 
 from llmops_assets import catalog
 from llmops_assets.config.ci import Ci
+from llmops_assets.config.deployment import ServingOptions
+from llmops_assets.config.evaluation import Evaluation
 from llmops_assets.config.image import Image
-from llmops_assets.config.project import Data, Evaluation, Quantization, ServingOptions, Training
+from llmops_assets.config.project import Data, Quantization
+from llmops_assets.config.training import Training
 from llmops_assets.domain.chain import WORK
 
 REPOSITORY = Path(__file__).parents[1]

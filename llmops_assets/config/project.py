@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     Discriminator,
     Field,
     Tag,
@@ -21,22 +20,21 @@ from pydantic import (
 
 from llmops_assets import catalog
 from llmops_assets.config.ci import Ci
+from llmops_assets.config.deployment import Deployment
 from llmops_assets.config.documents import CONFIG_BYTES, DocumentError, read_text
+from llmops_assets.config.evaluation import Evaluation
 from llmops_assets.config.image import Image
-from llmops_assets.config.metrics import SERVED, AnyMetric, name_of, part_of
+from llmops_assets.config.metrics import SERVED, name_of, part_of
 from llmops_assets.config.part_names import NameOf, SchemeName
 from llmops_assets.config.project_paths import ProjectPath
+from llmops_assets.config.training import Training
 from llmops_assets.config.yaml_validation import ConfigError, validate_yaml
-from llmops_assets.domain.approval import Approval
 from llmops_assets.domain.budget import Budget
-from llmops_assets.domain.evaluated_rows import OWN_COLUMNS
 from llmops_assets.domain.gate_rule import Gate
 from llmops_assets.domain.models import Strict, WrongAt
-from llmops_assets.domain.must_pass import MustPassPolicy, MustPassRule
+from llmops_assets.domain.must_pass import MustPassPolicy
 from llmops_assets.domain.policy import CiPolicy, Policy
-from llmops_assets.domain.report_review import Review
-from llmops_assets.domain.rollout import RolloutPolicy, Share
-from llmops_assets.domain.sampling import Sampling
+from llmops_assets.domain.rollout import Share
 from llmops_assets.domain.served_figures import SERVED_FIGURES, misfit
 
 CONFIG_FILE = "llmops.yaml"
@@ -83,119 +81,6 @@ class Data(Strict):
     seed: int = Field(default=7, description="Seed of the validation split.")
 
 
-class Lora(Strict):
-    """Low-rank adaptation, Hu et al. 2021 (arXiv:2106.09685)."""
-
-    r: int = Field(default=16, ge=1, description="Rank.")
-    alpha: int = Field(default=32, ge=1, description="Scale; the update is multiplied by alpha / r.")
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="Share of activations dropped while training.")
-    target_modules: str | tuple[str, ...] = Field(default="all-linear", description="As in peft.LoraConfig.")
-
-
-class Training(Strict):
-    method: Annotated[str, NameOf(catalog.TRAINING_METHODS)] = Field(
-        default="lora", description="How the weights are trained; none: base model and prompt only."
-    )
-    prompt: ProjectPath | None = Field(
-        default=None, description="Template used in training; absent: `prompt`, so that a change of `prompt` retrains."
-    )
-    lora: Lora = Field(default=Lora(), description="Used with method lora.")
-    learning_rate: float = Field(default=2e-4, gt=0, description="Peak learning rate of AdamW.")
-    schedule: Literal["linear", "cosine", "constant"] = Field(
-        default="linear", description="Schedule of the learning rate after the warm-up."
-    )
-    warmup_ratio: float = Field(default=0.03, ge=0, lt=1, description="Share of the steps that warm up.")
-    weight_decay: float = Field(default=0.0, ge=0, description="Weight decay of AdamW.")
-    batch_size: int = Field(default=8, ge=1, description="Rows per step and device.")
-    gradient_accumulation: int = Field(default=1, ge=1, description="Batches per optimizer step.")
-    epochs: float = Field(default=1.0, gt=0, description="Passes over the training rows; max_steps overrides it.")
-    max_steps: int | None = Field(default=None, ge=1, description="Optimizer steps.")
-    max_length: int | None = Field(
-        default=None,
-        ge=8,
-        description="Tokens per row, with prompt and chat template; longer rows are truncated. Absent: the model's "
-        "context.",
-    )
-    max_truncated: float = Field(
-        default=0.05,
-        ge=0,
-        le=1,
-        description="Share of the training and validation rows that may be longer than max_length. If more are, the "
-        "training is refused, and its message names the first of them.",
-    )
-    precision: Literal["auto", "bf16", "fp32"] = Field(
-        default="auto",
-        description="Precision in which the training computes. auto: bf16 where the device has instructions for it "
-        "(GPUs since Ampere, CPUs with AVX512-BF16 or AMX), else fp32; the checkpoint says which it was. bf16 is "
-        "emulated, several times slower, on other CPUs, and refused on other GPUs.",
-    )
-    seed: int = Field(default=7, description="Seed of order, initialization and dropout.")
-
-
-def _is_column(name: str) -> str:
-    if name in OWN_COLUMNS:
-        raise ValueError(f"{name} is what is asked or answered; name another column of the test rows")
-    return name
-
-
-Column = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_is_column)]
-
-
-class MustPass(MustPassRule):
-    """Rows that each must pass, on the checkpoint and as served, whatever the averages say."""
-
-    file: ProjectPath = Field(description="Rows (.jsonl or .parquet), DVC-tracked; none of them may occur in train.")
-
-    @property
-    def rule(self) -> MustPassRule:
-        return MustPassRule.model_validate(self.model_dump(exclude={"file"}))
-
-
-class Evaluation(Strict):
-    metrics: tuple[AnyMetric, ...] = Field(
-        default=("perplexity", "rougeL"),
-        description="What is measured: metrics of the catalog, or your own functions.",
-    )
-    max_rows: int | None = Field(default=None, ge=1, description="The first rows of test to use; None: all.")
-    max_new_tokens: int = Field(default=32, ge=1, description="Maximum tokens of an answer.")
-    slices: tuple[Column, ...] = Field(
-        default=(),
-        max_length=8,
-        description="Columns of the test rows by whose values the report of a verdict shows every metric: the 12 "
-        "values with the most rows, those of fewer than 20 rows without figures. It only shows: `per` of a gate "
-        "judges. A change computes nothing again.",
-    )
-
-    @field_validator("slices")
-    @classmethod
-    def _columns_differ(cls, slices: tuple[str, ...]) -> tuple[str, ...]:
-        if twice := sorted({name for name in slices if slices.count(name) > 1}):
-            raise ValueError(f"{', '.join(twice)} is listed twice; name each column once")
-        return slices
-
-    must_pass: MustPass | None = Field(
-        default=None,
-        description="Rows that each must pass: one that fails fails the verdict. `llmops must-pass` adds one.",
-    )
-
-    @model_validator(mode="after")
-    def _must_pass_is_measured(self) -> "Evaluation":
-        metric = self.must_pass.metric if self.must_pass else None
-        if metric is not None and metric not in self.names:
-            raise WrongAt(f"{metric!r} is not in evaluation.metrics ({', '.join(self.names)})", "must_pass", "metric")
-        return self
-
-    @model_validator(mode="after")
-    def _names_differ(self) -> "Evaluation":
-        if len(set(self.names)) != len(self.names):
-            raise WrongAt("two metrics have the same name", "metrics")
-        return self
-
-    @property
-    def names(self) -> list[str]:
-        return [name_of(m) for m in self.metrics]
-
-
 class Quantization(Strict):
     backend: Annotated[str, NameOf(catalog.QUANTIZATION_BACKENDS)] = Field(
         default="gguf", description="Backend that writes the file that the engine loads."
@@ -211,44 +96,6 @@ class Quantization(Strict):
         if backend is not None and scheme not in (known := catalog.QUANTIZATION_BACKENDS[backend].schemes):
             raise ValueError(f"{backend} has no scheme {scheme!r} (known: {', '.join(known)})")
         return scheme
-
-
-class ServingOptions(Strict):
-    """Options of the engine. They are part of the release: a change makes a new release."""
-
-    parallel: int = Field(default=8, ge=1, le=256, description="Requests answered at once.")
-    context_length: int | None = Field(default=None, ge=64, description="Tokens per request; None: up to 2048.")
-    max_tokens: int | None = Field(
-        default=None,
-        ge=1,
-        description="Maximum tokens of an answer if the client sets none; None: until it ends or the context is full. "
-        "The served evaluation ignores it, unlike sampling.max_tokens.",
-    )
-
-
-class Deployment(Strict):
-    engine: Annotated[str, NameOf(catalog.ENGINES)] = Field(
-        default="llama.cpp", description="The server behind the endpoint."
-    )
-    serving: ServingOptions = Field(default=ServingOptions(), description="Options of the engine.")
-    sampling: Sampling = Field(
-        default=Sampling(), description="How answers are sampled if the client says nothing: greedy by default."
-    )
-    smoke_tests: ProjectPath | None = Field(default=None, description="File with a list of {name, input, expect}.")
-    approval: Approval = Field(default=Approval(), description="Who must approve a release before production.")
-    review: Review = Field(
-        default=Review(), description="Who must accept an evaluation report before its model is registered."
-    )
-    rollout: RolloutPolicy = Field(default=RolloutPolicy(), description="How traffic moves to a new release.")
-
-    @model_validator(mode="after")
-    def _one_length(self) -> "Deployment":
-        limits = (self.sampling.max_tokens, self.serving.max_tokens)
-        if None not in limits and limits[0] != limits[1]:
-            raise ValueError(
-                f"sampling.max_tokens is {limits[0]} and serving.max_tokens {limits[1]}; keep sampling.max_tokens only"
-            )
-        return self
 
 
 class ProjectConfig(Strict):

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-from llmops_assets.config.project import Training
+from llmops_assets.config.training import Training
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.gate_evidence import lacks_comparison, of_stage
 from llmops_assets.delivery.references import Candidate, champion_now, compares_with_champion

@@ -4,7 +4,8 @@ A program is run as `python -m llmops_assets.programs.NAME --spec SPEC.json --ou
 DIR/messages.jsonl as Dagster Pipes messages, writes its artifact to DIR/artifact/, and finally, atomically,
 DIR/result.json. If its input is invalid, it writes DIR/error.json ({"error": ..., "message": ..., "where": ...}, see
 `errors.KINDS`) and exits with 2.
-No heavy import belongs here: stages build these specs inside the code location.
+No heavy import belongs here: stages build these specs inside the code location. One file, so that the whole contract is
+read in one place.
 """
 
 from typing import Any, Literal

@@ -25,7 +25,7 @@ from llmops_assets.programs.runtime.specs import CiResult
 from llmops_assets.stage.asset import stage_asset
 from llmops_assets.stage.execution import StageExecution
 from llmops_assets.stage.metadata import checks_metadata
-from resources.project_environments import ENVIRONMENTS, ProjectEnvironments
+from resources.project_environments.environments import ENVIRONMENTS, ProjectEnvironments
 from resources.project_source.errors import SourceError
 
 

@@ -65,7 +65,7 @@ def _run(
     scratch: Path,
 ) -> None:
     from llmops_assets.delivery.ci import JUNIT, SARIF, check_tree, ci_of, ci_spec
-    from resources.project_environments import ENVIRONMENTS, ProjectEnvironments
+    from resources.project_environments.environments import ENVIRONMENTS, ProjectEnvironments
     from resources.project_source.snapshots import Checkout
 
     tree, base_tree, of_base = path.resolve(), None, None

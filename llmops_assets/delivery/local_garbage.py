@@ -14,7 +14,7 @@ from llmops_assets.machine.locks import alone_now
 from llmops_assets.machine.old_files import delete, freed_by, last_change, take_away, unlinked
 from resources.artifact_store.store import cache_lock
 from resources.assembly import Clients
-from resources.project_environments import ENVIRONMENTS, ProjectEnvironments
+from resources.project_environments.environments import ENVIRONMENTS, ProjectEnvironments
 from resources.project_source import dvc
 from resources.project_source.exports import drop_export
 

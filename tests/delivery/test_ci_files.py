@@ -8,7 +8,7 @@ import pytest
 from llmops_assets.config.project import ProjectConfig
 from llmops_assets.delivery.ci_kubernetes import check_manifests
 from llmops_assets.delivery.ci_licences import check_licences
-from resources.project_environments import Environment
+from resources.project_environments.environments import Environment
 
 POD = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\nspec:\n  containers:\n    - name: a\n      {}: x\n"
 

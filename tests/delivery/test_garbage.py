@@ -18,7 +18,7 @@ from llmops_assets.domain.chain import WORK
 from llmops_assets.domain.records import CiReport, RegisteredModel
 from resources.artifact_store.store import ArtifactStore
 from resources.ledger import Ledger
-from resources.project_environments import ENVIRONMENTS, ProjectEnvironments
+from resources.project_environments.environments import ENVIRONMENTS, ProjectEnvironments
 from tests.support.projects import LIGHT, Project, World
 from tests.support.records import made_by
 

@@ -1,0 +1,1 @@
+"""Python environments for the tests of projects."""

@@ -30,13 +30,9 @@ from llmops_assets.programs.ci_checks.tests import JUNIT as OF_TESTS
 from llmops_assets.programs.runtime.entry import ProgramRun, prepare_environment
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import CiCommandSpec, CiResult, CiSpec
-from resources.project_environments.environments import (
-    REQUIREMENTS,
-    UV_LOCK,
-    Environment,
-    NotBuilt,
-    ProjectEnvironments,
-)
+from resources.project_environments.environments import Environment, ProjectEnvironments
+from resources.project_environments.requirements import REQUIREMENTS, UV_LOCK
+from resources.project_environments.uv import NotBuilt
 from resources.project_source.folder_check import check_folder
 
 SARIF, JUNIT = "report.sarif", "junit.xml"

@@ -11,7 +11,9 @@ from llmops_assets.domain.findings import Finding, finding
 from llmops_assets.domain.licences import stated_licence, why_not
 from llmops_assets.domain.records import Check
 from llmops_assets.programs.ci_checks.check_run import problems, unchecked
-from resources.project_environments.environments import Environment, NotBuilt, requirements_of
+from resources.project_environments.environments import Environment
+from resources.project_environments.requirements import requirements_of
+from resources.project_environments.uv import NotBuilt
 from resources.project_source.dvc_files import is_tracked
 
 NAME = "licences"

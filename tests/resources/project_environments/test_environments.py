@@ -14,7 +14,9 @@ from llmops_assets.config.ci import Ci
 from llmops_assets.config.compute import ComputeSettings
 from llmops_assets.delivery.ci import check_tree, ci_spec
 from llmops_assets.domain.records import Check
-from resources.project_environments.environments import NotBuilt, ProjectEnvironments, python_of, requirements_of
+from resources.project_environments.environments import ProjectEnvironments, python_of
+from resources.project_environments.requirements import requirements_of
+from resources.project_environments.uv import NotBuilt
 from tests.support.shared import once
 
 HASH = "--hash=sha256:" + "0" * 64

@@ -4,6 +4,7 @@
 open source webserver has no users.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from enum import Enum
 
@@ -49,13 +50,13 @@ class DecisionConfig(StageConfig):
     reason: str = REASON
     by: str = BY
 
+    @abstractmethod
     def waiting_revision(self, source: ProjectRepository, ledger: Ledger) -> str:
         """The revision that the decision is about.
 
         Raises:
             Refused: nothing waits for it.
         """
-        raise NotImplementedError
 
     def default_revision(self, source: ProjectRepository, ledger: Ledger) -> str:
         """A decision applies to what waits, which need not be the head of the branch."""

@@ -94,14 +94,14 @@ class CodeHostSettings(Strict):
         return self
 
 
-class Place(NamedTuple):
+class HostedRepository(NamedTuple):
     """One repository on one code host."""
 
     api: str
     repository: str
 
 
-def place_of(settings: CodeHostSettings, address: str) -> Place:
+def repository_on_host(settings: CodeHostSettings, address: str) -> HostedRepository:
     """Where to answer.
 
     Args:
@@ -120,7 +120,7 @@ def place_of(settings: CodeHostSettings, address: str) -> Place:
     repository = settings.repository or path
     if not repository or not re.match(_REPOSITORY, repository):
         raise ConfigError(["code_host.repository cannot be derived from the repository's address; add it: owner/name"])
-    return Place(api.rstrip("/"), repository)
+    return HostedRepository(api.rstrip("/"), repository)
 
 
 def _host_and_path(address: str) -> tuple[str, str]:

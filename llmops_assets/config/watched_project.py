@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from llmops_assets.config.code_host import CodeHostSettings, place_of
+from llmops_assets.config.code_host import CodeHostSettings, repository_on_host
 from llmops_assets.config.notifications import NotificationTarget, refuse_same_names
 from llmops_assets.config.project_paths import ProjectPath
 from llmops_assets.config.proposals import ProposalSettings
@@ -115,7 +115,7 @@ class ProjectSource(Strict):
     def _can_be_answered(self) -> Self:
         if self.code_host is not None and isinstance(self.repository, str):
             try:
-                place_of(self.code_host, self.repository)
+                repository_on_host(self.code_host, self.repository)
             except ConfigError as error:
                 raise WrongAt(str(error), "code_host") from None
         return self

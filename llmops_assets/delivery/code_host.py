@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from llmops_assets.catalog import CODE_HOSTS, UnavailablePart
-from llmops_assets.config.code_host import CodeHostSettings, place_of
+from llmops_assets.config.code_host import CodeHostSettings, repository_on_host
 from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.answers import Comments, Gathered, deployments, gather
@@ -170,14 +170,14 @@ class CodeHostAnswers:
             ConfigError: the settings do not say it.
         """
         assert self.project.code_host is not None
-        api, repository = place_of(self.project.code_host, self.project.address)
+        api, repository = repository_on_host(self.project.code_host, self.project.address)
         return f"{repository} at {api}"
 
     def _connect(self) -> tuple[str, CodeHost]:
         """(name in the ledger, client). The token is read each time: it may have been replaced."""
         settings = self.project.code_host
         assert settings is not None
-        place = place_of(settings, self.project.address)
+        place = repository_on_host(settings, self.project.address)
         name, token = f"{settings.via}:{place.api}/{place.repository}", _credentials(settings)
         if self._host is None or self._host[0] != f"{name} {hash(token)}":
             try:

@@ -16,7 +16,7 @@ from llmops_assets.delivery.run_tags import MODEL_TAG, OUTCOME_TAG, REQUEST_TAG,
 from llmops_assets.domain.formatting import excerpt
 from llmops_assets.domain.recovery import RunState
 from llmops_assets.domain.requests import MODEL_STAGE, Request
-from llmops_assets.machine.disk_space import full, is_full, place_of
+from llmops_assets.machine.disk_space import folder_named_by, full, is_full
 from llmops_assets.machine.redaction import redacted, without_secrets
 from resources.artifact_store.store import StoreDenied
 from resources.assembly import Clients
@@ -45,7 +45,7 @@ def explains_skips(tick: Tick) -> Tick:
         except OSError as error:
             if not is_full(error):
                 raise
-            place = place_of(error, context.resources.settings.home)
+            place = folder_named_by(error, context.resources.settings.home)
             return dg.SkipReason(full("a sensor", place, "; the sensor then continues"))
 
     return _tick

@@ -4,6 +4,7 @@ A record has `outputs`: named digests that later stages read. Records with equal
 downstream stages, however they were made. One long file: the types are the members of one union, `AnyRecord`.
 """
 
+from abc import abstractmethod
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
@@ -39,9 +40,9 @@ class Record(Frozen):
     made_by: MadeBy
 
     @property
+    @abstractmethod
     def outputs(self) -> dict[str, str]:
         """Digests that later stages may read, by name; the name "" is the record as a whole."""
-        raise NotImplementedError(f"{type(self).__name__} declares no outputs")
 
     @property
     def facts(self) -> dict[str, Any]:

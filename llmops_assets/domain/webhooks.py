@@ -62,7 +62,7 @@ class WatchedBranch(Frozen):
 
     project: str
     places: frozenset[str]
-    """`place_of` each address of its repository."""
+    """`normalized_address` of each address of its repository."""
     branch: str
     more: bool = False
     """Whether other branches or pull requests run too; which of them, its sensor decides."""
@@ -84,7 +84,7 @@ class Answer(Frozen):
     """Before the names of the projects that are woken: PROPOSALS, or nothing."""
 
 
-def place_of(address: str) -> str:
+def normalized_address(address: str) -> str:
     """A repository's address without what does not identify it: scheme, user, port, `.git`, upper case.
 
     Equal for https://github.com/Team/Repo.git, git@github.com:team/repo and ssh://git@github.com:22/team/repo. A path
@@ -133,7 +133,7 @@ def answer(event: Event, watched: Sequence[WatchedBranch], signed_for: Collectio
         return Answer(status="ignored", code=200 if event.ping else 202, reason=event.reason)
     if isinstance(event, PromptMoved):
         return _answer_prompt(event, watched, signed_for)
-    places = {place for address in event.addresses if (place := place_of(address))}
+    places = {place for address in event.addresses if (place := normalized_address(address))}
     here = [w for w in watched if w.places & places]
     if not here:
         named = excerpt(next(iter(event.addresses), "without an address"), 200)

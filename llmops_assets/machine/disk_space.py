@@ -49,7 +49,7 @@ def full(what: str, folder: Path, then: str = ", then `llmops retry` resumes fro
     )
 
 
-def place_of(error: BaseException | None, otherwise: Path) -> Path:
+def folder_named_by(error: BaseException | None, otherwise: Path) -> Path:
     """The folder that the error names, or `otherwise`."""
     while error is not None:
         if isinstance(error, OSError) and (named := error.filename2 or error.filename):

@@ -8,7 +8,7 @@ from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.chain import Stage
 from llmops_assets.domain.requests import Status
-from llmops_assets.machine.disk_space import DiskFull, full, is_full, place_of
+from llmops_assets.machine.disk_space import DiskFull, folder_named_by, full, is_full
 from llmops_assets.machine.redaction import clean
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.stage.execution import StageExecution
@@ -61,7 +61,7 @@ class outcomes:
             raise failure(error) from None
         if isinstance(error, Exception) and not isinstance(error, dg.Failure | LedgerError) and is_full(error):
             # An automatic retry would only fill the freed space again; a person frees space and then retries.
-            home = place_of(error, run.settings.home)
+            home = folder_named_by(error, run.settings.home)
             text = str(error) if isinstance(error, DiskFull) else full(f"{run.stage.name} ({_first(error)})", home)
             end_request(run, "failed", f"{run.stage.name}: {text}")
             raise failure(error, text) from None

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from llmops_assets.domain.formatting import excerpt
-from llmops_assets.machine.disk_space import DiskFull, full, is_full, place_of
+from llmops_assets.machine.disk_space import DiskFull, folder_named_by, full, is_full
 from resources.artifact_store.artifact import StoreDenied, StoreError
 
 
@@ -31,7 +31,7 @@ def store_errors(url: str, is_local: bool, folder: Path) -> Iterator[None]:
         raise
     except Exception as error:  # botocore's and aiohttp's errors are no OSErrors
         if isinstance(error, OSError) and is_full(error):
-            raise DiskFull(full("an artifact of the store", place_of(error, folder))) from error
+            raise DiskFull(full("an artifact of the store", folder_named_by(error, folder))) from error
         if is_local:
             raise
         said = excerpt(str(error).strip(), 300)

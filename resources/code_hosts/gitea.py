@@ -88,7 +88,7 @@ class Gitea:
         return Entry(str(comment["id"]), str(comment.get("body") or ""), author.get("login") == self._login)
 
     def deploy(self, answer: DeploymentAnswer, known: str) -> str:
-        raise NotImplementedError("it has no deployments")
+        raise HostRefuses("Gitea shows no deployments", 404)  # `deploys` says so: nothing calls this
 
     # -- permissions --------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from llmops_assets.catalog import WEBHOOKS
 from llmops_assets.config.documents import DocumentError, parse_object
 from llmops_assets.config.settings import Settings
 from llmops_assets.domain.formatting import excerpt, size
-from llmops_assets.domain.webhooks import Answer, WatchedBranch, answer, place_of
+from llmops_assets.domain.webhooks import Answer, WatchedBranch, answer, normalized_address
 from resources.webhooks.deliveries import Deliveries
 from resources.webhooks.interface import Malformed, Sender, Unauthentic
 
@@ -66,7 +66,7 @@ def watched_branches(settings: Settings) -> list[WatchedBranch]:
     """
     found = []
     for project in settings.projects:
-        places = {place_of(a) for a in (project.address, project.web or "")} - {""}
+        places = {normalized_address(a) for a in (project.address, project.web or "")} - {""}
         found.append(
             WatchedBranch(
                 project=project.name,

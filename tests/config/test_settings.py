@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from llmops_assets.config.code_host import CodeHostSettings, place_of
+from llmops_assets.config.code_host import CodeHostSettings, repository_on_host
 from llmops_assets.config.settings import Settings, default_home
 from llmops_assets.config.settings_file import dump_settings, load_settings
 from llmops_assets.config.watched_project import ProjectSource
@@ -408,9 +408,9 @@ def test_a_mistake_in_a_code_host_is_reported_with_its_line(settings_file: Path,
 )
 def test_the_code_host_is_derived_from_the_repository(repository: str, api: str, path: str) -> None:
     host = CodeHostSettings.model_validate({"via": "github", "token": {"env": "T"}})
-    assert place_of(host, repository) == (api, path)
+    assert repository_on_host(host, repository) == (api, path)
     own = host.model_copy(update={"api": "https://proxy.example.com/", "repository": "p/q"})
-    assert place_of(own, repository) == ("https://proxy.example.com", "p/q")
+    assert repository_on_host(own, repository) == ("https://proxy.example.com", "p/q")
 
 
 @pytest.mark.parametrize(

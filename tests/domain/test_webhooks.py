@@ -2,14 +2,14 @@
 
 import pytest
 
-from llmops_assets.domain.webhooks import Answer, Nothing, Push, WatchedBranch, answer, place_of
+from llmops_assets.domain.webhooks import Answer, Nothing, Push, WatchedBranch, answer, normalized_address
 
 MAIN = "refs/heads/main"
 GITHUB = "https://github.com/Team/Zoo.git"
 
 
 def watched(project: str = "zoo", branch: str = "main", *places: str) -> WatchedBranch:
-    found = frozenset(place_of(place) for place in places or (GITHUB,))
+    found = frozenset(normalized_address(place) for place in places or (GITHUB,))
     return WatchedBranch(project=project, places=found, branch=branch)
 
 
@@ -30,7 +30,7 @@ def told(event: Push | Nothing, *branches: WatchedBranch, signed_for: tuple[str,
     ],
 )  # fmt: skip
 def test_every_way_to_write_an_address_is_the_same_place(written: str) -> None:
-    assert place_of(written) == "github.com/team/zoo"
+    assert normalized_address(written) == "github.com/team/zoo"
 
 
 @pytest.mark.parametrize(
@@ -44,16 +44,16 @@ def test_every_way_to_write_an_address_is_the_same_place(written: str) -> None:
     ],
 )
 def test_other_repositories_are_other_places(one: str, other: str) -> None:
-    assert place_of(one) != place_of(other)
+    assert normalized_address(one) != normalized_address(other)
 
 
 def test_a_folder_of_this_machine_is_one_place_as_a_path_and_as_a_url() -> None:
-    assert place_of("file:///srv/zoo.git") == place_of("/srv/zoo.git/") == "/srv/zoo"
+    assert normalized_address("file:///srv/zoo.git") == normalized_address("/srv/zoo.git/") == "/srv/zoo"
 
 
 @pytest.mark.parametrize("hostile", ["", "https://[", "://", "https://", "\0", "git@:x", "a" * 10_000])
 def test_what_is_no_address_is_no_error(hostile: str) -> None:
-    assert isinstance(place_of(hostile), str)
+    assert isinstance(normalized_address(hostile), str)
     assert told(push(MAIN, hostile)).code == 404
 
 

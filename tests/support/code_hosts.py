@@ -4,6 +4,7 @@ import json
 import re
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,7 +32,7 @@ class Fault(NamedTuple):
     """cut: the request is carried out, and the connection closed without an answer. silent: no answer at all."""
 
 
-class HostServer:
+class HostServer(ABC):
     """A code host's state, and what was asked of it.
 
     Attributes:
@@ -58,9 +59,9 @@ class HostServer:
                     return fault
         return None
 
+    @abstractmethod
     def handle(self, method: str, target: str, headers: dict[str, str], body: Any) -> tuple[int, Any]:
         """(status, JSON) of the answer to a request."""
-        raise NotImplementedError
 
 
 def page(entries: list[Any], query: dict[str, str]) -> list[Any]:

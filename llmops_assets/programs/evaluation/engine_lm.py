@@ -15,6 +15,7 @@ from lm_eval.models.utils import (
 )
 
 from llmops_assets.programs.engines.interface import EngineClient
+from llmops_assets.programs.runtime.errors import BadInput
 
 MAX_GEN_TOKS = 256
 """As HFLM's, where a task says nothing."""
@@ -79,4 +80,4 @@ class EngineLM(TemplateLM):
         return found
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
-        raise NotImplementedError("no task that is supported here asks for it")
+        raise BadInput("tasks that ask for loglikelihood_rolling are not supported")

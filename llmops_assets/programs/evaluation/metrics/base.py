@@ -6,6 +6,7 @@ classes to compute values again, so nothing heavy may be imported here or at the
 """
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -79,7 +80,9 @@ class RowMetric(MetricBase):
 
     def statistics(self, answer: Answer) -> Sequence[float]:
         """The row's sufficient statistics, finite numbers, equally many for each row. For a mean: [value, 1]."""
-        raise NotImplementedError(f"{type(self).__name__} has no statistics of a row")
+        if type(self).statistics_of is RowMetric.statistics_of:
+            raise TypeError(f"{type(self).__name__} implements neither statistics nor statistics_of")
+        return self.statistics_of([answer])[0]
 
     def statistics_of(self, answers: Sequence[Answer]) -> list[Sequence[float]]:
         """The statistics of each row."""
@@ -130,30 +133,31 @@ class TaskRow:
     """Those that can name a slice, see `domain.evaluated_rows.slice_columns`."""
 
 
-class TaskMetric(RowMetric):
+class TaskMetric(RowMetric, ABC):
     """A metric that asks the model itself, on rows of its own: `reads` of its part is "model".
 
     It is asked of the loaded model, and, if its part is `asks_engine`, of the served one too.
     """
 
+    @abstractmethod
     def measure(self, subject: Subject, most: int | None = None) -> list[TaskRow]:
         """Its rows with their statistics, in an order that does not depend on the model.
 
         Args:
             most: only the first so many rows; None: all.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no rows")
 
     def longest(self, tokenizer: Any) -> int:
         """Tokens of its longest request, with the answer: the context that an engine needs."""
-        raise NotImplementedError(f"{type(self).__name__} asks no engine")
+        raise TypeError(f"{type(self).__name__} asks an engine, by its entry in the catalog, and has no `longest`")
 
 
-class CorpusMetric(MetricBase):
-    """A metric with one value for all rows only: it has no statistics, hence no interval and no value of a slice."""
+class CorpusMetric(MetricBase, ABC):
+    """A metric with one value for all rows: without statistics, it has no interval and no value of a slice."""
 
+    @abstractmethod
     def whole(self, answers: Sequence[Answer]) -> float:
-        raise NotImplementedError
+        """The value over all rows."""
 
 
 AnyMetric = RowMetric | CorpusMetric

@@ -1,4 +1,4 @@
-"""Errors in llmops.yaml name file, line, key and remedy: one clear problem per mistake."""
+"""llmops.yaml: what is read, and one table of mistakes, each reported once with its line and remedy."""
 
 import re
 from typing import Any
@@ -9,23 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmops_assets.config.project import ProjectConfig, parse_config
-from llmops_assets.config.smoke_tests import parse_smoke_tests
 from llmops_assets.config.yaml_validation import ConfigError
-
-GOOD = """\
-name: zoo
-model:
-  base: {path: models/base}
-data:
-  train: data/train.jsonl
-  test: data/test.jsonl
-"""
-
-
-def problems(text: str) -> list[str]:
-    with pytest.raises(ConfigError) as error:
-        parse_config(text)
-    return error.value.problems
+from tests.config.mistakes import GOOD, problems
 
 
 def test_the_least_configuration_is_enough() -> None:
@@ -420,54 +405,6 @@ def test_the_schema_can_be_written_for_editors() -> None:
     schema = ProjectConfig.model_json_schema()
     assert {"name", "model", "data"} == set(schema["required"])
     assert schema["$defs"]["Training"]["properties"]["batch_size"]["description"]
-
-
-# -- smoke tests ----------------------------------------------------------------------------------------------------
-
-
-def test_smoke_tests_are_a_list_or_a_mapping_with_tests() -> None:
-    text = "- {name: answers, input: hello, expect: {contains: hi, max_latency: 2s}}\n"
-    tests = parse_smoke_tests(text, "smoke.yaml")
-    assert tests == parse_smoke_tests("tests:\n  " + text, "smoke.yaml")
-    assert tests.tests[0].expect.max_latency == 2.0 and tests.tests[0].expect.status == 200
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("- {name: a, input: b}\n- {name: c, inptu: d}\n", "smoke.yaml:2: 1.inptu: unknown key; did you mean 'input'?"),
-        ("- {name: a}\n", "smoke.yaml:1: 0.input: is missing; add it"),
-        ("- name: a\n  input: b\n  expect:\n    matches: '('\n", "smoke.yaml:4: 0.expect.matches: not a regular"),
-        ("tests:\n- {name: a, input: b, expect: {matches: '['}}\n", "smoke.yaml:2: tests.0.expect.matches: not"),
-        ("[]\n", "smoke.yaml:1: it is empty; add at least one"),
-        ("", "smoke.yaml: it is empty"),
-    ],
-)  # fmt: skip
-def test_a_mistake_in_smoke_tests_is_reported_with_its_line(text: str, told: str) -> None:
-    with pytest.raises(ConfigError) as error:
-        parse_smoke_tests(text, "smoke.yaml")
-    assert len(error.value.problems) == 1 and error.value.problems[0].startswith(told)
-
-
-@pytest.mark.parametrize(
-    ("kept", "problem"),
-    [
-        ("{file: data/kept.jsonl}", "needs either `answer: exact` (or contains), or a `metric`"),
-        ("{file: data/kept.jsonl, answer: exact, metric: rougeL, at_least: 1}", "needs either"),
-        ("{file: data/kept.jsonl, metric: rougeL}", "`metric` needs one of them"),
-        ("{file: data/kept.jsonl, answer: exact, at_least: 1}", "at_least and at_most need `metric`"),
-        (
-            "{file: data/kept.jsonl, metric: bleu, at_least: 1}",
-            "'bleu' is not in evaluation.metrics (perplexity",
-        ),
-        ("{answer: exact}", "file"),
-        ("{file: ../kept.jsonl, answer: exact}", "must be a path within the project"),
-        ("{file: data/kept.jsonl, answer: equal}", "answer"),
-    ],
-)
-def test_a_rule_for_must_pass_rows_that_means_nothing_is_one_error_at_its_line(kept: str, problem: str) -> None:
-    (found,) = problems(f"{GOOD}evaluation:\n  must_pass: {kept}\n")
-    assert problem in found and re.match(r"llmops.yaml:[78]: ", found) and "must_pass" in found, found
 
 
 def test_a_licence_is_an_identifier_that_a_model_card_can_have() -> None:

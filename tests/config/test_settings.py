@@ -1,4 +1,4 @@
-"""Settings come from one file, for every process and from any working directory."""
+"""The settings: read from a file, with defaults from the home; every mistake has its line."""
 
 import re
 import sys
@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from llmops_assets.config.code_host import CodeHostSettings, repository_on_host
 from llmops_assets.config.settings import Settings, default_home
 from llmops_assets.config.settings_file import dump_settings, load_settings
 from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.config.yaml_validation import ConfigError
+from tests.config.mistakes import NOTIFY, WEBHOOKS, told
 
 TWO = """\
 projects:
@@ -19,22 +19,6 @@ projects:
   - {name: big-farm, repository: ../farm, branch: trunk, owners: [ada@example.com, "team:ml"]}
 home: state
 """
-
-
-@pytest.fixture
-def settings_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    file = tmp_path / "conf" / "settings.yaml"
-    file.parent.mkdir()
-    monkeypatch.setenv("LLMOPS_SETTINGS", str(file))
-    monkeypatch.setenv("LLMOPS_HOME", str(tmp_path / "home"))
-    return file
-
-
-def told(file: Path, text: str) -> list[str]:
-    file.write_text(text)
-    with pytest.raises(ConfigError) as error:
-        load_settings()
-    return [p.removeprefix(str(file)) for p in error.value.problems]
 
 
 def test_relative_paths_are_relative_to_the_file_not_to_the_reading_process(
@@ -207,210 +191,10 @@ def test_a_repository_may_come_from_the_environment(settings_file: Path, monkeyp
     assert "s3cret-value" not in repr(settings) + dump_settings(settings)
 
 
-NOTIFY = "notifications:\n  - name: team\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        (f"{NOTIFY}    to: x\n", ":2: notifications.0.via: is missing; add it"),
-        (
-            f"{NOTIFY}    via: slack\n    to: x\n",
-            ":3: notifications.0.via: unknown notification 'slack' (known: apprise",
-        ),
-        (f"{NOTIFY}    via: apprise\n    to: slack://a/b/c\n", ":4: notifications.0.to: slack:// is not written here"),
-        (
-            f"{NOTIFY}    via: apprise\n    to: https://hooks.slack.com/services/a/b\n",
-            ":4: notifications.0.to: https://",
-        ),
-        (
-            f"{NOTIFY}    via: apprise\n    to: mailto://ada:pw@example.com\n",
-            ":4: notifications.0.to: it contains a password or token; put it into the environment",
-        ),
-        (
-            f"{NOTIFY}    via: cloudevents\n    to: https://example.com/?token=abc\n",
-            ":4: notifications.0.to: it contains a password or token",
-        ),
-        (f"{NOTIFY}    via: cloudevents\n    to: kafka://x\n", ":4: notifications.0.to: kafka:// is not written here"),
-        (f"{NOTIFY}    via: cloudevents\n    to: example.com\n", ":4: notifications.0.to: not a URL such as https://"),
-        (f"{NOTIFY}    via: cloudevents\n    to: {{env: 1X}}\n", ":4: notifications.0.to.env: string should match"),
-        (
-            f"{NOTIFY}    via: apprise\n    to: {{env: X}}\n    token: {{env: Y}}\n",
-            ":5: notifications.0.token: apprise has its token in the URL",
-        ),
-        (
-            f"{NOTIFY}    via: cloudevents\n    to: {{env: X}}\n    token: abc\n",
-            ":5: notifications.0.token: a secret is not written here",
-        ),
-        (
-            f"{NOTIFY}    via: apprise\n    to: {{env: X}}\n    events: [reject]\n",
-            ":5: notifications.0.events.0: input should be 'rejected', 'failed'",
-        ),
-        (
-            f"{NOTIFY}    via: apprise\n    to: {{env: X}}\n    give_up_after: soon\n",
-            ":5: notifications.0.give_up_after: 'soon' is not a duration",
-        ),
-        (
-            f"{NOTIFY}    via: apprise\n    to: {{env: X}}\n  - {{name: team, via: apprise, to: {{env: Y}}}}\n",
-            ":1: notifications: two targets are called team",
-        ),
-        (
-            "projects:\n  - {name: a, repository: x, notifications: [{name: Team, via: apprise, to: {env: X}}]}\n",
-            ":2: projects.0.notifications.0.name: string should match",
-        ),
-    ],
-)
-def test_a_mistake_in_a_notification_target_is_reported_with_its_line(
-    settings_file: Path, text: str, problem: str
-) -> None:
-    found = told(settings_file, text)
-    assert len(found) == 1 and found[0].startswith(problem), found
-    assert "pw" not in found[0] and "abc" not in found[0].replace("not 'abc'", "")
-
-
-def test_a_project_adds_targets_and_replaces_those_of_its_name(settings_file: Path) -> None:
-    """A variable that is not set here must not keep the location from loading: the daemon alone may have it."""
-    settings_file.write_text(
-        f"{NOTIFY}    via: apprise\n    to: {{env: NOT_SET}}\n"
-        "  - {name: hook, via: cloudevents, to: 'https://example.com/'}\n"
-        "projects:\n"
-        "  - {name: a, repository: x}\n"
-        "  - name: b\n    repository: y\n"
-        "    notifications:\n"
-        "      - {name: hook, via: cloudevents, to: 'https://b.example.com/', events: []}\n"
-        "      - {name: own, via: cloudevents, to: 'http://b.example.com/'}\n"
-    )
-    settings = load_settings()
-    assert [t.name for t in settings.targets(settings.projects[0])] == ["team", "hook"]
-    found = settings.targets(settings.projects[1])
-    assert [(t.name, t.to) for t in found[1:]] == [("hook", "https://b.example.com/"), ("own", "http://b.example.com/")]
-    assert found[1].events == ()
-    settings_file.write_text(dump_settings(settings))
-    assert load_settings() == settings
-
-
-WEBHOOKS = "projects: [{name: zoo, repository: /srv/zoo}]\nwebhooks: "
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        (WEBHOOKS + "{}\n", ":2: webhooks: no delivery can be verified without a secret"),
-        (WEBHOOKS + "{secrets: [hunter2]}\n", ":2: webhooks.secrets.0"),
-        (WEBHOOKS + "{secrets: [{env: A}], port: 0}\n", ":2: webhooks.port"),
-        (WEBHOOKS + "{secrets: [{env: A}], secret: b}\n", ":2: webhooks.secret: unknown key; did you mean 'secrets'?"),
-        (
-            "projects:\n- name: zoo\n  repository: /srv/zoo\n  webhook_secrets: [{env: A}]\n",
-            ":4: projects.0.webhook_secrets: no receiver",
-        ),
-    ],
-)
-def test_a_receiver_that_could_verify_nothing_is_refused(settings_file: Path, text: str, problem: str) -> None:
-    [said] = told(settings_file, text)
-    assert said.startswith(problem), said
-
-
-PROPOSALS = "projects:\n- name: zoo\n  repository: /srv/zoo\n  proposals:\n"
-IMPORTS = PROPOSALS + "    imports:\n      remote: s3://zoo/dvc\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        (PROPOSALS + "    to: watched_branch\n", ":4: projects.0.proposals: it proposes nothing"),
-        (IMPORTS, ":5: projects.0.proposals.imports.upstreams: is missing"),
-        (IMPORTS + "      upstreams: []\n", ":7: projects.0.proposals.imports.upstreams: it is empty"),
-        (IMPORTS + "      upstreams: [/]\n", ":7: projects.0.proposals.imports.upstreams.0: it allows every file"),
-        (
-            IMPORTS + "      upstreams: [../exports]\n",
-            ":7: projects.0.proposals.imports.upstreams.0: '../exports' is no",
-        ),
-        (
-            IMPORTS + "      upstreams: ['https://ada:s3cret@h/x']\n",
-            ":7: projects.0.proposals.imports.upstreams.0: it contains a password or token",
-        ),
-        (
-            PROPOSALS + "    prompts:\n    - {name: ask, alias: production}\n",
-            ":6: projects.0.proposals.prompts.0.released: it is the alias whose move is proposed",
-        ),
-        (
-            PROPOSALS + "    prompts:\n    - name: ask\n    - name: other\n",
-            ":7: projects.0.proposals.prompts.1.key: another prompt writes 'prompt' already",
-        ),
-        (
-            PROPOSALS + "    bot: {email: nobody}\n    prompts: [{name: ask}]\n",
-            ":5: projects.0.proposals.bot.email: 'nobody' is no e-mail address",
-        ),
-    ],
-)
-def test_proposals_that_could_do_too_much_or_nothing_are_refused(settings_file: Path, text: str, problem: str) -> None:
-    [said] = told(settings_file, text)
-    assert said.startswith(problem) and "s3cret" not in said, said
-
-
 @pytest.mark.parametrize("folder", ["../other", "/srv/project", "", "a/../b"])
 def test_a_folder_lies_within_its_repository(folder: str) -> None:
     with pytest.raises(ValidationError, match="must be a path within the project"):
         ProjectSource(name="zoo", repository="/srv/zoo.git", folder=folder)
-
-
-CODE_HOST = "projects:\n  - name: a\n    repository: {}\n    code_host:\n      via: github\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        (CODE_HOST.format("x"), ":4: projects.0.code_host.token: is missing; add it"),
-        (
-            CODE_HOST.format("/srv/x.git") + "      token: {env: T}\n",
-            ":4: projects.0.code_host: code_host.repository cannot be derived from the repository's address; add it",
-        ),
-        (
-            CODE_HOST.format("https://github.com/o/n") + "      token: ghp_0123456789\n",
-            ":6: projects.0.code_host.token: a token is not written here",
-        ),
-        (
-            CODE_HOST.format("x") + "      token: {env: T}\n      repository: https://github.com/o/n\n",
-            ":7: projects.0.code_host.repository: string should match",
-        ),
-        (
-            CODE_HOST.format("x") + "      token: {env: T}\n      api: https://ada:pw@h/api\n      repository: o/n\n",
-            ":7: projects.0.code_host.api: it contains a password or token",
-        ),
-        (
-            CODE_HOST.format("x") + "      app: {id: Iv1, private_key: pw}\n",
-            ":6: projects.0.code_host.app.private_key: a key",
-        ),
-        (
-            CODE_HOST.format("x") + "      app: {id: Iv1, private_key: {env: K}}\n      token: {env: T}\n",
-            ":7: projects.0.code_host.token: an App needs no token; leave one of them out",
-        ),
-        (
-            CODE_HOST.format("x").replace("github", "gitlab") + "      app: {id: Iv1, private_key: {env: K}}\n",
-            ":6: projects.0.code_host.app: gitlab has no Apps; set token: {env: NAME}",
-        ),
-    ],
-)
-def test_a_mistake_in_a_code_host_is_reported_with_its_line(settings_file: Path, text: str, problem: str) -> None:
-    found = told(settings_file, text)
-    assert len(found) == 1 and found[0].startswith(problem), found
-    assert "pw" not in found[0] and "ghp_" not in found[0]
-
-
-@pytest.mark.parametrize(
-    ("repository", "api", "path"),
-    [
-        ("https://github.com/o/n.git", "https://api.github.com", "o/n"),
-        ("git@github.com:o/n.git", "https://api.github.com", "o/n"),
-        ("ssh://git@ghe.example.com:22/o/n", "https://ghe.example.com/api/v3", "o/n"),
-        ("https://ghe.example.com:8443/o/n/", "https://ghe.example.com:8443/api/v3", "o/n"),
-    ],
-)
-def test_the_code_host_is_derived_from_the_repository(repository: str, api: str, path: str) -> None:
-    host = CodeHostSettings.model_validate({"via": "github", "token": {"env": "T"}})
-    assert repository_on_host(host, repository) == (api, path)
-    own = host.model_copy(update={"api": "https://proxy.example.com/", "repository": "p/q"})
-    assert repository_on_host(own, repository) == ("https://proxy.example.com", "p/q")
 
 
 @pytest.mark.parametrize(

@@ -154,13 +154,9 @@ def build_recovery_sensor(
             decision = after_waiting(requests, request, found)
         except (ConfigError, SourceError) as error:
             return f"{sha} waits for a person, but cannot be read now: {error}"
-        if isinstance(decision, Leave):
-            unseen = review.pending is not None and review.ask is not None and not request.waits_for_review
-            return f"{sha} is {call_for_review(review, request.revision)}" if unseen else decision.reason
-        if isinstance(decision, Close):
-            ledger.settle_waiting(request, decision.status, decision.detail)
-            return f"{sha} is {decision.status}: {decision.detail}"
-        return _continue(clients, source, request, decision)
+        unseen = review.pending is not None and review.ask is not None and not request.waits_for_review
+        call = call_for_review(review, request.revision) if unseen else None
+        return _follow(clients, source, request, decision, call)
 
     def _after_budget(
         clients: Clients, source: ProjectRepository, requests: Sequence[Request], request: Request
@@ -174,10 +170,17 @@ def build_recovery_sensor(
         except (ConfigError, SourceError) as error:
             return f"{sha} waits for a person, but cannot be read now: {error}"
         decision = after_waiting(requests, request, state.found if state else WithinBudget())
+        return _follow(clients, source, request, decision, state.call if state else None)
+
+    def _follow(
+        clients: Clients, source: ProjectRepository, request: Request, decision: Leave | Close | Again, call: str | None
+    ) -> dg.RunRequest | str:
+        """Does what was decided about a request that waits; `call`: what a person is asked, if it still waits."""
+        sha = short(request.revision)
         if isinstance(decision, Leave):
-            return f"{sha} is {state.call}" if state else decision.reason
+            return f"{sha} is {call}" if call else decision.reason
         if isinstance(decision, Close):
-            ledger.settle_waiting(request, decision.status, decision.detail)
+            clients.ledger.settle_waiting(request, decision.status, decision.detail)
             return f"{sha} is {decision.status}: {decision.detail}"
         return _continue(clients, source, request, decision)
 

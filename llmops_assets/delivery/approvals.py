@@ -132,6 +132,17 @@ def subject(source: ProjectRepository, ledger: Ledger) -> tuple[str, Request | N
     return staged.revision, None
 
 
+def required_reason(reason: str) -> str:
+    """The reason of a decision.
+
+    Raises:
+        Refused: it is empty.
+    """
+    if not reason.strip():
+        raise Refused("a decision needs a reason, which is kept in the ledger")
+    return reason.strip()
+
+
 def decide(
     source: ProjectRepository, ledger: Ledger, choice: Choice, by: str, reason: str, release: str | None = None
 ) -> Decided:
@@ -141,8 +152,7 @@ def decide(
         Refused: nothing waits, another release waits, or this person may not decide.
         Conflict: another decision was faster.
     """
-    if not reason.strip():
-        raise Refused("a decision needs a reason, which is kept in the ledger")
+    reason = required_reason(reason)
     revision, request = subject(source, ledger)
     if request is not None and (request.waits_for_review or request.waits_for_budget):
         raise Refused(f"{short(revision)} has no release yet, it is {request.detail}")
@@ -156,8 +166,6 @@ def decide(
         raise Refused(f"release {short(release)} does not wait for approval; {short(ask.release)} does")
     if wrong := refusals(choice, by, policy.rules, authors_of(source, ledger, revision)):
         raise Refused("; ".join(wrong))
-    decision = Decision(
-        ask=ask, revision=revision, choice=choice, by=by.strip(), reason=reason.strip(), at=ledger.clock()
-    )
+    decision = Decision(ask=ask, revision=revision, choice=choice, by=by.strip(), reason=reason, at=ledger.clock())
     ledger.decide(decision, request)
     return Decided(decision=decision, request=request)

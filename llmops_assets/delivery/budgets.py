@@ -7,7 +7,7 @@ The stages ask before they compute, however they were launched; the sensor, the 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from llmops_assets.delivery.approvals import Refused, authors_of, remarks
+from llmops_assets.delivery.approvals import Refused, authors_of, remarks, required_reason
 from llmops_assets.delivery.estimates import COMPUTING, estimate_of_stages
 from llmops_assets.delivery.planning import base_of, plan_revision, planned_revision
 from llmops_assets.delivery.references import Candidate, PlannedRevision
@@ -187,8 +187,7 @@ def decide_budget(
         Refused: nothing waits, another commit waits, or this person may not decide.
         Conflict: another decision was faster.
     """
-    if not reason.strip():
-        raise Refused("a decision needs a reason, which is kept in the ledger")
+    reason = required_reason(reason)
     if revision is not None and len(revision) < 6:
         raise Refused("give the commit, or at least its first 6 characters")
     project = source.project.name
@@ -204,6 +203,6 @@ def decide_budget(
         raise Refused(f"{short(request.revision)} is within its budget now; the daemon continues it")
     if wrong := refusals(choice, by, state.rules, authors_of(source, ledger, request.revision)):
         raise Refused("; ".join(wrong))
-    decision = BudgetDecision(ask=state.ask, choice=choice, by=by.strip(), reason=reason.strip(), at=ledger.clock())
+    decision = BudgetDecision(ask=state.ask, choice=choice, by=by.strip(), reason=reason, at=ledger.clock())
     ledger.decide_budget(decision, request)
     return BudgetDecided(decision=decision, request=request)

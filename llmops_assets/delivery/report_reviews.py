@@ -6,7 +6,7 @@ evaluates the evidence; `delivery.approvals` does the same for releases, and `de
 
 from collections.abc import Iterator
 
-from llmops_assets.delivery.approvals import Refused, authors_of, remarks
+from llmops_assets.delivery.approvals import Refused, authors_of, remarks, required_reason
 from llmops_assets.delivery.release_policy import release_policy
 from llmops_assets.domain.approval import Author, Choice, Waiting, refusals
 from llmops_assets.domain.keys import short
@@ -177,14 +177,13 @@ def decide_review(
         Refused: nothing waits, another report waits, or this person may not decide.
         Conflict: another decision was faster.
     """
-    if not reason.strip():
-        raise Refused("a decision needs a reason, which is kept in the ledger")
+    reason = required_reason(reason)
     revision, request, state = to_review(source, ledger, report)
     assert state.ask is not None and state.rules is not None
     if wrong := refusals(choice, by, state.rules, state.authors):
         raise Refused("; ".join(wrong))
     decision = ReviewDecision(
-        ask=state.ask, revision=revision, choice=choice, by=by.strip(), reason=reason.strip(), at=ledger.clock()
+        ask=state.ask, revision=revision, choice=choice, by=by.strip(), reason=reason, at=ledger.clock()
     )
     ledger.review(decision, request)
     return ReviewDecided(decision=decision, request=request, state=review_state(source, ledger, revision))

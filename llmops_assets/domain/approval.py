@@ -53,15 +53,20 @@ class Ask(Frozen):
     )
 
 
-class Decision(Frozen):
-    """An approver's decision on an ask."""
+class PersonsDecision(Frozen):
+    """Who decided what, when and why. Each kind of decision adds what was asked."""
 
-    ask: Ask
-    revision: str
     choice: Choice
     by: str
     reason: str
     at: float = Field(description="Epoch seconds.")
+
+
+class Decision(PersonsDecision):
+    """An approver's decision on an ask."""
+
+    ask: Ask
+    revision: str
 
 
 class Author(Frozen):

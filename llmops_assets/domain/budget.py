@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from llmops_assets.domain.approval import Author, Choice, Rules, Waiting, problem_of
+from llmops_assets.domain.approval import Author, PersonsDecision, Rules, Waiting, problem_of
 from llmops_assets.domain.formatting import figure
 from llmops_assets.domain.models import Frozen, Strict
 from llmops_assets.domain.rollout import Duration
@@ -76,12 +76,10 @@ class BudgetAsk(Frozen):
     cost: float | None = Field(description="The upper end of its estimate; None: unknown.")
 
 
-class BudgetDecision(Frozen):
+class BudgetDecision(PersonsDecision):
+    """A person's decision on a budget."""
+
     ask: BudgetAsk
-    choice: Choice
-    by: str
-    reason: str
-    at: float = Field(description="Epoch seconds.")
 
 
 class WithinBudget(Frozen):

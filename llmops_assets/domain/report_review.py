@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from pydantic import Field, model_validator
 
-from llmops_assets.domain.approval import Author, Choice, Rules, Waiting, person, problem_of, refusals
+from llmops_assets.domain.approval import Author, PersonsDecision, Rules, Waiting, person, problem_of, refusals
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen, Strict, WrongAt
 from llmops_assets.domain.rollout import Duration
@@ -77,15 +77,11 @@ class ReviewAsk(Frozen):
     )
 
 
-class ReviewDecision(Frozen):
+class ReviewDecision(PersonsDecision):
     """A reviewer's decision."""
 
     ask: ReviewAsk
     revision: str
-    choice: Choice
-    by: str
-    reason: str
-    at: float = Field(description="Epoch seconds.")
 
 
 class Registration(Frozen):

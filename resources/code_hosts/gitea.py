@@ -9,7 +9,7 @@ from llmops_assets.domain.answers import GroupAnswer, State
 from llmops_assets.domain.deployment_answers import DeploymentAnswer
 from resources.code_hosts.commenting import Entry, show_comment
 from resources.code_hosts.http import Api
-from resources.code_hosts.interface import HostRefuses, Permission, status_line
+from resources.code_hosts.interface import HostRefuses, Permission, status_line, unless_refused
 
 STATUS: Mapping[State, str] = {
     "queued": "pending", "running": "pending", "waiting": "pending", "success": "success", "neutral": "success",
@@ -54,23 +54,17 @@ class Gitea:
         """The open ones whose head the commit is, and the one that it was merged by."""
         pulls = self._pages(f"{self._at}/pulls", state="open", sort="recentupdate")
         found = [int(pull["number"]) for pull in pulls if (pull.get("head") or {}).get("sha") == revision]
-        try:
+        with unless_refused(404):
             found.append(int(self._api.get(f"{self._at}/commits/{revision}/pull")["number"]))
-        except HostRefuses as error:
-            if error.status != 404:
-                raise
         return tuple(dict.fromkeys(found))
 
     def comment(self, answer: CommentAnswer, known: str) -> str:
         return show_comment(self, answer, known)
 
     def comment_of(self, number: int, identity: str) -> Entry | None:
-        try:
+        with unless_refused(404):
             return self._entry(self._api.get(f"{self._at}/issues/comments/{identity}"))
-        except HostRefuses as error:
-            if error.status != 404:
-                raise
-            return None
+        return None
 
     def comments(self, number: int) -> Iterable[Entry]:
         return map(self._entry, self._api.get(f"{self._at}/issues/{number}/comments") or [])  # it has no pages

@@ -16,7 +16,7 @@ from llmops_assets.domain.markdown import escaped, without_references
 from resources.code_hosts.commenting import Entry, show_comment
 from resources.code_hosts.github_app import AppKey, InstallationToken
 from resources.code_hosts.http import Api
-from resources.code_hosts.interface import HostRefuses, Permission, status_line
+from resources.code_hosts.interface import HostRefuses, Permission, status_line, unless_refused
 
 STATUS: Mapping[State, str] = {
     "queued": "pending", "running": "pending", "waiting": "pending", "success": "success", "neutral": "success",
@@ -85,12 +85,9 @@ class GitHub:
 
     def _updated(self, answer: GroupAnswer, identity: str) -> dict[str, Any] | None:
         """The check run as it is now; None if GitHub has it no more."""
-        try:
+        with unless_refused(404):
             return dict(self._api.request("PATCH", f"{self._at}/check-runs/{identity}", _check_body(answer)))
-        except HostRefuses as error:
-            if error.status != 404:
-                raise
-            return None
+        return None
 
     def _check_run(self, answer: GroupAnswer) -> str | None:
         name = {"check_name": answer.context, "filter": "all", "per_page": 100}
@@ -117,24 +114,18 @@ class GitHub:
     # -- comments -----------------------------------------------------------------------------------------------------
 
     def pull_requests(self, revision: str) -> tuple[int, ...]:
-        try:
+        with unless_refused(404, 422):  # no such commit, or not yet
             found = self._api.pages(f"{self._at}/commits/{revision}/pulls")
-        except HostRefuses as error:
-            if error.status in (404, 422):  # no such commit, or not yet
-                return ()
-            raise
-        return tuple(int(pull["number"]) for pull in found)
+            return tuple(int(pull["number"]) for pull in found)
+        return ()
 
     def comment(self, answer: CommentAnswer, known: str) -> str:
         return show_comment(self, answer, known)
 
     def comment_of(self, number: int, identity: str) -> Entry | None:
-        try:
+        with unless_refused(404, 410):
             return self._entry(self._api.get(f"{self._at}/issues/comments/{identity}"))
-        except HostRefuses as error:
-            if error.status not in (404, 410):
-                raise
-            return None
+        return None
 
     def comments(self, number: int) -> Iterable[Entry]:
         return map(self._entry, self._api.pages(f"{self._at}/issues/{number}/comments"))
@@ -163,12 +154,8 @@ class GitHub:
 
     def deploy(self, answer: DeploymentAnswer, known: str) -> str:
         if known:
-            try:
+            with unless_refused(404):
                 self._deployment_status(answer, known)
-            except HostRefuses as error:
-                if error.status != 404:
-                    raise
-            else:
                 return known
         identity = self._deployment(answer)
         if not identity:

@@ -14,7 +14,7 @@ from llmops_assets.domain.answers import GroupAnswer, State
 from llmops_assets.domain.deployment_answers import DeploymentAnswer
 from resources.code_hosts.commenting import Entry, show_comment
 from resources.code_hosts.http import Api
-from resources.code_hosts.interface import HostRefuses, Permission, status_line
+from resources.code_hosts.interface import HostRefuses, Permission, status_line, unless_refused
 
 STATUS: Mapping[State, str] = {
     "queued": "pending", "running": "running", "waiting": "running", "success": "success", "neutral": "success",
@@ -61,24 +61,18 @@ class GitLab:
     # -- comments -----------------------------------------------------------------------------------------------------
 
     def pull_requests(self, revision: str) -> tuple[int, ...]:
-        try:
+        with unless_refused(404):
             found = self._api.pages(f"{self._at}/repository/commits/{revision}/merge_requests")
-        except HostRefuses as error:
-            if error.status == 404:
-                return ()
-            raise
-        return tuple(int(one["iid"]) for one in found)
+            return tuple(int(one["iid"]) for one in found)
+        return ()
 
     def comment(self, answer: CommentAnswer, known: str) -> str:
         return show_comment(self, answer, known)
 
     def comment_of(self, number: int, identity: str) -> Entry | None:
-        try:
+        with unless_refused(404):
             return self._entry(self._api.get(f"{self._notes(number)}/{identity}"))
-        except HostRefuses as error:
-            if error.status != 404:
-                raise
-            return None
+        return None
 
     def comments(self, number: int) -> Iterable[Entry]:
         return map(self._entry, self._api.pages(self._notes(number), sort="asc", order_by="created_at"))

@@ -4,6 +4,8 @@ An attempt whose answer is lost may have been accepted. So every method first lo
 made, by an identity that is kept on the host itself, and makes it only if there is none.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from llmops_assets.domain.answer_comment import CommentAnswer
@@ -85,6 +87,16 @@ class HostRefuses(Exception):
     def __init__(self, why: str, status: int):
         super().__init__(why)
         self.status = status
+
+
+@contextmanager
+def unless_refused(*statuses: int) -> Iterator[None]:
+    """Leaves its block if the host refuses with one of these statuses, such as 404 for what is no longer there."""
+    try:
+        yield
+    except HostRefuses as error:
+        if error.status not in statuses:
+            raise
 
 
 def status_line(answer: GroupAnswer, limit: int) -> str:

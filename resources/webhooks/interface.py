@@ -4,11 +4,11 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from llmops_assets.domain.formatting import excerpt
-from llmops_assets.domain.webhooks import Event
+from llmops_assets.domain.webhooks import Event, Nothing, Push
 
 TOLERANCE_S = 300.0
 """How far a signed time may be from this machine's clock, as Standard Webhooks recommends."""
@@ -119,9 +119,7 @@ def text_at(document: Mapping[str, Any], *path: str) -> str:
     Raises:
         Malformed: there is none.
     """
-    value: Any = document
-    for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
+    value = _at(document, path)
     if not isinstance(value, str) or not value:
         raise Malformed(f"{'.'.join(path)} is missing or no text")
     return value
@@ -133,12 +131,16 @@ def number_at(document: Mapping[str, Any], *path: str) -> int:
     Raises:
         Malformed: there is none.
     """
-    value: Any = document
-    for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
+    value = _at(document, path)
     if type(value) is not int or value < 0:
         raise Malformed(f"{'.'.join(path)} is missing or no number")
     return value
+
+
+def _at(document: Any, path: Sequence[str]) -> Any:
+    for key in path:
+        document = document.get(key) if isinstance(document, Mapping) else None
+    return document
 
 
 def texts_at(document: Mapping[str, Any], where: str, *keys: str) -> tuple[str, ...]:
@@ -156,3 +158,19 @@ def texts_at(document: Mapping[str, Any], where: str, *keys: str) -> tuple[str, 
 def named(event: str) -> str:
     """The name of an event for a message."""
     return excerpt(event, 60) or "without a name"
+
+
+def pull_request_event(document: Mapping[str, Any], addresses: tuple[str, ...], runs: Collection[str]) -> Event:
+    """What happened to a pull request, in GitHub's form of the event, which Gitea has too.
+
+    Args:
+        addresses: of the repository.
+        runs: the actions that bring a commit to run.
+
+    Raises:
+        Malformed: the action or the number is missing.
+    """
+    action = text_at(document, "action")
+    if action not in runs:
+        return Nothing(reason=f"a pull request that is {named(action)} needs no run")
+    return Push(addresses=addresses, ref=f"refs/pull/{number_at(document, 'number')}/head")

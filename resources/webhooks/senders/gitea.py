@@ -10,7 +10,7 @@ from resources.webhooks.interface import (
     by_hex_digest,
     digest,
     named,
-    number_at,
+    pull_request_event,
     text_at,
     texts_at,
 )
@@ -33,10 +33,7 @@ class Gitea:
             return Nothing(reason=f"the event {named(name)} starts nothing here; choose push and pull requests")
         addresses = texts_at(document, "repository", "clone_url", "ssh_url", "html_url")
         if name != "push":
-            action = text_at(document, "action")
-            if action not in ("opened", "reopened", "synchronized"):
-                return Nothing(reason=f"a pull request that is {named(action)} needs no run")
-            return Push(addresses=addresses, ref=f"refs/pull/{number_at(document, 'number')}/head")
+            return pull_request_event(document, addresses, ("opened", "reopened", "synchronized"))
         return Push(
             addresses=addresses,
             ref=text_at(document, "ref"),

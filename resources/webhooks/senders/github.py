@@ -10,7 +10,7 @@ from resources.webhooks.interface import (
     by_hex_digest,
     digest,
     named,
-    number_at,
+    pull_request_event,
     text_at,
     texts_at,
 )
@@ -35,10 +35,7 @@ class GitHub:
             return Nothing(reason=f"the event {named(name)} starts nothing here; choose push and pull requests")
         addresses = texts_at(document, "repository", "clone_url", "ssh_url", "git_url", "html_url")
         if name == "pull_request":
-            action = text_at(document, "action")
-            if action not in ("opened", "reopened", "synchronize"):
-                return Nothing(reason=f"a pull request that is {named(action)} needs no run")
-            return Push(addresses=addresses, ref=f"refs/pull/{number_at(document, 'number')}/head")
+            return pull_request_event(document, addresses, ("opened", "reopened", "synchronize"))
         return Push(
             addresses=addresses,
             ref=text_at(document, "ref"),

@@ -1,4 +1,4 @@
-"""The duty of the recovery sensor that keeps a project's endpoints as the ledger says.
+"""The part of the recovery sensor that reconciles a project's endpoints with the ledger.
 
 It never fails a tick and never holds it up: what is wrong with serving must not stop approvals and crashed runs.
 """

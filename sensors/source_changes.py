@@ -55,7 +55,7 @@ def read_head(
         reader: the sensor that asks.
         patience_s: how long to wait for the remote, None: as long as a tick may.
         on_new_look: called if no other sensor had this remote looked at.
-        fresh: whether the remote is to be asked now, whatever another sensor has seen.
+        fresh: whether to ask the remote now, even if another sensor has just looked.
     """
     try:
         source.looks.current(reader, patience_s, on_new_look, fresh)

@@ -1,4 +1,4 @@
-"""The sensor of what is no commit, a thin shell over `llmops_assets.domain.triggers`: schedules, old data, drift."""
+"""The sensor of schedules, old data and drift, a thin shell over `llmops_assets.domain.triggers`."""
 
 import time
 from collections.abc import Callable

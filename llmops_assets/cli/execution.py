@@ -177,7 +177,7 @@ def roll_back(settings: Settings, project: ProjectSource, to: str, reason: str, 
 
 
 def teller(clients: Clients, project: ProjectSource) -> Callable[[], None]:
-    """Made before a run: tells what happened since, for there may be no daemon that does: notifications, code host.
+    """Made before a run: reports afterwards what happened, to notifications and code host, as there may be no daemon.
 
     It waits a few seconds for slow targets; what it leaves, the daemon's sensors do, or `llmops notify`.
     """

@@ -229,7 +229,7 @@ def _start(
     else:
         show_plan(here, found)
     if request.stages and request.ends_early:
-        say("it ends before production, which stays as it is")
+        say("it ends before production, which does not change")
     if found.evaluates_only:
         say(found.evaluates_only)
     if not wait:

@@ -25,7 +25,7 @@ def gc(
         ),
     ] = False,
 ) -> None:
-    """Collect results that nobody needs, caches and old logs. Safe while runs and endpoints are active.
+    """Collect unneeded results, caches and old logs. Safe while runs and endpoints are active.
 
     Kept in any case: what is served, held, approved, waiting or running, and the audit trail. The settings' `gc` says
     how long other things are kept.

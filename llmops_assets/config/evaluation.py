@@ -18,7 +18,7 @@ from llmops_assets.domain.must_pass import MustPassRule
 
 def _is_column(name: str) -> str:
     if name in OWN_COLUMNS:
-        raise ValueError(f"{name} is what is asked or answered; name another column of the test rows")
+        raise ValueError(f"{name} is the question or the answer; name another column of the test rows")
     return name
 
 

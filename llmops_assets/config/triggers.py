@@ -1,4 +1,4 @@
-"""Triggers that are no commit: schedules, old data, drift of users' requests. Each is off unless the settings name it.
+"""Triggers other than commits: schedules, old data, drift of users' requests. Each is off unless the settings name it.
 
 They stand in the settings and not in llmops.yaml: they use the operator's machines without anybody's push, and a commit
 that could order runs of itself would need a limit of its own.

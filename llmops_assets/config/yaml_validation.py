@@ -53,7 +53,7 @@ def validate_yaml(model: type[M], text: str, where: str, wrap: str | None = None
     try:
         return model.model_validate(value, context=context)
     except ValidationError as error:
-        # A hostile file can hold many thousand mistakes; more than these are not worth the time of all projects.
+        # A hostile file can hold many thousand mistakes; reporting more than these would delay all projects.
         found = error.errors(include_url=False)[: 5 * MOST_PROBLEMS]
         meant = {(e["loc"][:-1], _meant(model, e)) for e in found if e["type"] == "extra_forbidden"}
         # A misspelt key is one problem: the key that was meant is not reported as missing.

@@ -1,4 +1,4 @@
-"""Gathers from the ledger what a code host is to show of a project's newest commits. Posts nothing."""
+"""Gathers from the ledger what a code host should show of a project's newest commits. Posts nothing."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -221,7 +221,7 @@ class Comments:
             run = tracking.find(name, record.key)
             url = tracking.run_url(name, run) if run else None
         except Exception:
-            return []  # whatever its client raises: a link is not worth a comment
+            return []  # any error of its client: a missing link must not cost the whole comment
         return [Link(name="MLflow run", url=url)] if url else []
 
     def _links(self, found: Gathered) -> list[Link]:

@@ -76,7 +76,7 @@ class BudgetState(Frozen):
 def budget_state(
     candidate: Candidate, stages: Sequence[StagePlan], estimate: PlanEstimate | None = None, run_id: str | None = None
 ) -> BudgetState | None:
-    """How a run of these stages stands to its budget; None if there is no limit.
+    """Compares a run of these stages with its budget; None if there is no limit.
 
     Args:
         stages: those that it computes, or may.

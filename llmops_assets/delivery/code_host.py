@@ -1,9 +1,9 @@
-"""Answers on the code host: compares what it is to show of a project's commits with what was posted, and posts the
-rest.
+"""Answers on the code host: compares the states of a project's commits with what was posted, and posts the
+differences.
 
 `llmops_assets.domain.answers` decides what is shown. Only the newest state counts: one that was overtaken while the
-host could not be reached is never posted. Nothing here ever stops a run or a release: whatever fails is kept, said, and
-tried again.
+host could not be reached is never posted. Nothing here ever stops a run or a release: failures are stored, reported and
+retried.
 """
 
 import time
@@ -248,7 +248,7 @@ class CodeHostAnswers:
                 return host.deploy(answer, remote)
 
     def _block(self, name: str, known: dict[str, Posted], why: str, wait_s: float | None) -> None:
-        """Notes that the host is not to be asked for a while; all processes keep to it."""
+        """Notes that the host must not be asked for a while; all processes respect it."""
         ledger = self.clients.ledger
         claimed = ledger.claim_answer(self.project.name, name, _HOST, known.get(_HOST), 0.0)
         if claimed is not None:

@@ -1,8 +1,8 @@
 """Tells people and other systems what happened to a project: fills the ledger's outbox, and sends what is in it.
 
-`llmops_assets.domain.notifications` decides what is told. Nothing here ever stops a run or a release: whatever fails is
-kept, said, and tried again. Each message is sent once; only a process that is killed between sending one and noting
-that leaves it to be sent again, with the same id.
+`llmops_assets.domain.notifications` decides which events are sent. Nothing here ever stops a run or a release: failures
+are stored, reported and retried. Each message is sent once; only if a process is killed between sending a message and
+recording that, the message is sent again, with the same id.
 """
 
 import time
@@ -218,7 +218,7 @@ class Notifications:
 def forget_told(project: ProjectSource, clients: Clients, before: float, dry_run: bool = False) -> int:
     """Deletes old messages that were delivered, or never will be, from the outbox; returns their number.
 
-    What they were about becomes history for their target, as it is for a new one, so none of them is written again.
+    Their events become history for the target, as they are for a new target, so that no message is written twice.
     """
     ledger, name = clients.ledger, project.name
     closings, rollouts = ledger.closings(name), ledger.rolled(name)

@@ -1,4 +1,4 @@
-"""What MLflow must say of a project's revisions: released, waiting, rejected or rolled back, as the ledger has it.
+"""What MLflow shows of a project's revisions: released, waiting, rejected or rolled back, as the ledger has it.
 
 A run tags its own outcome (`llmops_assets.stage.mlflow_mirror`). What is decided outside of it, by a rejection at a
 terminal or a rollback, reaches MLflow by the reconciler.

@@ -13,7 +13,7 @@ _READ_DATA = ("dataset_version", "fine_tuned_checkpoint")
 def waits_for(clients: Clients, source: ProjectRepository, revision: str) -> str | None:
     """Why a run at this revision could not work now; None if it can.
 
-    A run that is started while its storage is down fails, and after four of them the request fails for good. So a
+    A run that is started while its storage is down fails, and after four of them the request fails permanently. So a
     request whose run has died waits here instead, however long it takes, and then continues.
     """
     try:

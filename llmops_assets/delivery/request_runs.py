@@ -129,7 +129,7 @@ def refused_in(instance: dg.DagsterInstance, request: Request) -> list[str]:
 
 
 def tag_outcome(instance: dg.DagsterInstance, request: Request) -> None:
-    """Tags a closed request's runs with its outcome in the ledger. A re-executed run has an outcome of its own."""
+    """Tags a closed request's runs with its outcome in the ledger. A re-executed run keeps its own outcome."""
     for run in runs_of(instance, request):
         if not request.active and run.parent_run_id is None and run.tags.get(OUTCOME_TAG) != request.status:
             instance.add_run_tags(run.run_id, {OUTCOME_TAG: request.status})

@@ -1,4 +1,4 @@
-"""Decides what a code host is to show about a commit: one check per group of stages. Pure.
+"""Decides what a code host shows about a commit: one check per group of stages. Pure.
 
 The desired state follows from the ledger alone, so an answer that is derived again is the same.
 `llmops_assets.delivery.code_host` compares it with what was posted, and posts the differences.

@@ -30,7 +30,7 @@ class Instruction:
 
     @property
     def words(self) -> list[str]:
-        """The arguments, with quotes and brackets of the JSON form taken away."""
+        """The arguments, without the quotes and brackets of the JSON form."""
         return [word.strip("[]\"',") for word in self.text.split()[1:] if word.strip("[]\"',")]
 
     @property

@@ -1,4 +1,4 @@
-"""Texts of other people in Markdown: rows, commits and configurations, of which none may become markup. Pure."""
+"""Escapes text of other people for Markdown (rows, commits, configuration), so that none of it becomes markup. Pure."""
 
 import re
 from collections.abc import Iterable, Sequence

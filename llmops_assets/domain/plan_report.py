@@ -34,7 +34,7 @@ class Line(Frozen):
 
 
 class PlannedBudget(Frozen):
-    """How a plan stands to its budget."""
+    """A plan compared with its budget."""
 
     limits: dict[str, float] = Field(description="run, month, project → the most that it may cost.")
     currency: str

@@ -59,7 +59,7 @@ NO_POLICY = Policy(
     evaluation={},
     ci=CiPolicy(ruff=False, tests=False, ignore=()),
 )
-"""Asks for nothing but the defaults of a rollout: what a floor is laid under when no commit's policy is at hand."""
+"""Requires only the defaults of a rollout: the policy to which a floor is applied if no commit's policy is known."""
 
 
 def loosened(before: Policy, after: Policy) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ class FloorReview(Strict):
 
 
 class PolicyFloor(Strict):
-    """Policy that llmops.yaml can tighten, but neither drop nor loosen. It applies where llmops.yaml is silent too."""
+    """Policy that llmops.yaml can tighten but not drop or loosen. It also applies where llmops.yaml says nothing."""
 
     gates: tuple[Gate, ...] = Field(
         default=(), description="Conditions for a model to proceed, beside those of the project."

@@ -42,7 +42,7 @@ class Proposal(Frozen):
 
 
 class Make(Frozen):
-    """A proposal is to be made."""
+    """Make a proposal."""
 
     new: bool
     """Whether its state has no row yet."""
@@ -53,7 +53,7 @@ class Make(Frozen):
 
 
 class Leave(Frozen):
-    """Nothing is to be done."""
+    """Do nothing."""
 
     reason: str
 

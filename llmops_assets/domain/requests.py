@@ -122,7 +122,7 @@ def planned(requests: Sequence[Request]) -> list[Request]:
 
 
 def seen_to(requests: Sequence[Request], revision: str) -> Request | None:
-    """The request that has seen to a head: the newest one, whatever runs beside it that completes no commit."""
+    """The request that handled a head: the newest one, ignoring requests beside it that complete no commit."""
     every = planned(requests)
     complete = [r for r in every if r.asked_by not in INCOMPLETE]
     newest = [*every[-1:], *complete[-1:]]

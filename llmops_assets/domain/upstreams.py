@@ -94,7 +94,7 @@ def why_not_allowed(address: str, allowed: Sequence[str], key: str) -> str | Non
 
 
 def absolute(address: str, folder: str) -> str:
-    """An address as it is, or a relative path made absolute: relative to `folder`."""
+    """The address; a relative path becomes absolute, relative to `folder`."""
     if "://" in address or address.startswith("/") or _SCP.match(address):
         return address
     return posixpath.normpath(posixpath.join(folder, address))

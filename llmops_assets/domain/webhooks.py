@@ -40,7 +40,7 @@ class Push(Frozen):
 
 
 class Nothing(Frozen):
-    """A delivery that no project has to look at anything for."""
+    """A delivery that starts nothing."""
 
     reason: str
     ping: bool = False
@@ -73,7 +73,7 @@ class WatchedBranch(Frozen):
 
 
 class Answer(Frozen):
-    """What the receiver answers, and whom it wakes."""
+    """What the receiver answers, and which projects' sensors look."""
 
     status: Literal["accepted", "ignored", "already", "refused"]
     code: int

@@ -12,7 +12,7 @@ JOB = "collect_garbage"
 
 
 class GarbageConfig(dg.Config):
-    """Collect results, caches and logs that nobody needs."""
+    """Collect unneeded results, caches and logs."""
 
     dry_run: bool = Field(default=False, description="Only report what would be collected.")
 
@@ -38,7 +38,7 @@ def build_garbage_job() -> dg.JobDefinition:
 
     @dg.job(
         name=JOB,
-        description="Collect results that nobody needs, caches and old logs, as `llmops gc` does. The settings' `gc` "
+        description="Collect unneeded results, caches and old logs, as `llmops gc` does. The settings' `gc` "
         "says what is kept; the run's output lists what went and how much space that freed.",
     )
     def _job() -> None:

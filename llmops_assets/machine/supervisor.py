@@ -44,7 +44,7 @@ class SupervisorError(Exception):
 
 
 class NoSupervisor(SupervisorError):
-    """Nobody listens on the supervisor's socket: it is not running. A slow one is not meant: its programs run on."""
+    """Nothing listens on the supervisor's socket: it is not running. A slow supervisor does not raise it."""
 
 
 # Paths are relative to the folder in which supervisord starts: it expands some values twice, so a '%' in a path could
@@ -242,7 +242,7 @@ class Supervisor:
         """Calls supervisord.
 
         Raises:
-            NoSupervisor: nobody listens.
+            NoSupervisor: nothing listens.
             SupervisorError: it does not answer in time, or refuses.
         """
         transport = UnixTransport(self._socket, self._timeout_s)

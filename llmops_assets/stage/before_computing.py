@@ -1,4 +1,4 @@
-"""What is asked before a stage computes, however its run was launched: what the rest of the run needs, and may cost."""
+"""Checks before a stage computes, however its run was launched: what the rest of the run needs and may cost."""
 
 import dagster as dg
 

@@ -40,7 +40,7 @@ class faults:
 
 
 class outcomes:
-    """Closes the request if this stage failed for good.
+    """Closes the request if this stage failed permanently.
 
     Bad input ends the request. Anything else (a killed program, a damaged artifact, a bug) leaves it active: the
     recovery sensor starts the next generation. A rejection is no failure: `stage.asset` ends that step without output.

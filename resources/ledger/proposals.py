@@ -1,4 +1,4 @@
-"""The proposals of the bot: which states it has seen, and what it made of them.
+"""The proposals of the bot: which states it has seen, and what became of each.
 
 `llmops_assets.domain.proposals` decides what is proposed; nothing here reads an upstream or pushes a commit.
 """

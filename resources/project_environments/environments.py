@@ -1,7 +1,7 @@
 """Python environments for the tests of projects, built by uv from their lock files, and cached by digest.
 
-A lock is the word of a project that is not trusted, and building happens outside the isolation, with our network. So
-only wheels are installed, whose installation runs no code, each with a digest, from our own index: a lock names
+A lock comes from a project that is not trusted, and building happens outside the isolation, with our network. So only
+wheels are installed, whose installation runs no code, each with a digest, from our own index: a lock names
 packages, versions and digests, and never an address, a path or an option of the installer.
 """
 

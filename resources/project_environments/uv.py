@@ -1,4 +1,4 @@
-"""Runs uv for a project, whose files it must not obey, and the error that there is no environment."""
+"""Runs uv for a project without reading the project's configuration of uv; and the error of a build that failed."""
 
 import subprocess
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Commits of the location's own bot: made in the mirror without a checkout, and pushed. Nobody's commit is overwritten.
+"""Commits of the location's own bot: made in the mirror without a checkout, and pushed. No other commit is overwritten.
 
 The same files on the same base give the same commit, so that a repeated attempt pushes nothing new.
 """

@@ -31,7 +31,7 @@ class WorkingCopy:
         if not (self.folder / ".git").exists() and (root := self._root()) is not None:
             raise SourceError(
                 f"{self.folder} lies within the Git repository {root}, and a new project is made at the root of one. "
-                f"Remedy: `llmops init {root}`, or `git init {self.folder}` first if it is to be one of its own"
+                f"Remedy: `llmops init {root}`, or `git init {self.folder}` first if it should be its own repository"
             )
 
     def _root(self) -> Path | None:

@@ -26,7 +26,7 @@ class RegistryPrompt(Frozen):
     template: str | None
     """None: it is no text but a list of messages."""
     author: str
-    """Whoever the registry names as its author; empty: nobody, as without MLflow's login."""
+    """The author that the registry names; empty: none, as without MLflow's login."""
 
 
 def same_text(one: str, other: str) -> bool:

@@ -66,7 +66,7 @@ def test_a_run_of_one_stage_says_that_it_ends_before_production(case: Case) -> N
     case.project.write("prompts/ask.jinja", "Tell me: {{ input }}\n")
     case.project.ship("Another prompt")
     said = case.llmops("run", "--only", "evaluation_report", "--wait")
-    assert "it ends before production, which stays as it is" in said
+    assert "it ends before production, which does not change" in said
     assert case.request.detail == "only evaluation_report ran, and production is unchanged"
     status = case.llmops("status")
     assert "only: evaluation_report" in status and "production is unchanged" in status

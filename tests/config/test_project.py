@@ -56,7 +56,7 @@ BASE = GOOD.replace("  base: {path: models/base}", "  base: {BASE}")
             GOOD + "evaluation:\n  slices:\n    - language\n    - output\n",
             [
                 (
-                    "llmops.yaml:10: evaluation.slices.1: output is what is asked or answered; name another column of "
+                    "llmops.yaml:10: evaluation.slices.1: output is the question or the answer; name another column of "
                     "the test rows"
                 )
             ],

@@ -68,7 +68,7 @@ def _scan(reference: str, spec: ScanSpec, environment: Mapping[str, str], folder
 def _locked(database: Path) -> Iterator[None]:
     """trivy opens its database for itself alone, and a second scan of that time would fail."""
     with ExitStack() as stack:
-        with suppress(OSError):  # a folder that only its owner may write is read by us alone, or by several in vain
+        with suppress(OSError):  # without write access there is no lock: scans at the same time may fail
             stack.enter_context(alone(database / ".llmops.lock"))
         yield
 

@@ -1,7 +1,7 @@
 """Runs a project's command in a container of its image, apart from everything else.
 
 Files go in and out by copying, so the daemon may be on another machine. The container has no network, a read-only root,
-no capabilities, nobody's user, and limits on memory, processes and time. If this process is killed, its container may
+no capabilities, the user nobody, and limits on memory, processes and time. If this process is killed, its container may
 go on: its deadline is in a label, and the next run removes containers that are over theirs.
 """
 
@@ -95,7 +95,7 @@ def _fetch(docker: DockerClient, container: str, out: Path) -> None:
         process.kill()
         process.wait()
     if len(content) > MOST_WRITTEN:
-        return  # its result is missing, and the message about that says so
+        return  # its result is missing, which the caller reports
     with tarfile.open(fileobj=io.BytesIO(content)) as tar:
         for entry in tar:
             name = Path(entry.name)
@@ -111,7 +111,7 @@ def _fetch(docker: DockerClient, container: str, out: Path) -> None:
 
 
 def _readable(folder: Path) -> None:
-    """Lets nobody's user read the copy and write to `out`; docker copies modes, and makes root the owner."""
+    """Lets the user nobody read the copy and write to `out`; docker copies modes, and makes root the owner."""
     for path in (folder, *folder.rglob("*")):
         if not path.is_symlink():
             path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))

@@ -92,7 +92,7 @@ class ImageBuilder(Protocol):
         """
 
     def run(self, reference: str, request: RunRequest) -> Ended:
-        """Runs a command in an image: no network, read-only, nobody's user. Nothing of it is left running.
+        """Runs a command in an image: no network, read-only, as the user nobody. Nothing of it is left running.
 
         Files in `out` of the folder are those that it wrote there.
 

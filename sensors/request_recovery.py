@@ -104,7 +104,9 @@ def build_recovery_sensor(
         ended, why = end_of_run(context.instance, request) if run == "failed" else (None, "")
         ended_s = time.time() - ended if ended is not None else None
         newest = request == requests[-1]
-        decision = recover(request, run, newest, missing.seconds(request, run), refused, ended_s, why)
+        decision = recover(
+            request, run, newest, missing.seconds(request, run), refused, ended_s, why, settings.retry_pauses
+        )
         if isinstance(decision, Leave):
             return dg.SkipReason(decision.reason)
         if isinstance(decision, Close):

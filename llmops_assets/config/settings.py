@@ -28,6 +28,7 @@ from llmops_assets.config.webhooks import WebhookSettings
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.models import Strict, WrongAt
 from llmops_assets.domain.policy_floor import PolicyFloor
+from llmops_assets.domain.recovery import PAUSES_S
 from llmops_assets.domain.rollout import Duration
 
 
@@ -109,6 +110,12 @@ class Settings(Strict):
     )
     pull_timeout: Duration = Field(
         default=86400.0, gt=0, description="How long one `dvc pull` of a run may take: 24h. The next run continues it."
+    )
+    retry_pauses: tuple[Duration, ...] = Field(
+        default=PAUSES_S,
+        min_length=1,
+        description="After the end of a request's first, second and third run without an outcome, how long until the "
+        "next one starts: 0s, 15s, 60s. The last pause repeats; the request fails after its fourth run.",
     )
     serving: ServingSettings = Field(default=ServingSettings(), description="The gateway of all endpoints.")
     compute: ComputeSettings = Field(default=ComputeSettings(), description="Where programs run, and their limits.")

@@ -76,6 +76,7 @@ def recover(
     refused: Sequence[str] = (),
     ended_s: float | None = None,
     why: str = "",
+    pauses_s: Sequence[float] = PAUSES_S,
 ) -> Leave | Close | Again:
     """Decides what happens to an active request, from the state of its run and its failed checks.
 
@@ -84,6 +85,7 @@ def recover(
         refused: failed asset checks of the run.
         ended_s: how long ago the run ended, in seconds; None if that is unknown. Negative if a clock was set back.
         why: the error that the run ended with, if there was one.
+        pauses_s: how long after the end of the first, second … run the next one starts; the last one repeats.
 
     An outcome (released, rejected, failed) closes a request, which is then no longer active. So if a run failed while
     its request is still active, the run crashed, and the next generation of the request continues.
@@ -113,7 +115,7 @@ def recover(
             detail=f"{request.tries} runs {how}{because}. The change is not to blame: fix the cause, then "
             "`llmops retry`",
         )
-    pause = PAUSES_S[min(request.tries, len(PAUSES_S)) - 1]
+    pause = pauses_s[min(request.tries, len(pauses_s)) - 1]
     if ended_s is not None and 0 <= ended_s < pause:
         return Leave(
             reason=f"{short(request.revision)} {how}{because}; run {request.tries + 1} of at most {MAX_TRIES} starts "

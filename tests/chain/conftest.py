@@ -28,7 +28,8 @@ def start_live(
             project.commit("As this story needs it")
             compute = ComputeSettings(threads=2, checkpoint_every=0.3)
             home, shared = tmp_path_factory.mktemp("live"), None if alone else cache / "preloaded"
-            live = Live(home, project, compute=compute, preloaded=shared, poll=1)
+            pauses = {"retry_pauses": (0.0, 1.0)}  # every second of a live home costs half a second of CPU time
+            live = Live(home, project, compute=compute, preloaded=shared, poll=2, **pauses)
             return stack.enter_context(live.running(**variables))
 
         yield start

@@ -58,7 +58,7 @@ def test_the_newest_of_a_burst_of_commits_runs_and_every_other_is_named(live: Li
         if number >= BURST // 2:
             live.project.push()
     newest = burst[-1]
-    request = wait_for("the newest one's release", lambda: live.ended(newest))
+    request = wait_for("the newest one's release", lambda: live.ended(newest), every_s=0.5)
     assert_production_serves_only(live, request)
     assert [(r.revision, r.status) for r in live.ledger.requests("zoo")] == [(first, "released"), (newest, "released")]
     assert len(live.instance.get_runs()) == 2
@@ -73,9 +73,9 @@ def test_a_commit_in_mid_rollout_waits_until_the_older_one_is_promoted(live: Liv
         older = live.project.ship("Released in two steps", context(256, **SLOW))
         wait_for("the second step", lambda: at_the_second_step(live, older))
         newer = live.project.ship("Newer", context(320))
-        ended = wait_for("the older one's release", lambda: live.ended(older))
+        ended = wait_for("the older one's release", lambda: live.ended(older), every_s=0.5)
         assert (ended.status, ended.generation) == ("released", 1)
-        request = wait_for("the newer one's release", lambda: live.ended(newer))
+        request = wait_for("the newer one's release", lambda: live.ended(newer), every_s=0.5)
     assert_production_serves_only(live, request)
     assert len(live.runs(request)) == 1
     users.assert_all_answered()
@@ -88,14 +88,14 @@ def test_a_commit_that_cancels_in_mid_rollout_has_the_older_one_returned_first(l
         older = live.project.ship("Released in two steps again", context(384, **SLOW))
         wait_for("the second step", lambda: at_the_second_step(live, older))
         newer = live.project.ship("Newer, and in a hurry", {**context(448), "on_newer": "cancel"})
-        ended = wait_for("the older one's end", lambda: live.ended(older))
+        ended = wait_for("the older one's end", lambda: live.ended(older), every_s=0.5)
 
         def returned_state() -> RolloutState | None:
             state = rollout_of(live, older)
             return state if state and state.status == "returned" else None
 
         returned = wait_for("its return", returned_state)
-        request = wait_for("the newer one's release", lambda: live.ended(newer))
+        request = wait_for("the newer one's release", lambda: live.ended(newer), every_s=0.5)
     assert (ended.status, ended.generation) == ("superseded", 1)
     assert returned.replaces == before.release
     assert [r.status for r in live.runs(ended)] == [dg.DagsterRunStatus.CANCELED]

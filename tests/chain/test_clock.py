@@ -59,7 +59,7 @@ def test_a_day_forward_in_mid_training_ends_and_doubles_nothing(live: Live, cloc
     sha = live.project.push()
     wait_for("training", lambda: live.training(at_least=5))
     clock.set(DAY)
-    request = wait_for("the release", lambda: live.ended(sha))
+    request = wait_for("the release", lambda: live.ended(sha), every_s=0.5)
     assert (request.status, request.generation) == ("released", 1)
     assert one_run(live, sha)
     events = live.ledger.events()
@@ -78,10 +78,10 @@ def test_an_hour_back_in_mid_run_stops_nothing(live: Live, clock: Clock) -> None
     live.project.write("tests/test_nothing_is_broken.py", "def test_two_and_one_are_three():\n    assert 2 + 1 == 3\n")
     live.project.commit("Another test")
     newer = live.project.push()
-    request = wait_for("the release", lambda: live.ended(sha))
+    request = wait_for("the release", lambda: live.ended(sha), every_s=0.5)
     assert (request.status, request.generation) == ("released", running.generation)
     assert [r.status for r in live.runs(request)] == [dg.DagsterRunStatus.SUCCESS]
-    done = wait_for("the newer one's end", lambda: live.ended(newer))
+    done = wait_for("the newer one's end", lambda: live.ended(newer), every_s=0.5)
     assert (done.status, done.generation) == ("done", 1)
     assert one_run(live, newer)
     assert live.ledger.verify_audit() > 0

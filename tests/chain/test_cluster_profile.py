@@ -11,10 +11,11 @@ import pytest
 from llmops_assets.config.secrets import FromEnvironment
 from llmops_assets.domain.chain import WORK
 from llmops_assets.domain.records import QuantizedArtifact
+from tests.support.extras import needs
 from tests.support.projects import Project, World
 from tests.support.seaweed import Seaweed
 
-pytest.importorskip("s3fs")
+pytestmark = needs("s3fs", "aws")
 STORE = "s3://llmops-chain/store"
 
 

@@ -29,7 +29,7 @@ def test_a_killed_training_program_resumes_from_its_last_complete_checkpoint(liv
     sha = live.project.push()
     process, _ = wait_for("training", lambda: live.training(at_least=30))
     process.send_signal(signal.SIGKILL)
-    request = wait_for("the release", lambda: live.ended(sha))
+    request = wait_for("the release", lambda: live.ended(sha), every_s=0.5)
     assert (request.status, request.generation) == ("released", 2), request
     checkpoint = live.checkpoint(sha)
     assert checkpoint.steps == STEPS
@@ -44,7 +44,7 @@ def test_a_killed_run_leaves_its_training_to_be_adopted(live: Live) -> None:
         worker = wait_for("the run", lambda: live.worker(sha))
         worker.send_signal(signal.SIGKILL)
         assert process.is_running(), "the program outlives the run that began it"
-        request = wait_for("the release", lambda: live.ended(sha))
+        request = wait_for("the release", lambda: live.ended(sha), every_s=0.5)
     assert (request.status, request.generation) == ("released", 2), request
     checkpoint = live.checkpoint(sha)
     assert checkpoint.resumed_from_step == 0, "the same process went on: nothing was trained twice"
@@ -71,7 +71,7 @@ def test_a_run_killed_in_mid_rollout_ends_in_one_state(live: Live) -> None:
         worker = live.worker(sha)
         assert worker is not None
         worker.send_signal(signal.SIGKILL)
-        request = wait_for("the release", lambda: live.ended(sha))
+        request = wait_for("the release", lambda: live.ended(sha), every_s=0.5)
     assert (request.status, request.generation) == ("released", 2), request
     found = live.ledger.rollout("zoo")
     assert found is not None and found[2] == sha
@@ -100,7 +100,7 @@ def test_two_daemons_and_a_person_beside_them_start_one_run_for_one_request(live
             ]  # fmt: skip
             said = [p.communicate()[0] for p in people]
             assert all(p.returncode in (0, 1) for p in people), said
-            request = wait_for("the end", lambda sha=sha: live.ended(sha))
+            request = wait_for("the end", lambda sha=sha: live.ended(sha), every_s=0.5)
             assert request.status == "done", request
             # A command that comes a moment too late gets a request with nothing left to do, and no run.
             assert sum(len(live.runs(r)) for r in live.requests(sha)) == 1

@@ -98,7 +98,7 @@ def deliver(live: Live, killer: Killer, sha: str, *orders: tuple[str, str, int])
         wait_for(f"the end of generation {generation}: {order}", lambda: not killer.order.exists())
         wait_for("the next generation", lambda n=generation: len(live.requests(sha)) > n)
         assert_nothing_half_stored_is_known(live, sha)
-    request = wait_for("the release", lambda: live.ended(sha))
+    request = wait_for("the release", lambda: live.ended(sha), every_s=0.5)
     assert (request.status, request.generation) == ("released", len(orders) + 1), request
     assert_nothing_half_stored_is_known(live, sha)
     assert live.ask().ok

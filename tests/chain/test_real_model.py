@@ -7,7 +7,6 @@ from pathlib import Path
 from types import ModuleType
 
 import yaml
-from openai import OpenAI
 
 from llmops_assets.domain.records import Checkpoint, ServedEvaluationReport
 from tests.support.projects import Project, World
@@ -50,6 +49,8 @@ def test_the_demos_project_becomes_an_answering_endpoint(tmp_path: Path, make_wo
     perplexity = served.value("perplexity")
     assert perplexity is not None and 5 < perplexity < 100, "a model that speaks, also after quantization"
     assert {m.name for m in served.metrics} >= {"perplexity", "bleu", "rougeL", "profanity", "starts_upper"}
+    from openai import OpenAI
+
     client = OpenAI(base_url=world.clients.serving.base_url(NAME, "production"), api_key="none")
     code = "def mean(values):\n    return sum(values) / len(values)"
     answer = client.chat.completions.create(

@@ -78,7 +78,7 @@ def test_killed_services_come_back_by_themselves_and_the_run_in_progress_continu
         os.kill(pid, signal.SIGKILL)
     wait_for("their return", lambda: len(after := pids(live)) == 3 and not set(after.values()) & set(before.values()))
     wait_for("the page", lambda: shows_the_project(live))
-    request = wait_for("the release", lambda: live.ended(sha))
+    request = wait_for("the release", lambda: live.ended(sha), every_s=0.5)
     assert (request.status, request.generation) == ("released", 1), "the run outlives who began it"
     assert live.ask().ok
 
@@ -90,7 +90,7 @@ def test_a_code_server_without_its_inner_process_is_restarted(live: Live) -> Non
     inner.kill()
     live.project.write("tests/test_nothing_is_broken.py", "def test_two_and_one_are_three():\n    assert 2 + 1 == 3\n")
     live.project.commit("Another test")
-    request = wait_for("its end", lambda sha=live.project.push(): live.ended(sha))
+    request = wait_for("its end", lambda sha=live.project.push(): live.ended(sha), every_s=0.5)
     assert (request.status, request.generation) == ("done", 1)
     assert pids(live)["dagster-code"] != outer.pid
     assert shows_the_project(live)
@@ -113,7 +113,7 @@ def test_after_a_reboot_in_mid_training_llmops_up_is_all_that_is_reported(live: 
             trainings.append(len(running(live, "llmops_assets.programs.train")))
             return live.ended(sha)
 
-        request = wait_for("the release", ended)
+        request = wait_for("the release", ended, every_s=0.5)
     assert max(trainings) <= 1
     assert (request.status, request.generation) == ("released", 2), request
     checkpoint = live.checkpoint(sha)
@@ -161,7 +161,7 @@ def test_a_reboot_in_mid_rollout_ends_in_one_state(live: Live) -> None:
     live.llmops("up", "--dagster-port", str(live.ports[0]), "--mlflow-port", str(live.ports[1]))
     wait_for("production", lambda: live.ask().ok)
     with Users(live) as users:
-        request = wait_for("the release", lambda: live.ended(sha))
+        request = wait_for("the release", lambda: live.ended(sha), every_s=0.5)
     assert (request.status, request.generation) == ("released", 2), request
     found = live.ledger.rollout("zoo")
     assert found is not None and found[2] == sha

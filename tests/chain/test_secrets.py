@@ -95,7 +95,7 @@ def story(
         )  # fmt: skip
         with live.running():
             told = Story(live, server)
-            wait_for("the outcome", lambda: live.ended(project.head))
+            wait_for("the outcome", lambda: live.ended(project.head), every_s=0.5)
             for words in (
                 ("status",),
                 ("plan",),

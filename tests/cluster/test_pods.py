@@ -34,16 +34,27 @@ from llmops_assets.definitions import build_definitions, job_name
 from llmops_assets.domain.chain import CHAIN, HEAVY
 from resources.assembly import build_clients
 from resources.serving.interface import ServingError
+from tests.support.extras import needs
 
-pytest.importorskip("dagster_k8s")
-kubernetes_validate = pytest.importorskip("kubernetes_validate")
-from dagster_k8s.client import DagsterKubernetesClient  # noqa: E402
-from kubernetes.client import ApiClient  # noqa: E402
+pytestmark = [needs("dagster_k8s", "kubernetes"), needs("kubernetes_validate", "dev")]
 
 VERSIONS = ("1.28", "1.31", "1.34", "1.37")
 ROOT = Path(__file__).parents[2]
 SETTINGS = ROOT / "deploy" / "settings.yaml"
 LIGHT = sorted({s.name for s in CHAIN} - HEAVY)
+
+
+def validate(job: dict[str, Any], version: str, strict: bool) -> None:
+    import kubernetes_validate
+
+    kubernetes_validate.validate(job, version, strict=strict)
+
+
+def client_of(cluster: "Cluster") -> Any:
+    """dagster-k8s's own client, whose batch API is this cluster."""
+    from dagster_k8s.client import DagsterKubernetesClient
+
+    return DagsterKubernetesClient.production_client(batch_api_override=cluster)
 
 
 class Cluster:
@@ -54,6 +65,8 @@ class Cluster:
         self.namespaces: list[str] = []
 
     def create_namespaced_job(self, body: Any, namespace: str, **_: Any) -> None:
+        from kubernetes.client import ApiClient
+
         self.jobs.append(ApiClient().sanitize_for_serialization(body))
         self.namespaces.append(namespace)
 
@@ -107,7 +120,7 @@ def jobs_of(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> Ca
         assert isinstance(executor, StepDelegatingExecutor)
         cluster = Cluster()
         handler: Any = executor._step_handler
-        handler._api_client = DagsterKubernetesClient.production_client(batch_api_override=cluster)
+        handler._api_client = client_of(cluster)
         plan = create_execution_plan(job)
         run = instance.create_run_for_job(job, execution_plan=plan)
         logs = create_context_free_log_manager(instance, run)
@@ -147,15 +160,17 @@ def test_every_job_is_one_that_kubernetes_takes(jobs_of: Any, settings: Settings
     jobs = jobs_of(settings)
     assert set(jobs) == {s.name for s in CHAIN}
     for job in jobs.values():
-        kubernetes_validate.validate(job, version, strict=True)
+        validate(job, version, strict=True)
 
 
 def test_a_misspelt_field_is_noticed(jobs_of: Any, settings: Settings) -> None:
     """Otherwise the previous test proves nothing: Kubernetes itself silently drops unknown fields."""
     job = jobs_of(settings)["fine_tuned_checkpoint"]
     pod_of(job)["nodeSelecter"] = pod_of(job).pop("nodeSelector")
-    with pytest.raises(kubernetes_validate.ValidationError, match="nodeSelecter"):
-        kubernetes_validate.validate(job, VERSIONS[0], strict=True)
+    from kubernetes_validate import ValidationError
+
+    with pytest.raises(ValidationError, match="nodeSelecter"):
+        validate(job, VERSIONS[0], strict=True)
 
 
 def test_training_gets_the_gpu_the_node_and_the_time_that_the_settings_ask_for(
@@ -224,7 +239,7 @@ kubernetes:
     jobs = jobs_of(validate_yaml(Settings, text, "settings.yaml"))
     heavy, light = jobs["evaluation_report"], jobs["ci_report"]
     for job in jobs.values():
-        kubernetes_validate.validate(job, VERSIONS[-1], strict=True)
+        validate(job, VERSIONS[-1], strict=True)
         assert {"name": "home", "persistentVolumeClaim": {"claimName": "home"}} in pod_of(job)["volumes"]
         assert {"name": "home", "mountPath": "/var/lib/llmops"} in container_of(job)["volumeMounts"]
         assert pod_of(job)["securityContext"] == {"fsGroup": 10001}
@@ -249,11 +264,11 @@ def test_the_pod_of_the_run_itself_is_light_and_has_what_its_steps_have(
     job = build_definitions(settings).resolve_job_def(job_name(settings.projects[0]))
     run = instance.create_run_for_job(job, job_code_origin=code_of(job.name))
     cluster, launcher = Cluster(), instance.run_launcher
-    launcher._api_client = DagsterKubernetesClient.production_client(batch_api_override=cluster)  # type: ignore[attr-defined]
+    launcher._api_client = client_of(cluster)  # type: ignore[attr-defined]
     launcher.launch_run(LaunchRunContext(run, None))
     (made,) = cluster.jobs
     for version in VERSIONS:
-        kubernetes_validate.validate(made, version, strict=True)
+        validate(made, version, strict=True)
     assert container_of(made)["resources"] == {
         "requests": {"cpu": "500m", "memory": "1Gi"},
         "limits": {"memory": "2Gi"},

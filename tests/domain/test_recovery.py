@@ -126,6 +126,7 @@ def test_the_number_of_tries_is_bounded(tries: int, run: Any, newest: bool, miss
 def test_a_run_that_dies_again_is_resumed_less_and_less_soon(tries: int, pause: float) -> None:
     running = request(status="running", generation=tries, tries=tries)
     assert isinstance(recover(running, "failed", True, ended_s=pause), Again)
+    assert isinstance(recover(running, "failed", True, ended_s=2.0, pauses_s=(2.0,)), Again), "as the settings say"
     if pause:
         found = recover(running, "failed", True, ended_s=pause - 5, why="fine_tuned_checkpoint: no route to host")
         assert isinstance(found, Leave)

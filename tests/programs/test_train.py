@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from llmops_assets.programs.data.encoding import Encoder
 from llmops_assets.programs.data.rows import load_split
@@ -126,6 +124,9 @@ def test_a_full_training_of_one_step_learns_and_validates_what_it_saves(
 ) -> None:
     """The learning rate of the first step was 0, so that this training saved its base model. And the loss was that of
     weights in float32, of which the checkpoint keeps 8 bits."""
+    import torch
+    from safetensors.torch import load_file
+
     done = run_program("train", {**training, "method": "full", "max_steps": 1, "learning_rate": 1e-2}, tmp_path)
     before, after = (load_file(folder / "model.safetensors") for folder in (tiny, done.artifact))
     assert any((before[name] != after[name]).any() for name in before)
@@ -239,6 +240,8 @@ def _has_bf16_instructions() -> bool:
 
 def test_a_cpu_trains_in_bf16_only_where_it_has_instructions_for_it(trained: Ended) -> None:
     """On a CPU with AVX2 only, bf16 is emulated: two steps of the demo's model took over 200 s instead of 19."""
+    import torch
+
     if torch.cuda.is_available():
         pytest.skip("a GPU decides by its compute capability")
     assert trained.result["precision"] == ("bf16" if _has_bf16_instructions() else "fp32")

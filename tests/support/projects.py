@@ -54,6 +54,11 @@ LIGHT: dict[str, Any] = {
     "evaluation": {"metrics": ["rougeL"], "max_rows": 2}, "gates": [{"metric": "rougeL", "at_least": 0.0}],
 }  # fmt: skip
 """For tests that are not about evaluation: perplexity loads the quantized model again, by transformers."""
+PYTEST_INI = "[pytest]\naddopts = " + " ".join(
+    f"-p no:{plugin}"
+    for plugin in ("hydra_pytest", "anyio", "xdist", "xdist.looponfail", "hypothesispytest", "platformdirs", "timeout")
+) + "\n"  # fmt: skip
+"""Leaves out the plugins that pytest finds in this environment: importing them takes two thirds of a second."""
 COMPUTED = ("ledger.sqlite*", "mlflow.sqlite", "store")
 
 
@@ -112,6 +117,7 @@ class Project:
         project.write("prompts/ask.jinja", "Question: {{ input }}\n")
         project.write("prompts/train.jinja", "Question: {{ input }}\n")
         project.write("README.md", "# A project\n")
+        project.write("pytest.ini", PYTEST_INI)
         project.write("tests/test_nothing_is_broken.py", "def test_two_and_two_are_four():\n    assert 2 + 2 == 4\n")
         write_rows(project.folder / "data/train.jsonl", rows(24))
         write_rows(project.folder / "data/test.jsonl", rows(8, start=1000))

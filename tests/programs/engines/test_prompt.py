@@ -6,7 +6,6 @@ Engines serve the composed chat template; the reference is the model's own templ
 from pathlib import Path
 
 import pytest
-from transformers.utils.chat_template_utils import render_jinja_template
 
 from llmops_assets.domain.prompt import PromptError, check_prompt, compose_chat_template, render_prompt
 from llmops_assets.programs.engines.running import running_engine
@@ -67,6 +66,8 @@ def with_rendered(prompt: str, messages: list[dict[str, str]]) -> list[dict[str,
 
 
 def by_transformers(template: str, messages: list[dict[str, str]]) -> str:
+    from transformers.utils.chat_template_utils import render_jinja_template
+
     rendered, _ = render_jinja_template(
         conversations=[messages], chat_template=template, add_generation_prompt=True, return_assistant_tokens_mask=False
     )

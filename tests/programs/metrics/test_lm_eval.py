@@ -24,9 +24,10 @@ from llmops_assets.programs.evaluation.scoring import check_metrics, measure_tas
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import MetricSpec, ServeSpec
 from tests.programs.conftest import Ended, run_once, run_program
+from tests.support.extras import needs
 from tests.support.records import measured
 
-pytest.importorskip("lm_eval", reason="pip install 'llmops-assets[lm-eval]'")
+pytestmark = needs("lm_eval", "lm-eval")
 TASK = """\
 task: sounds
 dataset_path: json

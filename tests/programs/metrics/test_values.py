@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import evaluate
 import numpy as np
 import pytest
 import sacrebleu
@@ -54,6 +53,8 @@ def test_rouge_is_rouge_scores(name: str) -> None:
 
 
 def test_our_metrics_run_as_metrics_of_evaluate() -> None:
+    import evaluate
+
     from llmops_assets.programs.evaluation.metrics.hugging_face import EvaluateMetric
 
     made = EvaluateMetric.of(Bleu("bleu"), ANSWERS, "")

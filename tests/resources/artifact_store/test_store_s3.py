@@ -15,10 +15,11 @@ import pytest
 from resources.artifact_store.store import MANIFEST, ArtifactStore, StoreDenied, StoreError
 from resources.artifact_store.transfer import write_manifest
 from tests.resources.artifact_store.racing import race
+from tests.support.extras import needs
 from tests.support.seaweed import SECRET, Seaweed
 from tests.support.waiting import CEILING_S
 
-pytest.importorskip("s3fs")
+pytestmark = needs("s3fs", "aws")
 BUCKET = "llmops-tests"
 BIG = 20 * 2**20 + 17
 """Bytes: more than two upload parts, and not a multiple of the part size."""

@@ -13,11 +13,12 @@ from resources.project_source.dvc import DataNotPushed
 from resources.project_source.dvc_remote import TimeLimit
 from resources.project_source.errors import RemoteUnreachable, SourceError
 from resources.project_source.revisions import ProjectRepository
+from tests.support.extras import needs
 from tests.support.projects import Outcome, Project, Watched, World, rows, write_rows
 from tests.support.seaweed import Seaweed
 from tests.support.waiting import CEILING_S, wait_for
 
-pytest.importorskip("s3fs")
+pytestmark = needs("s3fs", "aws")
 CONFIG = "[core]\n    remote = storage\n['remote \"storage\"']\n    url = {url}\n    endpointurl = {endpoint}\n"
 
 

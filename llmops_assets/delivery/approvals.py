@@ -110,15 +110,17 @@ def call_for(ask: Ask, found: Waiting, because: str = "") -> str:
 
 
 def subject(source: ProjectRepository, ledger: Ledger) -> tuple[str, Request | None]:
-    """(revision, request) to decide on: the waiting request, otherwise the release in staging.
+    """(revision, request) to decide on: the newest request that waits for an approval, else the release in staging.
+
+    A commit of another branch may wait for a review beside it.
 
     Raises:
         Refused: there is nothing to decide on.
     """
     project = source.project.name
     waiting = [r for r in ledger.requests(project) if r.status == "waiting"]
-    if waiting:
-        return waiting[-1].revision, waiting[-1]
+    if asked := [r for r in waiting if not (r.waits_for_review or r.waits_for_budget)] or waiting:
+        return asked[-1].revision, asked[-1]
     staged, champion = ledger.serving(project, "staging"), ledger.serving(project, "production")
     if staged is None:
         raise Refused(f"no release of {project} waits for approval")

@@ -150,18 +150,24 @@ def make_plan(
             if lost and key in lost:
                 reasons = (f"{lost[key]}; it is recomputed",)
             plans.append(StagePlan(stage=stage.name, action="run", reasons=reasons, key=key))
-    plans = _judged(_reviewed(plans, review), judge, lacks_comparison)
+    plans = _judged(_reviewed(plans, review, deployable=release is None or release != serving), judge, lacks_comparison)
     return Plan(project=project, revision=head.revision, base=base.revision if base else None, stages=tuple(plans))
 
 
-def _reviewed(plans: Sequence[StagePlan], review: Callable[[bool], str | None]) -> list[StagePlan]:
+def _reviewed(plans: Sequence[StagePlan], review: Callable[[bool], str | None], deployable: bool) -> list[StagePlan]:
     """The plan in which an existing registration acts again if its report lacks a review, and something depends on it.
 
     Not if production does not change: other metrics alone need no review. If the registration then waits,
-    everything after it must be skipped: so what only passes it on is selected too.
+    everything after it must be skipped: so what only passes it on is selected too. A commit outside of the watched
+    branch has no endpoint that would ask: its evaluation as served does, so it waits for the same review.
+
+    Args:
+        deployable: whether the revision's release may be another than the one that production serves.
     """
     found = {plan.stage: plan for plan in plans}
-    acts = ("registered_model", "quantized_artifact", "staging_endpoint", "production_endpoint")
+    acts: tuple[str, ...] = ("registered_model", "quantized_artifact", "staging_endpoint", "production_endpoint")
+    if deployable and found["production_endpoint"].action == "skip":
+        acts = (*acts, "served_evaluation_report")
     after = [name for name in acts if found[name].action in ("run", "decide_later")]
     missing = review(found["evaluation_report"].action == "reuse") if after else None
     if missing is None:

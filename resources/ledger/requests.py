@@ -223,9 +223,14 @@ class Requests(Transactions):
             return True
 
     def _supersede_waiting(self, c: "sql.Connection", project: str, revision: str) -> None:
-        """Closes waiting requests in favour of a newer run: there is one release to approve, not a queue."""
+        """Closes waiting requests in favour of a newer run: there is one release to approve, not a queue.
+
+        Not those of other branches: they have no release that the newer one replaces.
+        """
         detail = f"a newer commit, {revision[:12]}, has been planned since"
-        waits = (sql.requests.c.project == project) & (sql.requests.c.status == "waiting")
+        r = sql.requests.c
+        replaced = r.asked_by.not_in([*ELSEWHERE]) | (r.revision == revision)
+        waits = (r.project == project) & (r.status == "waiting") & replaced
         for row in c.execute(sql.select(sql.requests.c.revision, sql.requests.c.generation).where(waits)).all():
             name = f"{project}:{row.revision}:{row.generation}"
             self._audit(c, {"event": "closed", "request": name, "status": "superseded", "detail": detail})

@@ -387,3 +387,25 @@ def test_a_review_that_led_to_the_registration_selects_nothing() -> None:
     serving = memory.release(VALUES)
     plan = memory.plan(changed(VALUES, prompt="Say: {{ input }}"), VALUES, serving, review=lambda known: None)
     assert "registered_model" not in plan.to_materialize
+
+
+@pytest.mark.parametrize(
+    ("change", "asks"),
+    [
+        ({"prompt": "Say: {{ input }}"}, True),
+        ({"engine": {"engine": "llama.cpp", "serving": {"parallel": 2}}}, True),
+        ({"evaluation": {"metrics": ["bleu"]}}, False),
+    ],
+)
+def test_outside_of_the_watched_branch_an_evaluation_as_served_waits_for_the_review_too(
+    change: dict[str, Any], asks: bool
+) -> None:
+    """No endpoint is planned there, so nothing asked for the review of a checkpoint that was registered already."""
+    memory = Memory()
+    serving = memory.release(VALUES)
+    plan = memory.plan(
+        changed(VALUES, **change), VALUES, serving, elsewhere="not on main", review=lambda known: "it waits"
+    )
+    assert plan["served_evaluation_report"].action == "run" and plan["registered_model"].action == "reuse"
+    selected = {"registered_model", "quantized_artifact"} & set(plan.to_materialize)
+    assert selected == ({"registered_model", "quantized_artifact"} if asks else set())

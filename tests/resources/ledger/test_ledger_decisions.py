@@ -66,6 +66,15 @@ def test_a_run_of_another_branch_leaves_what_waits_alone(ledger: Ledger) -> None
     assert statuses(ledger) == ["waiting", "queued"]
 
 
+def test_what_waits_for_the_review_of_another_branch_is_replaced_by_its_own_commit_only(ledger: Ledger) -> None:
+    """The next commit of the watched branch gave it up, although it could not replace what was asked."""
+    ledger.open_request("zoo", A, 1, "requested by a person", status="waiting", asked_by=EVALUATION)
+    ledger.close(ledger.open_request("zoo", B, 1, "prompt changed"), "done", "")
+    assert statuses(ledger) == ["waiting", "done"]
+    ledger.open_request("zoo", A, 2, "merged")
+    assert statuses(ledger) == ["superseded", "done", "queued"]
+
+
 def test_an_approved_request_resumes_in_its_next_generation_once(ledger: Ledger) -> None:
     request = waiting(ledger)
     again = ledger.next_generation(request, 2, "approved by eve@example.com: because")

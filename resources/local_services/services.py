@@ -29,6 +29,7 @@ from resources.tracking.mlflow_server import MlflowServer
 LOCATION = "llmops_assets.definitions"
 CODE_SERVER, DAEMON = "resources.local_services.code_server", "resources.local_services.daemon"
 WEBSERVER, WEBHOOKS = "resources.local_services.webserver", "resources.webhooks"
+MLFLOW = "resources.local_services.mlflow_server"
 RECEIVER = "webhooks"
 """Name of the webhook receiver's service."""
 STARTS = 3
@@ -159,7 +160,7 @@ def _services(settings: Settings, sockets: Path, dagster_port: int, mlflow_port:
     ]  # fmt: skip
     if mlflow_port is not None:
         # Its database's address, which may contain a password, is in the environment: `ps` shows arguments to everyone.
-        command = ("mlflow", "server", "--workers", "1", *here, "-p", str(mlflow_port))
+        command = (MLFLOW, "--workers", "1", *here, "-p", str(mlflow_port))
         wanted.append(Service("mlflow", *command, port=mlflow_port, path="/health"))
     if settings.webhooks is not None:
         wanted.append(_receiver(settings.webhooks))

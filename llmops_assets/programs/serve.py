@@ -13,8 +13,8 @@ import sys
 import threading
 from pathlib import Path
 
-from llmops_assets.catalog import ENGINES, UnavailablePart, UnknownPart
-from llmops_assets.programs.engines.interface import ServingEngine
+from llmops_assets.catalog import UnavailablePart, UnknownPart
+from llmops_assets.programs.engines.loading import load_engine
 from llmops_assets.programs.runtime.entry import load_spec, prepare_environment
 from llmops_assets.programs.runtime.errors import BAD_INPUT, BadInput
 from llmops_assets.programs.runtime.specs import ServeSpec
@@ -63,7 +63,7 @@ def main() -> None:
         spec = load_spec(ServeSpec, arguments.spec)
         _refuse_altered(Path(spec.model), spec.sha256)
         _refuse_taken_port(spec.host, spec.port)
-        engine: ServingEngine = ENGINES[spec.engine].load()()
+        engine = load_engine(spec.engine)
         server = engine.serve(spec)
     except (BadInput, UnknownPart, UnavailablePart) as error:
         print(f"serve: {error}", file=sys.stderr, flush=True)

@@ -9,12 +9,11 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-from llmops_assets.catalog import ENGINES
 from llmops_assets.domain.formatting import figure
 from llmops_assets.domain.records import Repeated
 from llmops_assets.programs.data.encoding import Encoder
 from llmops_assets.programs.data.rows import messages_of
-from llmops_assets.programs.engines.interface import ServingEngine
+from llmops_assets.programs.engines.loading import load_engine
 from llmops_assets.programs.engines.measuring import ask_all, likelihoods
 from llmops_assets.programs.engines.memory import gpu_memory, peak_memory
 from llmops_assets.programs.engines.parity import compare_tokens
@@ -69,7 +68,7 @@ def evaluate_served(spec: ServedEvaluateSpec, job: ProgramRun) -> ServedEvaluate
     encoder = Encoder(
         load_tokenizer(tokenizer), spec.prompt, spec.model_chat_template, stops=configured_stops(tokenizer)
     )
-    server: ServingEngine = ENGINES[spec.engine].load()()
+    server = load_engine(spec.engine)
     longest = min(spec.max_new_tokens, spec.sampling.get("max_tokens") or spec.max_new_tokens)
     context = server.context_per_request(Path(spec.model), spec.serving)
     refuse_too_long(

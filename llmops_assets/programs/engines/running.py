@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from llmops_assets.catalog import ENGINES
-from llmops_assets.programs.engines.interface import EngineClient, ServingEngine
+from llmops_assets.programs.engines.interface import EngineClient
+from llmops_assets.programs.engines.loading import client_of, load_engine
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import ServeSpec
 
@@ -57,7 +57,7 @@ def running_engine(
 def _start(
     spec: ServeSpec, folder: Path, start_s: float, on_wait: Callable[[float], None]
 ) -> tuple[subprocess.Popen[bytes], EngineClient]:
-    log = folder / "engine.log"
+    log, part = folder / "engine.log", load_engine(spec.engine)
     for _ in range(ATTEMPTS):
         port = _free_port(spec.host)
         file = folder / "engine.json"
@@ -70,7 +70,7 @@ def _start(
                 stderr=errors,
                 env=dict(os.environ),
             )
-        engine = _engine(spec.engine).client(f"http://{spec.host}:{port}")
+        engine = client_of(part, spec.engine, f"http://{spec.host}:{port}")
         if _ready(process, engine, start_s, on_wait):
             return process, engine
         slow = process.poll() is None
@@ -83,11 +83,6 @@ def _start(
         if "the port is not free" not in _last_line(log):
             break
     raise BadInput(_last_line(log) or "the engine did not start", spec.model)
-
-
-def _engine(name: str) -> ServingEngine:
-    engine: ServingEngine = ENGINES[name].load()()
-    return engine
 
 
 def _ready(

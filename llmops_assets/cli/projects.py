@@ -101,13 +101,17 @@ def _isolation(settings: Settings) -> str:
     """How code of projects runs on this machine.
 
     Raises:
-        CommandRefused: it must be isolated, and cannot be.
+        CommandRefused: it must be isolated, and cannot be where it runs.
     """
+    where = ", in the pod of its step; this is about the machine here" if settings.profile == "cluster" else ""
     try:
         why = not_isolated(code_rules(settings.compute))
     except BadInput as error:
+        if where:
+            return (
+                f"its own code, tests and metrics, {error}{where}: where a pod cannot isolate it either, its run fails"
+            )
         raise CommandRefused(str(error)) from error
-    where = ", in the pod of its step; this is about the machine here" if settings.profile == "cluster" else ""
     return f"its own code, tests and metrics, runs {f'not isolated: {why}' if why else 'isolated'}{where}"
 
 

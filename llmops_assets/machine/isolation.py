@@ -63,7 +63,10 @@ def problem() -> str | None:
         return f"bubblewrap does not run here: {error}"
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        return f"bubblewrap does not run here (in most containers the kernel refuses user namespaces): {last}"
+        return (
+            "bubblewrap does not run here (in most containers the kernel refuses user namespaces: then the container "
+            f"is the only isolation of the code): {last}"
+        )
     return None
 
 

@@ -143,6 +143,27 @@ def test_where_it_cannot_be_had_the_report_says_so_and_required_refuses(tmp_path
     )
 
 
+def test_where_a_containers_kernel_refuses_it_the_report_says_that_the_container_is_the_only_isolation(
+    tmp_path: Path,
+) -> None:
+    """In a pod bubblewrap is installed, and fails: what stands around the code then is the pod, and nothing else."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/test_it.py").write_text("def test_a():\n    pass\n")
+    refused = tmp_path / "bin/bwrap"
+    refused.parent.mkdir()
+    refused.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
+    refused.chmod(0o755)
+    environment = {**ENVIRONMENT, "PATH": f"{refused.parent}:{os.environ['PATH']}"}
+    for rule, code in (("auto", 0), ("required", 2)):
+        spec = {"work_tree": str(tmp_path / "tree"), "ruff": False, "code": {"isolation": rule}}
+        assert subprocess.run(command("ci", spec, tmp_path / rule), env=environment).returncode == code
+    [first, *_] = json.loads((tmp_path / "auto/result.json").read_text())["checks"]
+    error = json.loads((tmp_path / "required/error.json").read_text())
+    for said in (first["summary"], error["message"]):
+        assert "the container is the only isolation of the code): bwrap: No permissions" in said
+    assert first["summary"].startswith("not isolated: ") and error["where"] == "compute.isolation: required"
+
+
 def test_ci_tests_only_what_git_holds(tmp_path: Path) -> None:
     """Data that another stage had pulled into the work tree is in no key, and tests depended on it."""
     tree = tmp_path / "tree"

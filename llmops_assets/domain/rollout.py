@@ -261,13 +261,13 @@ def rollback_policy(policy: RolloutPolicy) -> RolloutPolicy:
     """The policy of a rollback: no holds, and only answering counts: slow or truncated is better than wrong.
 
     Eight good answers are enough, so that it takes seconds: they show a rate below a third. With an error among them,
-    the release is asked again.
+    the release is asked again. Errors count also where the policy has no rule on them: production must answer.
     """
-    asked = tuple(a for a in policy.analysis if a.metric in ("error_rate", "empty_rate"))
+    asked = ("error_rate", *(a.metric for a in policy.analysis if a.metric == "empty_rate"))
     return RolloutPolicy(
         strategy="all_at_once",
         steps=(RolloutStep(weight=1.0, hold=0.0),),
-        analysis=tuple(Analysis(metric=m, at_most=1 / 3) for m in dict.fromkeys(a.metric for a in asked)),
+        analysis=tuple(Analysis(metric=m, at_most=1 / 3) for m in dict.fromkeys(asked)),
         min_samples=min(policy.min_samples, 8),
         decide_within=LONGEST_AT_LEAST_S / 2,
     )

@@ -217,6 +217,16 @@ def test_a_rollback_asks_first_and_then_moves_everything_at_once() -> None:
     assert after(*doubtful, seconds=60.0).status == "returned"
 
 
+@pytest.mark.parametrize("analysis", [(), (Analysis(metric="p95_latency", at_most=0.1),)])
+def test_a_rollback_asks_whether_the_release_answers_also_where_the_policy_has_no_rule_on_errors(
+    analysis: tuple[Analysis, ...],
+) -> None:
+    """A release whose rules were about latency only was put back although none of its probes was answered."""
+    back = rollback_policy(policy(analysis=analysis))
+    dead = judge(back, Evidence(probes=of_probes([BROKEN] * 8)), 1.0, 0.0)
+    assert advance(begin_rollback("old", "bad"), dead).status == "returned"
+
+
 def test_a_rollback_does_not_hold_and_does_not_mind_being_slow() -> None:
     analysis = (Analysis(metric="p95_latency", at_most=0.1), Analysis(metric="error_rate", at_most=0.01))
     slow = policy(steps=(RolloutStep(weight=0.1, hold=3600.0),), min_samples=500, analysis=analysis)

@@ -5,6 +5,7 @@ Names are trusted as given: a local name is not authentication. The ledger suppl
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -95,17 +96,31 @@ class Waiting(Frozen):
 
 
 def person(name: str) -> str:
-    """A name in comparable form: the e-mail of "Ada <ada@example.com>", case-folded."""
+    """A name in comparable form: the e-mail of "Ada <ada@example.com>", case-folded, without invisible characters."""
     found = re.search(r"<([^<>]+)>\s*$", name)
-    return (found[1] if found else name).strip().casefold()
+    return _comparable(found[1] if found else name)
+
+
+def _comparable(name: str) -> str:
+    """Other spellings of the same letters are the same name: full-width, composed or not, with a zero-width space."""
+    seen = (c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) not in ("Cf", "Cc"))
+    return unicodedata.normalize("NFKC", "".join(seen).strip().casefold())
+
+
+def spelled(name: str) -> str:
+    """A name for a message; letters outside of ASCII are named, for some look like one of ASCII."""
+    if name.isascii():
+        return name
+    letters = dict.fromkeys(unicodedata.name(c, f"U+{ord(c):04X}").lower() for c in name if not c.isascii())
+    return f"{name} (with {', '.join(letters)})"
 
 
 def is_author(who: str, authors: Iterable[Author]) -> bool:
     """Whether this person is one of the authors. A name without @ is also compared with names and mailbox names."""
     me = person(who)
     for author in authors:
-        email = author.email.strip().casefold()
-        known = {email} if "@" in me else {email, email.split("@")[0], author.name.strip().casefold()}
+        email = _comparable(author.email)
+        known = {email} if "@" in me else {email, email.split("@")[0], _comparable(author.name)}
         if me in known:
             return True
     return False

@@ -19,6 +19,7 @@ from llmops_assets.domain.approval import (
     is_author,
     person,
     refusals,
+    spelled,
 )
 
 ASK = Ask(project="zoo", release="r" * 64, reports=("a", "b"), replaces="c" * 64, since=500.0)
@@ -197,3 +198,22 @@ def test_a_rejection_of_this_leaves_nothing_that_counts(
 ) -> None:
     after = [d for d in more if d.choice == "rejected"]
     assert isinstance(evaluate_approvals(ASK, [*history, said("rejected"), *after], rules, [ADA], NOW), Waiting)
+
+
+@pytest.mark.parametrize(
+    "name", ["ａｄａ@example.com", "ada\u200b@example.com", "Ada <ADA@example.com\u2060>", "\u200eada@example.com"]
+)
+def test_an_author_is_the_same_person_in_another_spelling(name: str) -> None:
+    """With a zero-width space in the name, an author approved their own change."""
+    authors = [Author(name="Ada", email="ada@example.com")]
+    assert person(name) == "ada@example.com" and is_author(name, authors)
+    hidden = [Author(name="Ada", email=name.removeprefix("Ada <").removesuffix(">"))]
+    assert is_author("ada@example.com", hidden)
+    (why,) = refusals("approved", name, Rules(), authors)
+    assert "is an author of this change" in why
+
+
+def test_an_approver_with_a_letter_that_only_looks_the_same_is_another_person_and_the_letter_is_named() -> None:
+    cyrillic = "\u0435ve@example.com"
+    assert person(cyrillic) != person("eve@example.com")
+    assert spelled(cyrillic) == f"{cyrillic} (with cyrillic small letter ie)" and spelled("eve") == "eve"

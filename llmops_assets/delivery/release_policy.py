@@ -6,6 +6,7 @@ evaluate people's decisions.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.domain.approval import Rules
@@ -16,9 +17,13 @@ from llmops_assets.domain.must_pass import dropped_rows
 from llmops_assets.domain.policy import Policy, loosened, loosened_approval, loosened_review, newest_policy
 from llmops_assets.domain.records import DatasetVersion
 from llmops_assets.domain.report_review import ReviewRules
+from llmops_assets.domain.requests import unreleased
 from resources.ledger import Ledger
 from resources.project_source.errors import SourceError
 from resources.project_source.revisions import ProjectRepository
+
+MOST_MERGED = 40
+"""How many commits since the last release are compared with: each is read once and kept in memory."""
 
 
 class ReleasePolicy(Frozen):
@@ -54,7 +59,8 @@ def release_policy(source: ProjectRepository, ledger: Ledger, revision: str) -> 
     """The policy of a revision's release, beside that of the champion.
 
     Where the champion's policy asked for a person and this one loosens anything, a person must approve under rules at
-    least as strict as the champion's: otherwise a commit could abolish its own approval.
+    least as strict as the champion's: otherwise a commit could abolish its own approval. A policy that was merged since
+    and not released counts too, but names nobody: see `_merged_since`.
     """
     own = source.at(revision).policy
     rules, because = _rules(own, "llmops.yaml"), ""
@@ -79,6 +85,18 @@ def release_policy(source: ProjectRepository, ledger: Ledger, revision: str) -> 
         if loosened_budget(before.budget, own.budget):
             budget, budget_where = stricter_budget(own.budget, before.budget), f"{short(sha)}, the champion's policy"
             budget_because = f"the budget of the champion's policy applies ({short(sha)})"
+    for sha, before in _merged_since(source, ledger, revision):
+        # Nobody could decide under its rules yet: a misspelt approver must not lock the project. So it counts whether
+        # it asked for a person, and the commit's own rules, or the champion's, say who.
+        texts = loosened(before, own, measured=False)
+        found += [
+            f"{text} (since {short(sha)}, which was merged and not released)" for text in texts if text not in found
+        ]
+        if texts and before.approval.needed and not (own.approval.needed or guarded):
+            guarded, because = True, f"a person must approve it, as {short(sha)} of the watched branch asks"
+        if review is None and before.review.needed and texts:
+            review = _review_rules(own, "llmops.yaml")
+            review_because = f"its report is reviewed, as {short(sha)} of the watched branch asks"
     return ReleasePolicy(
         needed=own.approval.needed or guarded,
         rules=rules,
@@ -91,6 +109,23 @@ def release_policy(source: ProjectRepository, ledger: Ledger, revision: str) -> 
         budget_where=budget_where,
         budget_because=budget_because,
     )
+
+
+def _merged_since(source: ProjectRepository, ledger: Ledger, revision: str) -> Iterator[tuple[str, Policy]]:
+    """(revision, policy) of what the watched branch has had since the last release, newest first.
+
+    A commit that only tightens policy releases nothing. Compared with the champion alone, the next one could take the
+    tightening back, and nothing would say so.
+    """
+    serving = ledger.serving(source.project.name, "production")
+    if serving is None or serving.revision == revision:
+        return  # nothing to be compared with, or it is the champion
+    for sha in unreleased(ledger.requests(source.project.name))[:MOST_MERGED]:
+        if sha in (revision, serving.revision):
+            continue
+        with suppress(ConfigError, SourceError):  # it cannot be read any more, and has no release
+            if source.git.contains(sha):
+                yield sha, source.at(sha).policy
 
 
 def _dropped(

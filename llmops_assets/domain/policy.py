@@ -4,15 +4,16 @@
 the champion's and decides whether a person must approve. The settings' floor is in `llmops_assets.domain.policy_floor`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from pydantic import Field
 
-from llmops_assets.domain.approval import Approval, person
+from llmops_assets.domain.approval import Approval, person, spelled
 from llmops_assets.domain.budget import Budget, loosened_budget
 from llmops_assets.domain.formatting import figure
-from llmops_assets.domain.gate_rule import Gate
+from llmops_assets.domain.gate_rule import Gate, Margin
 from llmops_assets.domain.images import ImagePolicy, loosened_image
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.must_pass import MustPassPolicy, loosened_must_pass
@@ -62,15 +63,19 @@ NO_POLICY = Policy(
 """Requires only the defaults of a rollout: the policy to which a floor is applied if no commit's policy is known."""
 
 
-def loosened(before: Policy, after: Policy) -> tuple[str, ...]:
-    """Each way in which the second policy asks for less than the first, as text; empty if in none."""
+def loosened(before: Policy, after: Policy, measured: bool = True) -> tuple[str, ...]:
+    """Each way in which the second policy asks for less than the first, as text; empty if in none.
+
+    Args:
+        measured: whether a release was measured under the first, so that other rows or metrics are other evidence.
+    """
     if before == after:
         return ()
     return tuple(
         dict.fromkeys(
             (
                 *loosened_gates(before.gates, after.gates),
-                *_changed_measurement(before, after),
+                *(_changed_measurement(before, after) if measured else ()),
                 *loosened_must_pass(before.must_pass, after.must_pass),
                 *loosened_approval(before.approval, after.approval),
                 *loosened_review(before.review, after.review),
@@ -96,37 +101,52 @@ def newest_policy(served: Sequence[tuple[str, str]]) -> str | None:
 
 
 def loosened_gates(before: Iterable[Gate], after: Sequence[Gate]) -> Iterator[str]:
+    """What gates ask for less. A bound and its certainty count only if one gate has both."""
     for old in before:
         same = [g for g in after if (g.metric, g.of, g.per) == (old.metric, old.of, old.per)]
         name = f"{old.metric} of {old.of}" + (f" per {old.per}" if old.per else "")
         if old.at_least is not None:
-            bounds = [g.at_least for g in same if g.at_least is not None]
-            if not bounds:
-                yield f"gate {REMOVED}{name} at least {figure(old.at_least)}"
-            elif max(bounds) < old.at_least:
-                yield f"gate weakened: {name} at least {figure(old.at_least)} → {figure(max(bounds))}"
+            lower = {g: g.at_least for g in same if g.at_least is not None}
+            kept = [g for g, bound in lower.items() if bound >= old.at_least]
+            condition = f"{name} at least {figure(old.at_least)}"
+            yield from _loosened_bound(condition, old, list(lower.values()), kept, max)
         if old.at_most is not None:
-            bounds = [g.at_most for g in same if g.at_most is not None]
-            if not bounds:
-                yield f"gate {REMOVED}{name} at most {figure(old.at_most)}"
-            elif min(bounds) > old.at_most:
-                yield f"gate weakened: {name} at most {figure(old.at_most)} → {figure(min(bounds))}"
+            upper = {g: g.at_most for g in same if g.at_most is not None}
+            kept = [g for g, bound in upper.items() if bound <= old.at_most]
+            condition = f"{name} at most {figure(old.at_most)}"
+            yield from _loosened_bound(condition, old, list(upper.values()), kept, min)
         if old.no_worse_than is not None:
             compared = [g for g in same if (g.no_worse_than, g.baseline) == (old.no_worse_than, old.baseline)]
-            margins = [g.tolerance() for g in compared]
-            allowed = old.tolerance()
-            condition = f"{name} no worse than {old.against}"
-            if not margins:
+            allowed, condition = old.tolerance(), f"{name} no worse than {old.against}"
+            kept = [g for g in compared if _within(g.tolerance(), allowed)]
+            if not compared:
                 yield f"gate {REMOVED}{condition}"
-            elif not any((m.relative == allowed.relative or not m.value) and m.value <= allowed.value for m in margins):
-                yield f"margin widened: {condition} (margin {allowed} → {', '.join(map(str, margins))})"
-            elif (sure := max(g.certainty for g in compared)) < old.certainty:
+            elif not kept:
+                margins = ", ".join(str(g.tolerance()) for g in compared)
+                yield f"margin widened: {condition} (margin {allowed} → {margins})"
+            elif (sure := max(g.certainty for g in kept)) < old.certainty:
                 yield f"confidence lowered: {condition} ({old.certainty:.4g} → {sure:.4g})"
-        bounds_alike = [g for g in same if g.at_least is not None or g.at_most is not None]
-        if old.confidence and (old.at_least is not None or old.at_most is not None) and bounds_alike:
-            sure = max(g.confidence or 0.0 for g in bounds_alike)
-            if sure < old.confidence:
-                yield f"confidence lowered: bounds of {name} ({old.confidence:.4g} → {sure or 'the value is judged'})"
+
+
+def _within(margin: Margin, allowed: Margin) -> bool:
+    return (margin.relative == allowed.relative or not margin.value) and margin.value <= allowed.value
+
+
+def _loosened_bound(
+    condition: str, old: Gate, bounds: Sequence[float], kept: Sequence[Gate], strictest: Callable[..., float]
+) -> Iterator[str]:
+    """What is asked for less of one bound.
+
+    Args:
+        bounds: those that are stated now, on the same side.
+        kept: the gates whose bound is at least as strict as the old one's.
+    """
+    if not bounds:
+        yield f"gate {REMOVED}{condition}"
+    elif not kept:
+        yield f"gate weakened: {condition} → {figure(strictest(bounds))}"
+    elif old.confidence and (sure := max(g.confidence or 0.0 for g in kept)) < old.confidence:
+        yield f"confidence lowered: {condition} ({old.confidence:.4g} → {sure or 'the value is judged'})"
 
 
 def metrics_of(evaluation: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,7 +197,7 @@ def _more_people(name: str, before: Sequence[str], after: Sequence[str]) -> Iter
     if before and not after:
         yield f"{name} widened: {', '.join(before)} → anyone except the authors"
     elif others := without(after, before) if before else ():
-        yield f"{name} widened: {', '.join(others)} added"
+        yield f"{name} widened: {', '.join(map(spelled, others))} added"
 
 
 def _changed_smoke_tests(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -197,11 +217,24 @@ def _loosened_rollout(before: RolloutPolicy, after: RolloutPolicy) -> Iterator[s
         yield "rollout: strategy canary → all_at_once"
         return
     if after.steps != before.steps and after.strategy == "canary":
-        if sum(s.hold for s in after.steps) < sum(s.hold for s in before.steps):
-            yield "rollout: the steps hold for less time"
-        if before.steps and (not after.steps or after.steps[0].weight > before.steps[0].weight):
-            share = after.steps[0].weight if after.steps else 1.0
-            yield f"rollout: the first step has more traffic, {before.steps[0].weight:.0%} → {share:.0%}"
+        yield from _loosened_steps(before, after)
+
+
+def _loosened_steps(before: RolloutPolicy, after: RolloutPolicy) -> Iterator[str]:
+    for step in before.steps:
+        was, now = (sum(s.hold for s in p.steps if s.weight <= step.weight) for p in (before, after))
+        if now < was:
+            yield f"rollout: the candidate is held at up to {step.weight:.0%} for less time, {was:g} s → {now:g} s"
+            break
+    largest = [_largest_increase(policy) for policy in (before, after)]
+    if largest[1] > largest[0]:
+        yield "rollout: the largest increase of traffic is {:.0%} → {:.0%}".format(*largest)
+
+
+def _largest_increase(policy: RolloutPolicy) -> float:
+    """The share of traffic that moves at once, at most."""
+    weights = [0.0, *(step.weight for step in policy.steps), 1.0]
+    return round(max(after - before for before, after in pairwise(weights)), 9)
 
 
 def loosened_analysis(before: Iterable[Analysis], after: Sequence[Analysis]) -> Iterator[str]:

@@ -137,6 +137,20 @@ def settled(requests: Sequence[Request]) -> Request | None:
     return next((r for r in reversed(planned(requests)) if r.status not in UNSETTLED and not r.by_hand), None)
 
 
+def unreleased(requests: Sequence[Request]) -> list[str]:
+    """Revisions that the watched branch has had since the last release, and that left nothing undone: newest first.
+
+    Their policy is in force, although no release was made under it.
+    """
+    found: list[str] = []
+    for request in reversed(planned(requests)):
+        if request.status == "released" and not request.by_hand:
+            break
+        if request.status in ("done", "skipped") and not request.by_hand and not request.stages:
+            found.append(request.revision)
+    return list(dict.fromkeys(found))
+
+
 def another_generation(requests: Sequence[Request], revision: str) -> int:
     """The generation of a revision's next request."""
     return 1 + max((r.generation for r in requests if r.revision == revision), default=0)

@@ -8,6 +8,7 @@ import pytest
 from llmops_assets.config.settings import Settings
 from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.delivery.release_policy import ReleasePolicy, not_on_branch, release_policy
+from llmops_assets.domain.requests import Status
 from resources.ledger import Ledger
 from resources.project_source.revisions import ProjectRepository
 from tests.support.projects import Project
@@ -31,6 +32,12 @@ class Case:
 
     def served(self, release: str, revision: str) -> None:
         self.ledger.serve("zoo", "production", release, revision)
+
+    def merged(self, change: dict[str, Any], status: Status = "done") -> str:
+        """A commit of the watched branch that was planned, and released nothing."""
+        sha = self.commit(change)
+        self.ledger.open_request("zoo", sha, 1, "policy changed", status=status)
+        return sha
 
     def of(self, revision: str) -> ReleasePolicy:
         return release_policy(self.source, self.ledger, revision)
@@ -73,6 +80,50 @@ def test_where_nobody_had_to_approve_a_loosening_is_named_and_that_is_all(case: 
     found = case.of(case.commit(NO_GATES))
     assert not found.needed and len(found.loosened) == 1 and found.loosened[0].startswith("gate removed: perplexity")
     assert found.notes == (f"loosened since the champion: {found.loosened[0]}",)
+
+
+def test_a_tightening_that_released_nothing_is_not_taken_back_in_silence(case: Case) -> None:
+    """A commit that only tightens policy deploys nothing, so the next one was compared with a champion that had asked
+    for nobody: it could drop the approval that the team had just agreed on, and nothing was said."""
+    case.served("one", case.commit({"training": {"max_steps": 3}}))
+    tight = case.merged({"deployment": {"approval": {"approvers": [EVE]}}})
+    again = case.merged({"deployment": {"approval": None}})
+    for sha in (again, case.commit({"training": {"max_steps": 5}})):
+        found = case.of(sha)
+        assert (found.needed, found.guarded, found.rules.approvers) == (True, True, ())
+        text = f"approval dropped: no person has to approve (since {tight[:12]}, which was merged and not released)"
+        assert found.loosened == (text,)
+        assert f"a person must approve it, as {tight[:12]} of the watched branch asks" in found.notes
+
+
+def test_a_misspelt_approver_who_released_nothing_does_not_lock_the_project(case: Case) -> None:
+    """Its own rules say who approves the correction: under those of the mistake nobody could."""
+    case.served("one", case.commit({"training": {"max_steps": 3}}))
+    case.merged({"deployment": {"approval": {"approvers": ["eve@exmaple.com"]}}})
+    found = case.of(case.commit({"deployment": {"approval": {"approvers": [EVE]}}}))
+    assert found.needed and found.rules.approvers == (EVE,) and found.rules.where == "llmops.yaml"
+    assert [text.split(" (")[0] for text in found.loosened] == [f"approvers widened: {EVE} added"]
+
+
+@pytest.mark.parametrize("status", ["superseded", "rejected", "waiting", "failed"])
+def test_a_policy_that_was_not_accepted_counts_for_nothing(case: Case, status: Status) -> None:
+    case.served("one", case.commit({"training": {"max_steps": 3}}))
+    case.merged({"deployment": {"approval": {"approvers": [EVE]}}}, status)
+    assert not case.of(case.commit({"deployment": {"approval": None}})).needed
+
+
+def test_what_a_release_was_made_under_replaces_what_was_merged_before_and_so_does_a_rewound_branch(case: Case) -> None:
+    case.served("one", case.commit({"training": {"max_steps": 3}}))
+    case.merged({"deployment": {"approval": {"approvers": [EVE]}}})
+    released = case.merged({"deployment": {"approval": None}}, "released")
+    case.served("two", released)
+    assert not case.of(case.commit({"training": {"max_steps": 5}})).needed, "a person has accepted that"
+    case.merged({"deployment": {"review": {"approvers": [EVE]}}})
+    found = case.of(case.commit({"deployment": {"review": None}}))
+    assert found.review is not None and found.review.approvers == () and not found.needed
+    case.project.git("reset", "--quiet", "--hard", "HEAD~2")
+    case.project.git("push", "--quiet", "--force", "origin", "main")
+    assert case.of(case.commit({"training": {"max_steps": 6}})).review is None
 
 
 def test_a_rollback_to_a_time_before_approvals_does_not_abolish_them(case: Case) -> None:

@@ -53,6 +53,17 @@ def gates(*changed: tuple[int, dict[str, Any] | None]) -> dict[str, Any]:
     return {"gates": [found for n, gate in enumerate(BASE["gates"]) if (found := replaced.get(n, gate)) is not None]}
 
 
+def test_a_bound_that_is_certain_is_not_replaced_by_two_gates_with_half_of_it_each() -> None:
+    """One stated the bound, the other the confidence, and nothing was named."""
+    sure = {"metric": "rougeL", "at_least": 0.2, "confidence": "95%"}
+    before, name = policy({"gates": [sure]}), "confidence lowered: rougeL of checkpoint at least 0.2"
+    halves = [{"metric": "rougeL", "at_least": 0.2}, {**sure, "at_least": 0.0}]
+    assert loosened(before, policy({"gates": halves})) == (f"{name} (0.95 → the value is judged)",)
+    less = [{**sure, "confidence": "80%"}, {**sure, "at_least": 0.0, "confidence": "99%"}]
+    assert loosened(before, policy({"gates": less})) == (f"{name} (0.95 → 0.8)",)
+    assert loosened(before, policy({"gates": [{**sure, "at_least": 0.3, "confidence": "99%"}]})) == ()
+
+
 def rollout(**change: Any) -> dict[str, Any]:
     return {"deployment": {"rollout": change}}
 
@@ -76,6 +87,10 @@ LOOSER: list[tuple[dict[str, Any], str]] = [
         gates((2, {"metric": "perplexity", "no_worse_than": "champion", "margin": "10%", "confidence": "80%"})),
         "confidence lowered: perplexity of checkpoint no worse than champion (0.95 → 0.8)",
     ),
+    # Two gates, of which one is as strict and the other as certain: neither asks for what the one had asked.
+    ({"gates": [*BASE["gates"][:2], {**BASE["gates"][2], "confidence": "80%"}, {**BASE["gates"][2], "margin": "900%"},
+                BASE["gates"][3]]},
+     "confidence lowered: perplexity of checkpoint no worse than champion (0.95 → 0.8)"),
     (gates((2, {"metric": "perplexity", "no_worse_than": "champion", "margin": 5.0})), "margin 10% → 5"),
     (gates((3, {"metric": "perplexity", "of": "served", "at_most": 9e9})), "no worse than unquantized"),
     ({"gates": []}, "gate removed: rougeL of checkpoint at least 0.2"),
@@ -99,9 +114,14 @@ LOOSER: list[tuple[dict[str, Any], str]] = [
     (rollout(confidence="80%"), "rollout: confidence 0.95 → 0.8"),
     (rollout(min_samples=5), "min_samples 50 → 5"),
     (rollout(strategy="all_at_once"), "strategy canary → all_at_once"),
-    (rollout(steps=[{"weight": "10%", "hold": "1s"}, {"weight": "50%", "hold": "1s"}]), "hold for less time"),
-    (rollout(steps=[{"weight": "100%", "hold": "200s"}]), "the first step has more traffic, 10% → 100%"),
-    (rollout(steps=[]), "the first step has more traffic, 10% → 100%"),
+    (rollout(steps=[{"weight": "10%", "hold": "1s"}, {"weight": "50%", "hold": "1s"}]),
+     "held at up to 10% for less time, 60 s → 1 s"),
+    (rollout(steps=[{"weight": "100%", "hold": "200s"}]), "held at up to 10% for less time, 60 s → 0 s"),
+    (rollout(steps=[]), "the largest increase of traffic is 50% → 100%"),
+    # Two that had the same first step and held as long in all as before, and were not named:
+    (rollout(steps=[{"weight": "10%", "hold": "120s"}]), "the largest increase of traffic is 50% → 90%"),
+    (rollout(steps=[{"weight": "10%", "hold": "0s"}, {"weight": "50%", "hold": "120s"}]),
+     "held at up to 10% for less time, 60 s → 0 s"),
     ({"ci": {"tests": False}}, "ci.tests switched off"),
     ({"ci": {"tests": True}}, "ci.tests no longer required"),
     ({"ci": {"ruff": False}}, "ci.ruff switched off"),

@@ -10,9 +10,11 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urljoin
 
 from pydantic import Field
 
@@ -20,7 +22,6 @@ from llmops_assets.domain.formatting import excerpt
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.upstreams import why_not_allowed
 
-HOPS, ANSWER_S = 5, 15.0
 REMOTE_KEY = "proposals.imports.remote"
 
 
@@ -89,18 +90,18 @@ def _refuse_other_remote(repo: Any, task: Task) -> None:
 
 
 def _look(repo: Any, task: Task, file: str) -> Seen:
-    dependency = _stage(repo, task, file).deps[0]
-    dependency.save()
+    with _imported(repo, task, file) as stage:
+        dependency = stage.deps[0]
+        dependency.save()
     return Seen(version=_version(dependency))
 
 
 def _fetch(repo: Any, task: Task, file: str) -> Seen:
     _refuse_other_remote(repo, task)
-    downloads = not task.document
-    stage = _stage(repo, task, file) if downloads else repo.stage.load_one(path=str(Path(task.tree) / file))
-    out, version = stage.outs[0], {}
-    if downloads:
-        dependency = stage.deps[0]
+    if task.document:
+        return _push(repo, task, _load(repo, task, file), {})
+    with _imported(repo, task, file) as stage:
+        dependency, out = stage.deps[0], stage.outs[0]
         dependency.save()
         version = _version(dependency)
         Path(out.fs_path).parent.mkdir(parents=True, exist_ok=True)
@@ -108,12 +109,22 @@ def _fetch(repo: Any, task: Task, file: str) -> Seen:
         dependency.save()
         if _version(dependency) != version:
             raise _Refused("the upstream changed while it was read; it is read again")
+    return _push(repo, task, stage, version)
+
+
+def _push(repo: Any, task: Task, stage: Any, version: dict[str, Any]) -> Seen:
+    """Pushes data that is in the tree.
+
+    Args:
+        version: of the upstream that it was downloaded from; empty: `task.document` names it.
+    """
+    out = stage.outs[0]
     out.save()
     out.commit()
     result = repo.cloud.push(next(iter(out.get_used_objs().values())))
     if result.failed:
         raise _Refused(f"`dvc push` could not push {len(result.failed)} files to the DVC remote")
-    if downloads:
+    if not task.document:
         stage.md5 = stage.compute_md5()
         return Seen(version=version, document=_plain(stage.dumpd()))
     document = {**task.document, "outs": _plain(stage.dumpd())["outs"]}
@@ -137,15 +148,30 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def _stage(repo: Any, task: Task, file: str) -> Any:
-    """The stage of an import of a URL or path, whose redirects and links are allowed too."""
-    stage = repo.stage.load_one(path=str(Path(task.tree) / file))
-    address = stage.deps[0].def_path
+def _load(repo: Any, task: Task, file: str) -> Any:
+    return repo.stage.load_one(path=str(Path(task.tree) / file))
+
+
+@contextmanager
+def _imported(repo: Any, task: Task, file: str) -> Iterator[Any]:
+    """The stage of an import of a URL or path, for a block that reads its upstream.
+
+    Raises:
+        _Refused: a link or redirect of the upstream leads to what is not allowed.
+    """
+    stage = _load(repo, task, file)
+    address, redirects = stage.deps[0].def_path, _Redirects(task)
     if address.startswith("/"):
         _refuse_links(Path(address), task)
     elif address.startswith(("http://", "https://")):
-        _refuse_redirects(address, task)
-    return stage
+        redirects.watch(stage.deps[0].fs)
+    try:
+        yield stage
+    except Exception:
+        if not redirects.refused:
+            raise
+    if redirects.refused:
+        raise _Refused(redirects.refused)
 
 
 def _refuse_links(path: Path, task: Task) -> None:
@@ -159,20 +185,31 @@ def _refuse_links(path: Path, task: Task) -> None:
             raise _Refused(f"{one} is a link to {one.resolve()}, which is not allowed by {task.key} in the settings")
 
 
-def _refuse_redirects(address: str, task: Task) -> None:
-    """Follows redirects as far as they are allowed; DVC would follow them anywhere."""
-    from urllib.parse import urljoin
+class _Redirects:
+    """Has DVC's own HTTP client follow redirects only as far as they are allowed, whatever the kind of request.
 
-    import requests
+    A check before the transfer is not enough: a server can answer HEAD with a file and GET with a redirect.
+    """
 
-    for _ in range(HOPS):
-        answer = requests.head(address, allow_redirects=False, timeout=ANSWER_S)
-        if not answer.is_redirect:
-            return
-        address = urljoin(address, answer.headers["location"])
-        if why := why_not_allowed(address, task.upstreams, task.key):
-            raise _Refused(f"it redirects to an address that may not be read: {why}")
-    raise _Refused(f"it redirects more than {HOPS} times")
+    def __init__(self, task: Task):
+        self._task = task
+        self.refused = ""
+        """Why one was not followed. fsspec turns the error into others, or into an absent file."""
+
+    def watch(self, filesystem: Any) -> None:
+        """Call it before the first request: the client is made then."""
+        import aiohttp
+
+        trace = aiohttp.TraceConfig()
+        trace.on_request_redirect.append(self._follow)
+        filesystem.fs_args["client_kwargs"]["trace_configs"] = [trace]
+
+    async def _follow(self, _session: Any, _context: Any, redirect: Any) -> None:
+        headers = redirect.response.headers
+        address = urljoin(str(redirect.url), headers.get("Location") or headers.get("URI") or "")
+        if why := why_not_allowed(address, self._task.upstreams, self._task.key):
+            self.refused = f"it redirects to an address that may not be read: {why}"
+            raise _Refused(self.refused)
 
 
 def _version(dependency: Any) -> dict[str, Any]:

@@ -236,13 +236,15 @@ def test_data_is_pushed_only_to_the_remote_of_the_settings_and_a_deleted_upstrea
 
 
 class _Files(BaseHTTPRequestHandler):
-    """Serves one file with its ETag, and redirects from /moved to anywhere."""
+    """Serves one file with its ETag, and redirects from /moved to anywhere, and from /late if it is read."""
 
     content: ClassVar[bytes] = b""
     elsewhere: ClassVar[str] = ""
+    asked: ClassVar[list[str]]
 
     def do_HEAD(self) -> None:
-        if self.path == "/moved":
+        self.asked.append(f"{self.command} {self.path}")
+        if self.path == "/moved" or (self.path == "/late" and self.command == "GET"):
             self.send_response(302)
             self.send_header("Location", self.elsewhere)
             self.end_headers()
@@ -262,7 +264,7 @@ class _Files(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def served(exports: Path) -> Iterator[tuple[type[_Files], str]]:
-    handler = type("Files", (_Files,), {"content": (exports / "train.jsonl").read_bytes()})
+    handler = type("Files", (_Files,), {"content": (exports / "train.jsonl").read_bytes(), "asked": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield handler, f"http://127.0.0.1:{server.server_port}"
@@ -284,6 +286,25 @@ def test_an_http_upstream_is_proposed_and_its_redirects_go_only_where_the_settin
     sensor = partial(here.world.tick, "zoo_proposals")
     assert wait_for("the proposal", lambda: (said := sensor()[0] or "") and "looking:" not in said and said)
     assert here.rows == ["proposed"] and len(here.branches()) == 1
+
+
+def test_an_upstream_that_redirects_only_the_transfer_is_refused_and_nothing_is_asked_there(
+    make_here: Callable[..., Here], served: tuple[type[_Files], str]
+) -> None:
+    """The look by HEAD sees a file; the GET of the download is redirected to another path of the network."""
+    handler, url = served
+    handler.elsewhere = f"{url}/exports/train.jsonl"
+    here = make_here(("import-url", f"{url}/late", TRAIN), (f"{url}/late", f"{url}/exports"))
+    handler.content += b'{"input": "gnu number 9 says", "output": "The gnu says 9."}\n'
+    handler.elsewhere = "/internal/credentials"
+    found = here.look()
+    assert found.done == () and here.branches() == {}
+    assert f"{url}/internal/credentials' is not allowed by proposals.imports.upstreams" in str(found), str(found)
+    assert "GET /late" in handler.asked and not [one for one in handler.asked if "internal" in one]
+    handler.elsewhere = f"{url}/exports/train.jsonl"
+    now = here.world.ledger.clock() + 60
+    here.world.ledger.clock = lambda: now
+    assert here.look().done, "a redirect within what is allowed is followed"
 
 
 def test_the_data_of_another_git_repository_is_proposed_from_its_own_dvc_remote(

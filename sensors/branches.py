@@ -29,8 +29,8 @@ def build_branch_sensor(project: ProjectSource, job: Any, settings: Settings) ->
         job=job,
         minimum_interval_seconds=settings.look_every,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Checks or evaluates commits of {project.name} outside of branch {project.branch}, as `branches` "
-        "and `pull_requests` in the settings say, and deploys none of them. A tick without a run says why.",
+        description=f"Plans, checks or evaluates commits of {project.name} outside of branch {project.branch}, as "
+        "`branches` and `pull_requests` in the settings say, and deploys none of them. A tick without a run says why.",
         required_resource_keys=set(RESOURCE_KEYS),
         tags={WATCHES_TAG: project.name},
     )
@@ -41,7 +41,6 @@ def build_branch_sensor(project: ProjectSource, job: Any, settings: Settings) ->
         announced = context.cursor == LOOK
         context.update_cursor(WAITS)  # until no commit waits, also if this tick fails
         source.looks.current("branches", on_new=lambda: begin_all(clients), fresh=announced)
-        requests = ledger.requests(project.name)
         found = candidates(project.branches, project.pull_requests, source.git.branches(), source.git.pull_requests())
         deployed = source.git.head() if project.release_tags else None
         left = [
@@ -51,6 +50,7 @@ def build_branch_sensor(project: ProjectSource, job: Any, settings: Settings) ->
         ]
         told: list[str] = []
         while True:
+            requests = ledger.requests(project.name)
             decision = next_candidate(project.name, requests, left, time.time(), _watched(source, requests))
             if isinstance(decision, Skip):
                 if not decision.waits and not told:
@@ -59,7 +59,8 @@ def build_branch_sensor(project: ProjectSource, job: Any, settings: Settings) ->
             started = _start(clients, source, decision)
             if isinstance(started, dg.RunRequest):
                 return started
-            told.append(f"{decision.candidate.name}: {short(decision.candidate.tip.revision)}: {started}")
+            name = f"{decision.candidate.name}: "
+            told.append(f"{name}{short(decision.candidate.tip.revision)}: {started.removeprefix(name)}")
             left.remove(decision.candidate)
 
     def _start(clients: Clients, source: ProjectRepository, decision: StartCandidate) -> dg.RunRequest | str:
@@ -68,11 +69,14 @@ def build_branch_sensor(project: ProjectSource, job: Any, settings: Settings) ->
         base, stages, reason = source.git.head(), list[str](), decision.reason
         try:
             at = source.at(revision)
-            if waits := source.missing_data(at, in_tick=True):
+            plans_only = decision.candidate.run == "plan"
+            if not plans_only and (waits := source.missing_data(at, in_tick=True)):
                 return f"waits for data: {', '.join(waits)} is not in the DVC remote yet; run `dvc push`"
             plan = plan_revision(source, ledger, clients.store, revision, base)
             stages = stages_within(decision.asked_by, plan.to_materialize)
-            if not stages:
+            if plans_only:
+                reason += f": it would run {', '.join(plan.to_materialize) or 'nothing'}"
+            elif not stages:
                 reason = f"{decision.candidate.name}: nothing to do, all its results exist"
         except SourceError as error:
             return str(error)  # the next tick tries again

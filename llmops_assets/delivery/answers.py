@@ -18,8 +18,8 @@ from llmops_assets.domain.notification_baseline import Baseline
 from llmops_assets.domain.notification_messages import next_command
 from llmops_assets.domain.notifications import Closing, derive
 from llmops_assets.domain.plan_markdown import body
-from llmops_assets.domain.records import CiReport, Measured
-from llmops_assets.domain.requests import Request
+from llmops_assets.domain.records import AnyRecord, CiReport, ContainerImage, Measured
+from llmops_assets.domain.requests import BRANCH_PLAN, Request
 from llmops_assets.domain.review import Link
 from llmops_assets.domain.review_markdown import markdown
 from llmops_assets.domain.verdict import Verdict
@@ -181,7 +181,8 @@ class Comments:
         name = f"plan-text:{found.revision[:32]}"
         if kept := ledger.projected(request.project, name):
             return kept
-        if not request.active or any(maker is None for maker in found.progress.done.values()):
+        plans_only = request.asked_by == BRANCH_PLAN
+        if not plans_only and (not request.active or any(maker is None for maker in found.progress.done.values())):
             return None
         try:
             source = self._clients.sources(self._project)

@@ -11,6 +11,7 @@ from llmops_assets.domain.answers import GroupAnswer, Progress, State
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.markdown import escaped, fenced, table, without_references
 from llmops_assets.domain.models import Frozen
+from llmops_assets.domain.requests import BRANCH_PLAN
 from llmops_assets.domain.review import Link
 
 LONGEST = 60_000
@@ -84,9 +85,11 @@ def comment(
     """
     request = progress.request
     why = request.detail if request.status in ("done", "failed", "superseded", "cancelled", "skipped") else ""
+    planned = request.asked_by == BRANCH_PLAN
+    said = "📋 is planned" if planned else _SAID[request.status]
     head = [
         marker(request.project),
-        f"### {escaped(request.project)}: {short(request.revision)} {_SAID[request.status]}",
+        f"### {escaped(request.project)}: {short(request.revision)} {said}",
         escaped(subject, 300),
         escaped(why or f"Asked for because: {request.reason}", 1_500),
         "\n".join(
@@ -94,7 +97,7 @@ def comment(
         ),
         f"Next:\n\n{fenced(command, 'sh')}" if command else "",
     ]
-    sections = [*verdicts, *([Section("Plan", progress.plan, folded=True)] if progress.plan is not None else [])]
+    sections = [*verdicts, *([Section("Plan", progress.plan, folded=not planned)] if progress.plan is not None else [])]
     end = " · ".join(f"[{escaped(link.name, 80)}]({address(link.url)})" for link in links)
     return CommentAnswer(project=request.project, number=number, body=_fitted(head, sections, end))
 

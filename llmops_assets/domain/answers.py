@@ -13,7 +13,7 @@ from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.markdown import without_references
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.records import Check
-from llmops_assets.domain.requests import CLICK, PARTIAL, ROLLBACK, Request
+from llmops_assets.domain.requests import BRANCH_PLAN, CLICK, PARTIAL, ROLLBACK, Request
 from llmops_assets.domain.rollout import RolloutState
 from llmops_assets.domain.verdict import Verdict
 
@@ -194,6 +194,8 @@ def _group(progress: Progress, stages: Sequence[str], failed: Mapping[str, str],
             return "cancelled", f"not reached: {', '.join(failed)} failed"
         case "cancelled" | "superseded":
             return "cancelled", f"{request.status}: {request.detail}"
+        case _ if request.asked_by == BRANCH_PLAN:
+            return "neutral", "planned only, by the settings"
         case _:
             return "neutral", f"not needed: {request.detail or request.reason}"
 

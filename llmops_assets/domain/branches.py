@@ -5,7 +5,7 @@ None of them is ever deployed. They run one at a time, and only while the watche
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
@@ -13,12 +13,14 @@ from llmops_assets.domain.chain import AFTER_APPROVAL, STAGES
 from llmops_assets.domain.formatting import quoted, time_span
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen, Strict
-from llmops_assets.domain.requests import BRANCH_CI, BRANCH_EVALUATION, Request, Skip, another_generation
+from llmops_assets.domain.requests import BRANCH_CI, BRANCH_EVALUATION, BRANCH_PLAN, Request, Skip, another_generation
 
 OLD_S = 7 * 86_400.0
 """A branch without a commit for so long is left alone: else the first tick would run all that were ever abandoned."""
-Extent = Literal["nothing", "ci", "evaluation"]
-ASKED_BY: dict[Extent, str] = {"ci": BRANCH_CI, "evaluation": BRANCH_EVALUATION}
+Extent = Literal["nothing", "plan", "ci", "evaluation"]
+EXTENTS: tuple[Extent, ...] = get_args(Extent)
+"""From the shortest to the furthest."""
+ASKED_BY: dict[Extent, str] = {"plan": BRANCH_PLAN, "ci": BRANCH_CI, "evaluation": BRANCH_EVALUATION}
 _DEPLOYING = frozenset({*AFTER_APPROVAL, *(name for name, stage in STAGES.items() if stage.kind == "event")})
 
 
@@ -31,13 +33,13 @@ class BranchRule(Strict):
     )
     run: Extent = Field(
         default="evaluation",
-        description="How far its commits run: `ci`, only ci_report; `evaluation`, up to served_evaluation_report; or "
-        "`nothing`.",
+        description="How far its commits run: `evaluation`, up to served_evaluation_report; `ci`, only ci_report; "
+        "`plan`, nothing runs, and the plan is shown on the code host; or `nothing`.",
     )
 
 
 class PullRequests(Strict):
-    run: Extent = Field(default="ci", description="How far they run: `ci`, `evaluation`, or `nothing`.")
+    run: Extent = Field(default="ci", description="How far they run: `evaluation`, `ci`, `plan`, or `nothing`.")
     forks: Literal["off", "after_approval", "on"] = Field(
         default="off",
         description="Whether those from forks run, whose authors have no right to push here. `after_approval`: once a "
@@ -68,7 +70,8 @@ def candidates(
     branches: Mapping[str, Tip],
     pulls: Mapping[str, Tip],
 ) -> list[Candidate]:
-    """The commits that rules name, newest first; one that several name runs as far as the furthest says.
+    """The commits that rules name, the furthest first, then the newest; one that several name runs as far as the
+    furthest says.
 
     Args:
         branches: all branches of the repository but the one that deploys.
@@ -86,7 +89,8 @@ def candidates(
             continue
         held = "it may be from a fork" if fork and pull_requests.forks == "after_approval" else ""
         found.append(Candidate(name=name, tip=tip, run=pull_requests.run, held=held))
-    return sorted((c for c in found if c.run != "nothing"), key=lambda c: (c.run == "ci", -c.tip.committed, c.name))
+    named = (c for c in found if c.run != "nothing")
+    return sorted(named, key=lambda c: (-EXTENTS.index(c.run), -c.tip.committed, c.name))
 
 
 class StartCandidate(Frozen):
@@ -106,14 +110,15 @@ def next_candidate(
 
     Args:
         requests: the project's requests, oldest first.
-        found: newest first.
+        found: in the order in which they run.
         now: epoch seconds.
         watched: why the watched branch comes first; None if it has nothing to do.
     """
     told: list[str] = []
     for candidate in found:
         sha, tip = short(candidate.tip.revision), candidate.tip
-        seen = {r.revision for r in requests if candidate.run == "ci" or r.asked_by != BRANCH_CI}
+        shorter = {ASKED_BY[one] for one in EXTENTS[1 : EXTENTS.index(candidate.run)]}
+        seen = {r.revision for r in requests if r.asked_by not in shorter}
         if tip.revision in seen or now - tip.committed > OLD_S:
             continue
         if candidate.held:
@@ -122,13 +127,15 @@ def next_candidate(
                 f"`llmops run {project} --revision {sha}`"
             )
             continue
+        generation = another_generation(requests, tip.revision)
+        if candidate.run == "plan":  # which waits for nothing, for it runs nothing
+            return StartCandidate(candidate=candidate, generation=generation, reason=f"{candidate.name}: plan only")
         if active := [r for r in requests if r.active]:
             told.append(f"{candidate.name}: {sha} waits for {short(active[-1].revision)}, which is {active[-1].status}")
         elif watched is not None:
             told.append(f"{candidate.name}: {sha} waits: {watched}")
         else:
             what = "ci_report only" if candidate.run == "ci" else "evaluated, not deployed"
-            generation = another_generation(requests, tip.revision)
             return StartCandidate(candidate=candidate, generation=generation, reason=f"{candidate.name}: {what}")
     limit = time_span(OLD_S)
     nothing = f"no commit of the last {limit} outside of the watched branch has not run"
@@ -137,6 +144,8 @@ def next_candidate(
 
 def stages_within(asked_by: str, stages: Sequence[str]) -> list[str]:
     """Those of a plan's stages that a request may run: for one of a branch or pull request, none that deploys."""
+    if asked_by == BRANCH_PLAN:
+        return []
     if asked_by == BRANCH_CI:
         return [stage for stage in stages if stage == "ci_report"]
     if asked_by == BRANCH_EVALUATION:

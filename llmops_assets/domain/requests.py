@@ -31,9 +31,9 @@ EVALUATION = "person, evaluation only"
 """The `asked_by` of a run of a commit outside of the watched branch, which is never deployed."""
 MODEL_STAGE = "evaluation_report"
 """The stage that evaluates the model of a request too, if it names one."""
-BRANCH_CI, BRANCH_EVALUATION = "sensor, ci only", "sensor, evaluation only"
-"""The `asked_by` of a run of another branch's commit or a pull request's, which is never deployed."""
-ELSEWHERE: frozenset[str] = frozenset({EVALUATION, BRANCH_CI, BRANCH_EVALUATION})
+BRANCH_PLAN, BRANCH_CI, BRANCH_EVALUATION = "sensor, plan only", "sensor, ci only", "sensor, evaluation only"
+"""The `asked_by` of another branch's commit or a pull request's, which is never deployed: how far it runs."""
+ELSEWHERE: frozenset[str] = frozenset({EVALUATION, BRANCH_PLAN, BRANCH_CI, BRANCH_EVALUATION})
 """Requests of commits outside of the watched branch: they neither replace its commits nor are replaced by them."""
 SCHEDULE = "schedule"
 """The `asked_by` of a run of a commit that was released before, at a time that the settings name."""

@@ -17,7 +17,16 @@ from llmops_assets.domain.branches import (
     stages_within,
 )
 from llmops_assets.domain.chain import CHAIN
-from llmops_assets.domain.requests import BRANCH_CI, BRANCH_EVALUATION, Request, Skip, Status, newest_planned, settled
+from llmops_assets.domain.requests import (
+    BRANCH_CI,
+    BRANCH_EVALUATION,
+    BRANCH_PLAN,
+    Request,
+    Skip,
+    Status,
+    newest_planned,
+    settled,
+)
 
 A, B, C = "a" * 40, "b" * 40, "c" * 40
 NOW = 1_000_000_000.0
@@ -78,6 +87,18 @@ def test_a_commit_that_was_checked_only_may_still_be_evaluated() -> None:
     checked = request(A, asked_by=BRANCH_CI)
     assert started(candidate(A, "evaluation"), requests=(checked,)) == A
     assert "has not run" in started(candidate(A, "ci"), requests=(checked,))
+
+
+def test_a_commit_that_was_planned_only_may_still_run_and_planning_waits_for_nothing() -> None:
+    planned = request(A, "skipped", asked_by=BRANCH_PLAN)
+    for further in ("ci", "evaluation"):
+        assert started(candidate(A, further), requests=(planned,)) == A
+    for done in (planned, request(A, asked_by=BRANCH_CI), request(A, asked_by=BRANCH_EVALUATION)):
+        assert "has not run" in started(candidate(A, "plan"), requests=(done,))
+    running, busy = request(B, "running"), "the watched branch has work"
+    assert started(candidate(A, "plan"), requests=(running,), watched=busy) == A
+    assert "waits for a person" in started(candidate(A, "plan", held="it may be from a fork"))
+    assert stages_within(BRANCH_PLAN, [stage.name for stage in CHAIN]) == []
 
 
 def test_an_abandoned_branch_is_left_alone() -> None:

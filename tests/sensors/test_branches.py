@@ -6,8 +6,10 @@ from typing import Any
 import dagster as dg
 
 from llmops_assets.config.watched_project import ProjectSource
+from llmops_assets.delivery.answers import Comments, gather
 from llmops_assets.domain.branches import BranchRule, PullRequests
-from llmops_assets.domain.requests import BRANCH_EVALUATION
+from llmops_assets.domain.notification_baseline import Baseline
+from llmops_assets.domain.requests import BRANCH_EVALUATION, BRANCH_PLAN
 from tests.support.projects import Project, World
 
 EVALUATED = ["ci_report", "container_image", "dataset_version", "fine_tuned_checkpoint", "evaluation_report",
@@ -54,6 +56,28 @@ def test_a_branch_is_evaluated_once_and_the_watched_branch_starts_nothing(
     assert (newest.revision, newest.asked_by) == (sha, BRANCH_EVALUATION)
     assert here.tick()[1] == [], "once"
     assert "is done" in here.tick("git")[0], "it is no commit of the watched branch"
+
+
+def test_a_branch_that_is_only_planned_runs_nothing_and_shows_its_plan_while_another_commit_runs(
+    make_project: Callable[[], Project], make_world: Callable[..., World]
+) -> None:
+    here = Watching(make_project(), make_world, branches=(BranchRule(match="*", run="plan"),))
+    ledger, project = here.world.ledger, here.world.settings.projects[0]
+    baseline = Baseline.of(ledger.closings("zoo"), ledger.rolled("zoo"))
+    sha = here.push("refs/heads/feature")
+    ledger.open_request("zoo", "f" * 40, 1, "another commit runs meanwhile")
+    said, runs = here.tick()
+    assert runs == [] and f"branch 'feature': {sha[:12]}: plan only: " in said
+    assert "plan only: it would run ci_report, container_image, " in said
+    newest = ledger.requests("zoo")[-1]
+    assert (newest.revision, newest.asked_by, newest.status) == (sha, BRANCH_PLAN, "skipped")
+    assert here.tick()[1] == [] and ledger.requests("zoo")[-1] == newest, "once"
+    found = next(one for one in gather(project, here.world.clients, baseline) if one.revision == sha)
+    assert {group.state for group in found.groups} == {"neutral"}
+    text = Comments(project, here.world.clients).write(found, number=7).body
+    assert (
+        "is planned" in text and "| llmops.yaml: training.max\\_steps | 4 → 2 | fine\\_tuned\\_checkpoint |" in text
+    ), text
 
 
 def test_a_run_that_was_lost_continues_with_the_same_stages(

@@ -1,12 +1,16 @@
 """A project's type checker and its own commands: their findings, and what is said where a tool did not look."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from uv import find_uv_bin
 
 from tests.programs.conftest import run_program
+from tests.support.shared import once
 
 
 def checks(tmp_path: Path, files: dict[str, str], **more: Any) -> dict[str, Any]:
@@ -49,6 +53,40 @@ def test_a_type_checker_that_did_not_look_is_named(tmp_path: Path) -> None:
     assert (
         seen["summary"] == "not checked: the project configures pyright, which is not installed in our own environment"
     )
+
+
+@pytest.fixture(scope="module")
+def with_pyright(cache: Path) -> Path:
+    """An environment with basedpyright, which brings pyright's own checker and its Node."""
+    folder, uv = cache / "with-pyright", [find_uv_bin(), "--quiet"]
+
+    def install() -> None:
+        subprocess.run([*uv, "venv", "--python", sys.executable, str(folder)], check=True, capture_output=True)
+        words = [*uv, "pip", "install", "--python", str(folder / "bin/python"), "basedpyright"]
+        done = subprocess.run(words, capture_output=True, text=True)
+        (folder / "why-not").write_text(done.stderr if done.returncode else "")
+
+    once(folder, install)
+    if why := (folder / "why-not").read_text():
+        pytest.skip(f"basedpyright could not be installed: {why[-300:]}")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "configured",
+    [
+        {"pyrightconfig.json": '{"include": ["src"], "typeCheckingMode": "standard"}'},
+        {"pyproject.toml": "[tool.pyright]\ntypeCheckingMode = 'standard'\n"},
+        {"pyproject.toml": "[tool.basedpyright]\ntypeCheckingMode = 'standard'\n"},
+    ],
+)
+def test_pyright_reports_file_line_and_column(tmp_path: Path, with_pyright: Path, configured: dict[str, str]) -> None:
+    files = {"src/a.py": WRONG, "src/b.py": "def right() -> int:\n    return 1\n", **configured}
+    seen = checks(tmp_path, files, types=True, environment=str(with_pyright))["types"]
+    (found,) = seen["findings"]
+    assert not seen["passed"] and found["message"].startswith('Type "int" is not assignable to return type "str"')
+    assert (found["rule"], found["file"], found["line"], found["column"]) == ("reportReturnType", "src/a.py", 2, 12)
+    assert found["message"].isprintable() and found["severity"] == "error"
 
 
 def sarif(*results: dict[str, Any], version: str = "2.1.0") -> str:

@@ -6,7 +6,7 @@ import configparser
 import json
 import os
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,10 @@ _TARGETS = {"files", "packages", "modules"}
 def check_types(run: CheckRun) -> Check:
     if (options := mypy_options(run.tree)) is not None:
         return _mypy(run, options)
+    if run.configures("basedpyright", ()):
+        return _pyright(run, ("basedpyright", "pyright"))
     if run.configures("pyright", ("pyrightconfig.json",)):
-        return _pyright(run)
+        return _pyright(run, ("pyright", "basedpyright"))
     return unchecked(NAME, "the project configures neither mypy nor pyright")
 
 
@@ -75,8 +77,9 @@ def _of_mypy(run: CheckRun) -> Iterator[Finding]:
             yield finding(NAME, str(one.get("code") or "mypy"), str(one.get("message")), name, one.get("line"), column)
 
 
-def _pyright(run: CheckRun) -> Check:
-    tool = next((name for name in ("pyright", "basedpyright") if run.has_module(name.replace("-", "_"))), None)
+def _pyright(run: CheckRun, tools: Sequence[str]) -> Check:
+    """Checks with the first of these tools that is installed. Both read one configuration and print one JSON."""
+    tool = next((name for name in tools if run.has_module(name)), None)
     if tool is None:
         return unchecked(NAME, f"the project configures pyright, which is not installed in {run.environment}")
     told = run.code.out / "pyright.json"
@@ -100,7 +103,8 @@ def _of_pyright(run: CheckRun, listed: list[Any]) -> Iterator[Finding]:
         line, column = (at[k] + 1 if isinstance(at.get(k), int) else None for k in ("line", "character"))
         severity: Any = "error" if one["severity"] == "error" else "warn"
         file = run.name_of(str(one.get("file")))
-        yield finding(NAME, str(one.get("rule") or "pyright"), str(one.get("message")), file, line, column, severity)
+        message = " ".join(str(one.get("message")).split())  # its second line begins with non-breaking spaces
+        yield finding(NAME, str(one.get("rule") or "pyright"), message, file, line, column, severity)
 
 
 def _with_exit_code(run: CheckRun, check: Check, code: int) -> Check:

@@ -58,7 +58,8 @@ class ProjectEnvironments:
             ignore: patterns of files that are not seen.
 
         Raises:
-            NotBuilt: it has one that cannot be used, or the packages could not be fetched.
+            NotBuilt: it has one that cannot be used.
+            IndexUnreachable: its packages could not be fetched now.
         """
         found = requirements_of(tree, ignore)
         if found is None:
@@ -72,7 +73,7 @@ class ProjectEnvironments:
                 with sharing(self.cache_lock):
                     self.cache.mkdir(exist_ok=True)
                     os.utime(self.cache)
-                    _build(there, text, lock, self.cache)
+                    _build(there, text, tree / lock, self.cache)
         with sharing(self._lock(name)):
             (there / _MARKER).touch()
             yield Environment(folder=there, lock=lock, digest=name, packages=count)
@@ -98,7 +99,7 @@ def python_of(environment: Path) -> Path:
     return environment / "bin" / "python"
 
 
-def _build(there: Path, requirements: str, lock: str, cache: Path) -> None:
+def _build(there: Path, requirements: str, lock: Path, cache: Path) -> None:
     """Builds an environment; its marker is written last."""
     shutil.rmtree(there, ignore_errors=True)
     there.parent.mkdir(parents=True, exist_ok=True)

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from llmops_assets.config.documents import DocumentError, read_text
 from llmops_assets.config.ignore_patterns import ignoring
-from resources.project_environments.uv import READ_S, NotBuilt, run_uv
+from resources.project_environments.uv import LOCK_BYTES, READ_S, NotBuilt, line_of, run_uv
 
 UV_LOCK, REQUIREMENTS = "uv.lock", "requirements.txt"
-LOCK_BYTES = 16 * 2**20
 _REQUIREMENT = re.compile(
     r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(\[[A-Za-z0-9._, -]*\])?\s*==\s*[A-Za-z0-9.!+_-]+\s*(;[^#\\]*?)?"
     r"(\s+--hash=sha256:[0-9a-f]{64})+"
@@ -30,12 +29,12 @@ def requirements_of(tree: Path, ignore: Sequence[str] = ()) -> tuple[str, str, i
         try:
             text = read_text(tree / name, LOCK_BYTES)
         except DocumentError as error:
-            raise NotBuilt(f"{name}: {error}", name) from error
+            raise NotBuilt(error.problem, name, error.line or 1) from error
         if name == UV_LOCK:
             text = _exported(tree, text)
         elif "--hash=" not in text:
             return None
-        return name, *_checked(text, name)
+        return name, *_checked(text, tree / name)
     return None
 
 
@@ -49,11 +48,14 @@ def _exported(tree: Path, lock: str) -> str:
         (Path(copy) / "pyproject.toml").write_text(project, encoding="utf-8")
         (Path(copy) / UV_LOCK).write_text(lock, encoding="utf-8")
         words = ("export", "--frozen", "--offline", "--no-emit-workspace", "--no-header", "--no-annotate")
-        return run_uv([*words, "--python", sys.executable], Path(copy), UV_LOCK, READ_S, environment={})
+        return run_uv([*words, "--python", sys.executable], Path(copy), tree / UV_LOCK, READ_S, environment={})
 
 
-def _checked(text: str, name: str) -> tuple[str, int]:
+def _checked(text: str, lock: Path) -> tuple[str, int]:
     """The requirements, one a line, each of which has version and digests and nothing else.
+
+    Args:
+        text: of the lock, or what uv made of it.
 
     Raises:
         NotBuilt: one is something else, such as an address, a path or an option.
@@ -74,10 +76,10 @@ def _checked(text: str, name: str) -> tuple[str, int]:
             raise NotBuilt(
                 f"{shown!r} is no package with a version (==) and digests (--hash=sha256:…); addresses, paths and "
                 "options of the installer are not used",
-                name,
-                began if name != UV_LOCK else None,
+                lock.name,
+                line_of(lock, requirement) if lock.name == UV_LOCK else began,
             )
         lines.append(requirement)
     if logical.strip() or not lines:
-        raise NotBuilt("it names no package" if not lines else "its last line is cut off", name)
+        raise NotBuilt("it names no package" if not lines else "its last line is cut off", lock.name, max(1, began))
     return "\n".join(lines) + "\n", len(lines)

@@ -18,9 +18,11 @@ from llmops_assets.delivery.ci import (
     recorded,
     write_reports,
 )
+from llmops_assets.delivery.ci_licences import licences_found
+from llmops_assets.delivery.gate_evidence import verdict_on_ci
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.records import CiReport
-from llmops_assets.domain.verdict import Verdict, judge_checks
+from llmops_assets.domain.verdict import Verdict
 from llmops_assets.programs.runtime.specs import CiResult
 from llmops_assets.stage.asset import stage_asset
 from llmops_assets.stage.execution import StageExecution
@@ -40,6 +42,7 @@ def make(run: StageExecution) -> CiReport:
         done = run.program("ci", in_environment(spec, built))
         result = done.read(CiResult)
         checks = all_checks(spec, environment, built, result)
+        licences = licences_found(run.at.config, tree, built)
     write_reports(done.artifact, checks, result)
     artifact = run.store.put(done.artifact)
     return CiReport(
@@ -47,6 +50,7 @@ def make(run: StageExecution) -> CiReport:
         checks=recorded(checks),
         base=base or "",
         tools=result.tools,
+        licences=licences,
         uri=artifact.uri,
         digest=artifact.digest,
     )
@@ -73,7 +77,7 @@ def describe(run: StageExecution, record: CiReport) -> Mapping[str, Any]:
 
 
 def verdict(run: StageExecution, record: CiReport) -> Verdict:
-    return judge_checks(f"the code of {short(run.revision)}", record.key, record.checks)
+    return verdict_on_ci(run, record, f"the code of {short(run.revision)}")
 
 
 def build(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:

@@ -6,6 +6,7 @@ from pydantic import AfterValidator, Field, field_validator
 
 from llmops_assets.config.ignore_patterns import check_pattern
 from llmops_assets.config.project_paths import ProjectPath
+from llmops_assets.domain.licences import LicenceName, PackageName
 from llmops_assets.domain.models import Strict
 
 CI_CHECKS = (
@@ -43,13 +44,13 @@ class CiCommand(Strict):
 class Licences(Strict):
     """Which licences the base model and the packages in the project's lock may have."""
 
-    allow: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(
+    allow: tuple[LicenceName, ...] = Field(
         min_length=1,
         max_length=200,
         description="Names of SPDX, such as Apache-2.0, or those of model.license. Of `A OR B` one must be among them, "
         "of `A AND B` both.",
     )
-    packages: dict[Annotated[str, Field(pattern=r"^[a-z0-9-]+$")], str] = Field(
+    packages: dict[PackageName, str] = Field(
         default_factory=dict,
         description="Package -> its licence, where its metadata do not state it: {some-package: MIT}.",
     )

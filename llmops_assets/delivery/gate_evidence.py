@@ -19,6 +19,7 @@ from llmops_assets.domain.gate_inputs import Champion, Judged
 from llmops_assets.domain.gate_rule import Of
 from llmops_assets.domain.images import judge_image, no_image
 from llmops_assets.domain.keys import short
+from llmops_assets.domain.licences import judge_licences
 from llmops_assets.domain.measurement import differences
 from llmops_assets.domain.must_pass import judge_rows
 from llmops_assets.domain.preference import Preference
@@ -99,10 +100,21 @@ def verdict_on(run: Candidate, stage: str) -> Verdict:
     return JUDGES[stage](run, stage, f"{stage} of {short(run.revision)}")
 
 
-def _checked(run: Candidate, stage: str, subject: str) -> Verdict:
-    """The verdict on a record of checks."""
+def _of_ci(run: Candidate, stage: str, subject: str) -> Verdict:
     record = run.resolved.records.get(stage)
-    checks = record.checks if isinstance(record, CiReport | DatasetVersion) else None
+    return verdict_on_ci(run, record if isinstance(record, CiReport) else None, subject)
+
+
+def verdict_on_ci(run: Candidate, report: CiReport | None, subject: str) -> Verdict:
+    """The verdict on the checks of the code, and on its licences under the settings' floor of today."""
+    verdict = judge_checks(subject, report.key if report else None, report.checks if report else None)
+    beyond = judge_licences(report.licences, run.at.policy.ci.licence_floor) if report else ()
+    return verdict.model_copy(update={"failures": (*verdict.failures, *beyond)})
+
+
+def _of_data(run: Candidate, stage: str, subject: str) -> Verdict:
+    record = run.resolved.records.get(stage)
+    checks = record.checks if isinstance(record, DatasetVersion) else None
     return judge_checks(subject, record.key if record else None, checks)
 
 
@@ -279,9 +291,9 @@ def _policy(run: Candidate, stage: str, subject: str) -> Verdict:
 
 
 JUDGES: Mapping[str, Callable[[Candidate, str, str], Verdict]] = {
-    "ci_report": _checked,
+    "ci_report": _of_ci,
     "container_image": _imaged,
-    "dataset_version": _checked,
+    "dataset_version": _of_data,
     "evaluation_report": _measured,
     "registered_model": _registered,
     "served_evaluation_report": _measured,

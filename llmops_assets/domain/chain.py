@@ -75,7 +75,7 @@ EVIDENCE = (
 CHAIN: tuple[Stage, ...] = (
     Stage(
         "ci_report",
-        4,
+        5,
         values=("tree",),
         sources=("repository",),
         program="ci",

@@ -4,10 +4,18 @@ Licences are SPDX expressions. A package that states none in its metadata is unk
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
+
+from llmops_assets.domain.models import Frozen, Strict
+
+MOST_NAMED = 10
+"""Packages that a verdict names."""
+PackageName = Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
+LicenceName = Annotated[str, Field(min_length=1, max_length=100)]
 _ALIASES = {
     "apache 2.0": "Apache-2.0",
     "apache license 2.0": "Apache-2.0",
@@ -79,12 +87,16 @@ def is_allowed(expression: str, allow: Collection[str]) -> bool:
     return parsed is not None and holds(parsed)
 
 
-def why_not(stated: str | None, allow: Collection[str]) -> str | None:
-    """Why a licence is not allowed; None if it is."""
+def why_not(stated: str | None, allow: Collection[str], key: str = "ci.licences.allow") -> str | None:
+    """Why a licence is not allowed; None if it is.
+
+    Args:
+        key: what allows them, for the message.
+    """
     expression = expression_of(stated) if stated else None
     if expression is None:
         return f"its licence is unknown{f' ({stated[:80]!r})' if stated else ''}"
-    return None if is_allowed(expression, allow) else f"its licence {expression} is not in ci.licences.allow"
+    return None if is_allowed(expression, allow) else f"its licence {expression} is not in {key}"
 
 
 def stated_licence(metadata: Mapping[str, list[str]]) -> str | None:
@@ -103,3 +115,75 @@ def stated_licence(metadata: Mapping[str, list[str]]) -> str | None:
     if named and len(named) == len([n for n in names if n != "OSI Approved"]):
         return " AND ".join(sorted(set(named)))
     return text or " AND ".join(names) or None
+
+
+class LicencesFound(Frozen):
+    """The licences of a commit, as stated, for conditions that may change later."""
+
+    base_model: str = Field(default="", description="Empty: not stated.")
+    packages: dict[str, str] = Field(
+        default_factory=dict, description="Package of the lock -> what its metadata state; empty: nothing."
+    )
+    unknown: str = Field(default="", description="Why those of the lock's packages are not known; empty: they are.")
+
+
+class LicenceFloor(Strict):
+    """The licences that no commit may go beyond."""
+
+    allow: tuple[LicenceName, ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="Names of SPDX, as in ci.licences.allow, which can only name fewer. An unknown licence is not "
+        "allowed. None: every licence.",
+    )
+    packages: dict[PackageName, str] = Field(
+        default_factory=dict,
+        description="Package -> its licence, where its metadata do not state it. What llmops.yaml says of a package "
+        "(ci.licences.packages) does not count for the floor.",
+    )
+
+    def __hash__(self) -> int:
+        return hash((self.allow, *sorted(self.packages.items())))  # settings of projects are keys of caches
+
+
+def stricter_licences(one: LicenceFloor, other: LicenceFloor) -> LicenceFloor:
+    """The floor that holds where both do."""
+    packages = {**one.packages, **other.packages}
+    if one.allow is None or other.allow is None:
+        return LicenceFloor.model_construct(allow=other.allow if one.allow is None else one.allow, packages=packages)
+    # Not validated: the two may have nothing in common, and then nothing is allowed.
+    common = tuple(name for name in one.allow if not beyond((name,), other))
+    return LicenceFloor.model_construct(allow=common, packages=packages)
+
+
+def beyond(allow: Collection[str], floor: LicenceFloor) -> tuple[str, ...]:
+    """The names of a list that a floor does not allow."""
+    known = None if floor.allow is None else {name.casefold() for name in floor.allow}
+    return () if known is None else tuple(name for name in allow if name.casefold() not in known)
+
+
+def judge_licences(found: LicencesFound | None, floor: LicenceFloor) -> tuple[str, ...]:
+    """What of a commit's licences a floor does not allow, each as text.
+
+    Args:
+        found: None: the report is of a version that did not record them.
+    """
+    if floor.allow is None:
+        return ()
+    if found is None:
+        return ("licences: not recorded in this report; make it again: `llmops run --rebuild ci_report`",)
+    return tuple(f"licences: {text}" for text in _beyond_floor(found, floor.allow, floor.packages))
+
+
+def _beyond_floor(found: LicencesFound, allow: Collection[str], known: Mapping[str, str]) -> Iterator[str]:
+    key = "policy.licences.allow of the settings"
+    if why := why_not(found.base_model or None, allow, key):
+        yield f"the base model: {why}" + ("" if found.base_model else "; state it as model.license")
+    if found.unknown:
+        yield found.unknown
+    stated = ((name, known.get(name, licence)) for name, licence in sorted(found.packages.items()))
+    wrong = [f"{name}: {why}" for name, licence in stated if (why := why_not(licence or None, allow, key))]
+    yield from wrong[:MOST_NAMED]
+    if len(wrong) > MOST_NAMED:
+        yield f"{len(wrong) - MOST_NAMED} more packages whose licence is not allowed"

@@ -15,6 +15,7 @@ from llmops_assets.domain.budget import Budget, loosened_budget
 from llmops_assets.domain.formatting import figure
 from llmops_assets.domain.gate_rule import Gate, Margin
 from llmops_assets.domain.images import ImagePolicy, loosened_image
+from llmops_assets.domain.licences import LicenceFloor
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.must_pass import MustPassPolicy, loosened_must_pass
 from llmops_assets.domain.report_review import Review
@@ -31,6 +32,7 @@ class CiPolicy(Frozen):
     secrets: bool = False
     types: bool = False
     licences: dict[str, Any] | None = Field(default=None, description="`allow` and `packages`.")
+    licence_floor: LicenceFloor = Field(default=LicenceFloor(), description="The settings'.")
     commands: tuple[dict[str, Any], ...] = Field(default=(), description="Each with its name.")
     ignore: tuple[str, ...]
 

@@ -7,6 +7,7 @@ from llmops_assets.domain.budget import Budget, stricter_budget
 from llmops_assets.domain.formatting import figure
 from llmops_assets.domain.gate_rule import Gate
 from llmops_assets.domain.images import ImageFloor, image_below_floor, image_floor_in_words, stricter_image
+from llmops_assets.domain.licences import LicenceFloor, beyond, stricter_licences
 from llmops_assets.domain.models import Strict, WrongAt
 from llmops_assets.domain.policy import (
     REMOVED,
@@ -78,6 +79,9 @@ class PolicyFloor(Strict):
     budget: Budget = Field(
         default=Budget(), description="What computing may cost each project at most; a run over it waits for a person."
     )
+    licences: LicenceFloor = Field(
+        default=LicenceFloor(), description="Which licences the base model and the locked packages may have."
+    )
     image: ImageFloor = Field(
         default=ImageFloor(), description="Which vulnerabilities fail the image of every project that has one."
     )
@@ -101,7 +105,9 @@ def with_floor(policy: Policy, floor: PolicyFloor) -> Policy:
     review = _review_with_floor(policy.review, floor.review)
     budget = stricter_budget(policy.budget, floor.budget) if floor.budget != Budget() else policy.budget
     image = stricter_image(policy.image, floor.image)
-    update = {"gates": gates, "approval": approval, "review": review, "rollout": rollout, "budget": budget}
+    licences = stricter_licences(policy.ci.licence_floor, floor.licences)
+    ci = policy.ci.model_copy(update={"licence_floor": licences})
+    update = {"ci": ci, "gates": gates, "approval": approval, "review": review, "rollout": rollout, "budget": budget}
     return policy.model_copy(update={**update, "image": image})
 
 
@@ -149,6 +155,9 @@ def below_floor(policy: Policy, floor: PolicyFloor) -> tuple[str, ...]:
     if floor.budget.approvers and (others := without(policy.budget.approvers, floor.budget.approvers)):
         allowed = ", ".join(floor.budget.approvers)
         found.append(f"budget.approvers: {', '.join(others)} may not exceed it; allowed: {allowed}")
+    if policy.ci.licences and (others := beyond(policy.ci.licences["allow"], floor.licences)):
+        allowed = ", ".join(floor.licences.allow or ())
+        found.append(f"ci.licences.allow: {', '.join(others)} may not be used; allowed: {allowed}")
     found += image_below_floor(policy.image, floor.image)
     for gate in floor.gates:
         if gate.metric not in metrics_of(policy.evaluation):
@@ -207,5 +216,7 @@ def floor_in_words(floor: PolicyFloor) -> tuple[str, ...]:
         found.append(f"budget.max_cost.{name} at most {figure(limit)}")
     if floor.min_samples is not None:
         found.append(f"rollout: at least {floor.min_samples} answers at each step")
+    if floor.licences.allow is not None:
+        found.append(f"licences of base model and locked packages: {', '.join(floor.licences.allow)}")
     found += image_floor_in_words(floor.image)
     return tuple(found)

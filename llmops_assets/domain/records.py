@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from llmops_assets.domain.findings import Finding
+from llmops_assets.domain.licences import LicencesFound
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.preference import Preference
 
@@ -78,6 +79,7 @@ class CiReport(Record):
     checks: tuple[Check, ...]
     base: str = Field(default="", description="Commit with whose files the secret scan compared; empty: none.")
     tools: dict[str, str] = Field(default_factory=dict, description="Check -> version of its tool.")
+    licences: LicencesFound | None = Field(default=None, description="None: llmops.yaml is not valid.")
     uri: str = Field(
         default="", description="Folder with report.sarif, junit.xml and pytest.xml. Empty: made by an earlier version."
     )

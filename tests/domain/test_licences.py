@@ -2,7 +2,18 @@
 
 import pytest
 
-from llmops_assets.domain.licences import expression_of, is_allowed, stated_licence, why_not
+from llmops_assets.domain.licences import (
+    MOST_NAMED,
+    LicenceFloor,
+    LicencesFound,
+    beyond,
+    expression_of,
+    is_allowed,
+    judge_licences,
+    stated_licence,
+    stricter_licences,
+    why_not,
+)
 
 ALLOW = ("MIT", "apache-2.0", "BSD-3-Clause", "llama3.1")
 
@@ -68,3 +79,28 @@ def test_metadata_of_packages(metadata: dict[str, list[str]], stated: str | None
 def test_one_clear_classifier_beside_an_unclear_one_is_not_clear() -> None:
     metadata = {"classifier": ["License :: OSI Approved :: MIT License", "License :: Other/Proprietary License"]}
     assert why_not(stated_licence(metadata), ("MIT",)) is not None
+
+
+def test_a_floor_counts_what_is_stated_and_what_the_settings_say_of_a_package() -> None:
+    floor = LicenceFloor(allow=("MIT",), packages={"odd": "MIT"})
+    found = LicencesFound(base_model="mit", packages={"odd": "", "good": "MIT", "bad": "GPL-3.0-only"})
+    assert judge_licences(found, floor) == (
+        "licences: bad: its licence GPL-3.0-only is not in policy.licences.allow of the settings",
+    )
+    assert judge_licences(found, LicenceFloor(packages={"bad": "MIT"})) == (), "without a list everything is allowed"
+    [unknown] = judge_licences(LicencesFound(), floor)
+    assert unknown == "licences: the base model: its licence is unknown; state it as model.license"
+    not_built = LicencesFound(base_model="MIT", unknown="uv.lock: no environment was built from it")
+    assert judge_licences(not_built, floor) == ("licences: uv.lock: no environment was built from it",)
+    assert "not recorded" in judge_licences(None, floor)[0]
+    many = LicencesFound(base_model="MIT", packages={f"p{n:02}": "ISC" for n in range(MOST_NAMED + 5)})
+    assert len(judge_licences(many, floor)) == MOST_NAMED + 1 and "5 more" in judge_licences(many, floor)[-1]
+
+
+def test_of_two_floors_only_what_both_allow_is_allowed() -> None:
+    ours, theirs = LicenceFloor(allow=("MIT", "ISC")), LicenceFloor(allow=("mit", "Apache-2.0"))
+    both = stricter_licences(ours, theirs)
+    assert both.allow == ("MIT",) and beyond(("MIT", "ISC"), both) == ("ISC",)
+    assert stricter_licences(ours, LicenceFloor()).allow == ours.allow == stricter_licences(LicenceFloor(), ours).allow
+    nothing = stricter_licences(ours, LicenceFloor(allow=("Apache-2.0",)))
+    assert nothing.allow == () and judge_licences(LicencesFound(base_model="MIT"), nothing)

@@ -234,6 +234,11 @@ def test_a_floor_applies_where_llmops_yaml_is_silent() -> None:
         ({"analysis": [{"metric": "p95_latency", "at_most": "1s"}]}, {}, "p95_latency at most 1 → 5"),
         ({"min_samples": 80}, {}, "min_samples is 50; at least 80 applies"),
         (
+            {"licences": {"allow": ["MIT"]}},
+            {"ci": {"licences": {"allow": ["mit", "GPL-3.0-only"]}}},
+            "ci.licences.allow: GPL-3.0-only may not be used; allowed: MIT",
+        ),
+        (
             {"review": {"required": True}},
             review(approvers=None, count=None, required=False),
             "review.required is false",

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import lru_cache
 
 from llmops_assets.config.watched_project import ProjectSource
@@ -10,9 +11,20 @@ from llmops_assets.delivery.plan_report import plan_report
 from llmops_assets.delivery.planning import plan_revision, planned_revision
 from llmops_assets.delivery.review import review_of
 from llmops_assets.domain.answer_comment import CommentAnswer, Section, address, comment
-from llmops_assets.domain.answers import GroupAnswer, Progress, findings_of, group_answers, newest_of_each
+from llmops_assets.domain.answers import (
+    Annotation,
+    GroupAnswer,
+    Progress,
+    annotations,
+    findings_of,
+    group_answers,
+    newest_of_each,
+)
 from llmops_assets.domain.chain import CHECKS, COMPARED
 from llmops_assets.domain.deployment_answers import DeploymentAnswer, rollout_answer, staging_answer
+from llmops_assets.domain.dockerfile import from_line
+from llmops_assets.domain.findings import Finding
+from llmops_assets.domain.images import vulnerability_findings
 from llmops_assets.domain.models import Frozen
 from llmops_assets.domain.notification_baseline import Baseline
 from llmops_assets.domain.notification_messages import next_command
@@ -26,7 +38,6 @@ from llmops_assets.domain.verdict import Verdict
 from llmops_assets.machine.redaction import redacted
 from resources.artifact_store.store import StoreDenied, StoreError
 from resources.assembly import Clients
-from resources.ledger import Ledger
 from resources.project_source.errors import SourceError
 
 RECENT = 10
@@ -65,7 +76,7 @@ def gather(project: ProjectSource, clients: Clients, baseline: Baseline) -> list
         closing = next(c for c in recent if c.request == request)
         url = _run_page(project, clients, request)
         same = [c.request for c in recent if c.request.revision == request.revision]
-        progress = progress_of(ledger, request, same, project.folder)
+        progress = progress_of(project, clients, request, same)
         event = next((e for e in reversed(events) if _is_about(e.request_id, e.revision, closing)), None)
         found.append(
             Gathered(
@@ -105,14 +116,13 @@ def _run_page(project: ProjectSource, clients: Clients, request: Request) -> str
     return f"{ui}/runs/{request.run_id}" if ui and request.run_id else project.commit_page(request.revision)
 
 
-def progress_of(ledger: Ledger, request: Request, same: Sequence[Request], folder: str | None = None) -> Progress:
+def progress_of(project: ProjectSource, clients: Clients, request: Request, same: Sequence[Request]) -> Progress:
     """What the ledger shows of a request.
 
     Args:
-        folder: of the project within its repository.
         same: the requests of this commit, oldest first: those that it continues belong to it.
     """
-    name, revision = request.project, request.revision
+    ledger, name, revision = clients.ledger, request.project, request.revision
     times, used = ledger.answering_times(name, revision)
     since = dict(times).get(_first(same), 0.0)
     edges, records = ledger.edges(name, revision), ledger.records_of(name, revision)
@@ -122,14 +132,39 @@ def progress_of(ledger: Ledger, request: Request, same: Sequence[Request], folde
     }
     verdicts = (Verdict.model_validate_json(body) for body in ledger.verdicts_since(name, revision, since))
     rollout = ledger.rollout(name)
-    ci = records.get("ci_report")
+    found = {stage: _findings(project, clients, revision, record) for stage, record in records.items()}
     return Progress(
         request=request.model_copy(update={"detail": redacted(request.detail), "reason": redacted(request.reason)}),
         done=done,
         verdicts=tuple(map(_redacted, verdicts)),
         rollout=rollout[3] if rollout and rollout[2] == revision else None,
-        findings=findings_of(ci.checks, folder) if isinstance(ci, CiReport) else (),
+        findings={stage: some for stage, some in found.items() if some},
     )
+
+
+def _findings(project: ProjectSource, clients: Clients, revision: str, record: AnyRecord) -> tuple[Annotation, ...]:
+    """What the tools of a stage found in the project's files."""
+    if isinstance(record, CiReport):
+        return findings_of(record.checks, project.folder)
+    if not isinstance(record, ContainerImage):
+        return ()
+    of_checks = (one for check in record.checks for one in check.findings)  # warnings too: a Dockerfile has few
+    return annotations([*of_checks, *_vulnerabilities(project, clients, revision, record)], project.folder)
+
+
+def _vulnerabilities(
+    project: ProjectSource, clients: Clients, revision: str, record: ContainerImage
+) -> Sequence[Finding]:
+    """The vulnerabilities that fail; none if the Dockerfile or the policy cannot be read now."""
+    try:
+        source = clients.sources(project)
+        at = source.at(revision)
+        text = source.git.read(revision, at.config.image.file)
+    except _UNREADABLE:
+        return ()
+    today = datetime.fromtimestamp(clients.ledger.clock(), UTC).date()
+    line = from_line(text.decode(errors="replace")) if text is not None else None
+    return vulnerability_findings(record, at.policy.image.scan, today, at.config.image.file, line or 1)
 
 
 def _first(same: Sequence[Request]) -> int:

@@ -4,10 +4,11 @@ The desired state follows from the ledger alone, so an answer that is derived ag
 `llmops_assets.delivery.code_host` compares it with what was posted, and posts the differences.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from llmops_assets.domain.chain import CHAIN, CHECKS, EVIDENCE_CHECK, STAGES, check_names
+from llmops_assets.domain.findings import Finding
 from llmops_assets.domain.formatting import excerpt
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.domain.markdown import without_references
@@ -58,8 +59,8 @@ class Progress(Frozen):
     """Of this commit, oldest first; `check` names the stage."""
     rollout: RolloutState | None = None
     """The newest one of this commit."""
-    findings: tuple[Annotation, ...] = ()
-    """Of ci_report."""
+    findings: Mapping[str, tuple[Annotation, ...]] = {}
+    """Stage → what its tools found."""
     plan: str | None = None
     """As it was when the request was first seen, as Markdown; None if it had ended by then, or cannot be made."""
 
@@ -136,7 +137,7 @@ def group_answers(progress: Progress, url: str | None = None) -> tuple[GroupAnsw
                 state=state,
                 headline=excerpt(headline, HEADLINE),
                 summary=_summary(progress, stages),
-                annotations=progress.findings if "ci_report" in stages else (),
+                annotations=tuple(one for stage in stages for one in progress.findings.get(stage, ())),
                 url=url,
             )
         )
@@ -201,13 +202,18 @@ def _group(progress: Progress, stages: Sequence[str], failed: Mapping[str, str],
 
 
 def findings_of(checks: Sequence[Check], folder: str | None = None) -> tuple[Annotation, ...]:
-    """The findings of failed checks that have a file and a line.
+    """The findings of failed checks that have a file and a line; arguments as `annotations`."""
+    return annotations((one for check in checks if not check.passed for one in check.findings), folder)
+
+
+def annotations(findings: Iterable[Finding], folder: str | None = None) -> tuple[Annotation, ...]:
+    """The findings that have a file and a line.
 
     Args:
         folder: of the project within its repository.
     """
     found = []
-    for finding in (one for check in checks if not check.passed for one in check.findings):
+    for finding in findings:
         if finding.file and finding.line:
             path = f"{folder}/{finding.file}" if folder else finding.file
             message = excerpt(f"{finding.tool}: {finding.rule}: {finding.message}", HEADLINE)

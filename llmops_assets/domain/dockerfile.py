@@ -131,6 +131,16 @@ def _replaced(text: str, values: Mapping[str, str]) -> str:
     return _VARIABLE.sub(lambda match: values.get(match[1] or match[2], match[0]), text)
 
 
+def is_allowed_base(name: str, allowed: Sequence[str]) -> bool:
+    """Whether a base image matches one of the patterns; without patterns, any may be used."""
+    return not allowed or any(fnmatchcase(name, pattern) for pattern in allowed)
+
+
+def from_line(text: str) -> int | None:
+    """The line of the last FROM, from which the image is built; None if there is none."""
+    return next((one.line for one in reversed(instructions(text)) if one.name == "FROM"), None)
+
+
 def refused(text: str, args: Mapping[str, str], network: bool, allowed: Sequence[str]) -> list[Problem]:
     """What a Dockerfile of an untrusted project may not do here.
 
@@ -142,7 +152,7 @@ def refused(text: str, args: Mapping[str, str], network: bool, allowed: Sequence
     problems = [
         Problem(line, f"the base image {quoted(name)} is not one of those that are allowed ({', '.join(allowed)})")
         for line, name in bases(text, args)
-        if allowed and not any(fnmatchcase(name, pattern) for pattern in allowed)
+        if not is_allowed_base(name, allowed)
     ]
     if (syntax := directives(text).get("syntax")) is not None:
         problems.append(Problem(syntax[0], "`# syntax=` runs a program from a registry; leave the line out"))

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from llmops_assets.domain.dockerfile import is_allowed_base
+from llmops_assets.domain.findings import Finding, finding
 from llmops_assets.domain.models import Frozen, Strict
 from llmops_assets.domain.records import ContainerImage, Vulnerability
 from llmops_assets.domain.verdict import Verdict
@@ -59,6 +61,9 @@ class ImagePolicy(Frozen):
 
     build: bool = True
     scan: ImageScan = ImageScan()
+    bases: tuple[str, ...] = Field(
+        default=(), description="The settings' patterns of base images that are allowed; empty: any."
+    )
     must_be_scanned: bool = Field(
         default=True, description="The settings': whether an image that could not be scanned fails."
     )
@@ -103,6 +108,9 @@ def judge_image(
         return Verdict(subject=subject, report=None, champion=None, failures=(f"no report on {subject}",))
     failures = [f"{c.name}: {c.summary}" for c in record.checks if not c.passed and c.severity == "error"]
     reasons = [f"{c.name}: {c.summary}" for c in record.checks if c.passed or c.severity == "warn"]
+    if others := [name for name in record.bases if not is_allowed_base(name, policy.bases)]:
+        allowed = ", ".join(policy.bases)
+        failures.append(f"bases: {', '.join(others)}: not allowed by images.bases of the settings ({allowed})")
     if record.not_scanned:
         text = f"vulnerabilities: not scanned: {record.not_scanned}"
         (failures if policy.must_be_scanned else reasons).append(text)
@@ -136,6 +144,16 @@ def counting(record: ContainerImage, scan: ImageScan, today: date) -> tuple[list
             continue
         found.append(one)
     return found, list(dict.fromkeys(said))
+
+
+def vulnerability_findings(
+    record: ContainerImage, scan: ImageScan, today: date, dockerfile: str, line: int
+) -> list[Finding]:
+    """The vulnerabilities that fail, at the line of the Dockerfile from which the image is built."""
+    return [
+        finding("trivy", one.id, f"{one.text}{f': {one.title}' if one.title else ''}", dockerfile, line)
+        for one in counting(record, scan, today)[0]
+    ]
 
 
 def _left_out(record: ContainerImage, severity: str) -> int:

@@ -208,6 +208,7 @@ def _policy(config: ProjectConfig, smoke_tests: list[dict[str, Any]]) -> dict[st
 def _with_floors(stated: Policy, floors: Sequence[PolicyFloor], settings: Settings) -> Policy:
     """What the release must satisfy: what llmops.yaml states, and never less than the settings' floors."""
     policy = reduce(with_floor, floors, stated)
-    if settings.images and settings.images.scan.not_scanned == "accept":
-        policy = policy.model_copy(update={"image": policy.image.model_copy(update={"must_be_scanned": False})})
+    if images := settings.images:
+        of_settings = {"bases": images.bases, "must_be_scanned": images.scan.not_scanned != "accept"}
+        policy = policy.model_copy(update={"image": policy.image.model_copy(update=of_settings)})
     return policy

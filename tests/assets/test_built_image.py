@@ -8,6 +8,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from llmops_assets.delivery.answers import progress_of
+from llmops_assets.domain.answers import group_answers
 from llmops_assets.domain.records import ContainerImage, EvaluationReport
 from tests.support.docker import BASE, PYTHON_BASE, Docker, python_archive
 from tests.support.projects import LIGHT, Outcome, Project, Watched, World
@@ -77,6 +79,38 @@ def test_what_the_build_does_not_see_builds_nothing_and_another_verdict_neither(
     assert "1 of severity high or above: CVE-2026-0001 (high) in openssl 3.0.1-1, fixed in 3.0.2-1" in told
     case.project.ship("Only what is critical", {"image": {"scan": {"severity": "critical"}}})
     assert made(case, "dataset_version", "fine_tuned_checkpoint")[0].refusals == {}
+
+
+def test_what_scan_and_linter_found_is_annotated_in_the_dockerfile(case: Watched) -> None:
+    case.project.write("Dockerfile", f"# ours\nFROM {BASE}\nWORKDIR tests\nCOPY tests /tests\n")
+    sha = case.project.ship("Not accepted, and a relative folder", {"image": {"scan": {"severity": "high"}}})
+    world, project = case.world, case.world.settings.projects[0]
+    request = world.ledger.open_request("zoo", sha, 1, "for this test", status="rejected")
+    made(case)
+    progress = progress_of(project, world.clients, request, [request])
+    [image] = [one for one in group_answers(progress) if one.group == "image"]
+    seen = {(one.path, one.line, one.level) for one in image.annotations}
+    assert {("Dockerfile", 2, "failure"), ("Dockerfile", 3, "failure")} <= seen, image.annotations
+    told = " ".join(one.message for one in image.annotations)
+    assert "trivy: CVE-2026-0001: CVE-2026-0001 (high) in openssl" in told and "hadolint: DL3000" in told
+
+
+def test_base_images_are_judged_by_the_settings_of_today_and_not_by_those_of_the_build(
+    case: Watched, docker: Docker
+) -> None:
+    """Until now only a build asked: what was built before a base was forbidden could still go to production."""
+    case.project.write("Dockerfile", f"FROM {BASE}\nCOPY tests /tests\n")
+    case.project.ship("As at first", {"image": {"scan": {"severity": "critical"}}})
+    outcome, record = made(case, "dataset_version", "fine_tuned_checkpoint")
+    assert outcome.refusals == {} and record.bases == (BASE,)
+    images = case.world.settings.images
+    assert images is not None
+    limited = images.model_copy(update={"bases": ("registry.example.com/base/*",)})
+    later = World(case.world.home, case.project, images=limited)
+    told = f"bases: {BASE}: not allowed by images.bases of the settings (registry.example.com/base/*)"
+    for stages in (("container_image", "fine_tuned_checkpoint"), ("staging_endpoint",), ("production_endpoint",)):
+        outcome = Outcome.of(later.materialize("zoo", *stages))
+        assert told in outcome.refusals[stages[-1]] and outcome.computed == set(), outcome.failures
 
 
 def test_a_broken_dockerfile_fails_its_commit_once_and_names_the_line(case: Watched) -> None:

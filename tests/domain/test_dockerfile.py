@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmops_assets.domain.dockerfile import bases, line_of, refused
+from llmops_assets.domain.dockerfile import bases, from_line, line_of, refused
 
 
 def lines(text: str, network: bool = False, allowed: tuple[str, ...] = (), **args: str) -> list[int]:
@@ -79,3 +79,8 @@ def test_a_step_of_the_log_is_found_at_its_line() -> None:
     assert line_of(text, "COPY a /x/value") == 5
     assert line_of(text, "RUN true") == 6
     assert line_of(text, "WORKDIR /nowhere") is None
+
+
+def test_the_image_is_built_from_the_last_from() -> None:
+    text = "# syntax of ours\nFROM a AS build\nRUN x \\\n  y\nFROM b\nCOPY --from=build /x /x\n"
+    assert from_line(text) == 5 and from_line("# nothing\n") is None

@@ -16,6 +16,7 @@ from llmops_assets.domain.images import (
     judge_image,
     loosened_image,
     stricter_image,
+    vulnerability_findings,
 )
 from llmops_assets.domain.policy import loosened
 from llmops_assets.domain.records import Check, ContainerImage, Vulnerability
@@ -48,6 +49,23 @@ def judged(record: ContainerImage | None, without: str | None = None, today: dat
 
 
 HIGH, MEDIUM = vulnerability("CVE-2026-1", "high"), vulnerability("CVE-2026-2", "medium")
+
+
+def test_base_images_are_judged_by_the_patterns_of_today() -> None:
+    record = image(bases=("registry.example.com/base/python:3.11", "python:3.11"))
+    assert judge_image("the image", record, None, ImagePolicy(), TODAY).passed
+    limited = ImagePolicy(bases=("registry.example.com/base/*",))
+    assert judge_image("the image", record, None, limited, TODAY).failures == (
+        "bases: python:3.11: not allowed by images.bases of the settings (registry.example.com/base/*)",
+    )
+    assert judge_image("the image", image(bases=record.bases[:1]), None, limited, TODAY).passed
+
+
+def test_only_vulnerabilities_that_fail_are_findings_and_they_have_a_place() -> None:
+    scan = ImageScan.model_validate({"ignore": [{"id": "CVE-2026-3", "reason": "not reachable"}]})
+    record = image(HIGH, MEDIUM, vulnerability("CVE-2026-3", "critical"))
+    (found,) = vulnerability_findings(record, scan, TODAY, "docker/Dockerfile", 4)
+    assert found.text == "docker/Dockerfile:4: CVE-2026-1: CVE-2026-1 (high) in openssl 3.0.1, fixed in 3.0.2"
 
 
 def test_a_vulnerability_at_the_limit_fails_and_one_below_does_not() -> None:

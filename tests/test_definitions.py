@@ -226,7 +226,7 @@ def test_whatever_may_be_said_in_the_launchpad_is_described(definitions: dg.Defi
         for name, field in node.config_schema.config_type.fields.items()  # type: ignore[union-attr]
     }
     assert {name for _, name in fields} == {
-        "revision", "deploy_older", "model", "release", "report", "decision", "reason", "by", "to", "dry_run",
+        "revision", "deploy_older", "model", "release", "report", "budget", "decision", "reason", "by", "to", "dry_run",
     }  # fmt: skip
     assert [where for where, field in fields.items() if not field.description] == []
     assert [node for node, name in fields if name == "deploy_older"] == ["big_farm__production_endpoint"]
@@ -246,3 +246,5 @@ def test_the_launchpad_of_an_approval_offers_the_decision() -> None:
     shown = yaml.safe_load(default_values_yaml_from_type_snap(schema, root))
     config = shown["ops"]["zoo__release_approval"]["config"]
     assert config == {"revision": "", "decision": "none", "release": "", "reason": "", "by": ""}
+    config = shown["ops"]["zoo__ci_report"]["config"]
+    assert config == {"revision": "", "decision": "none", "budget": "", "reason": "", "by": ""}

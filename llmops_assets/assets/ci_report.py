@@ -1,13 +1,26 @@
-"""ci_report: checks the project's code, configuration and prompts before any expensive work."""
+"""ci_report: checks the project's code, configuration and prompts before any expensive work.
+
+It is the first stage of every run, so a run that costs more than its budget is decided on here, in Dagster's launchpad.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
+from llmops_assets.assets.decision_config import (
+    BY,
+    CHOICES,
+    REASON,
+    DecisionConfig,
+    LaunchpadDecision,
+    record_decision,
+)
 from llmops_assets.config.settings import Settings
 from llmops_assets.config.watched_project import ProjectSource
+from llmops_assets.delivery.budgets import decide_budget, waiting_for_budget
 from llmops_assets.delivery.ci import (
     JUNIT,
     SARIF,
@@ -27,8 +40,48 @@ from llmops_assets.programs.runtime.specs import CiResult
 from llmops_assets.stage.asset import stage_asset
 from llmops_assets.stage.execution import StageExecution
 from llmops_assets.stage.metadata import checks_metadata
+from resources.ledger import Ledger
 from resources.project_environments.environments import ENVIRONMENTS, ProjectEnvironments
 from resources.project_source.errors import SourceError
+from resources.project_source.revisions import ProjectRepository
+
+
+class BudgetConfig(DecisionConfig):
+    """Launchpad config of ci_report: a decision on the run that costs more than its budget."""
+
+    decision: LaunchpadDecision = Field(
+        default=LaunchpadDecision.none,
+        description="Decision on the commit that waits because its run costs more than its budget. approve: it may "
+        "cost what was asked, and proceeds. reject: its request is closed. none: this run decides nothing; earlier "
+        "decisions apply.",
+    )
+    budget: str = Field(
+        default="",
+        description="Commit that waits for the decision, or at least its first 6 characters, as its message names it. "
+        "Required for a decision.",
+    )
+    reason: str = REASON
+    by: str = BY
+
+    def waiting_revision(self, source: ProjectRepository, ledger: Ledger) -> str:
+        return waiting_for_budget(ledger, source.project.name, self.budget).revision
+
+
+def decide(run: StageExecution) -> None:
+    """Records a decision of the launchpad on a run's budget, if there is one.
+
+    Raises:
+        AwaitingApproval: the decision is a rejection.
+    """
+    config = run.config
+    if not isinstance(config, BudgetConfig) or (choice := CHOICES.get(config.decision)) is None:
+        return
+
+    def on_budget(by: str) -> tuple[str, str]:
+        done = decide_budget(run.source, run.ledger, run.store, choice, by, config.reason, config.budget).decision
+        return f"the budget of {short(done.ask.revision)}", f"{choice} by {done.by}: {done.reason}"
+
+    record_decision(run, config, choice, on_budget)
 
 
 def make(run: StageExecution) -> CiReport:
@@ -89,4 +142,7 @@ def build(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:
         describe,
         kinds={"python", "pytest"},
         judge=verdict,
+        before=decide,
+        waits=True,
+        config_type=BudgetConfig,
     )

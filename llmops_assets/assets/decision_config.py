@@ -1,7 +1,7 @@
 """Launchpad config of the assets that people decide by, and how such a decision is recorded.
 
-`release_approval` decides on releases, `registered_model` on evaluation reports. Names are not authenticated: Dagster's
-open source webserver has no users.
+`release_approval` decides on releases, `registered_model` on evaluation reports, `ci_report` on budgets. Names are not
+authenticated: Dagster's open source webserver has no users.
 """
 
 from abc import abstractmethod

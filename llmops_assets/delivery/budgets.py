@@ -174,6 +174,26 @@ class BudgetDecided:
         return WithinBudget(decision=self.decision).text
 
 
+def waiting_for_budget(ledger: Ledger, project: str, revision: str | None = None) -> Request:
+    """The request that a decision on a budget is about.
+
+    Args:
+        revision: the commit, or at least its first 6 characters; None: the one that waits.
+
+    Raises:
+        Refused: it does not wait for one.
+    """
+    if revision is not None and len(revision) < 6:
+        raise Refused("give the commit, or at least its first 6 characters")
+    waiting = [r for r in reversed(ledger.requests(project)) if r.waits_for_budget]
+    request = next((r for r in waiting if revision is None or r.revision.startswith(revision)), None)
+    if request is None:
+        what = f"{short(revision)} of {project} does not wait" if revision else f"no commit of {project} waits"
+        others = f"; {', '.join(short(r.revision) for r in waiting)} does" if waiting else ""
+        raise Refused(f"{what} for a decision on its budget{others}")
+    return request
+
+
 def decide_budget(
     source: ProjectRepository, ledger: Ledger, store: ArtifactStore, choice: Choice, by: str, reason: str,
     revision: str | None = None,
@@ -188,15 +208,8 @@ def decide_budget(
         Conflict: another decision was faster.
     """
     reason = required_reason(reason)
-    if revision is not None and len(revision) < 6:
-        raise Refused("give the commit, or at least its first 6 characters")
     project = source.project.name
-    waiting = [r for r in reversed(ledger.requests(project)) if r.waits_for_budget]
-    request = next((r for r in waiting if revision is None or r.revision.startswith(revision)), None)
-    if request is None:
-        what = f"{short(revision)} of {project} does not wait" if revision else f"no commit of {project} waits"
-        others = f"; {', '.join(short(r.revision) for r in waiting)} does" if waiting else ""
-        raise Refused(f"{what} for a decision on its budget{others}")
+    request = waiting_for_budget(ledger, project, revision)
     plan = plan_revision(source, ledger, store, request.revision, base_of(ledger, project, request.revision))
     state = planned_budget(planned_revision(source, ledger, store, request.revision), stages_of(request, plan))
     if state is None or not state.over:

@@ -32,6 +32,10 @@ class Case(Watched):
         self.project.ship(message, change)
         return self.world.settle()
 
+    def decide(self, **config: str) -> dg.ExecuteInProcessResult:
+        """A decision in the launchpad of ci_report."""
+        return self.world.materialize("zoo", "ci_report", config={"ops": {"zoo__ci_report": {"config": config}}})
+
     def llmops(self, *words: str, who: str = EVE) -> tuple[int, str]:
         return self.world.llmops(*words, user=who)
 
@@ -102,6 +106,38 @@ def test_a_click_on_one_asset_is_held_up_like_a_run(case: Case) -> None:
     (check,) = result.get_asset_check_evaluations()
     assert "waiting for a decision on its budget" in (check.description or "") and not check.passed
     assert Outcome.of(result).materialized == set()
+
+
+def test_a_decision_in_dagsters_launchpad_counts_as_one_at_a_terminal(case: Case) -> None:
+    case.world.settle()
+    sha, reason = case.request.revision[:12], "worth it"
+    assert case.request.status == "waiting"
+    for config, told in (
+        ({"budget": sha, "reason": reason, "by": ADA}, f"{ADA} is an author of this change"),
+        ({"reason": reason, "by": EVE}, "at least its first 6 characters"),
+        ({"budget": "feedc0ffee", "reason": reason, "by": EVE}, "feedc0ffee of zoo does not wait"),
+        ({"budget": sha, "by": EVE}, "a decision needs a reason"),
+    ):
+        refused = case.decide(decision="approve", **config)
+        assert not refused.success and told in Outcome.of(refused).failures, Outcome.of(refused).failures
+    assert case.request.status == "waiting" and case.world.settle().runs == []
+    approved = case.decide(decision="approve", budget=sha, reason=reason, by=EVE)
+    assert approved.success and Outcome.of(approved).computed == {"ci_report"}
+    outcome = case.world.settle()
+    assert outcome.failures == "" and case.request.status == "done", "the click has computed what it waited for"
+    (decision,) = case.world.ledger.budget_decisions("zoo", case.request.revision)
+    assert (decision.choice, decision.by, decision.reason) == ("approved", EVE, reason)
+
+
+def test_a_rejection_in_dagsters_launchpad_closes_the_request(case: Case) -> None:
+    champion = case.production
+    case.ship("Rejected by a click")
+    rejected = case.decide(decision="reject", budget=case.request.revision[:8], reason="not now", by=EVE)
+    assert rejected.success and Outcome.of(rejected).materialized == set()
+    (check,) = rejected.get_asset_check_evaluations()
+    assert (check.passed, check.description) == (False, f"rejected by {EVE}: not now")
+    assert case.request.status == "rejected" and "not now" in case.request.detail
+    assert case.world.settle().runs == [] and case.production == champion
 
 
 def test_a_commit_that_raises_its_own_budget_needs_a_person_and_a_rejection_ends_it(case: Case) -> None:

@@ -21,13 +21,15 @@ def make_project(folder: Path, name: str | None, base: Path | None, add: bool, s
     """
     done = init(folder, name, base, _converter())
     say(f"project {done.name} in {done.folder}")
+    if done.within:
+        say(f"  it is the folder {done.within} of the Git repository {done.folder.parents[done.within.count('/')]}")
     if done.made:
         say(f"  created: {', '.join(done.made)}")
     if done.kept:
         say(f"  already exists, unchanged: {', '.join(done.kept)}")
     for text in done.did:
         say(f"  {text}")
-    watched = (done.name, done.repository, done.branch)
+    watched = (done.name, done.repository, done.branch, done.within)
     if add:
         say(f"  settings: {register(*watched, _another_port())}")
     elif not is_registered(*watched):

@@ -64,11 +64,12 @@ class Scaffolded(Frozen):
     to_add: tuple[str, ...] = Field(default=(), description="Arguments for `git add`; empty: everything is committed.")
     repository: str
     branch: str
+    within: str | None = Field(description="The folder within the repository; None: its root.")
     pushes: bool = Field(description="Whether commits must be pushed to reach the watched repository.")
 
 
 def init(folder: Path, name: str | None = None, base: Path | None = None, converter: str | None = None) -> Scaffolded:
-    """Adds to a folder what it needs to be a project.
+    """Adds to a folder what it needs to be a project: the root of a repository, or a folder of one.
 
     Args:
         name: the project's name; None: from llmops.yaml, or the folder's name.
@@ -83,7 +84,7 @@ def init(folder: Path, name: str | None = None, base: Path | None = None, conver
         raise ConfigError([f"{folder} is a file; name a folder, which may be new"])
     copy = WorkingCopy(folder)
     folder = copy.folder
-    if copy.folder.exists() and carries_credentials(copy.origin or ""):
+    if copy.root.exists() and carries_credentials(copy.origin or ""):
         raise ConfigError([f"{folder}: {_ORIGIN_WITH_CREDENTIALS}"])
     if base is not None:
         _check_base(base, converter)
@@ -109,7 +110,10 @@ def init(folder: Path, name: str | None = None, base: Path | None = None, conver
     if tracked := copy.untracked(_data_paths(config)):
         copy.track(tracked)
         did.append(f"DVC: tracks {', '.join(tracked)}")
-    wanted = [p for p in _belonging(config) if p in copy.new_files()]
+    new = copy.new_files()
+    wanted = [p for p in _belonging(config) if p in new]
+    if copy.configured and copy.configured not in wanted:
+        wanted.append(copy.configured)  # a commit without it names no remote
     return Scaffolded(
         name=name,
         folder=folder,
@@ -117,8 +121,9 @@ def init(folder: Path, name: str | None = None, base: Path | None = None, conver
         kept=tuple(kept),
         did=tuple(did),
         to_add=tuple(copy.shortest(wanted)) if wanted else (),
-        repository=copy.origin or str(folder),
+        repository=copy.origin or str(copy.root),
         branch=copy.branch,
+        within=copy.within,
         pushes=copy.origin is not None,
     )
 

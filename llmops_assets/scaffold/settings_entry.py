@@ -18,25 +18,26 @@ from llmops_assets.machine.files import write_atomically
 from llmops_assets.machine.locks import alone
 
 
-def line_for(name: str, repository: str, branch: str) -> str:
+def line_for(name: str, repository: str, branch: str, folder: str | None = None) -> str:
     """The item of `projects` in the settings."""
-    value = {"name": name, "repository": repository, "branch": branch}
+    value = {"name": name, "repository": repository, "branch": branch, **({"folder": folder} if folder else {})}
     return (
         "- " + yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6, allow_unicode=True).strip()
     )
 
 
-def register(name: str, repository: str, branch: str, port: int | None = None) -> str:
+def register(name: str, repository: str, branch: str, folder: str | None = None, port: int | None = None) -> str:
     """Adds the project to the settings file, creating it if necessary; returns what was done, as text.
 
     Args:
+        folder: of the project within its repository.
         port: of the gateway, for a file that is created; None: the default.
 
     Raises:
         ConfigError: the file is invalid, has another project of that name, or cannot be written; it is then unchanged.
     """
     file = settings_file()
-    item = line_for(name, repository, branch)
+    item = line_for(name, repository, branch, folder)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         file = file.resolve()  # write the target of a link, not the link
@@ -44,9 +45,9 @@ def register(name: str, repository: str, branch: str, port: int | None = None) -
             text = read_text(file, CONFIG_BYTES) if file.exists() else ""
             before = validate_yaml(Settings, text, str(file)) if parse_yaml(text)[1] else Settings()
             if same := next((p for p in before.projects if p.name == name), None):
-                if _is(same, repository, branch, file):
+                if _is(same, repository, branch, folder, file):
                     return f"{file} already lists {name}"
-                it = f"{same.shown}, branch {same.branch}"
+                it = f"{same.shown}, branch {same.branch}" + (f", folder {same.folder}" if same.folder else "")
                 raise ConfigError([f"{file}: another project has the name {name} ({it}); choose another --name"])
             chosen = f"serving: {{port: {port}}}\n" if port is not None and not text.strip() else ""
             write_atomically(file, _added(chosen + text, item, file))
@@ -57,19 +58,20 @@ def register(name: str, repository: str, branch: str, port: int | None = None) -
     return f"added to {file}: {item}" + (f", and {chosen.strip()}" if chosen else "")
 
 
-def is_registered(name: str, repository: str, branch: str) -> bool:
+def is_registered(name: str, repository: str, branch: str, folder: str | None = None) -> bool:
     """Whether the settings list exactly this project; False too if they cannot be read."""
     try:
-        return any(p.name == name and _is(p, repository, branch, settings_file()) for p in load_settings().projects)
+        projects = load_settings().projects
     except ConfigError:
         return False
+    return any(p.name == name and _is(p, repository, branch, folder, settings_file()) for p in projects)
 
 
-def _is(project: ProjectSource, repository: str, branch: str, file: Path) -> bool:
+def _is(project: ProjectSource, repository: str, branch: str, folder: str | None, file: Path) -> bool:
     named = project.repository
     relative = isinstance(named, str) and named.startswith(("./", "../"))
     there = str((file.parent / str(named)).resolve()) if relative else named
-    return (there, project.branch) == (repository, branch)
+    return (there, project.branch, project.folder) == (repository, branch, folder)
 
 
 def _added(text: str, item: str, file: Path) -> str:

@@ -218,7 +218,8 @@ def test_a_dvc_remote_that_is_configured_stays(llmops: Llmops, tmp_path: Path) -
         ("", ("--name", "My Zoo"), "'My Zoo' is no project name"),
         ("", ("--base", "nowhere"), "--base nowhere: no such folder"),
         ("", ("--base", "."), "--base .: there is no config.json in it"),
-        ("repository around", (), "lies within the Git repository"),
+        ("ignored by the repository around", (), "is ignored by the Git repository"),
+        ("bare repository around", (), "lies within a bare Git repository"),
         ("broken", (), "llmops.yaml:1: gatess: unknown key"),
         ("ignored", (), "remove the line that ignores it from .gitignore"),
     ],
@@ -230,8 +231,11 @@ def test_what_cannot_be_done_is_one_clear_error_with_its_remedy(
     folder.parent.mkdir()
     if prepare == "file":
         folder.write_text("")
-    elif prepare == "repository around":
+    elif prepare == "ignored by the repository around":
         git(folder.parent, "init")
+        (folder.parent / ".gitignore").write_text("zoo/\n")
+    elif prepare == "bare repository around":
+        git(folder.parent, "init", "--bare")
     elif prepare in ("broken", "ignored"):
         folder.mkdir()
         name, text = ("llmops.yaml", "gatess: []\n") if prepare == "broken" else (".gitignore", "data/\n")
@@ -241,6 +245,40 @@ def test_what_cannot_be_done_is_one_clear_error_with_its_remedy(
     assert told in done.stderr and len(done.stderr.splitlines()) <= 4, done.stderr
     if prepare not in ("ignored",):
         assert not (folder / ".git").exists()
+
+
+@pytest.mark.usefixtures("own_port")
+@pytest.mark.parametrize("dvc_at_the_root", [False, True])
+def test_folders_of_one_repository_become_projects_that_are_watched_by_their_folder(
+    llmops: Llmops, tmp_path: Path, light_base: Path, dvc_at_the_root: bool
+) -> None:
+    remote, root = tmp_path / "remote.git", tmp_path / "models"
+    git(tmp_path, "init", "--bare", "--initial-branch=trunk", str(remote))
+    git(tmp_path, "clone", str(remote), str(root))
+    git(root, "checkout", "-B", "trunk")
+    (root / "notes.txt").write_text("ours\n")
+    if dvc_at_the_root:
+        Repo.init(str(root)).close()
+    git(root, "add", "--all")
+    git(root, "commit", "--message", "First")
+    (root / "notes.txt").write_text("not committed yet\n")
+    names = ("support", "search")
+    for name in names:
+        done = llmops("init", root / "teams" / name, "--base", light_base, "--register")
+        assert done.exit_code == 0 and f"it is the folder teams/{name} of the Git repository {root}" in done.output
+        for command in [line.strip() for line in done.output.split("Next:\n")[1].splitlines()][1:3]:
+            subprocess.run(command, shell=True, cwd=root / "teams" / name, check=True, capture_output=True)
+        assert llmops("check", "--path", root / "teams" / name).exit_code == 0
+    assert git(root, "status", "--porcelain") == "M notes.txt", "all of both is committed, and nothing else"
+    git(root, "push", "origin", "trunk")
+    for name in names:
+        subprocess.run([sys.executable, "-m", "dvc", "push"], cwd=root / "teams" / name, check=True)
+        again = llmops("init", root / "teams" / name, "--register")
+        assert "already lists" in again.output and "git add" not in again.output
+        plan = json.loads(llmops("plan", name, "--json").stdout)
+        assert plan["revision"] == git(root, "rev-parse", "HEAD") and len(plan["stages"]) == 13
+        assert llmops("check", name).exit_code == 0, "its data is in the DVC remote, beside the repository"
+    assert not (root / "llmops.yaml").exists() and sorted(p.name for p in (root / "teams").iterdir()) == sorted(names)
 
 
 def test_the_rows_that_it_makes_are_fit_for_training(tmp_path: Path) -> None:

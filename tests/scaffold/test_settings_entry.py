@@ -23,9 +23,9 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_new_settings_have_the_port_that_was_free_and_existing_ones_keep_theirs(file: Path) -> None:
     """After the demo, whose gateway has the default port, the first run of a new project ended in "port taken"."""
-    assert "serving: {port: 8301}" in register("zoo", "/a/zoo", "main", 8301)
+    assert "serving: {port: 8301}" in register("zoo", "/a/zoo", "main", port=8301)
     assert load_settings().serving.port == 8301
-    assert "8302" not in register("farm", "/a/farm", "main", 8302)
+    assert "8302" not in register("farm", "/a/farm", "main", port=8302)
     assert load_settings().serving.port == 8301
 
 

@@ -1,10 +1,13 @@
 """Prompts of a real MLflow server: a moved alias becomes a commit, and a release moves our own."""
 
+import logging
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,15 +17,23 @@ from mlflow import MlflowClient
 
 from llmops_assets.config.proposals import PromptProposal, ProposalSettings
 from llmops_assets.config.secrets import FromEnvironment
+from llmops_assets.config.settings_file import dump_settings
 from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.config.webhooks import WebhookSettings
 from llmops_assets.delivery.proposals import Proposals, Proposed
 from llmops_assets.delivery.reconciliation import Reconciler
 from llmops_assets.domain.approval import Rules, refusals
 from llmops_assets.domain.records import Release
+from llmops_assets.domain.webhooks import PROPOSALS, PROPOSES_TAG
+from resources.webhooks.deliveries import Deliveries
+from resources.webhooks.receiver import Receiver
+from resources.webhooks.sensor_ticks import SensorTicks
+from resources.webhooks.server import server as receiving
+from resources.webhooks.wakes import Wakes
 from tests.support.ports import free_port
 from tests.support.projects import Project, World
 from tests.support.waiting import wait_for
+from tests.support.webhooks import SECRET
 
 ASK, FILE = "zoo-ask", "prompts/ask.jinja"
 
@@ -83,10 +94,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         except httpx.HTTPError:
             return False
 
-    wait_for("MLflow's server", answers)
-    yield url
-    process.terminate()
-    process.wait()
+    try:
+        wait_for("MLflow's server", answers)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +111,8 @@ def here(server: str, make_world: Callable[..., World], tmp_path_factory: pytest
     project.push()
     proposals = ProposalSettings(prompts=(PromptProposal(name=ASK),), every=3600)
     source = ProjectSource(name="zoo", repository=str(project.remote), proposals=proposals)
-    world = make_world(projects=(source,), mlflow=server, webhooks=WebhookSettings(secrets=(FromEnvironment(env="S"),)))
+    receiver = WebhookSettings(port=free_port(), secrets=(FromEnvironment(env="S"),))
+    world = make_world(projects=(source,), mlflow=server, webhooks=receiver, dagster_on_disk=True)
     return Here(project, world, MlflowClient(server, server))
 
 
@@ -172,3 +186,54 @@ def test_a_release_in_production_moves_our_alias_and_a_text_without_a_version_ge
     wait_for("the alias", lambda: reconciler._align_prompts() is None)
     assert int(here.mlflow.get_prompt_version_by_alias(ASK, "production").version) == 1, "its text has a version"
     assert here.look().done == (), "our own alias proposes nothing"
+
+
+@pytest.fixture
+def ticks(here: Here, monkeypatch: pytest.MonkeyPatch) -> Iterator[SensorTicks]:
+    """The sensors of the location in its own code server; a person has stopped and started the one that proposes."""
+    world = here.world
+    file = world.home / "settings.yaml"
+    file.write_text(dump_settings(world.settings))
+    for name, value in {"LLMOPS_HOME": str(world.home), "LLMOPS_SETTINGS": str(file), "S": SECRET}.items():
+        monkeypatch.setenv(name, value)
+    workspace = Path(__file__).parents[2] / "workspace.yaml"
+    with SensorTicks(world.instance, [str(workspace)], logging.getLogger("ticks")) as ticks:
+        [sensor] = ticks._sensors(f"{PROPOSALS}zoo")
+        assert sensor.name == "zoo_proposals" and sensor.tags[PROPOSES_TAG] == "zoo"
+        assert "has not begun" in ticks.look(f"{PROPOSALS}zoo").said
+        world.instance.stop_sensor(sensor.get_remote_origin_id(), sensor.selector_id, sensor)
+        assert "is stopped" in ticks.look(f"{PROPOSALS}zoo").said
+        world.instance.start_sensor(sensor)
+        yield ticks
+
+
+def test_a_move_that_mlflows_server_announces_is_proposed_although_the_next_look_is_an_hour_away(
+    here: Here, ticks: SensorTicks, caplog: pytest.LogCaptureFixture
+) -> None:
+    """MLflow signs and delivers by itself; nothing but its delivery can have had the sensor look."""
+    caplog.set_level(logging.INFO, "llmops.webhooks")
+    settings = here.world.settings
+    assert settings.webhooks is not None
+    looks: list[str] = []
+    wakes = Wakes(lambda project: (looks.append(project), ticks.look(project))[1], poll_s=3600)
+    served = receiving(Receiver(settings, Deliveries(here.world.home / "d.sqlite"), wakes.wake).app, settings.webhooks)
+    thread = threading.Thread(target=served.run, daemon=True)
+    thread.start()
+    wait_for("the receiver", lambda: served.started)
+    try:
+        wait_for("the first look", lambda: "for a person to merge it" in ticks.look(f"{PROPOSALS}zoo").said)
+        url = f"http://127.0.0.1:{settings.webhooks.port}/webhooks/mlflow"
+        wrong = here.mlflow.create_webhook("wrong", url, ["prompt_alias.created"], secret="another secret")
+        refused = here.mlflow.test_webhook(wrong.webhook_id)
+        assert refused.response_status == 401 and "matches no secret" in (refused.response_body or "")
+        here.mlflow.delete_webhook(wrong.webhook_id)
+        here.mlflow.create_webhook("llmops", url, ["prompt_alias.created"], secret=SECRET)
+        here.register("Announced: {{ input }}")
+        wait_for("the proposal", lambda: [b for b in here.branches if here.file(b) == b"Announced: {{ input }}\n"])
+        assert looks == [f"{PROPOSALS}zoo"], "one move, one look"
+        here.register("Our own alias is no candidate: {{ input }}", alias="production")
+        wait_for("its delivery", lambda: f"prompts:/{ASK}@production is proposed to no project" in caplog.text)
+        assert looks == [f"{PROPOSALS}zoo"]
+    finally:
+        served.should_exit = True
+        thread.join()

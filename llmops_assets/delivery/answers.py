@@ -156,6 +156,8 @@ def _vulnerabilities(
     project: ProjectSource, clients: Clients, revision: str, record: ContainerImage
 ) -> Sequence[Finding]:
     """The vulnerabilities that fail; none if the Dockerfile or the policy cannot be read now."""
+    if not record.vulnerabilities:
+        return ()
     try:
         source = clients.sources(project)
         at = source.at(revision)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from llmops_assets.cli import (
+    audit,
     ci,
     code_host,
     decisions,
@@ -22,6 +23,7 @@ from llmops_assets.cli import (
     services,
     status,
     storage,
+    trace,
 )
 
 app = typer.Typer(
@@ -31,7 +33,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for group in (projects, ci, plan, runs, status, review, decisions, notify, code_host, services, storage, must_pass):
+GROUPS = (
+    projects, ci, plan, runs, status, trace, review, decisions, audit, notify, code_host, services, storage, must_pass,
+)  # fmt: skip
+"""In the order of `llmops --help`."""
+for group in GROUPS:
     app.add_typer(group.app)
 app.add_typer(keys.app, name="keys")
 

@@ -86,7 +86,7 @@ def _say_floor(floors: Sequence[PolicyFloor], stated: Policy, where: str) -> Non
         say(f"policy floor of the settings: {text}")
     if below := [text for floor in floors for text in below_floor(stated, floor)]:
         told = "\n".join(f"{where}: {text}" for text in below)
-        raise CommandRefused(f"below the policy floor of the settings, which applies all the same:\n{told}")
+        raise CommandRefused(f"below the policy floor of the settings, which applies anyway:\n{told}")
 
 
 def _warn_of_port(settings: Settings) -> None:

@@ -42,7 +42,7 @@ def up(
             paths = ", ".join(f"/webhooks/{sender}" for sender in WEBHOOKS)
             out.print(f"Webhooks: http://{settings.webhooks.address}:{settings.webhooks.port} with {paths}")
         if faults:
-            raise CommandRefused(f"not all endpoints are up; this is tried again all the time: {'; '.join(faults)}")
+            raise CommandRefused(f"not all endpoints are up; the daemon keeps trying: {'; '.join(faults)}")
         if problem := clients.serving.port_problem():
             say(f"warning: no release can be served: {problem}", style="yellow")
 

@@ -90,7 +90,7 @@ def _show_dora(project: str, found: Dora) -> None:
     say(f"{project}: {at_time(found.start)} to {at_time(found.end)}", style="bold")
     show(found.rows(), indent=2)
     if not found.complete:
-        say("the project has no request from before these days, so they are not a whole window", 2, "dim")
+        say("the project has no request from before these days, so the window is shorter", 2, "dim")
     if found.out_of_order:
         many = "times were" if found.out_of_order > 1 else "time was"
         say(f"{found.out_of_order} {many} left out: by these clocks the cause came after its effect", 2, "yellow")
@@ -182,13 +182,13 @@ def releases(
                 say(f"served production from {began} to {ended}" if ended else f"in production since {began}", 4)
             say(f"commit {short(r['revision'])}" + (f": {r['subject']} ({r['author']})" if r["subject"] else ""), 4)
             for text in r["below_floor"]:
-                say(f"no rollback goes to it, by the settings' policy floor: {text}", 4, "yellow")
+                say(f"refused as a rollback's target by the settings' policy floor: {text}", 4, "yellow")
         if target := next((r for r in found if r["rollback_target"] and r["can_roll_back_to"]), None):
             say(f"`llmops rollback {name} --reason WHY` goes to {short(target['release'])}")
         elif other := next((r for r in found if r["can_roll_back_to"]), None):
             say(f"`llmops rollback {name} --to {short(other['release'])} --reason WHY` goes to that one")
         elif found:
-            say("there is nothing that a rollback could go to")
+            say("there is no release to roll back to")
 
 
 def _release(here: CommandContext, line: ReleaseLine, states: dict[str, Any]) -> dict[str, Any]:

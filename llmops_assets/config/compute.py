@@ -43,7 +43,7 @@ class ComputeSettings(Strict):
         default="auto",
         description="Whether a project's own code (its tests and metrics) runs under bubblewrap, with its own "
         "namespaces, a read-only system and no network. auto: if bubblewrap works; CI reports and `llmops check` say "
-        "when it does not. required: otherwise it does not run. off: never. In a pod, the pod is the wall.",
+        "when it does not. required: otherwise it does not run. off: never. In a pod, the pod isolates it.",
     )
     project_memory: float = Field(default=4.0, gt=0, description="Memory of a project's own code in GiB.")
     project_processes: int = Field(default=512, ge=1, description="Processes of a project's own code at once.")

@@ -208,7 +208,7 @@ def test_a_rollback_does_not_get_below_the_floor_either(case: Case) -> None:
     assert code == 1 and "below the policy floor of the settings" in said and "minimum 0.99" in said, said
     assert case.production == champion and case.world.ledger.holds("zoo") == []
     code, said = case.world.llmops("releases")
-    assert code == 0 and "there is nothing that a rollback could go to" in said, said
+    assert code == 0 and "there is no release to roll back to" in said, said
     assert "by the settings' policy floor: " in said and "minimum 0.99" in said
     people = PolicyFloor.model_validate({"approval": {"approvers": [EVE, "carl@example.com"]}})
     case.world = World(case.world.home, case.project, serving=case.world.settings.serving, policy=people)

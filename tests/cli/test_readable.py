@@ -102,7 +102,7 @@ def test_releases_say_what_a_rollback_can_go_to(home: World) -> None:
     assert not any(r["can_roll_back_to"] for r in (current, rolled_back))
     code, said = home.llmops("releases")
     assert current["release"][:12] in said and "in production since" in said
-    assert "there is nothing that a rollback could go to" in said
+    assert "there is no release to roll back to" in said
     home.ledger.lift("zoo", [rolled_back["release"]], "eve@example.com", "fixed")
     code, said = home.llmops("releases", "zoo")
     assert f"`llmops rollback zoo --reason WHY` goes to {rolled_back['release'][:12]}" in said

@@ -10,9 +10,9 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, insert, inspect, select, update
 
 from resources.ledger import schema as t
+from resources.ledger.audit_events import append_event
 from resources.ledger.faults import LedgerError
 from resources.ledger.row_digests import take_over
-from resources.ledger.transactions import append_event
 
 
 def _to_2(c: Connection) -> None:

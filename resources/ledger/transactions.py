@@ -3,7 +3,6 @@
 Queries belong in the other modules, opening a ledger in `resources.ledger.engine`.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -13,8 +12,9 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from llmops_assets.config.documents import DocumentError, parse_object
-from llmops_assets.domain.audit import AuditHead, AuditReport, Link, audit, compare_head, link_hash
+from llmops_assets.domain.audit import AuditHead, AuditReport, Link, audit, compare_head
 from resources.ledger import sql
+from resources.ledger.audit_events import append_event
 from resources.ledger.faults import LedgerError, is_locked, locked, shown, unavailable
 
 PATIENCE_S = 20.0
@@ -184,13 +184,6 @@ class Transactions:
 
 def _links(c: "sql.Connection") -> list[Link]:
     return [Link(**row._mapping) for row in c.execute(sql.select(sql.audit).order_by(sql.audit.c.id))]
-
-
-def append_event(c: "sql.Connection", at: float, what: Mapping[str, Any]) -> None:
-    """Appends an event to the chain. The caller is the only writer."""
-    previous = c.execute(sql.select(sql.audit.c.hash).order_by(sql.audit.c.id.desc()).limit(1)).scalar() or ""
-    text = json.dumps(dict(what), sort_keys=True)
-    c.execute(sql.insert(sql.audit).values(at=at, event=text, previous=previous, hash=link_hash(previous, at, text)))
 
 
 def _event(row: Any) -> dict[str, Any]:

@@ -159,7 +159,7 @@ class NotifierPart(Part):
     example: str
     """An address, for messages."""
     plain: tuple[str, ...] = ()
-    """Schemes of addresses that hold no secret and may stand in the settings. Empty: any."""
+    """Schemes of addresses that hold no secret and are allowed in the settings. Empty: any."""
     token: bool = False
     """Whether it takes a token beside the address."""
 

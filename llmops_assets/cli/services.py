@@ -50,7 +50,7 @@ def up(
 @app.command()
 def down(
     forget: Annotated[
-        bool, typer.Option(help="Also delete the engines' configuration; `llmops up` makes it again.")
+        bool, typer.Option(help="Also delete the engines' configuration; `llmops up` recreates it.")
     ] = False,
 ) -> None:
     """Stop Dagster, MLflow, the receiver of webhooks, running programs and all endpoints."""

@@ -17,7 +17,9 @@ _NAME_IT = "put it into the environment and name the variable: {env: NAME}"
 class NotificationTarget(Strict):
     """Someone, or another system, who is told about events."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,31}$", description="For messages of ours, and to replace a target.")
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9-]{0,31}$", description="Its name in our messages, by which a project replaces it."
+    )
     via: Annotated[str, NameOf(catalog.NOTIFIERS)] = Field(
         description="apprise: messages for people. cloudevents: events for programs."
     )

@@ -1,6 +1,6 @@
 """The settings' `proposals`: commits that the location's bot makes when something outside of the repository has moved.
 
-All of it stands in the settings and not in llmops.yaml: the bot reads addresses and pushes commits with the location's
+All of it is in the settings and not in llmops.yaml: the bot reads addresses and pushes commits with the location's
 own credentials and network, so a commit must not be able to extend what it may do.
 """
 

@@ -14,7 +14,7 @@ class FromEnvironment(Strict):
     """A secret value: only the name of its variable is written, shown or passed on."""
 
     hides_input: ClassVar[bool] = True
-    """Errors do not show what stands in its place: it may be the secret."""
+    """Errors do not show the value in its place: it may be the secret."""
 
     env: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="The environment variable that holds the value.")
 

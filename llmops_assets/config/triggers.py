@@ -1,6 +1,6 @@
 """Triggers other than commits: schedules, old data, drift of users' requests. Each is off unless the settings name it.
 
-They stand in the settings and not in llmops.yaml: they use the operator's machines without anybody's push, and a commit
+They are in the settings and not in llmops.yaml: they use the operator's machines without a push, and a commit
 that could order runs of itself would need a limit of its own.
 """
 

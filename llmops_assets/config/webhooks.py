@@ -21,7 +21,7 @@ class WebhookSettings(Strict):
     secrets: Secrets = Field(
         default=(),
         description="Secrets of the webhooks of all projects without their own `webhook_secrets`, each {env: NAME}. A "
-        "delivery may be signed with any: while a secret is replaced, the old and the new one stand here.",
+        "delivery may be signed with any: while a secret is replaced, list the old and the new one.",
     )
     max_body: int = Field(
         default=5 << 20,

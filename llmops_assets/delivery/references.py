@@ -76,7 +76,7 @@ class ChampionNow:
         return STAGES[stage].key(values, outputs, salt)
 
     def lost(self, run: Candidate, stage: str) -> str | None:
-        """Why it cannot be measured any more; None if it can. Reports that exist can be read all the same."""
+        """Why it cannot be measured any more; None if it can. Reports that exist can still be read."""
         needed = [self.checkpoint, *([] if stage == "evaluation_report" else [self.artifact])]
         for record in needed:
             why = run.ledger.unreadable(record.key) if record is not None else "it has no trained checkpoint"

@@ -51,7 +51,7 @@ def _observation(
     why = "; ".join(state.reasons)
     try:
         about = about_commit(source, revision)
-    except SourceError:  # rewritten history: the rollout was there all the same
+    except SourceError:  # rewritten history: the rollout happened anyway
         about = {"commit": revision}
     return dg.AssetObservation(
         dg.AssetKey([source.project.name, "production_endpoint"]),

@@ -204,5 +204,5 @@ def fork(
             told_pids = json.loads(reader.readline())
             return Forked(connection, int(told_pids["pid"]), int(told_pids["keeper"]))
     except (OSError, ValueError, KeyError) as error:
-        connection.close()  # a command that was forked all the same ends
+        connection.close()  # a command that was forked anyway ends
         raise NotForked(f"the fork server does not answer: {error}") from error

@@ -32,7 +32,7 @@ def _refuse_altered(model: Path, sha256: str) -> None:
     if found != sha256:
         raise BadInput(
             f"was altered (sha256 {sha256} was released, {found} is there) and is not loaded. Remedy: `llmops run "
-            "--rebuild quantized_artifact --reason damaged` makes it again, and the endpoint comes back by itself",
+            "--rebuild quantized_artifact --reason damaged` computes it again, and the endpoint then recovers",
             str(model),
         )
 

@@ -1,8 +1,8 @@
 """GitLab: its REST API, version 4.
 
 A commit status is identified by its name; GitLab refuses a status that would not change its state, and one that goes
-back, such as from running to pending. Deployments have no field of ours: the newest one of an environment is taken for
-the same if it is of the same commit.
+back, such as from running to pending. Deployments have no field for an identity: the newest of an environment is taken
+for the same if it is of the same commit.
 """
 
 from collections.abc import Iterable, Mapping

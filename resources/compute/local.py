@@ -111,7 +111,7 @@ class LocalCompute:
             try:
                 self._wait(folder, process, on_progress)
             except BaseException as error:
-                # The run was cancelled: cancel its program. After an error of ours it stays, to be adopted.
+                # The run was cancelled: cancel its program. After our own error it stays, to be adopted.
                 if not isinstance(error, Exception):
                     self.cancel(job.name)
                 raise
@@ -194,7 +194,7 @@ class LocalCompute:
             )
 
     def environment(self, folder: Path) -> dict[str, str]:
-        """The program's environment: allowed variables of ours, its own HOME, no telemetry of the hub."""
+        """The program's environment: our allowed variables, its own HOME, no telemetry of the hub."""
         env = {k: os.environ[k] for k in ALLOWED_ENVIRONMENT if k in os.environ}
         home = folder / "home"
         home.mkdir(exist_ok=True)

@@ -227,7 +227,7 @@ def stop(settings: Settings) -> list[str]:
     with _locked(settings):
         supervisor = _supervisor(settings)
         ended = ["the services"]
-        with suppress(SupervisorError):  # it does not answer: it is ended all the same
+        with suppress(SupervisorError):  # it does not answer: it is ended anyway
             ended = sorted(supervisor.processes())
         supervisor.stop(patience_s=2.0)  # they need no clean shutdown: all state survives a power cut
     return ended

@@ -133,7 +133,7 @@ class GitMirror(GitRepository):
 
     @property
     def doing(self) -> str:
-        """What an update that takes long is at."""
+        """The progress of an update that takes long."""
         if self._fetching.running:
             return f"{self.shown}: git fetch goes on in the background ({self._fetching.progress()})"
         return f"{self.shown} has not answered yet; it is waited for in the background, and delays no other project"

@@ -13,7 +13,7 @@ from llmops_assets.domain.records import Release
 RELEASE_HEADER = "x-llmops-release"
 """In an answer: the digest of the release that gave it."""
 CANDIDATE_HEADER = "x-llmops-candidate"
-"""In a request of ours: a token that nobody else can guess. It addresses one release, whether promoted or not."""
+"""In our own requests: a token that nobody else can guess. It addresses one release, whether promoted or not."""
 
 
 class Endpoint(Frozen):
@@ -111,7 +111,7 @@ class Serving(Protocol):
         """Headers that route a request to exactly this release, regardless of weights; it needs no API key."""
 
     def own_headers(self) -> dict[str, str]:
-        """Headers with which a request of ours is routed like a user's, but needs no API key."""
+        """Headers with which our own request is routed like a user's, but needs no API key."""
 
     def traffic(self, project: str, environment: str, release_digest: str) -> Traffic:
         """The gateway's counters for this release."""

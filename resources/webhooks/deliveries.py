@@ -13,7 +13,7 @@ from pathlib import Path
 
 KEPT_S = 30 * 86400.0
 """How long a delivery is remembered. Signed times are checked against minutes; without them, an older one is accepted
-again, and has the branch looked at once more than necessary."""
+again, which leads to one needless look at the branch."""
 MOST = 200_000
 """The most that are remembered, about 20 MB; then the oldest are forgotten first."""
 

@@ -1,4 +1,4 @@
-"""Reads BuildKit's plain progress: the step that it is at, and the step that failed with what it said last."""
+"""Reads BuildKit's plain progress: the current step, and the step that failed with its last output."""
 
 import re
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ def _tail(log: Path) -> list[str]:
 
 
 def progress_of(log: Path) -> str:
-    """The step that the build is at; empty if it is at none."""
+    """The current step of the build; empty before the first."""
     steps = [match[2] for line in _tail(log) if (match := _STEP.match(line))]
     return excerpt(steps[-1], 200) if steps else ""
 

@@ -38,7 +38,7 @@ _RETRY = {
 
 
 OWN_TRAFFIC = "own traffic"
-"""The purpose of the token that routes a request of ours like a user's."""
+"""The purpose of the token that routes our own request like a user's."""
 
 
 class Rules(Frozen):

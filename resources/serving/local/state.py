@@ -116,7 +116,7 @@ class StateFiles:
         except ValidationError as error:
             raise ServingError(
                 f"{self.state} is not a valid serving state ({error.error_count()} errors, first: "
-                f"{error.errors()[0]['msg']}). Remedy: move it away; the next tick, or `llmops up`, makes it again"
+                f"{error.errors()[0]['msg']}). Remedy: move it away; the next tick, or `llmops up`, recreates it"
             ) from error
 
     def spec(self, name: str) -> ServeSpec | None:

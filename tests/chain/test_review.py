@@ -228,6 +228,20 @@ def test_a_commit_cannot_abolish_its_own_review(case: Case) -> None:
         assert "under the rules of the champion's policy" in said
 
 
+def test_another_report_of_a_registered_checkpoint_is_reviewed_once_a_release_stands_on_it(case: Case) -> None:
+    """Other metrics change no release, so nobody is asked; what was accepted before was another report."""
+    case.project.write("prompts/ask.jinja", "And now: {{ input }}\n")
+    two = {"approvers": [EVE, BOB], "count": 2, "expires_after": "1d"}
+    metrics = {"evaluation": {"metrics": ["rougeL", "exact_match"]}}
+    outcome = case.ship("Another metric", {"deployment": {"review": two}, **metrics})
+    assert case.request.status == "done" and "evaluation_report" in outcome.computed, case.request.detail
+    report = case.report
+    outcome = case.ship("Longer answers", {"deployment": {"serving": {"max_tokens": 91}}})
+    assert (case.request.status, case.report) == ("waiting", report), case.request.detail
+    assert f"waiting for review of evaluation report {report[:12]}" in case.request.detail
+    assert not outcome.materialized & {*FROM_REGISTRATION, "served_evaluation_report"}
+
+
 def test_every_review_stands_in_the_audit_trail(case: Case) -> None:
     code, said = case.llmops("audit", "--json", "--last", "0")
     found = json.loads(said)

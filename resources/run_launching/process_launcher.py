@@ -18,6 +18,7 @@ from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
 from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
+from llmops_assets.machine.locks import alone
 from resources.run_launching.run_workers import PID_TAG, start_detached, worker_of, worker_tags
 
 
@@ -52,8 +53,15 @@ class ProcessRunLauncher(RunLauncher, ConfigurableClass):
         arguments = command[command.index("dagster") + 1 :]
         folder = Path(self._instance.root_directory) / "run-logs"
         folder.mkdir(exist_ok=True)
-        pid = start_detached("dagster", arguments, folder / f"{run.run_id}.log")
-        self._instance.add_run_tags(run.run_id, worker_tags(psutil.Process(pid)))
+        # Two daemons may take a run from the queue at once. The second worker would end itself, and the monitor, which
+        # knew only the newest, would report the run of the first as dead.
+        with alone(folder / "launching.lock"):
+            known = self._instance.get_run_by_id(run.run_id)
+            if known is not None and (worker := worker_of(known)) is not None:
+                self._instance.report_engine_event(f"is launched already: its worker is process {worker.pid}", run)
+                return
+            pid = start_detached("dagster", arguments, folder / f"{run.run_id}.log")
+            self._instance.add_run_tags(run.run_id, worker_tags(psutil.Process(pid)))
         self._instance.report_engine_event(f"worker is process {pid}", run)
 
     def terminate(self, run_id: str) -> bool:

@@ -1,10 +1,12 @@
 """Whether a run's worker is alive: a dead worker that looks alive would block its project permanently."""
 
+import importlib
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,10 @@ import dagster as dg
 import psutil
 import pytest
 from dagster import DagsterRun
+from dagster._core.code_pointer import ModuleCodePointer
+from dagster._core.launcher import LaunchRunContext
 from dagster._core.launcher.base import WorkerStatus
+from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 
 from llmops_assets.machine.processes import birth
 from resources.run_launching.process_launcher import ProcessRunLauncher
@@ -147,6 +152,31 @@ def test_an_instance_can_be_told_to_use_it(tmp_path: Path) -> None:
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         assert isinstance(instance.run_launcher, ProcessRunLauncher)
         assert instance.run_launcher.supports_check_run_worker_health
+
+
+def test_a_run_that_two_daemons_launch_at_once_has_one_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second worker ended itself as a duplicate, the run's tags named it, and the monitor declared the run dead."""
+    slow = "import time\nimport dagster as dg\n@dg.op\ndef wait(): time.sleep(600)\n@dg.job\ndef slow(): wait()\n"
+    (tmp_path / "slow_job.py").write_text(slow)
+    (tmp_path / "dagster.yaml").write_text(
+        "run_launcher: {module: resources.run_launching.process_launcher, class: ProcessRunLauncher}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    job = importlib.import_module("slow_job").slow
+    code = RepositoryPythonOrigin(sys.executable, ModuleCodePointer("slow_job", "slow", str(tmp_path)))
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        run = instance.create_run_for_job(job, job_code_origin=JobPythonOrigin("slow", code))
+        with ThreadPoolExecutor(2) as daemons:
+            list(daemons.map(lambda _: instance.run_launcher.launch_run(LaunchRunContext(run, None)), range(2)))
+        launched = instance.get_run_by_id(run.run_id)
+        worker = worker_of(launched) if launched else None
+        assert worker is not None
+        said = [e.message for e in instance.all_logs(run.run_id)]
+        assert said.count(f"worker is process {worker.pid}") == 1, said
+        assert len([text for text in said if text.startswith("worker is process")]) == 1, said
+        assert instance.run_launcher.terminate(run.run_id)
+        worker.kill()
 
 
 def test_the_tags_of_a_process_survive_as_text() -> None:

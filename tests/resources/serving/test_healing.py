@@ -23,7 +23,7 @@ from resources.serving.client import Answer, ask, ask_many
 from resources.serving.interface import ServingError
 from resources.serving.local.serving import LocalServing
 from tests.support.ports import free_port
-from tests.support.waiting import wait_for
+from tests.support.waiting import CEILING_S, wait_for
 
 MakeRelease = Callable[[str], Release]
 Find = Callable[[Path], list[psutil.Process]]
@@ -47,6 +47,7 @@ def test_a_killed_engine_answers_again_by_itself_and_runs_once(
     """The gateway holds a request to the dead engine until the engine is back, instead of failing it."""
     (engine,) = engines(home)
     engine.kill()
+    engine.wait(CEILING_S)  # until then, it accepts requests and ends with them
     answer = ask(url, "demo", "Hello", max_tokens=4)
     assert answer.ok, answer.error
     (successor,) = engines(home)

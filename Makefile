@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 setup: $(STAMP) ## install everything into .venv
 
-demo: setup ## seven pushes through the whole chain: about 15 minutes
+demo: setup ## seven pushes through the whole chain: 15 to 20 minutes on two cores
 	$(BIN)/llmops demo
 
 down: setup ## stop everything that the demo left running

@@ -1,4 +1,4 @@
-"""Escapes text of other people for Markdown (rows, commits, configuration), so that none of it becomes markup. Pure."""
+"""Escapes text from rows, commits and configuration, so that Markdown shows it literally. Pure."""
 
 import re
 from collections.abc import Iterable, Sequence

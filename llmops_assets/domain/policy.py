@@ -103,7 +103,7 @@ def newest_policy(served: Sequence[tuple[str, str]]) -> str | None:
 
 
 def loosened_gates(before: Iterable[Gate], after: Sequence[Gate]) -> Iterator[str]:
-    """What gates ask for less. A bound and its certainty count only if one gate has both."""
+    """How gates were loosened. A bound and its certainty count only if one gate has both."""
     for old in before:
         same = [g for g in after if (g.metric, g.of, g.per) == (old.metric, old.of, old.per)]
         name = f"{old.metric} of {old.of}" + (f" per {old.per}" if old.per else "")
@@ -137,7 +137,7 @@ def _within(margin: Margin, allowed: Margin) -> bool:
 def _loosened_bound(
     condition: str, old: Gate, bounds: Sequence[float], kept: Sequence[Gate], strictest: Callable[..., float]
 ) -> Iterator[str]:
-    """What is asked for less of one bound.
+    """How one bound of a gate was loosened.
 
     Args:
         bounds: those that are stated now, on the same side.

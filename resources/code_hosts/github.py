@@ -84,7 +84,7 @@ class GitHub:
         return str(found["id"])
 
     def _updated(self, answer: GroupAnswer, identity: str) -> dict[str, Any] | None:
-        """The check run as it is now; None if GitHub no longer has it."""
+        """The check run's current state; None if GitHub no longer has it."""
         with unless_refused(404):
             return dict(self._api.request("PATCH", f"{self._at}/check-runs/{identity}", _check_body(answer)))
         return None

@@ -85,10 +85,11 @@ class Place:
         return dict(json.loads(output.splitlines()[-1]))
 
     def processes(self) -> list[psutil.Process]:
-        """The servers."""
+        """The servers, without their forks, which look like their server until they give themselves a title."""
         sockets = str(socket_folder(self.folder / "servers"))  # in /tmp, if the folder's own path is too long for one
-        words = ((p, command_line(p)) for p in psutil.process_iter())
-        return [p for p, w in words if SERVER in w and any(word.startswith(sockets) for word in w)]
+        words = ((p, command_line(p)) for p in psutil.process_iter(["ppid"]))
+        alike = {p.pid: p for p, w in words if SERVER in w and any(word.startswith(sockets) for word in w)}
+        return [p for p in alike.values() if p.info["ppid"] not in alike]
 
 
 @pytest.fixture

@@ -5,9 +5,11 @@ a file, so the program pauses before it loads a model.
 """
 
 import json
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +87,33 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One home for all tests of this file, so that libraries are imported only once."""
+    """One home for all tests of this file, of a location with secrets, so that libraries are imported only once."""
     home = tmp_path_factory.mktemp("home")
-    yield home
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
+        patch.setenv("LLMOPS_HOME", "/s3cret")
+        yield home
     LocalCompute(home).cancel_all()
     assert servers(home) == []
+
+
+@dataclass(frozen=True)
+class Alone:
+    """An evaluation for which no server could be started: its result, and the program's log."""
+
+    result: EvaluateResult
+    log: str
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, data: Path, base: Path) -> Alone:
+    folder = tmp_path_factory.mktemp("alone")
+    (folder / "preloaded").write_text("a file where the folder should be\n")
+    compute = LocalCompute(folder, threads=1, poll_s=0.02, preload=True)
+    evaluation = Evaluation(folder / "evaluation", data, base)
+    evaluation.go()
+    done = compute.run(evaluation.job())
+    return Alone(done.read(EvaluateResult), (compute.folder("evaluate-1") / "log.txt").read_text())
 
 
 @pytest.fixture
@@ -149,7 +173,7 @@ SUBMIT = (
 
 
 def test_training_and_evaluation_give_the_same_preloaded_or_not(
-    compute: LocalCompute, evaluation: Evaluation, tmp_path: Path, base: Path, data: Path
+    compute: LocalCompute, evaluation: Evaluation, alone: Alone, tmp_path: Path, base: Path, data: Path
 ) -> None:
     """Results are equal byte for byte, with the same seeds and threads."""
     plain = LocalCompute(tmp_path / "plain", threads=1, poll_s=0.02)
@@ -165,11 +189,12 @@ def test_training_and_evaluation_give_the_same_preloaded_or_not(
         trained[side] = {p.name: p.read_bytes() for p in sorted(done.artifact.iterdir())}
         assert done.read(TrainResult).steps == 3
     assert trained[compute] == trained[plain] and "adapter_model.safetensors" in trained[plain]
-    one, two = (side.run(evaluation.job()).read(EvaluateResult) for side in (compute, plain))
+    one, two = compute.run(evaluation.job()).read(EvaluateResult), alone.result
     assert one.model_copy(update={"tokens_per_s": 0.0}) == two.model_copy(update={"tokens_per_s": 0.0})
     for side, preloaded in ((compute, True), (plain, False)):
-        assert "preload" not in (side.folder("evaluate-1") / "log.txt").read_text()
+        assert "preload" not in (side.folder("train-1") / "log.txt").read_text()
         assert bool(servers(side.jobs.parent)) == preloaded
+    assert "preload" not in (compute.folder("evaluate-1") / "log.txt").read_text()
 
 
 def test_a_projects_own_tests_never_run_beside_preloaded_libraries(tmp_path: Path) -> None:
@@ -220,19 +245,6 @@ def test_a_cancelled_job_ends_with_everything_that_it_started(
     assert not compute.cancel("evaluate-1") and "evaluate-1" in compute.ended()
 
 
-def test_a_killed_server_loses_no_program(
-    compute: LocalCompute, evaluation: Evaluation, pool: ThreadPoolExecutor
-) -> None:
-    running = pool.submit(compute.run, evaluation.job())
-    wait_for("its start", lambda: evaluation.began)
-    for process in servers(compute.jobs.parent):
-        process.kill()
-    assert program_of(compute).is_running()
-    evaluation.go()
-    done = running.result(CEILING_S)
-    assert not done.adopted and done.read(EvaluateResult).rows == 4
-
-
 # -- at most once ----------------------------------------------------------------------------------------------------
 
 
@@ -278,34 +290,35 @@ def test_when_two_processes_submit_the_same_job_one_runs_it_and_two_jobs_run_bes
 
 
 def test_neither_program_nor_server_sees_the_locations_secrets(
-    compute: LocalCompute,
-    evaluation: Evaluation,
-    pool: ThreadPoolExecutor,
-    monkeypatch: pytest.MonkeyPatch,
+    compute: LocalCompute, evaluation: Evaluation, pool: ThreadPoolExecutor
 ) -> None:
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
-    monkeypatch.setenv("LLMOPS_HOME", "/s3cret")
-    monkeypatch.setenv("LC_CTYPE", "C.UTF-8")  # another environment gets its own fork server
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] == "s3cret" and os.environ["LLMOPS_HOME"] == "/s3cret"
     running = pool.submit(compute.run, evaluation.job())
     wait_for("its start", lambda: evaluation.began)
     assert evaluation.began and "s3cret" not in json.dumps(evaluation.began)
     assert evaluation.began["environment"]["OMP_NUM_THREADS"] == "1"
-    for process in servers(compute.jobs.parent):
-        assert "s3cret" not in "".join(process.environ().values())
+    started = servers(compute.jobs.parent)
+    assert started and not any("s3cret" in "".join(server.environ().values()) for server in started)
     evaluation.go()
     assert running.result(CEILING_S).read(EvaluateResult).rows == 4
 
 
-# -- fallback without a server --------------------------------------------------------------------------------------
+# -- without a server -------------------------------------------------------------------------------------------------
 
 
-def test_without_a_server_the_program_runs_all_the_same_and_its_log_says_why(
-    evaluation: Evaluation, tmp_path: Path
+def test_a_killed_server_loses_no_program(
+    compute: LocalCompute, evaluation: Evaluation, pool: ThreadPoolExecutor
 ) -> None:
-    compute = LocalCompute(tmp_path / "home", threads=1, poll_s=0.02, preload=True)
-    (tmp_path / "home").mkdir()
-    (tmp_path / "home/preloaded").write_text("a file where the folder should be\n")
+    running = pool.submit(compute.run, evaluation.job())
+    wait_for("its start", lambda: evaluation.began)
+    for process in servers(compute.jobs.parent):
+        process.kill()
+    assert program_of(compute).is_running()
     evaluation.go()
-    assert compute.run(evaluation.job()).read(EvaluateResult).rows == 4
-    log = (compute.folder("evaluate-1") / "log.txt").read_text()
-    assert "starts without preloading" in log and "preloaded" in log and "File exists" in log
+    done = running.result(CEILING_S)
+    assert not done.adopted and done.read(EvaluateResult).rows == 4
+
+
+def test_without_a_server_the_program_runs_all_the_same_and_its_log_says_why(alone: Alone) -> None:
+    assert alone.result.rows == 4
+    assert "starts without preloading" in alone.log and "preloaded" in alone.log and "File exists" in alone.log

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
+from typing import Self
 
 import psutil
 
@@ -83,7 +84,7 @@ class LocalCompute:
         self.preload, self._preloading = preload, Preloading(home)
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> "LocalCompute":
+    def from_settings(cls, settings: Settings) -> Self:
         local = settings.profile == "local"
         return cls(settings.home, settings.compute.threads, one_heavy=local, preload=local and settings.compute.preload)
 

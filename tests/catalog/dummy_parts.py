@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from llmops_assets.catalog import ComputePart, EnginePart, MetricPart
-from llmops_assets.config.settings import Settings
 from llmops_assets.programs.engines.llama_cpp import LlamaCpp
 from llmops_assets.programs.runtime.specs import ServeSpec
 from resources.compute.interface import Finished, Job, OnProgress
@@ -40,10 +39,6 @@ class DummyEngine(LlamaCpp):
 
 class DummyCompute(LocalCompute):
     """Records each program that it ran."""
-
-    @classmethod
-    def from_settings(cls, settings: Settings) -> "DummyCompute":
-        return cls(settings.home, settings.compute.threads)
 
     def run(self, job: Job, on_progress: OnProgress | None = None) -> Finished:
         finished = super().run(job, on_progress)

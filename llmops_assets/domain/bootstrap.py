@@ -9,8 +9,8 @@ function too. Simulated false passes at a margin where 5% is promised, with 20, 
 percentile interval 16% at 20 lognormal rows. tests/domain/test_bootstrap.py simulates it again.
 """
 
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 from llmops_assets.domain.intervals import Bounds
@@ -25,6 +25,9 @@ RESAMPLES = 2000
 SEED = 11
 AT_ONCE = 4_000_000
 """Weights held at once: 32 MB."""
+KEPT_ROWS = 500
+"""The weights of so many rows, or fewer, are kept: 8 MB. They depend on the number of rows only, and drawing them takes
+most of the time of an interval; a gate asks for several of the same rows."""
 STEP = 1e-4
 """Of a numeric derivative, as a share of the sums' spread."""
 
@@ -52,17 +55,12 @@ class Resampled:
         """Of each resample the sums, and the summed products of each two centered columns."""
         import numpy as np
 
-        rows, chance = self.rows, np.random.default_rng(SEED)
+        rows = self.rows
         centered = self.columns - self.columns.mean(0)
         products = (centered[:, :, None] * centered[:, None, :]).reshape(rows, -1)
         both = np.concatenate([centered, products], axis=1)
-        found = []
-        for start in range(0, RESAMPLES, batch := max(1, AT_ONCE // rows)):
-            count = min(batch, RESAMPLES - start)
-            picked = chance.integers(rows, size=(count, rows)) + rows * np.arange(count)[:, None]
-            weights = np.bincount(picked.ravel(), minlength=count * rows).reshape(count, rows)
-            found.append(weights.astype(float) @ both)
-        drawn = np.concatenate(found)
+        batches = _kept_weights(rows) if rows <= KEPT_ROWS else _weights(rows)
+        drawn = np.concatenate([weights @ both for weights in batches])
         k = centered.shape[1]
         shifts, squares = drawn[:, :k], drawn[:, k:].reshape(-1, k, k)
         return self.sums + shifts, squares - shifts[:, :, None] * shifts[:, None, :] / rows
@@ -108,3 +106,19 @@ class Resampled:
         low, high = np.quantile(drawn, [1 - confidence, confidence], method="inverted_cdf")
         student = float(stdtrit(self.rows - 1, confidence))
         return Bounds(float(value - error * max(high, student)), float(value - error * min(low, -student)))
+
+
+def _weights(rows: int) -> Iterator["Array"]:
+    """How often each resample has each row: arrays of (resamples, rows), as many resamples as may be held at once."""
+    import numpy as np
+
+    chance = np.random.default_rng(SEED)
+    for start in range(0, RESAMPLES, batch := max(1, AT_ONCE // rows)):
+        count = min(batch, RESAMPLES - start)
+        picked = chance.integers(rows, size=(count, rows)) + rows * np.arange(count)[:, None]
+        yield np.bincount(picked.ravel(), minlength=count * rows).reshape(count, rows).astype(float)
+
+
+@lru_cache(maxsize=4)
+def _kept_weights(rows: int) -> tuple["Array", ...]:
+    return tuple(_weights(rows))

@@ -16,7 +16,7 @@ from tests.support.shared import once
 from tests.support.tiny_model import CACHE, make_tiny_model, smollm2_tokenizer
 
 PROMPT = "Say in one line what this function does.\n\n{{ input }}\n"
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "2"}
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from dagster._core.snap.snap_to_yaml import default_values_yaml_from_type_snap
 from llmops_assets.config.garbage import GarbageSettings
 from llmops_assets.config.settings import Settings
 from llmops_assets.config.watched_project import ProjectSource
-from llmops_assets.definitions import STAGE_BUILDERS, build_definitions
 from llmops_assets.domain.chain import CHAIN, CHECKS, STAGES
+from llmops_assets.location import STAGE_BUILDERS, build_definitions
 
 REPOSITORY = Path(__file__).parents[1]
 HEAVY = (

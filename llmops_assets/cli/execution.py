@@ -14,7 +14,6 @@ import psutil
 
 from llmops_assets.config.settings import Settings
 from llmops_assets.config.watched_project import ProjectSource
-from llmops_assets.definitions import build_definitions, job_name
 from llmops_assets.delivery.asset_events import MaterializationHistory, seen_events
 from llmops_assets.delivery.code_host import Answered, CodeHostAnswers
 from llmops_assets.delivery.console_logger import CONSOLE
@@ -27,6 +26,7 @@ from llmops_assets.domain.plan import Plan
 from llmops_assets.domain.recovery import ended_well
 from llmops_assets.domain.requests import EVALUATION, INCOMPLETE, PARTIAL, Request, another_generation
 from llmops_assets.jobs.rollback import rollback_job_name
+from llmops_assets.location import build_definitions, job_name
 from llmops_assets.machine.background import Background, StillRunning
 from resources.assembly import Clients, build_clients
 from resources.ledger import Ledger, LedgerError

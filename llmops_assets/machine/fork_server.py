@@ -20,7 +20,6 @@ import select
 import signal
 import socket
 import sys
-import sysconfig
 import threading
 import time
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from typing import Any
 from setproctitle import setproctitle
 
 from llmops_assets.machine.keeper import Limits, become_keeper, become_kept, watch
+from llmops_assets.machine.loaded_code import watch_imports
 
 MOST_FILES = 8
 READY = b"r"
@@ -48,7 +48,7 @@ def main() -> None:
     arguments = parser.parse_args()
     # Some shells let background commands ignore SIGTERM, and a fork inherits that: no command could be cancelled.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    changed = _watch_code(arguments.preload)
+    changed = watch_imports(lambda: _import(arguments.preload))
     listener = _listen(arguments.socket)
     sys.path.pop(0)  # the server's working directory; each command adds its own
     gc.collect()
@@ -63,27 +63,10 @@ def main() -> None:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
-def _watch_code(preload: str) -> Callable[[], bool]:
-    """Imports the module; returns a check whether a loaded file has changed or a package was installed or removed.
-
-    Our own files are recorded before they are imported: they are the ones that are edited.
-    """
-    own = [str(path) for path in Path(__file__).parents[1].rglob("*.py")]
-    seen = {path: _stamp(path) for path in [*own, *map(sysconfig.get_path, ("purelib", "platlib"))]}
-    importlib.import_module(preload)
+def _import(module: str) -> None:
+    importlib.import_module(module)
     if threading.active_count() > 1:
-        raise RuntimeError(f"{preload} starts threads, which do not survive a fork: {threading.enumerate()}")
-    loaded = {m.__file__ for m in list(sys.modules.values()) if getattr(m, "__file__", None)}
-    noted = {file: _stamp(file) for file in loaded if file} | seen
-    return lambda: any(_stamp(file) != stamp for file, stamp in noted.items())
-
-
-def _stamp(file: str) -> tuple[int, int, int] | None:
-    try:
-        found = os.stat(file)  # noqa: PTH116 - thousands of them at each connection
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+        raise RuntimeError(f"{module} starts threads, which do not survive a fork: {threading.enumerate()}")
 
 
 def _listen(path: Path) -> socket.socket:

@@ -6,8 +6,6 @@ release after its rollback.
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +18,7 @@ from llmops_assets.config.settings_file import dump_settings
 from llmops_assets.delivery.approvals import current_ask
 from llmops_assets.domain.approval import Decision
 from resources.serving.client import ask
+from tests.support.commands import llmops
 from tests.support.projects import LIGHT, Outcome, Project, Watched, World
 from tests.support.waiting import wait_for
 
@@ -48,8 +47,7 @@ class Case(Watched):
     def llmops(self, *words: str, who: str = EVE) -> tuple[int, str]:
         env = {k: v for k, v in os.environ.items() if k != "DAGSTER_HOME"}
         env |= {"LLMOPS_SETTINGS": str(self.world.home / "settings.yaml"), "LLMOPS_USER": who, "COLUMNS": "250"}
-        command = [sys.executable, "-m", "llmops_assets.cli", *words]
-        done = subprocess.run(command, env=env, capture_output=True, text=True)
+        done = llmops(*words, env=env)
         assert "Traceback" not in done.stderr, done.stderr
         return done.returncode, done.stdout + done.stderr
 

@@ -13,9 +13,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from llmops_assets.definitions import build_definitions, job_name
 from llmops_assets.domain.recovery import LAUNCH_GRACE_S
 from llmops_assets.domain.requests import Request
+from llmops_assets.location import build_definitions, job_name
 from resources.assembly import build_clients
 from resources.ledger import Ledger
 from sensors.request_recovery import build_recovery_sensor

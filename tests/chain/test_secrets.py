@@ -6,8 +6,6 @@ repository's token was in a tick's reason and on the terminal.
 
 import base64
 import stat
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +16,7 @@ import pytest
 
 from llmops_assets.config.secrets import FromEnvironment
 from resources.local_services import services
+from tests.support.commands import llmops
 from tests.support.git_http import GitServer, command_lines
 from tests.support.live import Live
 from tests.support.projects import LIGHT, Project
@@ -48,8 +47,7 @@ class Story:
         self.printed: dict[str, str] = {}
 
     def llmops(self, *words: str, **variables: str) -> tuple[int, str]:
-        command = [sys.executable, "-m", "llmops_assets.cli", *words]
-        done = subprocess.run(command, env=self.live.env | variables, capture_output=True, text=True)
+        done = llmops(*words, env=self.live.env | variables)
         self.printed[" ".join([*words, *variables])] = said = done.stdout + done.stderr
         return done.returncode, said
 

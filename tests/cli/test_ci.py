@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import pytest
 
 from llmops_assets.delivery.ci import MOST_RECORDED
 from llmops_assets.domain.records import CiReport
+from tests.support import commands
 from tests.support.projects import Project, World
 
 KEY = "AKIA" + "QYLPMN5HHHFPZAM2"
@@ -26,8 +25,7 @@ def llmops(tmp_path: Path) -> Callable[..., tuple[int, str, str]]:
     def run(*words: str, cwd: Path) -> tuple[int, str, str]:
         env = {k: v for k, v in os.environ.items() if not k.startswith(("LLMOPS_", "DAGSTER_"))}
         env |= {"LLMOPS_HOME": str(tmp_path / "home"), "COLUMNS": "200"}
-        words = (sys.executable, "-m", "llmops_assets.cli", "ci", *words)
-        done = subprocess.run(words, cwd=cwd, env=env, capture_output=True, text=True)
+        done = commands.llmops("ci", *words, cwd=cwd, env=env)
         assert "Traceback" not in done.stderr, done.stderr
         assert not (tmp_path / "home").exists(), "the command makes no home"
         return done.returncode, done.stdout, done.stderr

@@ -16,6 +16,7 @@ from llmops_assets.config.settings import Settings
 from llmops_assets.config.settings_file import dump_settings
 from llmops_assets.config.watched_project import ProjectSource
 from resources.ledger import Ledger
+from tests.support import commands
 from tests.support.ports import free_port
 from tests.support.projects import Project
 from tests.support.waiting import CEILING_S
@@ -37,13 +38,7 @@ class Terminal:
         env = {k: v for k, v in os.environ.items() if k not in ("DAGSTER_HOME",)}
         env |= {"LLMOPS_USER": "eve@example.com"}
         env |= {"LLMOPS_HOME": str(self.home), "LLMOPS_SETTINGS": str(settings or self.file), "COLUMNS": "200"}
-        done = subprocess.run(
-            [sys.executable, "-m", "llmops_assets.cli", *words],
-            env=env,
-            cwd=cwd,
-            capture_output=True,
-            text=True,
-        )
+        done = commands.llmops(*words, env=env, cwd=cwd)
         assert "Traceback" not in done.stderr, done.stderr
         return done.returncode, done.stdout, done.stderr
 

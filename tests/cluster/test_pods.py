@@ -30,8 +30,8 @@ from dagster._grpc.types import ExecuteStepArgs
 from llmops_assets.config.kubernetes import StagePods
 from llmops_assets.config.settings import Settings
 from llmops_assets.config.yaml_validation import validate_yaml
-from llmops_assets.definitions import build_definitions, job_name
 from llmops_assets.domain.chain import CHAIN, HEAVY
+from llmops_assets.location import build_definitions, job_name
 from resources.assembly import build_clients
 from resources.serving.interface import ServingError
 from tests.support.extras import needs
@@ -308,7 +308,7 @@ def test_the_location_loads_under_the_profile_in_a_fresh_interpreter() -> None:
 
 def test_the_local_profile_pays_for_none_of_it() -> None:
     code = (
-        "import sys\nfrom llmops_assets.definitions import build_definitions\n"
+        "import sys\nfrom llmops_assets.location import build_definitions\n"
         "from llmops_assets.config.settings import ProjectSource, Settings\n"
         "defs = build_definitions(Settings(projects=(ProjectSource(name='zoo', repository='x'),)))\n"
         "assets = [a for a in defs.resolve_asset_graph().assets_defs if a.is_executable]\n"

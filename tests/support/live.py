@@ -1,8 +1,6 @@
 """A home under Dagster's own webserver and daemon, and users of its endpoint: for tests with the real daemon."""
 
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +24,7 @@ from resources.ledger import Ledger
 from resources.local_services import services
 from resources.run_launching.run_workers import worker_of
 from resources.serving.client import Answer, ask
+from tests.support.commands import llmops
 from tests.support.ports import free_port
 from tests.support.projects import Project
 
@@ -93,9 +92,7 @@ class Live:
 
     def llmops(self, *words: str) -> str:
         """The output of a successful `llmops` command."""
-        done = subprocess.run(
-            [sys.executable, "-m", "llmops_assets.cli", *words], env=self.env, capture_output=True, text=True
-        )
+        done = llmops(*words, env=self.env)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

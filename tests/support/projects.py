@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,11 +21,12 @@ from llmops_assets.config.serving import ServingSettings
 from llmops_assets.config.settings import Settings
 from llmops_assets.config.settings_file import dump_settings
 from llmops_assets.config.watched_project import ProjectSource
-from llmops_assets.definitions import build_definitions, job_name
 from llmops_assets.domain.chain import EVIDENCE_CHECK
 from llmops_assets.domain.requests import Request
+from llmops_assets.location import build_definitions, job_name
 from resources.assembly import build_clients
 from resources.ledger import Ledger
+from tests.support.commands import llmops
 from tests.support.ports import free_port
 
 ANIMALS = ["cat", "dog", "owl", "fox", "hen", "bat", "cow", "elk", "ant", "bee", "pig", "yak"]
@@ -353,9 +353,7 @@ class World:
         file = self.home / "settings.yaml"
         file.write_text(dump_settings(self.settings))
         own = {"LLMOPS_HOME": str(self.home), "LLMOPS_SETTINGS": str(file), "DAGSTER_HOME": str(self.home / "dagster")}
-        command = [sys.executable, "-m", "llmops_assets.cli", *words]
-        env = {**os.environ, **own, "COLUMNS": "200", "LLMOPS_USER": user}
-        done = subprocess.run(command, env=env, capture_output=True, text=True)
+        done = llmops(*words, env={**os.environ, **own, "COLUMNS": "200", "LLMOPS_USER": user})
         return done.returncode, done.stdout + done.stderr
 
     def down(self) -> None:

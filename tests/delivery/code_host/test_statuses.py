@@ -1,8 +1,6 @@
 """Statuses of a commit on a code host: each state once, whatever fails. A real HTTP server."""
 
 import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 from llmops_assets.config.settings_file import dump_settings
 from resources.ledger import Ledger
 from tests.delivery.code_host.answers import A, B, Make, begin, end
+from tests.support import commands
 from tests.support.code_hosts import Fault
 from tests.support.github import TOKEN, GitHubServer
 from tests.support.ledgers import Clock
@@ -197,8 +196,7 @@ def test_the_command_says_what_the_token_lacks(make: Make, own: Ledger, github: 
 
     def llmops(*words: str) -> tuple[int, str]:
         env = {**os.environ, "LLMOPS_SETTINGS": str(settings), "LLMOPS_HOME": str(tmp_path), "COLUMNS": "200"}
-        command = [sys.executable, "-m", "llmops_assets.cli", "code-host", *words]
-        done = subprocess.run(command, env=env, capture_output=True, text=True)
+        done = commands.llmops("code-host", *words, env=env)
         return done.returncode, done.stdout + done.stderr
 
     code, said = llmops()

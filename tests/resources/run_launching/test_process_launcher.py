@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -125,6 +126,27 @@ def test_a_worker_runs_as_if_started_from_here_and_is_nobodys_child(
             "imported": ["dagster", "mlflow"],
         }  # fmt: skip
         assert pid not in [child.pid for child in psutil.Process().children(recursive=True)]
+
+
+def test_a_worker_after_an_upgrade_runs_the_new_code(tmp_path: Path) -> None:
+    """The fork server of a daemon that goes on still has the old code."""
+    root, site = Path(__file__).parents[3], tmp_path / "site"
+    for package in ("llmops_assets", "resources", "sensors"):
+        shutil.copytree(root / package, site / package, ignore=shutil.ignore_patterns("__pycache__"))
+    (site / "teller.py").write_text("import llmops_assets.location as l; print(getattr(l, 'NEWER', False), flush=True)")
+    code = (
+        "from pathlib import Path; from resources.run_launching.run_workers import start_detached\n"
+        "from tests.support.waiting import wait_for\n"
+        f"site, log = Path({str(site)!r}), Path({str(tmp_path / 'log')!r})\n"
+        "for known in (1, 2, 3):\n"
+        "    start_detached('teller', [], log)\n"
+        "    wait_for('its words', lambda: len(log.read_text().splitlines()) == known)\n"
+        "    if known == 2:\n"
+        "        with (site / 'llmops_assets/location.py').open('a') as file: file.write('NEWER = True\\n')\n"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(root)])}
+    subprocess.run([sys.executable, "-c", code], env=env, cwd=site, check=True, timeout=CEILING_S)
+    assert (tmp_path / "log").read_text().splitlines() == ["False", "False", "True"]
 
 
 def test_a_worker_outlives_its_launcher(tmp_path: Path) -> None:

@@ -28,12 +28,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def shared_preloading(cache: Path) -> Iterator[None]:
-    """One fork server for the programs of all worlds; each test process ends it at its own end."""
+def shared_by_worlds(cache: Path) -> Iterator[None]:
+    """One fork server for the programs of all worlds, among others; each test process ends it at its own end."""
     folder = cache / "preloaded"
     folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(World, "preloaded", folder)
+        patch.setattr(World, "cache", cache)
         yield
     ForkServers(folder, PRELOADED).end()
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from tests.support.projects import LIGHT, Project, merge
 
 @pytest.fixture(scope="module")
 def start_live(
-    make_project: Callable[[], Project], cache: Path, tmp_path_factory: pytest.TempPathFactory
+    make_project: Callable[[], Project], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Live]]:
     """Starts a live Dagster on a project with a light evaluation; `variables` go into its services' environment.
 
@@ -27,9 +26,8 @@ def start_live(
             project.configure(merge(LIGHT, change or {}))
             project.commit("As this story needs it")
             compute = ComputeSettings(threads=2, checkpoint_every=0.3)
-            home, shared = tmp_path_factory.mktemp("live"), None if alone else cache / "preloaded"
             pauses = {"retry_pauses": (0.0, 1.0)}  # every second of a live home costs half a second of CPU time
-            live = Live(home, project, compute=compute, preloaded=shared, poll=2, **pauses)
+            live = Live(tmp_path_factory.mktemp("live"), project, alone=alone, compute=compute, poll=2, **pauses)
             return stack.enter_context(live.running(**variables))
 
         yield start

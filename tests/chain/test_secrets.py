@@ -88,7 +88,7 @@ def story(
         patch.setenv("ZOO_REPOSITORY", f"http://robot:{quote(TOKEN, safe='')}@{server.host}/{project.remote.name}")
         patch.setenv("AWS_SECRET_ACCESS_KEY", STORAGE)
         live = Live(
-            home, project, repository=FromEnvironment(env="ZOO_REPOSITORY"), mlflow_server=True, poll=2,
+            home, project, repository=FromEnvironment(env="ZOO_REPOSITORY"), mlflow_server=True, alone=True, poll=2,
             ledger=FromEnvironment(env="ZOO_LEDGER"), mlflow=FromEnvironment(env="ZOO_MLFLOW"),
         )  # fmt: skip
         with live.running():

@@ -26,7 +26,7 @@ from resources.run_launching.run_workers import worker_of
 from resources.serving.client import Answer, ask
 from tests.support.commands import llmops
 from tests.support.ports import free_port
-from tests.support.projects import Project
+from tests.support.projects import Project, World, furnish
 
 
 class Live:
@@ -35,7 +35,7 @@ class Live:
     Args:
         repository: what the settings say; None: the project's own remote.
         mlflow_server: whether MLflow's server runs too.
-        preloaded: a folder of fork servers that it shares, which saves 7 CPU seconds; None: it has its own.
+        alone: whether no process of it is shared with other tests.
         settings: overrides of the local profile's defaults.
     """
 
@@ -45,7 +45,7 @@ class Live:
         project: Project,
         repository: Any = None,
         mlflow_server: bool = False,
-        preloaded: Path | None = None,
+        alone: bool = False,
         **settings: Any,
     ):
         self.project = project
@@ -55,9 +55,7 @@ class Live:
             serving=ServingSettings(port=free_port()),
             **settings,
         )
-        home.mkdir(exist_ok=True)
-        if preloaded is not None:
-            (home / "preloaded").symlink_to(preloaded)
+        furnish(home, World.cache, forks=not alone)
         (home / "settings.yaml").write_text(dump_settings(self.settings))
         self.env = {**os.environ, "LLMOPS_HOME": str(home), "LLMOPS_SETTINGS": str(home / "settings.yaml"),
                     "DAGSTER_HOME": str(home / "dagster")}  # fmt: skip

@@ -26,8 +26,10 @@ from llmops_assets.domain.requests import Request
 from llmops_assets.location import build_definitions, job_name
 from resources.assembly import build_clients
 from resources.ledger import Ledger
+from resources.tracking.mlflow_server import MlflowServer
 from tests.support.commands import llmops
 from tests.support.ports import free_port
+from tests.support.shared import once
 
 ANIMALS = ["cat", "dog", "owl", "fox", "hen", "bat", "cow", "elk", "ant", "bee", "pig", "yak"]
 BASE_CONFIG: dict[str, Any] = {
@@ -60,6 +62,30 @@ PYTEST_INI = "[pytest]\naddopts = " + " ".join(
 ) + "\n"  # fmt: skip
 """Leaves out the plugins that pytest finds in this environment: importing them takes two thirds of a second."""
 COMPUTED = ("ledger.sqlite*", "mlflow.sqlite", "store")
+
+
+def furnish(home: Path, cache: Path | None, forks: bool = True) -> None:
+    """Gives a home what all homes of this session share, so that none spends seconds on making it.
+
+    Args:
+        cache: None: nothing is shared.
+        forks: whether it shares the fork servers of programs (7 CPU seconds), besides the copy of MLflow's empty
+            database (2).
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    if cache is None:
+        return
+    if forks and not (home / "preloaded").exists():
+        (home / "preloaded").symlink_to(cache / "preloaded")
+    if not (home / "mlflow.sqlite").exists():
+        shutil.copyfile(empty_mlflow(cache), home / "mlflow.sqlite")
+
+
+def empty_mlflow(cache: Path) -> Path:
+    """MLflow's database with its tables, which it makes by all its migrations."""
+    file = cache / "mlflow" / "mlflow.sqlite"
+    once(file.parent, lambda: MlflowServer(f"sqlite:///{file}").client)
+    return file
 
 
 def take_over(computed: Path, home: Path) -> None:
@@ -258,8 +284,8 @@ class World:
         settings: overrides of the settings that all worlds share.
     """
 
-    preloaded: ClassVar[Path | None] = None
-    """The folder of the fork servers that all worlds share: each would spend 7 CPU seconds on one of its own."""
+    cache: ClassVar[Path | None] = None
+    """What all worlds share; see `furnish`."""
 
     def __init__(
         self,
@@ -281,8 +307,7 @@ class World:
         self.home = home
         self.settings = Settings(home=home, **settings)
         (home / "dagster").mkdir(parents=True, exist_ok=True)
-        if self.preloaded is not None and not (home / "preloaded").exists():
-            (home / "preloaded").symlink_to(self.preloaded)
+        furnish(home, self.cache)
         make_instance = dg.DagsterInstance.local_temp if dagster_on_disk else dg.DagsterInstance.ephemeral
         self.instance = make_instance(str(home / "dagster"))
         self.clients = build_clients(self.settings)

@@ -9,6 +9,7 @@ import ast
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,7 @@ def sources(decides: Decides) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+@cache
 def current() -> dict[str, Any]:
     """Stage → its current version and sources."""
     return {s.name: {"version": s.version, "sources": sources(DECIDES[s.name])} for s in WORK}

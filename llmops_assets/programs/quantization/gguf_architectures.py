@@ -8,6 +8,7 @@ import ast
 import importlib.util
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -77,28 +78,43 @@ def _registry(package: Path) -> dict[str, str]:
     return {name: package.stem for names in registered for name in re.findall(r"[\"']([\w.]+)[\"']", names)}
 
 
-def _known(constants: Path) -> set[str]:
+def _known(constants: Path) -> frozenset[str]:
+    return _names_of(constants, constants.stat().st_mtime_ns)
+
+
+# Parsing takes a tenth of a second for each model; files of the converter do not change while a process runs, and if
+# one does, its time says so.
+@lru_cache(maxsize=2)
+def _names_of(constants: Path, changed: int) -> frozenset[str]:
     names = set()
     for node in ast.parse(constants.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef) and node.name in _ENUMS:
             targets = (t for s in node.body if isinstance(s, ast.Assign) for t in s.targets)
             names |= {f"{node.name}.{t.id}" for t in targets if isinstance(t, ast.Name)}
-    return names
+    return frozenset(names)
 
 
-def _lacking(package: Path, module: str, known: set[str], seen: set[str]) -> set[str]:
+def _lacking(package: Path, module: str, known: frozenset[str], seen: set[str]) -> set[str]:
     """The names that a module and its imports use of gguf on import, and that gguf lacks."""
     if module in seen:
         return set()
     seen.add(module)
-    lacking: set[str] = set()
-    for node in _at_import(ast.parse((package.parent / f"{module}.py").read_text(encoding="utf-8"))):
+    file = package.parent / f"{module}.py"
+    used, imported = _used(file, file.stat().st_mtime_ns)
+    return set(used - known).union(*(_lacking(package, name, known, seen) for name in imported))
+
+
+@lru_cache(maxsize=256)
+def _used(file: Path, changed: int) -> tuple[frozenset[str], tuple[str, ...]]:
+    """The names that a module itself uses of gguf on import, and the modules of the converter that it imports."""
+    used: set[str] = set()
+    imported: list[str] = []
+    for node in _at_import(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute) and node.value.attr in _ENUMS:
-            name = f"{node.value.attr}.{node.attr}"
-            lacking |= {name} - known
+            used.add(f"{node.value.attr}.{node.attr}")
         elif isinstance(node, ast.ImportFrom) and node.level == 1 and node.module:
-            lacking |= _lacking(package, node.module.split(".")[0], known, seen)
-    return lacking
+            imported.append(node.module.split(".")[0])
+    return frozenset(used), tuple(imported)
 
 
 def _at_import(node: ast.AST) -> Iterator[ast.AST]:

@@ -126,6 +126,8 @@ def _file(file: Path, root: Path) -> Iterator[Row]:
 
 def _functions(node: ast.AST, name: str, lines: list[str]) -> Iterator[Row]:
     for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.expr):
+            continue  # most nodes, and none contains a function with a docstring
         if not isinstance(child, Function | ast.ClassDef):
             yield from _functions(child, name, lines)
             continue

@@ -24,7 +24,7 @@ def more(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("more")
     for file in data.iterdir():
         (target / file.name).write_bytes(file.read_bytes())
-    add_rows(target, ["numpy", "pandas"], 300)
+    add_rows(target, ["rich", "jinja2"], 200)
     return target
 
 
@@ -45,7 +45,7 @@ def test_fewer_training_rows_leave_the_test_rows_as_they_are(data: Path, tmp_pat
 def test_test_and_training_rows_share_no_code_and_no_function(more: Path) -> None:
     """A function in two modules would put its summary into both files, and inflate the model's metrics."""
     train, test = read(more / "train.jsonl"), read(more / "test.jsonl")
-    assert (len(train), len(test)) == (1300, 200)
+    assert (len(train), len(test)) == (1200, 200)
     for mark in (
         lambda row: " ".join(row["input"].split()),
         lambda row: row["source"],
@@ -70,7 +70,7 @@ def test_more_packages_only_append_training_rows(data: Path, more: Path) -> None
     assert (more / "test.jsonl").read_bytes() == (data / "test.jsonl").read_bytes()
     assert (more / "train.jsonl").read_bytes().startswith((data / "train.jsonl").read_bytes())
     added = {row["source"].partition(".")[0] for row in read(more / "train.jsonl")[1000:]}
-    assert added == {"numpy", "pandas"}
+    assert added == {"rich", "jinja2"}
 
 
 def test_asking_for_too_many_rows_says_how_many_there_are(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def base(cache: Path) -> Path:
 def model_file(cache: Path) -> Path:
     """A random model as GGUF, made by our quantization program."""
     folder = cache / "gguf"
-    return next((once(folder, lambda: make_tiny_gguf(folder)) / "artifact").glob("*.gguf"))
+    return once(folder, lambda: make_tiny_gguf(folder, cache / "preloaded")) / "tiny.gguf"
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from llmops_assets.machine.processes import is_alive
 from llmops_assets.programs.evaluation.metrics.base import Answer
 from llmops_assets.programs.runtime.specs import ServedEvaluateSpec
 from llmops_assets.programs.served_evaluate import compared
-from tests.programs.conftest import ENVIRONMENT, FORKS, PROMPT, Ended, command, run_program
+from tests.programs.conftest import ENVIRONMENT, FORKS, PROMPT, Ended, become, command, run_program
 from tests.support.ports import free_port
 from tests.support.records import VALUES, Memory
 from tests.support.waiting import CEILING_S, wait_for
@@ -125,15 +125,14 @@ def test_a_row_that_the_endpoint_would_refuse_is_reported_beforehand(
 
 
 def test_an_engine_dies_with_the_program_that_started_it(served_spec: dict[str, Any], tmp_path: Path) -> None:
-    program = subprocess.Popen(
-        command("served_evaluate", served_spec, tmp_path), env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
-    )
-    assert program.stdout is not None
-    next(line for line in program.stdout if line.startswith("parity:"))
+    log = tmp_path / "log.txt"
+    words = command("served_evaluate", served_spec, tmp_path / "out")[2:]
+    program = FORKS.Process(target=become, args=(words, log))
+    program.start()
+    wait_for("the engine's first answers", lambda: log.exists() and "parity:" in log.read_text())
     engines = [p for p in psutil.Process(program.pid).children() if "llmops_assets.programs.serve" in p.cmdline()]
     program.kill()
-    program.wait()
-    program.stdout.close()
+    program.join()
     assert len(engines) == 1
     wait_for("the end of the engine", lambda: not is_alive(engines[0]))
 

@@ -5,12 +5,14 @@ Only for tests: their answers are noise, but all code handles them like real mod
 
 import importlib.util
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from llmops_assets.programs.runtime.specs import QuantizeSpec
+from resources.compute.interface import Job
+from resources.compute.local import LocalCompute
 
 REPOSITORY = Path(__file__).parents[2]
 MAKE_BASE_MODEL = REPOSITORY / "examples" / "docstring-summarizer" / "make_base_model.py"
@@ -112,13 +114,15 @@ def _answer_visibly(model: Any, tokenizer: Any) -> None:
         model.lm_head.weight *= 30.0 * visible[:, None]
 
 
-def make_tiny_gguf(folder: Path) -> Path:
-    """Writes the model as GGUF to `folder`/artifact, by our quantization program."""
-    from llmops_assets.programs.runtime.specs import QuantizeSpec
+def make_tiny_gguf(folder: Path, preloaded: Path) -> Path:
+    """The model as GGUF, written below `folder` by our quantization program.
 
+    Args:
+        preloaded: folder of the fork servers from which the program is forked.
+    """
     model = make_tiny_model(folder / "tiny")
+    (folder / "preloaded").symlink_to(preloaded)
     spec = QuantizeSpec(method="none", base=str(model), checkpoint=str(model))
-    (folder / "spec.json").write_text(spec.model_dump_json())
-    program = [sys.executable, "-m", "llmops_assets.programs.quantize"]
-    subprocess.run([*program, "--spec", folder / "spec.json", "--output", folder], check=True, capture_output=True)
-    return folder / "artifact"
+    job = Job(name="quantize-tiny", program="quantize", spec=spec.model_dump(mode="json"))
+    artifact = LocalCompute(folder, threads=1, preload=True).run(job).artifact
+    return next(artifact.glob("*.gguf")).rename(folder / "tiny.gguf")

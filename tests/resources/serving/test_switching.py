@@ -6,25 +6,41 @@ If a deployment broke answers in progress, or the address changed with the relea
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
+from llmops_assets.config.serving import ServingSettings
 from llmops_assets.domain.records import Release
 from resources.serving.client import Answer, ask, ask_many
 from resources.serving.interface import RELEASE_HEADER, ServingError
 from resources.serving.local.serving import LocalServing
+from tests.support.ports import free_port
 from tests.support.waiting import CEILING_S
 
-pytestmark = pytest.mark.usefixtures("home")
 MakeRelease = Callable[[str], Release]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, processes: Callable[[Path], list[psutil.Process]]) -> Iterator[Path]:
+    """One home for all tests of this file: what a test leaves running, the next one switches."""
+    folder = tmp_path_factory.mktemp("switching") / "home"
+    yield folder
+    LocalServing(folder, ServingSettings()).down()
+    assert not processes(folder)
+
+
+@pytest.fixture(scope="module")
+def serving(home: Path) -> LocalServing:
+    return LocalServing(home, ServingSettings(port=free_port()), start_timeout_s=CEILING_S)
 
 
 @pytest.fixture
 def two(serving: LocalServing, model_file: Path, release: MakeRelease) -> tuple[str, str]:
-    """Two deployed releases; the first has all the traffic."""
+    """Two releases, deployed if they are not yet; the first has all the traffic."""
     for name in ("first", "second"):
         serving.deploy("demo", "production", release(name), model_file)
     first, second = release("first").digest, release("second").digest
@@ -97,7 +113,7 @@ def test_no_stream_breaks_while_releases_are_switched_and_retired(
         thread.start()
     first, second = two
     try:
-        while len(answers) < 200:
+        while len(answers) < 100:
             for weights in ({first: 0.9, second: 0.1}, {first: 0.5, second: 0.5}, {second: 1.0}):
                 serving.route("demo", "production", weights)
                 time.sleep(0.1)

@@ -31,7 +31,7 @@ Status = Literal["passed", "failed", "undecided", "waiting"]
 Source = Literal["users", "probes"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Side:
     """What one source says about one condition."""
 
@@ -51,7 +51,7 @@ class _Side:
         return self.total < THIN * self.fewest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Ruling:
     """What one condition says, and why."""
 

@@ -33,7 +33,7 @@ class UserRequest:
     """Bytes of the request's body; None: not recorded."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Tally:
     """What one release did with the requests of one source."""
 
@@ -84,7 +84,7 @@ def of_users(requests: Iterable[UserRequest]) -> Tally:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """What a step has shown so far."""
 

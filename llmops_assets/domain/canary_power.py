@@ -101,10 +101,12 @@ def _evidence(
 
     compares = any(rule.no_worse_than for rule in policy.analysis)
     seen, elapsed, arrived = Evidence(weight=weight, has_champion=True), 0.0, 0.0
+    decided = False
     while True:
         elapsed, arrived = elapsed + interval, arrived + world.users_per_s * interval
         # Once the probes have decided they stop, as in a real step: users' requests may still be awaited.
-        if not (world.users_per_s and probes_suffice(policy, seen)):
+        decided = decided or bool(world.users_per_s and probes_suffice(policy, seen))
+        if not decided:
             probes = more(seen.probes, round(ANSWERS_PER_S * interval), world.probes_fail)
             seen = replace(seen, probes=probes, champion_probes=Tally(answers=probes.answers if compares else 0))
         mine = count(int(arrived), weight)

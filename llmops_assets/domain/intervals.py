@@ -86,7 +86,7 @@ def exceeds_by_chance(events: int, total: int, other_events: int, other_total: i
     return float(hypergeom.sf(events - 1, total + other_total, events + other_events, total))
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=65536)
 def falls_short_by_chance(events: int, total: int, share: float) -> float:
     """How probable so few of the events are if each has this share of chance."""
     from scipy.special import bdtr

@@ -9,6 +9,9 @@ from typing import Any
 from llmops_assets.config.compute import ComputeSettings, TimeLimits
 from tests.support.projects import Outcome, Project, Watched, World, rows, write_rows
 
+NO_CHECKS = {"ci": {"tests": False, "ruff": False, "secrets": False, "types": False}}
+"""For what is found after the checks of the project's own files: they cost half a second of CPU time."""
+
 
 def assert_untouched(watched: Watched) -> None:
     assert watched.world.ledger.serving("zoo", "production") is None
@@ -38,7 +41,7 @@ def test_a_malformed_line_is_named_by_file_and_number_and_ends_the_request(watch
     file = watched.project.folder / "data/train.jsonl"
     file.write_text(file.read_text() + '{"input": "no end\n')
     watched.project.dvc_add("data/train.jsonl")
-    watched.project.ship("A broken line")
+    watched.project.ship("A broken line", NO_CHECKS)
     outcome = watched.world.settle()
     assert "data/train.jsonl" in outcome.failures and "25" in outcome.failures
     said, cause = shown(outcome)
@@ -52,7 +55,7 @@ def test_a_malformed_line_is_named_by_file_and_number_and_ends_the_request(watch
 def test_an_empty_test_set_is_refused(watched: Watched) -> None:
     (watched.project.folder / "data/test.jsonl").write_text("")
     watched.project.dvc_add("data/test.jsonl")
-    watched.project.ship("Nothing to ask")
+    watched.project.ship("Nothing to ask", NO_CHECKS)
     outcome = watched.world.settle()
     assert "data/test.jsonl" in outcome.failures and "no rows" in outcome.failures
     assert_untouched(watched)
@@ -61,7 +64,7 @@ def test_an_empty_test_set_is_refused(watched: Watched) -> None:
 def test_test_rows_that_were_trained_on_stop_before_training(watched: Watched) -> None:
     write_rows(watched.project.folder / "data/test.jsonl", rows(8))
     watched.project.dvc_add("data/test.jsonl")
-    watched.project.ship("Leaked")
+    watched.project.ship("Leaked", NO_CHECKS)
     outcome = watched.world.settle()
     assert "leak" in outcome.failures
     assert "fine_tuned_checkpoint" not in outcome.materialized
@@ -101,7 +104,7 @@ def _replace_base(watched: Watched, change: Callable[[Path], None]) -> str:
     keep.rename(folder)
     change(folder)
     watched.project.dvc_add("models/base")
-    watched.project.ship("Another base")
+    watched.project.ship("Another base", NO_CHECKS)
     return watched.world.settle().failures
 
 

@@ -44,7 +44,7 @@ def clock(tmp_path_factory: pytest.TempPathFactory) -> Clock:
 
 @pytest.fixture(scope="module")
 def live(start_live: Callable[..., Live], clock: Clock) -> Live:
-    return start_live({"training": {"max_steps": 400}}, **clock.environment)
+    return start_live({"training": {"max_steps": 200}}, **clock.environment)
 
 
 def daemon(live: Live) -> int:

@@ -12,7 +12,7 @@ from llmops_assets.config.secrets import FromEnvironment
 from llmops_assets.domain.chain import WORK
 from llmops_assets.domain.records import QuantizedArtifact
 from tests.support.extras import needs
-from tests.support.projects import Project, World
+from tests.support.projects import Project, World, furnish
 from tests.support.seaweed import Seaweed
 
 pytestmark = needs("s3fs", "aws")
@@ -25,6 +25,7 @@ def state(
 ) -> Iterator[tuple[str, str]]:
     """The URLs (ledger, MLflow) that all pods share; the S3 server runs, with its credentials in the environment."""
     folder = tmp_path_factory.mktemp("state")
+    furnish(folder, World.cache)
     ledger = new_ledger_url("postgres", folder)
     server = Seaweed(folder)
     patch = pytest.MonkeyPatch()
@@ -55,6 +56,7 @@ def test_a_push_is_trained_and_evaluated_and_stops_before_it_would_be_served(
 ) -> None:
     world = make_world(
         project,
+        preload=True,
         profile="cluster",
         ledger=FromEnvironment(env="LLMOPS_TEST_LEDGER"),
         store=STORE,

@@ -20,7 +20,7 @@ from resources.local_services import services
 from tests.support.live import Live, Users
 from tests.support.waiting import wait_for
 
-STEPS = 400
+STEPS = 200
 
 
 @pytest.fixture(scope="module")

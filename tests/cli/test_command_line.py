@@ -18,13 +18,14 @@ from llmops_assets.config.watched_project import ProjectSource
 from resources.ledger import Ledger
 from tests.support import commands
 from tests.support.ports import free_port
-from tests.support.projects import Project
+from tests.support.projects import Project, World, furnish
 from tests.support.waiting import CEILING_S
 
 
 class Terminal:
     def __init__(self, home: Path, project: Project):
         self.home, self.project = home, project
+        furnish(home, World.cache)
         self.port = free_port()
         settings = Settings(
             home=home,

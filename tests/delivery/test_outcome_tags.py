@@ -19,6 +19,7 @@ from resources.assembly import Clients, build_clients
 from resources.tracking.mlflow import COMMIT_TAG, OUTCOME_TAG
 from tests.delivery.production import MemoryServing
 from tests.support.ports import free_port
+from tests.support.projects import World, furnish
 from tests.support.records import VALUES, Memory
 from tests.support.waiting import wait_for
 
@@ -27,6 +28,7 @@ A, B = "a" * 40, "b" * 40
 
 @contextmanager
 def mlflow_server(folder: Path, port: int) -> Iterator[None]:
+    furnish(folder, World.cache)
     process = subprocess.Popen(
         [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/mlflow.sqlite",
          "--default-artifact-root", str(folder / "artifacts"), "--host", "127.0.0.1", "--port", str(port),

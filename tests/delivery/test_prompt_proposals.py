@@ -31,7 +31,7 @@ from resources.webhooks.sensor_ticks import SensorTicks
 from resources.webhooks.server import server as receiving
 from resources.webhooks.wakes import Wakes
 from tests.support.ports import free_port
-from tests.support.projects import Project, World
+from tests.support.projects import Project, World, furnish
 from tests.support.waiting import wait_for
 from tests.support.webhooks import SECRET
 
@@ -75,6 +75,7 @@ class Here:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder, port = tmp_path_factory.mktemp("mlflow"), free_port()
+    furnish(folder, World.cache)
     own = {
         "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": Fernet.generate_key().decode(),

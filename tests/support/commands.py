@@ -46,7 +46,9 @@ def _server() -> str:
     folder = tempfile.TemporaryDirectory(prefix="llmops-commands")
     path = f"{folder.name}/socket"
     command = [sys.executable, "-m", "tests.support.commands", path]
-    server = subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE)
+    # No home is named in it: a test that ends every process of its home would end this one too.
+    env = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    server = subprocess.Popen(command, cwd=Path(__file__).parents[2], env=env, stdout=subprocess.PIPE)
 
     def end() -> None:
         server.kill()

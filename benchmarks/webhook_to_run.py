@@ -44,7 +44,7 @@ def measure(place: Place) -> Measured:
 BENCHMARK = Benchmark(
     name="webhook_to_run",
     unit="s",
-    against="a fresh interpreter that loads the location, like each run's worker",
+    against="a fresh interpreter that loads the location",
     goals=(Goal("value", "at most", 3.0),),
     measure=measure,
 )

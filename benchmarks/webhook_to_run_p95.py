@@ -14,7 +14,7 @@ def measure(place: Place) -> Measured:
 BENCHMARK = Benchmark(
     name="webhook_to_run_p95",
     unit="s",
-    against="a fresh interpreter that loads the location, like each run's worker",
+    against="a fresh interpreter that loads the location",
     goals=(Goal("value", "at most", 5.0),),
     measure=measure,
 )

@@ -62,7 +62,9 @@ def collect(world: World, dry_run: bool = False, sole_ledger: bool = False) -> d
     return dict(json.loads(report.model_dump_json()))
 
 
-def test_results_that_nobody_needs_go_and_every_page_says_when(old: tuple[Project, World]) -> None:
+def test_results_that_nobody_needs_go_and_every_page_says_when(
+    old: tuple[Project, World], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The store only ever grew: each rejected experiment left its checkpoint there for good.
 
     Afterwards the head still reuses everything, and the plan and the trace of the older commit say what happened.
@@ -88,7 +90,8 @@ def test_results_that_nobody_needs_go_and_every_page_says_when(old: tuple[Projec
     trace = json.loads(said)
     assert trace["evaluation"]["collected"] and trace["evaluation"]["metrics"]["perplexity"] > 0
     assert "collected" not in trace["checkpoint"]
-    with dg.DagsterInstance.from_config(str(world.home / "dagster")) as instance:  # as the command has opened it
+    monkeypatch.setenv("DAGSTER_HOME", str(world.home / "dagster"))  # as the command has opened it
+    with dg.DagsterInstance.get() as instance:
         page = instance.fetch_observations(dg.AssetKey(["zoo", "evaluation_report"]), limit=1).records[0]
     shown = page.asset_observation
     assert shown is not None and shown.metadata["policy"].value.startswith("not used for 14 days")

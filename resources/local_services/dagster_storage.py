@@ -1,18 +1,18 @@
 """Dagster's SQLite storage, which remembers what it has prepared: named in `dagster.yaml` of the local profile.
 
 Dagster builds an instance, and with it a storage, for each sensor tick. Each time its SQLite storage loads its Alembic
-migrations, about 90 files, to compare revisions: 70 % of the CPU time of ticks that find nothing to do. And each query
-has an SQLAlchemy engine of its own, so no compiled statement is used twice. Here a process prepares each database once
-and keeps its engine. Tables and files are Dagster's: each storage reads what the other wrote.
+migrations, about 90 files, to compare revisions. And each query has an SQLAlchemy engine of its own, so no compiled
+statement is used twice. Here a process prepares each database once and keeps its engine: a code server spent 7 CPU
+seconds where it spent 16, 90 seconds with sensors every 2. Tables and files are Dagster's: each storage reads what the
+other wrote.
 """
 
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorage
@@ -38,34 +38,35 @@ def _engine(address: str) -> Engine:
     return create_engine(address, poolclass=NullPool, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS})
 
 
-class _Prepared:
-    """The database files whose tables this process has seen; one that was replaced or deleted is not among them."""
+class _Prepared(dict[str, int]):
+    """The inodes of the database files whose tables this process has seen."""
 
-    def __init__(self) -> None:
-        self._inodes: dict[str, int] = {}
-        self._lock = threading.Lock()
-
-    def __contains__(self, path: str) -> bool:
+    def has(self, path: str) -> bool:
+        """Whether it has seen this very file: one that was deleted or replaced is prepared again."""
         try:
-            return os.stat(path).st_ino == self._inodes.get(path)  # noqa: PTH116 - before every query
+            return os.stat(path).st_ino == self.get(path)  # noqa: PTH116 - before every query
         except OSError:
             return False
 
     def add(self, path: str) -> None:
-        with self._lock:
-            self._inodes[path] = Path(path).stat().st_ino
+        self[path] = Path(path).stat().st_ino
 
 
 _prepared = _Prepared()
 
 
-class _Runs(SqliteRunStorage):
+class _OneDatabase:
+    """What the storages of runs and of schedules have in common; the other base is Dagster's own."""
+
+    _database: ClassVar[str]
+    _conn_string: str
+
     @classmethod
-    def from_local(cls, base_dir: str, inst_data: ConfigurableClassData | None = None) -> Self:
-        path = os.path.join(base_dir, "runs.db")  # noqa: PTH118 - as Dagster makes it
-        if path in _prepared:
-            return cls(create_db_conn_string(base_dir, "runs"), inst_data)
-        storage = super().from_local(base_dir, inst_data)
+    def from_local(cls, base_dir: str, inst_data: ConfigurableClassData | None = None) -> Any:
+        path = os.path.join(base_dir, f"{cls._database}.db")  # noqa: PTH118 - as Dagster makes it
+        if _prepared.has(path):
+            return cls(create_db_conn_string(base_dir, cls._database), inst_data)  # type: ignore[call-arg]
+        storage = super().from_local(base_dir, inst_data)  # type: ignore[misc]
         _prepared.add(path)
         return storage
 
@@ -75,20 +76,12 @@ class _Runs(SqliteRunStorage):
             yield connection
 
 
-class _Schedules(SqliteScheduleStorage):
-    @classmethod
-    def from_local(cls, base_dir: str, inst_data: ConfigurableClassData | None = None) -> Self:
-        path = os.path.join(base_dir, "schedules.db")  # noqa: PTH118
-        if path in _prepared:
-            return cls(create_db_conn_string(base_dir, "schedules"), inst_data)
-        storage: Any = super().from_local(base_dir, inst_data)
-        _prepared.add(path)
-        return storage
+class _Runs(_OneDatabase, SqliteRunStorage):
+    _database = "runs"
 
-    @contextmanager
-    def connect(self) -> Iterator[Connection]:
-        with _engine(self._conn_string).begin() as connection:
-            yield connection
+
+class _Schedules(_OneDatabase, SqliteScheduleStorage):
+    _database = "schedules"
 
 
 class _Events(SqliteEventLogStorage):
@@ -96,7 +89,7 @@ class _Events(SqliteEventLogStorage):
     def _connect(self, shard: str) -> Iterator[Connection]:
         with self._db_lock:
             path, engine = self.path_for_shard(shard), _engine(self.conn_string_for_shard(shard))
-            if path not in _prepared:
+            if not _prepared.has(path):
                 self._initdb(engine)
                 _prepared.add(path)
             with engine.begin() as connection:

@@ -54,7 +54,7 @@ def test_each_storage_reads_what_the_other_wrote(home: Path, ours_first: bool) -
 
 
 def test_a_second_instance_loads_no_migration(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dagster makes one for each tick: loading them took 70 % of the time of ticks that find nothing to do."""
+    """Dagster makes one for each tick: loading them took most of the time of ticks that find nothing to do."""
     with opened(home) as first:
         run = materialize(first)
         written = seen(first, run)

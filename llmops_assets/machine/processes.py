@@ -1,6 +1,7 @@
 """Processes of this machine: find marked ones, check whether one is alive, and end it."""
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -109,3 +110,15 @@ def wait_for(condition: Callable[[], bool], timeout_s: float, every_s: float = 0
             return False
         time.sleep(every_s)
     return True
+
+
+def exit_code_of(main: Callable[[], object]) -> int:
+    """Runs `main` in a forked process; returns the exit code of an interpreter that ran it, after its traceback."""
+    try:
+        main()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        return 1
+    return 0

@@ -5,7 +5,6 @@ forked from Python's own fork server, which has imported them once (`preloaded`)
 an upgrade for example, the worker starts a fresh interpreter in its place.
 """
 
-import importlib
 import multiprocessing
 import os
 import runpy
@@ -17,7 +16,7 @@ from pathlib import Path
 import psutil
 from dagster import DagsterRun
 
-from llmops_assets.machine.processes import birth, is_alive
+from llmops_assets.machine.processes import birth, exit_code_of, is_alive
 
 # Dagster hides tags with this prefix; its list of runs shows at most five tags.
 PID_TAG = ".dagster/llmops_worker_pid"
@@ -75,8 +74,8 @@ def _detach(
         tell.send(pid)
         return  # this process exits, so that its child is orphaned: no zombie, and it outlives the fork server
     tell.close()
-    code: int | str | None = 1
-    try:
+
+    def main() -> None:
         os.setsid()
         for target, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY | os.O_CREAT | os.O_APPEND)):
             source = os.open(log if target else os.devnull, flags, 0o644)
@@ -87,15 +86,16 @@ def _detach(
         os.environ.update(environment)
         os.chdir(folder)
         sys.argv = [module, *arguments]
-        if importlib.import_module("resources.run_launching.preloaded").changed():
+        from resources.run_launching.preloaded import changed  # heavy, and there already in a fork
+
+        if changed():
             os.execv(sys.executable, [sys.executable, "-m", *sys.argv])
         runpy.run_module(module, run_name="__main__", alter_sys=True)
-        code = 0
-    except SystemExit as end:
-        code = end.code
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
+
+    code = 1
+    try:
+        code = exit_code_of(main)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code if isinstance(code, int) else int(code is not None))
+        os._exit(code)

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+from llmops_assets.machine.processes import exit_code_of
 from tests.support.waiting import CEILING_S
 
 MODULE = "llmops_assets.cli"
@@ -82,8 +83,7 @@ class _Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
 
 
 def _become(request: dict[str, list[str]]) -> None:
-    code: object = 1
-    try:
+    def main() -> None:
         os.environ.clear()
         os.environ.update(request["env"])
         os.chdir(str(request["cwd"]))
@@ -93,24 +93,21 @@ def _become(request: dict[str, list[str]]) -> None:
             os.close(file)
         sys.path[0], sys.argv = str(request["cwd"]), [MODULE, *request["words"]]
         runpy.run_module(MODULE, run_name="__main__", alter_sys=True)
-        code = 0
-    except SystemExit as end:
-        code = end.code
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
+
+    code = 1
+    try:
+        code = exit_code_of(main)
     finally:
         threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as an interpreter's end does
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code if isinstance(code, int) else int(code is not None))
+        os._exit(code)
 
 
 def _serve(path: str) -> None:
     import resources.run_launching.preloaded  # noqa: F401
 
-    for name in [name for name in sys.modules if name == MODULE or name.startswith(f"{MODULE}.")]:
-        del sys.modules[name]
     with _Server(path, _Command) as server:
         print("ready", flush=True)
         server.serve_forever()

@@ -22,7 +22,7 @@ from llmops_assets.assets.decision_config import (
 )
 from llmops_assets.config.settings import Settings
 from llmops_assets.config.watched_project import ProjectSource
-from llmops_assets.delivery.gate_evidence import verdict_on, with_review
+from llmops_assets.delivery.gate_evidence import verdict_on
 from llmops_assets.delivery.report_reviews import (
     call_for_review,
     decide_review,
@@ -160,7 +160,7 @@ def verdict(run: StageExecution, record: RegisteredModel) -> Verdict:
     reasons = [f"{record.name} version {record.version} is registered"]
     reasons += [] if state.rules else ["deployment.review is not required"]
     subject = f"registered_model of {short(run.revision)}"
-    return with_review(Verdict(subject=subject, report=record.key, champion=None, reasons=tuple(reasons)), state)
+    return state.added_to(Verdict(subject=subject, report=record.key, champion=None, reasons=tuple(reasons)))
 
 
 def build(project: ProjectSource, settings: Settings) -> dg.AssetsDefinition:

@@ -5,11 +5,12 @@ import time
 import uuid
 from collections.abc import Callable
 
+from llmops_assets.cli.context import CommandRefused, err, out
 from llmops_assets.config.yaml_validation import ConfigError
 from llmops_assets.delivery.run_tags import OUTCOME_TAG, PROJECT_TAG, REQUEST_TAG, REVISION_TAG, WHY_TAG
 from llmops_assets.domain.keys import short
 from llmops_assets.domain.remote import Answered, RemoteRun, StartOne, at_first, decide
-from resources.dagster_remote.client import Job, RemoteDagster, Run
+from resources.dagster_remote.client import Job, RemoteDagster, RemoteError, Run
 
 REMOTE_TAG = "llmops/remote"
 """Identifies the run that one command started, should the answer to its start get lost."""
@@ -124,3 +125,28 @@ def full_sha(revision: str) -> str:
     if _SHA.fullmatch(revision):
         return revision
     raise ConfigError([f"--remote needs --revision with the commit's full SHA of 40 characters, not {revision!r}"])
+
+
+def run_remotely(url: str, project: str | None, revision: str | None, wait: bool, others: bool) -> None:
+    """Runs a commit at the Dagster of a URL, and returns when its answer is good.
+
+    Args:
+        others: whether options were given that only a local run has.
+
+    Raises:
+        ConfigError: the options do not go together, or that Dagster does not answer.
+        CommandRefused: the answer is not good.
+    """
+    if not wait or others:
+        raise ConfigError(["--remote goes with --wait and --revision only"])
+    sha = full_sha(revision or "")
+    try:
+        dagster = RemoteDagster(url, say=lambda text: err.print(text, markup=False, soft_wrap=True))
+        job = remote_job(dagster, project)
+        found, why = RemoteWait(dagster, job, sha, lambda text: out.print(text, markup=False, soft_wrap=True)).answer()
+    except RemoteError as error:
+        raise ConfigError([str(error)]) from error
+    said = f"{short(sha)} is {found.outcome}"
+    if not found.good:
+        raise CommandRefused(f"{said}: {why}" if why else f"{said}; see its run at {dagster.url}/runs/{found.run_id}")
+    out.print(said)

@@ -13,7 +13,6 @@ from llmops_assets.cli.context import (
     OptionalProject,
     Revision,
     answers,
-    err,
     out,
 )
 from llmops_assets.cli.plan import show_plan
@@ -57,7 +56,9 @@ def run(
     """Run the chain at a revision. Works with or without a daemon; nothing runs twice."""
     with answers():
         if remote is not None:
-            _run_remotely(remote, project, revision, wait, bool(only or rebuild or below or redeploy or reason))
+            from llmops_assets.cli.remote import run_remotely
+
+            run_remotely(remote, project, revision, wait, bool(only or rebuild or below or redeploy or reason))
             return
         _check_options(only, rebuild, below, redeploy, reason)
         here = CommandContext(project)
@@ -167,25 +168,6 @@ def evaluate(
             )
         why = f"evaluates model {model.strip()} of {short(named.revision)} on the rows of {short(sha)}"
         _start(here, sha, found, why, [*stages, MODEL_STAGE], wait, model.strip())
-
-
-def _run_remotely(url: str, project: str | None, revision: str | None, wait: bool, others: bool) -> None:
-    from llmops_assets.cli.remote import RemoteWait, full_sha, remote_job
-    from resources.dagster_remote.client import RemoteDagster, RemoteError
-
-    if not wait or others:
-        raise ConfigError(["--remote goes with --wait and --revision only"])
-    sha = full_sha(revision or "")
-    try:
-        dagster = RemoteDagster(url, say=lambda text: err.print(text, markup=False, soft_wrap=True))
-        job = remote_job(dagster, project)
-        found, why = RemoteWait(dagster, job, sha, lambda text: out.print(text, markup=False, soft_wrap=True)).answer()
-    except RemoteError as error:
-        raise ConfigError([str(error)]) from error
-    said = f"{short(sha)} is {found.outcome}"
-    if not found.good:
-        raise CommandRefused(f"{said}: {why}" if why else f"{said}; see its run at {dagster.url}/runs/{found.run_id}")
-    out.print(said)
 
 
 def _is_trained(here: CommandContext, sha: str, others: Iterable[str | None]) -> bool:

@@ -10,7 +10,7 @@ from llmops_assets.delivery.approvals import evaluate_current_approval
 from llmops_assets.delivery.preferences import gated_preferences, preference_metrics, preference_of
 from llmops_assets.delivery.references import Candidate, ChampionNow, baselines, champion_now, references
 from llmops_assets.delivery.release_policy import not_on_branch, release_policy
-from llmops_assets.delivery.report_reviews import ReviewState, review_state
+from llmops_assets.delivery.report_reviews import review_state
 from llmops_assets.delivery.row_evidence import must_pass_of, rows_of
 from llmops_assets.domain.approval import Waiting
 from llmops_assets.domain.chain import POLICY
@@ -38,7 +38,6 @@ from llmops_assets.domain.records import (
     SmokeTestReport,
 )
 from llmops_assets.domain.release import release_from_records
-from llmops_assets.domain.report_review import Reviewed
 from llmops_assets.domain.served_figures import Served, speed_key
 from llmops_assets.domain.verdict import Verdict, judge_checks
 from resources.ledger import Ledger
@@ -144,19 +143,8 @@ def _registered(run: Candidate, stage: str, subject: str) -> Verdict:
     # Evaluate the gates again: a version that was registered under looser gates must not pass forever.
     again = _measured(run, "evaluation_report", subject)
     reasons = (f"{record.name} version {record.version} is registered", *again.reasons)
-    return with_review(
-        again.model_copy(update={"reasons": reasons}), review_state(run.source, run.ledger, run.revision)
-    )
-
-
-def with_review(verdict: Verdict, review: ReviewState) -> Verdict:
-    """The verdict with the review of the report, where one is required."""
-    if review.rules is None:
-        return verdict
-    if isinstance(review.found, Reviewed):
-        return verdict.model_copy(update={"reasons": (*verdict.reasons, review.found.text)})
-    missing = review.found.reasons or (f"nobody has reviewed its report; required: {review.rules.who}",)
-    return verdict.model_copy(update={"failures": (*verdict.failures, *missing)})
+    review = review_state(run.source, run.ledger, run.revision)
+    return review.added_to(again.model_copy(update={"reasons": reasons}))
 
 
 def _measured(run: Candidate, stage: str, subject: str) -> Verdict:

@@ -21,6 +21,7 @@ from llmops_assets.domain.report_review import (
     evaluate_reviews,
 )
 from llmops_assets.domain.requests import WAITS_FOR_REVIEW, Request, newest_planned
+from llmops_assets.domain.verdict import Verdict
 from resources.ledger import Ledger
 from resources.project_source.revisions import ProjectRepository
 
@@ -51,6 +52,15 @@ class ReviewState(Frozen):
     def settled(self) -> bool:
         """Whether registered_model need not act for it: no review is required, or it has led to a registration."""
         return self.rules is None or (isinstance(self.found, Reviewed) and self.found.registered)
+
+    def added_to(self, verdict: Verdict) -> Verdict:
+        """The verdict with this review, where one is required."""
+        if self.rules is None:
+            return verdict
+        if isinstance(self.found, Reviewed):
+            return verdict.model_copy(update={"reasons": (*verdict.reasons, self.found.text)})
+        missing = self.found.reasons or (f"nobody has reviewed its report; required: {self.rules.who}",)
+        return verdict.model_copy(update={"failures": (*verdict.failures, *missing)})
 
 
 def review_state(source: ProjectRepository, ledger: Ledger, revision: str) -> ReviewState:

@@ -2,7 +2,8 @@
 worlds that watch copies of that project.
 """
 
-from collections.abc import Callable, Iterator
+import gc
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,16 @@ from tests.support.shared import once
 from tests.support.tiny_model import make_tiny_gguf, make_tiny_model
 
 pytest_plugins = ["tests.support.docker", "tests.support.github", "tests.support.ledgers"]
+
+gc.disable()  # until all is collected: the collector would look again and again at modules, none of which it can free
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    collected = yield
+    gc.freeze()
+    gc.enable()
+    return collected
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ REPOSITORY = Path(__file__).parents[1]
 HEAVY = (
     "torch", "transformers", "peft", "datasets", "evaluate", "mlflow", "dagster_mlflow", "dagster_k8s", "dagster_aws",
     "dagster_postgres", "dvc", "pygit2", "boto3", "s3fs", "numpy", "pandas", "xllamacpp", "openai", "sqlalchemy",
+    "pytest",
 )  # fmt: skip
 
 LOAD = """

@@ -8,12 +8,11 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 from cryptography.fernet import Fernet
-from mlflow import MlflowClient
 
 from llmops_assets.config.proposals import PromptProposal, ProposalSettings
 from llmops_assets.config.secrets import FromEnvironment
@@ -35,6 +34,9 @@ from tests.support.projects import Project, World, furnish
 from tests.support.waiting import wait_for
 from tests.support.webhooks import SECRET
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
 ASK, FILE = "zoo-ask", "prompts/ask.jinja"
 
 
@@ -50,7 +52,7 @@ class Here:
 
     project: Project
     world: World
-    mlflow: MlflowClient
+    mlflow: "MlflowClient"
 
     def look(self) -> Proposed:
         return Proposals(self.world.settings.projects[0], self.world.clients).run()
@@ -105,6 +107,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def here(server: str, make_world: Callable[..., World], tmp_path_factory: pytest.TempPathFactory) -> Here:
+    from mlflow import MlflowClient
+
     root = tmp_path_factory.mktemp("light")
     (root / "base").mkdir()
     (root / "base" / "config.json").write_text("{}")

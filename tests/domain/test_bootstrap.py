@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import scipy.stats
 
 from llmops_assets.domain.bootstrap import Resampled
 from llmops_assets.domain.evaluated_rows import EvaluatedRows, interval, of_bound, of_comparison
@@ -29,6 +28,8 @@ def rows_of(statistics: Any, value: Any = MEAN) -> EvaluatedRows:
 
 def test_the_interval_of_a_mean_is_scipys_bootstrap_t() -> None:
     """Of 200 skewed rows; SciPy's BCa, another second-order accurate interval, agrees within 3% of the width."""
+    import scipy.stats
+
     values = np.random.default_rng(1).gamma(2.0, size=200)
     found = interval(means(values), MEAN, 0.95)
     reference = scipy.stats.bootstrap((values,), np.mean, confidence_level=0.9, rng=2).confidence_interval
@@ -38,6 +39,8 @@ def test_the_interval_of_a_mean_is_scipys_bootstrap_t() -> None:
 
 def test_the_standard_error_of_a_ratio_is_that_of_the_delta_method() -> None:
     """Against SciPy's bootstrap of the same function over the rows."""
+    import scipy.stats
+
     chance = np.random.default_rng(3)
     tokens = chance.integers(5, 40, 150).astype(float)
     nll = tokens * chance.gamma(4, 0.5, 150)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from dvc.repo import Repo
 
 from llmops_assets.config.json_schema import project_schema
 from llmops_assets.programs.ci import check as check_code
@@ -157,6 +156,8 @@ def test_data_in_a_folder_that_dvc_tracks_need_not_be_pulled_to_be_in_order(
     llmops("init", folder, "--base", light_base)
     for path in ("train", "test"):
         (folder / f"data/{path}.jsonl.dvc").unlink()
+    from dvc.repo import Repo
+
     with Repo(str(folder)) as repo:
         repo.add([str(folder / "data")])
     shutil.rmtree(folder / "data")
@@ -252,6 +253,8 @@ def test_what_cannot_be_done_is_one_clear_error_with_its_remedy(
 def test_folders_of_one_repository_become_projects_that_are_watched_by_their_folder(
     llmops: Llmops, tmp_path: Path, light_base: Path, dvc_at_the_root: bool
 ) -> None:
+    from dvc.repo import Repo
+
     remote, root = tmp_path / "remote.git", tmp_path / "models"
     git(tmp_path, "init", "--bare", "--initial-branch=trunk", str(remote))
     git(tmp_path, "clone", str(remote), str(root))

@@ -16,8 +16,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 MOST_FAILURES, MESSAGE = 200, 400
 
 
@@ -79,6 +77,8 @@ class Recorder:
 
 
 def main() -> None:
+    import pytest  # before the project's folder is on `sys.path`, and not by whoever needs this file's path alone
+
     session, junit, *arguments = sys.argv[1:]
     secret = sys.stdin.buffer.read()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

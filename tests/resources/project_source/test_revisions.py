@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from dvc.repo import Repo
 
 from resources.project_source.dvc import DataNotPushed
 from resources.project_source.errors import SourceError
@@ -86,6 +85,8 @@ def as_dvc_2_left_it(project: Project, *paths: str) -> None:
     shutil.rmtree(remote / "files")
     shutil.copytree(cache / "files" / "md5", cache, dirs_exist_ok=True)
     shutil.rmtree(cache / "files")
+    from dvc.repo import Repo
+
     with Repo(str(project.folder)) as repo:
         changed = repo.status(targets=[str(project.folder / f"{p}.dvc") for p in paths])
         assert changed == {}, f"DVC itself does not read it so: {changed}"

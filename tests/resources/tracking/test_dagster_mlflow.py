@@ -4,12 +4,13 @@ import uuid
 from pathlib import Path
 
 import dagster as dg
-from dagster_mlflow import mlflow_tracking
 
 from resources.tracking.mlflow import Tracking
 
 
 def test_dagster_mlflow_continues_in_the_mlflow_run_that_the_stage_opened(tmp_path: Path) -> None:
+    from dagster_mlflow import mlflow_tracking
+
     uri, dagster_run = f"sqlite:///{tmp_path}/mlflow.sqlite", str(uuid.uuid4())
     tracking = Tracking(uri)
     ours = tracking.start(

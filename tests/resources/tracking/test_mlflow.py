@@ -5,7 +5,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import mlflow
 import pytest
 
 from resources.model_registry.mlflow import MlflowRegistry
@@ -78,6 +77,8 @@ def test_an_evaluation_is_a_run_of_its_own_under_the_training_with_its_source_us
 ) -> None:
     """All evaluations of a checkpoint wrote into the training's run: those of a rejected commit replaced the figures of
     the released one. Neither the rows nor the author were recorded."""
+    from mlflow.data import get_source
+
     training, figures = start(tracking), {}
     for commit, value in (("b" * 40, 1.0), ("c" * 40, 9.0)):
         (tmp_path / "test.jsonl").write_text("{}\n")
@@ -99,7 +100,7 @@ def test_an_evaluation_is_a_run_of_its_own_under_the_training_with_its_source_us
             "mlflow.data.context": "evaluation",
             "llmops.version": "dvc:abc",
         }
-        assert mlflow.data.get_source(used.dataset).load() == f"{tmp_path}/test.jsonl"
+        assert get_source(used.dataset).load() == f"{tmp_path}/test.jsonl"
     assert figures == {"b": 1.0, "c": 9.0}
     assert "served/perplexity" not in tracking.client.get_run(training).data.metrics
     assert tracking.find("zoo", "key of " + "b" * 40) and tracking.find("zoo", "never") == ""

@@ -5,7 +5,6 @@ import time
 from pathlib import Path
 
 import pytest
-from mlflow.webhooks.delivery import _generate_hmac_signature
 from starlette.testclient import TestClient
 
 from llmops_assets.config.proposals import PromptProposal, ProposalSettings
@@ -23,6 +22,8 @@ MOVED = {"name": "zoo-ask", "alias": "candidate", "version": "2"}
 def test_only_a_signed_move_of_a_watched_alias_wakes_the_proposals_and_only_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from mlflow.webhooks.delivery import _generate_hmac_signature
+
     monkeypatch.setenv("S", SECRET)
     proposals = ProposalSettings(prompts=(PromptProposal(name="zoo-ask"),))
     settings = Settings(

@@ -12,6 +12,7 @@ import pytest
 from llmops_assets.domain.chain import WORK
 from llmops_assets.machine.forked import ForkServers
 from resources.compute.preloading import PRELOADED
+from tests.support.forking import Forking, called
 from tests.support.projects import LIGHT, Outcome, Project, Watched, World
 from tests.support.shared import once
 from tests.support.tiny_model import make_tiny_gguf, make_tiny_model
@@ -40,11 +41,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def shared_by_worlds(cache: Path) -> Iterator[None]:
-    """One fork server for the programs of all worlds, among others; each test process ends it at its own end."""
+    """One fork server for all programs, of worlds or not; each test process ends it at its own end."""
     folder = cache / "preloaded"
     folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(World, "cache", cache)
+        patch.setattr(Forking, "folder", folder, raising=False)
         yield
     ForkServers(folder, PRELOADED).end()
 
@@ -52,14 +54,14 @@ def shared_by_worlds(cache: Path) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def base(cache: Path) -> Path:
     """The folder of a random base model."""
-    return once(cache / "base", lambda: make_tiny_model(cache / "base"))
+    return once(cache / "base", lambda: called(make_tiny_model, cache / "base", log=cache / "base.log"))
 
 
 @pytest.fixture(scope="session")
 def model_file(cache: Path) -> Path:
     """A random model as GGUF, made by our quantization program."""
     folder = cache / "gguf"
-    return once(folder, lambda: make_tiny_gguf(folder, cache / "preloaded")) / "tiny.gguf"
+    return once(folder, lambda: make_tiny_gguf(folder)) / "tiny.gguf"
 
 
 @pytest.fixture(scope="session")

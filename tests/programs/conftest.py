@@ -1,9 +1,7 @@
 """A tiny model, a few rows, and the programs' results, made once per session. Programs run as in production."""
 
 import json
-import multiprocessing
 import os
-import runpy
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.forking import called, start
 from tests.support.shared import once
 from tests.support.tiny_model import CACHE, make_tiny_model, smollm2_tokenizer
 
@@ -48,27 +47,12 @@ def command(program: str, spec: dict[str, Any], output: Path) -> list[str]:
     return [sys.executable, "-m", f"llmops_assets.programs.{program}", "--spec", str(file), "--output", str(output)]
 
 
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["llmops_assets.programs.runtime.preloaded"])
-
-
-def become(words: list[str], log: Path) -> None:
-    """Makes this fork behave as `python -m MODULE ...`."""
-    os.environ.update(ENVIRONMENT)
-    with log.open("wb") as file:
-        for standard in (1, 2):
-            os.dup2(file.fileno(), standard)
-    sys.argv = words
-    runpy.run_module(words[0], run_name="__main__", alter_sys=True)
-
-
 def run_program(program: str, spec: dict[str, Any], output: Path) -> Ended:
     """Runs a program in its own process; the libraries are imported once for all of them."""
     log = output.with_name(f"{output.name}.log")
-    process = FORKS.Process(target=become, args=(command(program, spec, output)[2:], log))
-    process.start()
-    process.join()
-    return Ended(process.exitcode or 0, output, log.read_text(errors="replace"))
+    module, *words = command(program, spec, output)[2:]
+    code = start(module, words, log).wait()
+    return Ended(code, output, log.read_text(errors="replace"))
 
 
 def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -82,8 +66,10 @@ def some_rows(first: int, last: int) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="session")
-def tiny() -> Path:
-    return make_tiny_model(CACHE / "tiny-llama-2", smollm2_tokenizer)
+def tiny(programs: Path) -> Path:
+    folder = CACHE / "tiny-llama-2"
+    arguments = (folder, smollm2_tokenizer)
+    return once(folder, lambda: called(make_tiny_model, *arguments, log=programs / "tiny.log"))
 
 
 def run_once(program: str, spec: dict[str, Any], output: Path) -> Ended:
@@ -141,6 +127,14 @@ def evaluated(evaluation: dict[str, Any], programs: Path) -> Ended:
 def quantized(tiny: Path, trained: Ended, programs: Path) -> Ended:
     spec = {"method": "lora", "base": str(tiny), "checkpoint": str(trained.artifact), "scheme": "q8_0"}
     return run_once("quantize", spec, programs / "quantized")
+
+
+@pytest.fixture(scope="session")
+def tiny_f16(tiny: Path, programs: Path) -> Path:
+    """The base model as GGUF, without training and in float16: its logits are those of transformers."""
+    spec = {"method": "none", "base": str(tiny), "checkpoint": str(tiny), "scheme": "f16"}
+    made = run_once("quantize", spec, programs / "quantized-tiny-f16")
+    return made.artifact / made.result["file"]
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,12 @@
 
 import json
 import math
+import os
+import runpy
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,7 +24,8 @@ from llmops_assets.machine.processes import is_alive
 from llmops_assets.programs.evaluation.metrics.base import Answer
 from llmops_assets.programs.runtime.specs import ServedEvaluateSpec
 from llmops_assets.programs.served_evaluate import compared
-from tests.programs.conftest import ENVIRONMENT, FORKS, PROMPT, Ended, become, command, run_program
+from tests.programs.conftest import ENVIRONMENT, PROMPT, Ended, command, run_program
+from tests.support.forking import call
 from tests.support.ports import free_port
 from tests.support.records import VALUES, Memory
 from tests.support.waiting import CEILING_S, wait_for
@@ -71,9 +75,8 @@ def test_answers_that_differ_when_repeated_are_counted_with_their_effect_on_each
     """One of two answers changes from right to wrong: half of the rows, so half of ROUGE-L; exp(1) and exp(2)."""
     first = [Answer(prediction="one two", reference="one two", nll=4.0, tokens=4) for _ in range(2)]
     again = [first[0], replace(first[1], prediction="three", nll=12.0)]
-    process = FORKS.Process(target=differing, args=(served_spec, first, again, tmp_path / "told.json"))
-    process.start()
-    process.join()
+    log = tmp_path / "log.txt"
+    assert call(differing, served_spec, first, again, tmp_path / "told.json", log=log).wait() == 0, log.read_text()
     told = json.loads((tmp_path / "told.json").read_text())
     assert (told["rows"], told["answers_differ"]) == (2, 1)
     assert told["metrics"] == pytest.approx({"perplexity": math.exp(2) - math.exp(1), "rougeL": 0.5})
@@ -124,17 +127,25 @@ def test_a_row_that_the_endpoint_would_refuse_is_reported_beforehand(
     assert error["where"] == "test.jsonl, row 1" and "deployment.serving.context_length is 32" in error["message"]
 
 
+def beside_another(words: list[str]) -> None:
+    """Runs a program in a fork of this process, which stays: nobody ends what the program leaves behind."""
+    if os.fork():
+        signal.pause()
+    sys.argv = words
+    runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+
+
 def test_an_engine_dies_with_the_program_that_started_it(served_spec: dict[str, Any], tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
-    words = command("served_evaluate", served_spec, tmp_path / "out")[2:]
-    program = FORKS.Process(target=become, args=(words, log))
-    program.start()
+    beside = call(beside_another, command("served_evaluate", served_spec, tmp_path / "out")[2:], log=log)
     wait_for("the engine's first answers", lambda: log.exists() and "parity:" in log.read_text())
-    engines = [p for p in psutil.Process(program.pid).children() if "llmops_assets.programs.serve" in p.cmdline()]
+    (program,) = psutil.Process(beside.pid).children()
+    engines = [p for p in program.children() if "llmops_assets.programs.serve" in p.cmdline()]
     program.kill()
-    program.join()
     assert len(engines) == 1
     wait_for("the end of the engine", lambda: not is_alive(engines[0]))
+    psutil.Process(beside.pid).kill()
+    assert beside.wait() == -signal.SIGKILL
 
 
 @pytest.fixture

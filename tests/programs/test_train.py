@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import signal
 import sys
 from pathlib import Path
@@ -16,12 +17,13 @@ from llmops_assets.programs.evaluation.inference import likelihoods
 from llmops_assets.programs.models.loading import load_tokenizer, load_weights
 from llmops_assets.programs.runtime.entry import MESSAGES, ProgramRun
 from resources.compute.pipes import forward_progress
-from tests.programs.conftest import FORKS, PROMPT, Ended, Make, become, command, run_program, some_rows, write_jsonl
+from tests.programs.conftest import PROMPT, Ended, Make, command, run_program, some_rows, write_jsonl
+from tests.support.forking import call
 
 ADAPTER = "adapter_model.safetensors"
 
 
-def _train_until_a_checkpoint_is_complete(words: list[str], log: Path) -> None:
+def _train_until_a_checkpoint_is_complete(words: list[str]) -> None:
     complete: list[str] = []
 
     def listen(event: str, args: tuple[Any, ...]) -> None:
@@ -31,16 +33,15 @@ def _train_until_a_checkpoint_is_complete(words: list[str], log: Path) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(listen)
-    become(words, log)
+    sys.argv = words
+    runpy.run_module(words[0], run_name="__main__", alter_sys=True)
 
 
 def kill_after_a_checkpoint(spec: dict[str, Any], output: Path) -> None:
     """Kills the training (-9) right after a checkpoint is complete, however busy the machine is."""
     words = command("train", spec, output)[2:]
-    process = FORKS.Process(target=_train_until_a_checkpoint_is_complete, args=(words, output / "killed.log"))
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+    killed = call(_train_until_a_checkpoint_is_complete, words, log=output / "killed.log")
+    assert killed.wait() == -signal.SIGKILL
 
 
 def steps_said(output: Path) -> list[int]:

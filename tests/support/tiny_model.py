@@ -13,6 +13,7 @@ from typing import Any
 from llmops_assets.programs.runtime.specs import QuantizeSpec
 from resources.compute.interface import Job
 from resources.compute.local import LocalCompute
+from tests.support.forking import Forking, called
 
 REPOSITORY = Path(__file__).parents[2]
 MAKE_BASE_MODEL = REPOSITORY / "examples" / "docstring-summarizer" / "make_base_model.py"
@@ -114,15 +115,12 @@ def _answer_visibly(model: Any, tokenizer: Any) -> None:
         model.lm_head.weight *= 30.0 * visible[:, None]
 
 
-def make_tiny_gguf(folder: Path, preloaded: Path) -> Path:
-    """The model as GGUF, written below `folder` by our quantization program.
-
-    Args:
-        preloaded: folder of the fork servers from which the program is forked.
-    """
-    model = make_tiny_model(folder / "tiny")
-    (folder / "preloaded").symlink_to(preloaded)
-    spec = QuantizeSpec(method="none", base=str(model), checkpoint=str(model))
+def make_tiny_gguf(folder: Path) -> Path:
+    """The model as GGUF, written below `folder` by our quantization program."""
+    folder.mkdir(parents=True)
+    called(make_tiny_model, folder / "tiny", log=folder / "log.txt")
+    (folder / "preloaded").symlink_to(Forking.folder)
+    spec = QuantizeSpec(method="none", base=str(folder / "tiny"), checkpoint=str(folder / "tiny"))
     job = Job(name="quantize-tiny", program="quantize", spec=spec.model_dump(mode="json"))
     artifact = LocalCompute(folder, threads=1, preload=True).run(job).artifact
     return next(artifact.glob("*.gguf")).rename(folder / "tiny.gguf")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from llmops_assets.programs.models.loading import load_tokenizer
 from llmops_assets.programs.quantization.gguf_architectures import REMEDY, convertible
 from llmops_assets.programs.quantization.gguf_check import problem_of
 from llmops_assets.programs.quantization.gguf_tokens import follow_chat_template, name_stops
@@ -26,9 +27,10 @@ class Gguf:
 
     def quantize(self, model: Path, artifact: Path, scheme: str) -> Path:
         file = artifact / f"model-{scheme}.gguf"
-        follow_chat_template(model)
+        tokenizer = load_tokenizer(model)  # 1 CPU s for each 50,000 tokens: once
+        follow_chat_template(model, tokenizer)
         _convert(model, file, scheme, self.converter)
-        name_stops(file, model)
+        name_stops(file, model, tokenizer)
         _verify(file)
         return file
 

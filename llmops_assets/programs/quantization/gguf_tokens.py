@@ -7,8 +7,8 @@ and so training, has none. `programs.engines.parity` checks the result on the en
 
 import json
 from pathlib import Path
+from typing import Any
 
-from llmops_assets.programs.models.loading import load_tokenizer
 from llmops_assets.programs.models.stop_tokens import configured_stops, end_of_turn, stops_of, text_of
 from llmops_assets.programs.quantization.gguf_check import numbers_in
 from llmops_assets.programs.quantization.gguf_header import with_keys
@@ -18,11 +18,10 @@ KNOWN = frozenset(["<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|en
 EOS, EOT, EOM = (f"tokenizer.ggml.{name}_token_id" for name in ("eos", "eot", "eom"))
 
 
-def follow_chat_template(model: Path) -> None:
+def follow_chat_template(model: Path, tokenizer: Any) -> None:
     """Tells the converter not to add a beginning-of-text token that the chat template does not begin with."""
     import jinja2
 
-    tokenizer = load_tokenizer(model)
     file = model / "tokenizer_config.json"
     if tokenizer.bos_token is None or not file.is_file():
         return
@@ -35,9 +34,8 @@ def follow_chat_template(model: Path) -> None:
         file.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def name_stops(file: Path, model: Path) -> None:
+def name_stops(file: Path, model: Path, tokenizer: Any) -> None:
     """Adds to a GGUF file the stop tokens of its model that llama.cpp would not know. Most models need none."""
-    tokenizer = load_tokenizer(model)
     named = numbers_in(file, (EOS, EOT, EOM))
     last = end_of_turn(tokenizer, tokenizer.chat_template)
     stops = stops_of(tokenizer, tokenizer.chat_template, configured_stops(model))

@@ -9,7 +9,7 @@ import pytest
 from llmops_assets.programs.engines.interface import EngineClient
 from llmops_assets.programs.engines.running import running_engine
 from llmops_assets.programs.runtime.specs import ServeSpec
-from tests.programs.conftest import FORKS, Ended, run_once
+from tests.support.forking import call
 
 QUESTION = "<|im_start|>user\ndef add_7(x):\n    return x + 7<|im_end|>\n<|im_start|>assistant\n"
 ANSWERS = (
@@ -22,14 +22,10 @@ ANSWERS = (
 
 
 @pytest.fixture(scope="module")
-def engine(
-    tiny: Path, trained: Ended, programs: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[EngineClient]:
-    """The trained model in float16, with sampling defaults that would change every probability."""
-    spec = {"method": "lora", "base": str(tiny), "checkpoint": str(trained.artifact), "scheme": "f16"}
-    made = run_once("quantize", spec, programs / "quantized-f16")
+def engine(tiny_f16: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineClient]:
+    """The model in float16, with sampling defaults that would change every probability."""
     serve = ServeSpec(
-        model=str(made.artifact / made.result["file"]),
+        model=str(tiny_f16),
         alias="m",
         chat_template="{{ messages[0].content }}",
         port=0,
@@ -40,13 +36,12 @@ def engine(
         yield client
 
 
-def log_softmax_of_logits(base: str, checkpoint: str, rows: list[tuple[list[int], list[int]]], told: Path) -> None:
-    """The reference: peft and transformers in float32, one row at a time."""
+def log_softmax_of_logits(base: Path, rows: list[tuple[list[int], list[int]]], told: Path) -> None:
+    """The reference: transformers in float32, one row at a time."""
     import torch
-    from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), checkpoint)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     found = []
     for prompt, answer in rows:
         with torch.inference_mode():
@@ -56,7 +51,7 @@ def log_softmax_of_logits(base: str, checkpoint: str, rows: list[tuple[list[int]
 
 
 def test_the_likelihood_is_that_of_a_softmax_over_the_models_logits(
-    engine: EngineClient, tiny: Path, trained: Ended, tmp_path: Path
+    engine: EngineClient, tiny: Path, tmp_path: Path
 ) -> None:
     """It was computed by transformers from weights widened to float32, which no user is served: 28 GB for a 7B model.
 
@@ -64,11 +59,9 @@ def test_the_likelihood_is_that_of_a_softmax_over_the_models_logits(
     """
     prompt = engine.tokens(QUESTION)
     rows = [(prompt, engine.tokens(answer)) for answer in ANSWERS]
-    arguments = (str(tiny), str(trained.artifact), rows, tmp_path / "told.json")
-    process = FORKS.Process(target=log_softmax_of_logits, args=arguments)
-    process.start()
+    reference = call(log_softmax_of_logits, tiny, rows, tmp_path / "told.json", log=tmp_path / "log.txt")
     got = [engine.likelihood(*row).nll for row in rows]
-    process.join()
+    assert reference.wait() == 0, (tmp_path / "log.txt").read_text()
     expected = json.loads((tmp_path / "told.json").read_text())
     assert got == pytest.approx(expected, rel=5e-4) and expected[0] > 1 and expected[3] == 0
     assert got == [engine.likelihood(*row).nll for row in rows], "equal requests, equal values"

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gguf import SpecialVocab
@@ -78,11 +79,11 @@ MUTATIONS: dict[str, dict[str, tuple[str, str, str]]] = {
 @dataclass(frozen=True)
 class Served:
     family: Family
-    tokenizer: Path
+    tokenizer: Any
     engine: LlamaCppClient
 
     def encoder(self, template: str) -> Encoder:
-        return Encoder(load_tokenizer(self.tokenizer), PROMPT, template)
+        return Encoder(self.tokenizer, PROMPT, template)
 
 
 @pytest.fixture(scope="module", params=FAMILIES, ids=lambda f: f.name)
@@ -100,7 +101,7 @@ def served(
     )
     with running_engine(spec, folder) as engine:
         assert isinstance(engine, LlamaCppClient)
-        yield Served(family, family.tokenizer(tiny, folder / "tokenizer"), engine)
+        yield Served(family, load_tokenizer(family.tokenizer(tiny, folder / "tokenizer")), engine)
 
 
 def test_the_engine_evaluates_what_training_read(served: Served) -> None:
@@ -168,7 +169,7 @@ def test_a_stop_token_that_only_the_model_knows_is_written_into_the_file(
             "the engine does not end an answer at '<|turn_over|>' [3], '<|hand_over|>' [4], training and evaluation do"
         )
         assert compare_tokens(engine, encoder, ROWS) == [f"row 1: {told}", f"row 2: {told}"]
-    name_stops(file, folder)
+    name_stops(file, folder, encoder.tokenizer)
     with running_engine(spec, tmp_path) as engine:
         assert compare_tokens(engine, encoder, ROWS) == []
 
@@ -177,6 +178,6 @@ def test_the_engine_adds_no_beginning_that_the_template_lacks(tiny: Path, tmp_pa
     """llama.cpp adds what the tokenizer adds: a ChatML template on a Llama tokenizer was trained without it."""
     for family, told in ((FAMILIES[0], None), (replace(FAMILIES[0], name="chatml"), False)):
         folder = family.tokenizer(tiny, tmp_path / family.name)
-        follow_chat_template(folder)
+        follow_chat_template(folder, load_tokenizer(folder))
         assert json.loads((folder / "tokenizer_config.json").read_text()).get("add_bos_token") is told
         assert SpecialVocab(folder).add_special_token["bos"] is (told is None)

@@ -23,7 +23,7 @@ from llmops_assets.programs.evaluation.rows import write_rows_file
 from llmops_assets.programs.evaluation.scoring import check_metrics, measure_tasks, score
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import MetricSpec, ServeSpec
-from tests.programs.conftest import Ended, run_once, run_program
+from tests.programs.conftest import Ended, run_program
 from tests.support.extras import needs
 from tests.support.records import measured
 
@@ -175,12 +175,10 @@ def test_a_row_that_is_longer_than_the_models_context_is_refused_and_not_cut_sil
 
 
 @pytest.fixture(scope="module")
-def engine(tiny: Path, programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineClient]:
+def engine(tiny_f16: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineClient]:
     """The same weights in float16, with sampling defaults that would change every answer."""
-    quantize = {"method": "none", "base": str(tiny), "checkpoint": str(tiny), "scheme": "f16"}
-    made = run_once("quantize", quantize, programs / "quantized-tiny-f16")
     serve = ServeSpec(
-        model=str(made.artifact / made.result["file"]), alias="m", port=0, chat_template="{{ messages[0].content }}",
+        model=str(tiny_f16), alias="m", port=0, chat_template="{{ messages[0].content }}",
         serving={"parallel": 2, "context_length": 256, "threads": 1},
         sampling={"temperature": 1.5, "repetition_penalty": 10.0, "stop": ["a", "e"], "max_tokens": 1},
     )  # fmt: skip
@@ -212,8 +210,10 @@ def test_the_served_evaluation_measures_the_task_with_its_noise_and_the_report_s
     gguf: Path, trained: Ended, data: Path, tmp_path: Path
 ) -> None:
     template = trained.result["chat_template"]
+    # Of a token that ends within a character, as two of 猫 do, the engine is asked for its whole vocabulary: 0.2 CPU s.
+    few = [row if n < 2 else {**row, "choices": [*CHOICES[:3], "hen"]} for n, row in enumerate(ROWS)]
     long = {**ROWS[0], "question": "word " * 100}  # longer than the context of the release
-    metric = {"name": "sounds", "metric": "lm_eval", "options": {"file": TASK, "rows": jsonl([*ROWS, long])}}
+    metric = {"name": "sounds", "metric": "lm_eval", "options": {"file": TASK, "rows": jsonl([*few, long])}}
     done = run_program("served_evaluate", {
         "model": str(gguf), "tokenizer": str(trained.artifact), "prompt": "{{ input }}", "data": str(data),
         "chat_template": template, "model_chat_template": template, "max_rows": 2, "max_new_tokens": 2,

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from tests.support.judge_server import RUBRIC, judge_server
-from tests.support.projects import Project, free_port
+from tests.support.projects import Project, free_port, furnish
 
 HERE = Path(__file__).parent
 TASK = """\
@@ -35,7 +35,7 @@ LABELS = (
 class Location:
     """A home whose Python environment has the dummy package; tests use it only through `llmops`."""
 
-    def __init__(self, root: Path, project: Project, judge: str):
+    def __init__(self, root: Path, project: Project, judge: str, cache: Path):
         site = root / "site-packages"
         info = site / "dummy_parts-1.0.dist-info"
         info.mkdir(parents=True)
@@ -51,7 +51,7 @@ class Location:
             "serving": {"port": free_port(), "drain": 0},
             "judges": [{"name": "main", "base_url": judge, "model": "judge", "api_key": {"env": "THE_JUDGES_KEY"}}],
         }
-        self.home.mkdir()
+        furnish(self.home, cache, forks=False)
         (root / "settings.yaml").write_text(yaml.safe_dump(settings))
         self.env = {
             **os.environ,
@@ -82,12 +82,12 @@ class Location:
 
 
 @pytest.fixture(scope="module")
-def location(tmp_path_factory: pytest.TempPathFactory, template_project: Project) -> Iterator[Location]:
+def location(tmp_path_factory: pytest.TempPathFactory, template_project: Project, cache: Path) -> Iterator[Location]:
     root = tmp_path_factory.mktemp("installed")
     project = template_project.copy_to(root / "zoo")
     with judge_server() as judge:
         judge.key = "s3cret-of-the-judge"
-        made = Location(root, project, judge.url)
+        made = Location(root, project, judge.url, cache)
         yield made
         made.llmops("down", "--forget")
 

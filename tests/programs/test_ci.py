@@ -11,6 +11,7 @@ import pytest
 
 from llmops_assets.machine.processes import is_alive
 from tests.programs.conftest import ENVIRONMENT, command, run_program
+from tests.support.projects import PYTEST_INI
 from tests.support.waiting import wait_for
 
 
@@ -19,9 +20,11 @@ def checks(tmp_path: Path, **more: Any) -> dict[str, Any]:
     return {c["name"]: c for c in result["checks"]}
 
 
-def project(tmp_path: Path, **files: str) -> None:
+def project(tmp_path: Path, ini: str | None = PYTEST_INI, **files: str) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
+    if ini is not None:
+        (tree / "pytest.ini").write_text(ini)
     for name, text in files.items():
         (tree / f"{name}.py").write_text(text)
 
@@ -138,7 +141,7 @@ def test_a_configuration_above_the_project_is_not_taken(tmp_path: Path) -> None:
     (tmp_path / "ruff.toml").write_text("[lint]\nignore = ['F401']\n")
     (tmp_path / "conftest.py").write_text("raise RuntimeError('not ours')\n")
     (tmp_path / "pytest.ini").write_text("[pytest]\npython_files = nothing_*.py\n")
-    project(tmp_path, metrics="import os\n", test_it="def test_a():\n    pass\n")
+    project(tmp_path, ini=None, metrics="import os\n", test_it="def test_a():\n    pass\n")
     seen = checks(tmp_path)
     assert not seen["ruff"]["passed"] and seen["tests"]["summary"] == "1 passed"
 

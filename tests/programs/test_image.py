@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -69,12 +70,22 @@ def spec_of(docker: Docker, tmp_path: Path) -> Callable[..., ImageSpec]:
 
 
 @pytest.fixture
-def build(spec_of: Callable[..., ImageSpec], tmp_path: Path) -> Make:
+def build_with_tools(spec_of: Callable[..., ImageSpec], tmp_path: Path) -> Make:
     def made(files: dict[str, str], **more: Any) -> ImageResult:
         (tmp_path / "out").mkdir(exist_ok=True)
         return make(spec_of(files, **more), ProgramRun(tmp_path / "out"))
 
     return made
+
+
+@pytest.fixture
+def build(build_with_tools: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """In an environment without hadolint and syft: a list of contents costs 1.5 CPU s, and one test is about it."""
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.symlink_to(sys.executable)
+    monkeypatch.setattr("sys.executable", str(python))
+    return build_with_tools
 
 
 def refusal(build: Make, files: dict[str, str], **more: Any) -> BadInput:
@@ -84,10 +95,12 @@ def refusal(build: Make, files: dict[str, str], **more: Any) -> BadInput:
 
 
 @needs_tools
-def test_an_image_is_built_listed_scanned_and_pushed_by_digest(docker: Docker, build: Make, tmp_path: Path) -> None:
+def test_an_image_is_built_listed_scanned_and_pushed_by_digest(
+    docker: Docker, build_with_tools: Make, tmp_path: Path
+) -> None:
     database = write_database(tmp_path / "trivy", FLAW, datetime.now(UTC))
     labels = {"org.opencontainers.image.revision": "a" * 40}
-    made = build(FILES, scan=ScanSpec(database=str(database), update=False), labels=labels)
+    made = build_with_tools(FILES, scan=ScanSpec(database=str(database), update=False), labels=labels)
     assert made.reference == f"{docker.registry.address}/team/zoo@{made.digest}" and made.size_bytes > 10**6
     docker.run("image", "rm", "--force", made.image_id)
     found = json.loads(docker.run("pull", made.reference) and docker.said("image", "inspect", made.reference))[0]
@@ -294,10 +307,8 @@ def test_an_image_in_which_the_scanner_knows_nothing_is_not_scanned(build: Make,
     assert "trivy gave no result" in build(FILES, scan=scan).not_scanned
 
 
-def test_tools_that_are_missing_are_named(build: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    python = tmp_path / "bin" / "python"
+def test_tools_that_are_missing_are_named(build: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
-    monkeypatch.setattr("sys.executable", str(python))
     monkeypatch.setattr("llmops_assets.programs.images.tools.find_spec", lambda name: None)
     made = build(FILES)
     checks = {check.name: check for check in made.checks}

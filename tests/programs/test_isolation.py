@@ -18,6 +18,7 @@ from llmops_assets.programs.evaluation.scoring import score
 from llmops_assets.programs.runtime.errors import BadInput
 from llmops_assets.programs.runtime.specs import CodeRules, MetricSpec
 from tests.programs.conftest import ENVIRONMENT, command, run_program
+from tests.support.projects import PYTEST_INI
 
 needs_walls = pytest.mark.skipif(isolation.problem() is not None, reason=str(isolation.problem()))
 
@@ -73,6 +74,7 @@ def test_a_hostile_test_reaches_nothing(tmp_path: Path) -> None:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     port = server.server_address[1]
+    (tree / "pytest.ini").write_text(PYTEST_INI)
     (tree / "test_hostile.py").write_text(HOSTILE.format(home=str(home), tree=str(tree), port=port, pid=os.getpid()))
     spec = {"work_tree": str(tree), "ruff": False, "code": {"isolation": "required"}}
     subprocess.run(command("ci", spec, tmp_path / "out"), env={**ENVIRONMENT, "PASSWORD": "s3cret"}, check=True)
@@ -113,6 +115,7 @@ def test_a_bomb_in_a_test_is_ended_and_named(
     tmp_path: Path, isolation_is: str, code: str, limits: dict[str, Any], says: tuple[str, ...]
 ) -> None:
     (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/pytest.ini").write_text(PYTEST_INI)
     body = "\n".join(f"    {line}" for line in code.splitlines())
     (tmp_path / "tree/test_it.py").write_text(f"def test_a():\n{body}\n")
     spec = {"work_tree": str(tmp_path / "tree"), "ruff": False, "code": {"isolation": isolation_is, **limits}}
@@ -123,6 +126,7 @@ def test_a_bomb_in_a_test_is_ended_and_named(
 def test_where_it_cannot_be_had_the_report_says_so_and_required_refuses(tmp_path: Path) -> None:
     """Before anything of the project has run. The PATH has no bubblewrap."""
     (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/pytest.ini").write_text(PYTEST_INI)
     (tmp_path / "tree/test_it.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n\ndef test_a():\n    pass\n")
     (tmp_path / "bin").mkdir()
     environment = {**ENVIRONMENT, "PATH": str(tmp_path / "bin")}
@@ -148,6 +152,7 @@ def test_where_a_containers_kernel_refuses_it_the_report_says_that_the_container
 ) -> None:
     """In a pod bubblewrap is installed, and fails: what stands around the code then is the pod, and nothing else."""
     (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/pytest.ini").write_text(PYTEST_INI)
     (tmp_path / "tree/test_it.py").write_text("def test_a():\n    pass\n")
     refused = tmp_path / "bin/bwrap"
     refused.parent.mkdir()

@@ -245,25 +245,24 @@ def test_sampling_is_what_the_release_says(serve_spec: dict[str, Any], tmp_path:
 def test_a_wrong_setting_or_another_model_than_was_released_is_reported_in_one_line(
     serve_spec: dict[str, Any], tmp_path: Path, change: dict[str, Any], told: str
 ) -> None:
-    program = command("serve", serve_spec | change, tmp_path)
-    done = subprocess.run(program, env=ENVIRONMENT, capture_output=True, text=True)
-    assert done.returncode == 2 and told in done.stderr, done.stderr
-    assert done.stderr.startswith("serve: ") and len(done.stderr.splitlines()) == 1
+    done = run_program("serve", serve_spec | change, tmp_path)
+    assert done.code == 2 and told in done.said, done.said
+    assert done.said.startswith("serve: ") and len(done.said.splitlines()) == 1
 
 
 def test_a_taken_port_is_reported_in_one_line(serve_spec: dict[str, Any], tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", serve_spec["port"]))
         other.listen()
-        done = subprocess.run(command("serve", serve_spec, tmp_path), env=ENVIRONMENT, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.strip() == f"serve: 127.0.0.1:{serve_spec['port']}: the port is not free: Address already in use"
+        done = run_program("serve", serve_spec, tmp_path)
+    assert done.code == 2
+    assert done.said.strip() == f"serve: 127.0.0.1:{serve_spec['port']}: the port is not free: Address already in use"
 
 
 def test_a_chat_template_that_llama_cpp_cannot_read_is_reported(serve_spec: dict[str, Any], tmp_path: Path) -> None:
     spec = {**serve_spec, "chat_template": "{% nonsense %}"}
-    done = subprocess.run(command("serve", spec, tmp_path), env=ENVIRONMENT, capture_output=True, text=True)
-    assert done.returncode == 2 and "llama.cpp cannot serve it" in done.stderr.splitlines()[-1]
+    done = run_program("serve", spec, tmp_path)
+    assert done.code == 2 and "llama.cpp cannot serve it" in done.said.splitlines()[-1]
 
 
 def test_a_spec_is_never_half_read(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from llmops_assets.programs.evaluation.inference import likelihoods
 from llmops_assets.programs.models.loading import load_tokenizer, load_weights
 from llmops_assets.programs.runtime.entry import MESSAGES, ProgramRun
 from resources.compute.pipes import forward_progress
-from tests.programs.conftest import PROMPT, Ended, Make, command, run_program, some_rows, write_jsonl
-from tests.support.forking import call
+from tests.programs.conftest import PROMPT, Ended, Make, command, run_once, run_program, some_rows, write_jsonl
+from tests.support.forking import call, called
 
 ADAPTER = "adapter_model.safetensors"
 
@@ -68,11 +68,18 @@ def test_the_adapter_does_not_say_where_it_was_made(trained: Ended, tiny: Path) 
     assert str(tiny) not in (trained.artifact / "adapter_config.json").read_text()
 
 
+@pytest.fixture(scope="session")
+def small(training: dict[str, Any], base: Path) -> dict[str, Any]:
+    """The same of a model with 464 tokens instead of 49,152: a second of CPU time instead of nine."""
+    return {**training, "base": str(base)}
+
+
 def test_a_killed_training_resumes_and_ends_with_the_same_weights(
-    training: dict[str, Any], trained: Ended, tmp_path: Path
+    small: dict[str, Any], programs: Path, tmp_path: Path
 ) -> None:
     """A killed Trainer leaves partial checkpoints (transformers#35782)."""
-    spec = {**training, "checkpoint_every_s": 0.2}
+    whole = run_once("train", small, programs / "trained-small")
+    spec = {**small, "checkpoint_every_s": 0.05}
     kill_after_a_checkpoint(spec, tmp_path)
     complete = max(int(p.parent.name.split("-")[1]) for p in tmp_path.glob("resume/checkpoint-*/COMPLETE.json"))
     half = tmp_path / "resume" / "checkpoint-23"
@@ -85,10 +92,10 @@ def test_a_killed_training_resumes_and_ends_with_the_same_weights(
     assert again.result["resumed_from_step"] == complete > 0
     assert again.result["steps"] == 24
     assert steps_said(tmp_path)[0] == complete == min(steps_said(tmp_path))
-    files = [{p.name: p.read_bytes() for p in made.artifact.iterdir()} for made in (again, trained)]
+    files = [{p.name: p.read_bytes() for p in made.artifact.iterdir()} for made in (again, whole)]
     assert files[0] == files[1], "a checkpoint that is made again is the same one to all that stands on it"
-    assert again.result["train_loss"] == trained.result["train_loss"]
-    assert again.result["tokens"] == trained.result["tokens"]
+    assert again.result["train_loss"] == whole.result["train_loss"]
+    assert again.result["tokens"] == whole.result["tokens"]
 
 
 def test_a_finished_training_is_not_done_again(training: dict[str, Any], trained: Ended) -> None:
@@ -98,9 +105,9 @@ def test_a_finished_training_is_not_done_again(training: dict[str, Any], trained
     assert (trained.output / "result.json").stat().st_mtime_ns == written
 
 
-def test_a_training_that_diverges_ends_early_with_its_own_name(training: dict[str, Any], tmp_path: Path) -> None:
+def test_a_training_that_diverges_ends_early_with_its_own_name(small: dict[str, Any], tmp_path: Path) -> None:
     """It trained to its end, 102 s in the demo, and left a checkpoint that could only fail later."""
-    far = {**training, "method": "full", "learning_rate": 30.0, "max_steps": 100, "batch_size": 2}
+    far = {**small, "method": "full", "learning_rate": 30.0, "max_steps": 100, "batch_size": 2}
     ended = run_program("train", far, tmp_path / "far")
     assert ended.error["error"] == "TrainingDiverged"
     told = re.fullmatch(
@@ -110,33 +117,39 @@ def test_a_training_that_diverges_ends_early_with_its_own_name(training: dict[st
     )
     assert told is not None and int(told[1]) < 40, ended.error
     assert not (ended.output / "artifact").exists() and not (ended.output / "resume").exists()
-    nan = {**training, "method": "full", "learning_rate": 1e30, "max_steps": 4}
+    nan = {**small, "method": "full", "learning_rate": 1e30, "max_steps": 4}
     error = run_program("train", nan, tmp_path / "nan").error
     assert error["error"] == "TrainingDiverged" and " of 4: the loss is not a finite number" in error["message"], error
 
 
-def test_a_noisy_training_is_not_taken_for_a_diverging_one(training: dict[str, Any], tmp_path: Path) -> None:
-    result = run_program("train", {**training, "batch_size": 1, "learning_rate": 3e-2}, tmp_path).result
+def test_a_noisy_training_is_not_taken_for_a_diverging_one(small: dict[str, Any], tmp_path: Path) -> None:
+    result = run_program("train", {**small, "batch_size": 1, "learning_rate": 3e-2}, tmp_path).result
     assert result["steps"] == 24 and 0 < result["train_loss"] < 11
 
 
-def test_a_full_training_of_one_step_learns_and_validates_what_it_saves(
-    training: dict[str, Any], tiny: Path, data: Path, tmp_path: Path
-) -> None:
-    """The learning rate of the first step was 0, so that this training saved its base model. And the loss was that of
-    weights in float32, of which the checkpoint keeps 8 bits."""
+def changed_weights_and_loss(base: Path, made: Path, data: Path, told: Path) -> None:
+    """Whether a checkpoint's weights differ from the base model's, and its loss on the validation rows."""
     import torch
     from safetensors.torch import load_file
 
-    done = run_program("train", {**training, "method": "full", "max_steps": 1, "learning_rate": 1e-2}, tmp_path)
-    before, after = (load_file(folder / "model.safetensors") for folder in (tiny, done.artifact))
-    assert any((before[name] != after[name]).any() for name in before)
-    model = load_weights(done.artifact, "the checkpoint", torch.float32)
-    encoder = Encoder(load_tokenizer(done.artifact), PROMPT)
+    before, after = (load_file(folder / "model.safetensors") for folder in (base, made))
+    model = load_weights(made, "the checkpoint", torch.float32)
+    encoder = Encoder(load_tokenizer(made), PROMPT)
     rows = [encoder.row(row) for row in load_split(data, "validation")]
-    scored = likelihoods(model, rows, encoder.tokenizer.pad_token_id, ProgramRun(tmp_path), "validate")
+    scored = likelihoods(model, rows, encoder.tokenizer.pad_token_id, ProgramRun(told.parent), "validate")
     loss = sum(nll for nll, _ in scored) / sum(n for _, n in scored)
-    assert done.result["validation_loss"] == pytest.approx(loss, rel=1e-6)
+    told.write_text(json.dumps([any((before[name] != after[name]).any().item() for name in before), loss]))
+
+
+def test_a_full_training_of_one_step_learns_and_validates_what_it_saves(
+    small: dict[str, Any], base: Path, data: Path, tmp_path: Path
+) -> None:
+    """The learning rate of the first step was 0, so that this training saved its base model. And the loss was that of
+    weights in float32, of which the checkpoint keeps 8 bits."""
+    done = run_program("train", {**small, "method": "full", "max_steps": 1, "learning_rate": 1e-2}, tmp_path / "out")
+    called(changed_weights_and_loss, base, done.artifact, data, tmp_path / "told.json", log=tmp_path / "log.txt")
+    changed, loss = json.loads((tmp_path / "told.json").read_text())
+    assert changed and done.result["validation_loss"] == pytest.approx(loss, rel=1e-6)
 
 
 def test_cut_rows_are_counted_and_refused_above_a_share_with_file_and_line(
@@ -161,8 +174,8 @@ def test_cut_rows_are_counted_and_refused_above_a_share_with_file_and_line(
     assert "training.max_truncated allows 4.0%" in message and "raise training.max_length" in message
 
 
-def test_without_training_the_base_model_is_the_checkpoint(training: dict[str, Any], tmp_path: Path) -> None:
-    done = run_program("train", {**training, "method": "none"}, tmp_path)
+def test_without_training_the_base_model_is_the_checkpoint(small: dict[str, Any], tmp_path: Path) -> None:
+    done = run_program("train", {**small, "method": "none"}, tmp_path)
     assert done.result["steps"] == 0 and done.result["train_loss"] is None
     assert done.result["validation_loss"] > 0
     assert not list(done.artifact.glob("*.safetensors"))
@@ -248,10 +261,10 @@ def test_a_cpu_trains_in_bf16_only_where_it_has_instructions_for_it(trained: End
     assert trained.result["precision"] == ("bf16" if _has_bf16_instructions() else "fp32")
 
 
-def test_the_configured_precision_counts_on_every_device(training: dict[str, Any], tmp_path: Path) -> None:
+def test_the_configured_precision_counts_on_every_device(small: dict[str, Any], tmp_path: Path) -> None:
     losses = {}
     for precision in ("bf16", "fp32"):
-        ended = run_program("train", training | {"max_steps": 1, "precision": precision}, tmp_path / precision)
+        ended = run_program("train", small | {"max_steps": 1, "precision": precision}, tmp_path / precision)
         assert ended.result["precision"] == precision
         losses[precision] = ended.result["train_loss"]
     assert losses["bf16"] != losses["fp32"] and losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)

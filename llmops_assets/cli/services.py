@@ -18,8 +18,8 @@ def up(
     dagster_port: Annotated[int, typer.Option(help="Port of Dagster's UI.")] = 3000,
     mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's UI.")] = 5000,
 ) -> None:
-    """Start Dagster's webserver and daemon, MLflow's server, the receiver of webhooks if the settings have one, and the
-    endpoints of all releases that serve."""
+    """Start Dagster's webserver and daemon, MLflow's server unless the settings name one that runs elsewhere, the
+    receiver of webhooks if the settings have one, and the endpoints of all releases that serve."""
     from llmops_assets.delivery.reconciliation import Reconciled, Reconciler
     from resources.assembly import build_clients
     from resources.local_services.services import start
@@ -36,8 +36,8 @@ def up(
             for done in found.done:
                 out.print(f"{project.name}: {done}", markup=False)
             faults += [f"{project.name}: {fault}" for fault in found.faults]
-        start(settings, dagster_port, mlflow_port, out.print)
-        out.print(f"Dagster: http://127.0.0.1:{dagster_port}   MLflow: http://127.0.0.1:{mlflow_port}")
+        start(settings, dagster_port, mlflow_port if settings.needs_mlflow_server else None, out.print)
+        out.print(f"Dagster: http://127.0.0.1:{dagster_port}   MLflow: {settings.ui('mlflow') or 'runs elsewhere'}")
         if settings.webhooks is not None:
             paths = ", ".join(f"/webhooks/{sender}" for sender in WEBHOOKS)
             out.print(f"Webhooks: http://{settings.webhooks.address}:{settings.webhooks.port} with {paths}")

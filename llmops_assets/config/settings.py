@@ -79,13 +79,16 @@ class Settings(Strict):
         description="fsspec URL of the artifact store, for example s3://bucket/prefix; None: a folder under home.",
     )
     mlflow: Address | None = Field(
-        default=None, validate_default=True, description="MLflow tracking URI, or {env: NAME}; None: SQLite under home."
+        default=None,
+        validate_default=True,
+        description="MLflow tracking URI, or {env: NAME}; None: SQLite under home. With the address of a server, "
+        "`llmops up` starts none.",
     )
     registry: Annotated[str, NameOf(catalog.REGISTRIES)] = Field(
         default="mlflow", description="Where models are registered."
     )
     mlflow_ui: str | None = Field(
-        default=None, description="Address of MLflow's UI, for links; None: where `llmops up` starts it."
+        default=None, description="Address of MLflow's UI, for links; None: `mlflow`, or where `llmops up` starts it."
     )
     dagster_ui: str | None = Field(
         default=None, description="Address of Dagster's UI, for links; None: where `llmops up` starts it."
@@ -257,9 +260,19 @@ class Settings(Strict):
     def mlflow_uri(self) -> str:
         return read_address(self.mlflow) or f"sqlite:///{self.home}/mlflow.sqlite"
 
+    @property
+    def needs_mlflow_server(self) -> bool:
+        """Whether `mlflow` is a database, and not the address of a server that runs already.
+
+        Raises:
+            ConfigError: the environment variable that holds it is not set.
+        """
+        return not self.mlflow_uri.startswith(("http://", "https://", "databricks"))
+
     def ui(self, service: Literal["dagster", "mlflow"]) -> str | None:
         """Address of a UI, for links: the one in the settings, else where `llmops up` has started it."""
-        if said := self.dagster_ui if service == "dagster" else self.mlflow_ui:
+        server = self.mlflow if isinstance(self.mlflow, str) and self.mlflow.startswith("http") else None
+        if said := self.dagster_ui if service == "dagster" else self.mlflow_ui or server:
             return said.rstrip("/")
         try:
             return (self.home / "services" / f"{service}.url").read_text().strip() or None

@@ -132,6 +132,8 @@ def start(settings: Settings, dagster_port: int, mlflow_port: int | None, say: C
         code = next(s.unix for s in services if s.unix is not None)
         place = {"grpc_server": {"socket": str(code), "location_name": LOCATION}}
         (folder / "workspace.yaml").write_text(yaml.safe_dump({"load_from": [place]}))
+        if mlflow_port is None:
+            (folder / "mlflow.url").unlink(missing_ok=True)  # of a server that it had before
         for service in services:
             if service.port is not None:
                 told = folder / f"{service.name.removesuffix('-webserver')}.url"

@@ -157,6 +157,16 @@ def test_links_go_where_llmops_up_started_a_page_unless_the_settings_name_anothe
     (tmp_path / "services" / "mlflow.url").write_text("http://127.0.0.1:5100")
     assert settings.ui("mlflow") == "http://127.0.0.1:5100" and settings.ui("dagster") is None
     assert Settings(home=tmp_path, mlflow_ui="https://mlflow.example.com/").ui("mlflow") == "https://mlflow.example.com"
+    assert Settings(home=tmp_path, mlflow="https://mlflow.example.com/").ui("mlflow") == "https://mlflow.example.com"
+
+
+@pytest.mark.parametrize(
+    "mlflow, needed",
+    [(None, True), ("postgresql://db/mlflow", True), ("https://mlflow.example.com", False), ("databricks", False)],
+)
+def test_llmops_up_starts_mlflows_server_for_a_database_only(tmp_path: Path, mlflow: str | None, needed: bool) -> None:
+    """A team's own server was taken for a database: `llmops up` waited for a second server that could not start."""
+    assert Settings(home=tmp_path, mlflow=mlflow).needs_mlflow_server == needed
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,12 @@ from urllib.parse import urlparse
 
 from llmops_assets.config.documents import DVC_BYTES, DocumentError, read_text
 from llmops_assets.config.yaml_validation import ConfigError
-from llmops_assets.domain.formatting import time_span
+from llmops_assets.domain.formatting import excerpt, time_span
 from llmops_assets.domain.keys import digest, short
 from llmops_assets.machine.files import write_atomically
 from llmops_assets.machine.locks import sharing
+from llmops_assets.machine.redaction import redacted
+from resources.project_source import dvc_pull
 from resources.project_source.dvc_config import committed_credentials
 from resources.project_source.dvc_files import Output, tracked_by
 from resources.project_source.dvc_folders import problem_of_listing
@@ -96,7 +98,7 @@ class DvcData:
         with sharing(cache_lock(self.cache)):
             try:
                 done = subprocess.run(
-                    [sys.executable, "-m", "dvc", "pull", "--quiet", "--", *wanted],
+                    [sys.executable, "-P", dvc_pull.__file__, *wanted],  # no module of the project is imported
                     cwd=tree,
                     capture_output=True,
                     text=True,
@@ -111,11 +113,11 @@ class DvcData:
                     "stays, so the next run continues"
                 ) from None
         if done.returncode:
-            text = done.stderr.strip() or done.stdout.strip()
+            said = [line for line in done.stderr.splitlines() if line.strip()]
             if missing := self.missing(revision, tracked):
                 raise DataNotPushed(f"{', '.join(missing)}: not in the DVC remote; run `dvc push`")
             raise SourceError(
-                f"dvc pull of {', '.join(wanted)} failed: {text.splitlines()[-1] if text else 'no message'}"
+                f"dvc pull of {', '.join(wanted)} failed: {excerpt(redacted(said[-1]), 500) if said else 'no message'}"
             )
         for path in wanted:
             self._marker(revision, path).touch()

@@ -103,7 +103,7 @@ def test_nothing_is_published_until_it_is_pushed(work: Path, tmp_path: Path) -> 
     [
         (builder.change_readme, ["README.md"]),
         (builder.change_serving_prompt, ["prompts/summarize.jinja"]),
-        (lambda folder: builder.add_training_data(folder, ["numpy"], 5), ["data/train.jsonl.dvc"]),
+        (lambda folder: builder.add_training_data(folder, ["jinja2"], 5), ["data/train.jsonl.dvc"]),
         (builder.train_too_little, ["llmops.yaml"]),
     ],
     ids=["readme", "prompt", "data", "steps"],

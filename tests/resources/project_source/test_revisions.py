@@ -129,3 +129,20 @@ def test_credentials_in_the_projects_dvc_configuration_are_refused(project: Proj
     ) as caught:
         source.missing_data(source.at(sha))
     assert "s3cret-value" not in str(caught.value)
+
+
+def test_a_pull_imports_nothing_of_the_project(project: Project, source: ProjectRepository, tmp_path: Path) -> None:
+    """`python -m dvc` in the project's folder ran the project's own dvc.py, with the location's credentials."""
+    ran = tmp_path / "ran"
+    for name in ("dvc", "configobj", "resources", "dvc_pull"):
+        project.write(f"{name}.py", f"open({str(ran)!r}, 'w')\n")
+    at = source.at(shipped(project, source, "Modules with the names of ours"))
+    assert (source.pull(at, ["data/test.jsonl"]) / "data/test.jsonl").is_file() and not ran.exists()
+
+
+def test_a_pull_that_fails_says_why(project: Project, source: ProjectRepository) -> None:
+    """DVC's command line was told to be quiet, and the message was "no message"."""
+    at = source.at(project.head)
+    (source.dvc.configured_tree(at.revision) / "data/test.jsonl.dvc").write_text("outs: 3\n")
+    with pytest.raises(SourceError, match=r"dvc pull of data/test\.jsonl failed: .*test\.jsonl\.dvc"):
+        source.pull(at, ["data/test.jsonl"])

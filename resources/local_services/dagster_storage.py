@@ -1,10 +1,11 @@
 """Dagster's SQLite storage, which remembers what it has prepared: named in `dagster.yaml` of the local profile.
 
 Dagster builds an instance, and with it a storage, for each sensor tick. Each time its SQLite storage loads its Alembic
-migrations, about 90 files, to compare revisions. And each query has an SQLAlchemy engine of its own, so no compiled
-statement is used twice. Here a process prepares each database once and keeps its engine: a code server spent 7 CPU
-seconds where it spent 16, 90 seconds with sensors every 2. Tables and files are Dagster's: each storage reads what the
-other wrote.
+migrations, about 90 files, to compare revisions. Each query has an SQLAlchemy engine of its own, so no compiled
+statement is used twice, and a connection of its own: closing a database's last one writes its log back. Here a process
+prepares each database once and keeps its engine and a connection: a code server spent 7 CPU seconds where it spent 16,
+90 seconds with sensors every 2, and writing a run's events takes a third less. Tables and files are Dagster's: each
+storage reads what the other wrote.
 """
 
 import os
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
+from weakref import WeakSet
 
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorage
@@ -26,16 +28,31 @@ from dagster._core.storage.sqlite_storage import (
 )
 from dagster._serdes import ConfigurableClassData
 from sqlalchemy import Connection, Engine, create_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import QueuePool
 
 ENGINES = 64
 """Engines that a process keeps. Each run has a database; an engine with its compiled statements holds about 1 MB."""
 
 
+_engines: WeakSet[Engine] = WeakSet()
+
+
 @lru_cache(maxsize=ENGINES)
 def _engine(address: str) -> Engine:
-    """No connection is kept, so none is inherited by a fork or used by two threads."""
-    return create_engine(address, poolclass=NullPool, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS})
+    """The database's engine, which keeps one connection. The pool gives it to one thread at a time."""
+    waits = {"timeout": SQLITE_BUSY_TIMEOUT_SECONDS, "check_same_thread": False}
+    engine = create_engine(address, poolclass=QueuePool, pool_size=1, max_overflow=-1, connect_args=waits)
+    _engines.add(engine)
+    return engine
+
+
+def _close_connections() -> None:
+    for engine in list(_engines):
+        engine.dispose()
+
+
+# A fork that inherits a connection, used or not, believes that it holds its locks: two writers corrupt the database.
+os.register_at_fork(before=_close_connections)
 
 
 class _Prepared(dict[str, int]):
@@ -55,6 +72,14 @@ class _Prepared(dict[str, int]):
 _prepared = _Prepared()
 
 
+def _engine_of(address: str) -> Engine:
+    """The engine of a database, without the connection to a file that was deleted or replaced since."""
+    engine = _engine(address)
+    if not _prepared.has(engine.url.database or ""):
+        engine.dispose()
+    return engine
+
+
 class _OneDatabase:
     """What the storages of runs and of schedules have in common; the other base is Dagster's own."""
 
@@ -72,7 +97,7 @@ class _OneDatabase:
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
-        with _engine(self._conn_string).begin() as connection:
+        with _engine_of(self._conn_string).begin() as connection:
             yield connection
 
 
@@ -88,7 +113,7 @@ class _Events(SqliteEventLogStorage):
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
         with self._db_lock:
-            path, engine = self.path_for_shard(shard), _engine(self.conn_string_for_shard(shard))
+            path, engine = self.path_for_shard(shard), _engine_of(self.conn_string_for_shard(shard))
             if not _prepared.has(path):
                 self._initdb(engine)
                 _prepared.add(path)

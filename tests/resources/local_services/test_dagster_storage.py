@@ -1,11 +1,13 @@
 """The local profile's storage of Dagster's events reads and writes what Dagster's own does, and prepares it once."""
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
 
 import dagster as dg
+import psutil
 import pytest
 import yaml
 from alembic.script import ScriptDirectory
@@ -78,6 +80,34 @@ def test_files_that_were_deleted_are_prepared_again(home: Path) -> None:
     with opened(home) as after:
         assert after.get_runs_count() == 0
         assert seen(after, materialize(after))[0]
+
+
+def test_a_run_in_progress_writes_nothing_into_files_that_are_gone(home: Path) -> None:
+    """A connection that is kept would write on into the deleted file, and nobody would ever read that."""
+    with opened(home) as instance:
+        materialize(instance)
+        for file in home.rglob("*.db*"):
+            file.unlink()
+        with pytest.raises(Exception, match="no such table"):
+            materialize(instance)
+
+
+def open_databases() -> list[str]:
+    return [file.path for file in psutil.Process().open_files() if "/history/" in file.path]
+
+
+def test_a_fork_inherits_no_connection(home: Path) -> None:
+    """SQLite's locks belong to a process: with an inherited connection, a fork and its parent corrupt a database."""
+    with opened(home) as instance:
+        run = materialize(instance)
+        written = seen(instance, run)
+        assert open_databases() != [], "connections are kept"
+        child = os.fork()
+        if child == 0:
+            clean = open_databases() == []
+            os._exit(0 if clean and seen(instance, run) == written else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert seen(instance, materialize(instance)) == written
 
 
 def test_instances_of_many_threads_lose_no_event(home: Path) -> None:

@@ -12,10 +12,10 @@ import pytest
 from llmops_assets.domain.chain import WORK
 from llmops_assets.machine.forked import ForkServers
 from resources.compute.preloading import PRELOADED
-from tests.support.forking import Forking, called
+from tests.support.forking import Forking
 from tests.support.projects import LIGHT, Outcome, Project, Watched, World
 from tests.support.shared import once
-from tests.support.tiny_model import make_tiny_gguf, make_tiny_model
+from tests.support.tiny_model import make_tiny_gguf, tiny_model
 
 pytest_plugins = ["tests.support.docker", "tests.support.github", "tests.support.ledgers"]
 
@@ -54,7 +54,7 @@ def shared_by_worlds(cache: Path) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def base(cache: Path) -> Path:
     """The folder of a random base model."""
-    return once(cache / "base", lambda: called(make_tiny_model, cache / "base", log=cache / "base.log"))
+    return once(cache / "base", lambda: tiny_model(cache / "base"))
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ import pytest
 
 from resources.artifact_store.store import MANIFEST
 from tests.support.projects import Project, Watched, World
-from tests.support.tiny_model import make_tiny_model, smollm2_tokenizer
+from tests.support.tiny_model import smollm2_tokenizer, tiny_model
 
 
 class Disk:
@@ -72,7 +72,7 @@ def small(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Sma
         for name, megabytes in (("store", 48), ("home/jobs", 96), ("ledger", 4)):
             mounted.append(Disk(folder / name, megabytes))
         base = cache / "base-of-7-mb"
-        project = Project.create(folder / "zoo", "zoo", make_tiny_model(base, smollm2_tokenizer))
+        project = Project.create(folder / "zoo", "zoo", tiny_model(base, smollm2_tokenizer))
         url = f"sqlite:///{folder}/ledger/ledger.sqlite"
         world = World(folder / "home", project, store=str(folder / "store"), ledger=url)
         yield Small(project, world, *mounted)

@@ -7,7 +7,7 @@ from pathlib import Path
 from llmops_assets.domain.records import Checkpoint, EvaluationReport
 from resources.serving.client import ask
 from tests.support.projects import Project, World
-from tests.support.tiny_model import make_tiny_model
+from tests.support.tiny_model import tiny_model
 
 METRIC = """\
 def ends_with_a_stop(prediction: str, reference: str) -> float:
@@ -27,7 +27,7 @@ def test_each_gets_its_own_model_and_neither_disturbs_the_other(
     make_project: Callable[[], Project], make_world: Callable[..., World], cache: Path, computed: Path, tmp_path: Path
 ) -> None:
     zoo = make_project()
-    rivers = Project.create(tmp_path / "rivers", "rivers", make_tiny_model(cache / "base-of-rivers", hidden=48, seed=1))
+    rivers = Project.create(tmp_path / "rivers", "rivers", tiny_model(cache / "base-of-rivers", hidden=48, seed=1))
     rivers.write("data/train.jsonl", chat(40, 200))
     rivers.write("data/test.jsonl", chat(6, 100))
     rivers.write("metrics.py", METRIC)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.forking import called, start
+from tests.support.forking import start
 from tests.support.shared import once
-from tests.support.tiny_model import CACHE, make_tiny_model, smollm2_tokenizer
+from tests.support.tiny_model import CACHE, smollm2_tokenizer, tiny_model
 
 PROMPT = "Say in one line what this function does.\n\n{{ input }}\n"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -66,10 +66,9 @@ def some_rows(first: int, last: int) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="session")
-def tiny(programs: Path) -> Path:
+def tiny() -> Path:
     folder = CACHE / "tiny-llama-2"
-    arguments = (folder, smollm2_tokenizer)
-    return once(folder, lambda: called(make_tiny_model, *arguments, log=programs / "tiny.log"))
+    return once(folder, lambda: tiny_model(folder, smollm2_tokenizer))
 
 
 def run_once(program: str, spec: dict[str, Any], output: Path) -> Ended:

@@ -56,7 +56,7 @@ def call(function: Callable[..., object], *arguments: Any, log: Path) -> Running
 
 
 def called(function: Callable[..., object], *arguments: Any, log: Path) -> None:
-    """Calls a function that imports torch, so that this process does not: 9 CPU seconds."""
+    """Calls a function of a module to its end."""
     assert call(function, *arguments, log=log).wait() == 0, log.read_text(errors="replace")
 
 

@@ -31,9 +31,9 @@ def test_the_demos_project_becomes_an_answering_endpoint(tmp_path: Path, make_wo
     make.make_project(folder, remote, tmp_path / "dvc-remote", CACHE, train_rows=24, test_rows=6)
     file = folder / "llmops.yaml"
     config = yaml.safe_load(file.read_text())
-    config["training"] = {**config["training"], "max_steps": 2}
+    config["training"] |= {"max_steps": 2, "batch_size": 2}
     config["gates"] = [{"metric": "perplexity", "at_most": 100}]
-    config["evaluation"]["max_new_tokens"] = 16
+    config["evaluation"] |= {"max_rows": 3, "max_new_tokens": 8}
     file.write_text(yaml.safe_dump(config))
     make.commit(folder, "Two steps are enough here")
     sha = make.push(folder)

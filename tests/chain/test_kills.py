@@ -1,7 +1,8 @@
 """Processes are killed under the real daemon, and the chain recovers: each test continues from the one before.
 
-After every kill the work resumes automatically under the next generation, from the last complete point; nothing is
-trained twice, no orphan process remains, and production answers throughout.
+First a run, at every step between its program's end and the ledger; then programs, runs and daemons. After every kill
+the work resumes automatically under the next generation, from the last complete point; nothing is computed twice, no
+orphan process remains, and production answers throughout.
 """
 
 import signal
@@ -14,8 +15,10 @@ import dagster as dg
 import psutil
 import pytest
 
+from resources.artifact_store.store import MANIFEST
 from resources.local_services import services
 from tests.support.commands import llmops
+from tests.support.killer import Killer
 from tests.support.live import Live, Users
 from tests.support.waiting import wait_for
 
@@ -23,12 +26,72 @@ STEPS = 200
 
 
 @pytest.fixture(scope="module")
-def live(start_live: Callable[..., Live]) -> Live:
-    return start_live({"training": {"max_steps": STEPS}})
+def killer(tmp_path_factory: pytest.TempPathFactory) -> Killer:
+    return Killer(tmp_path_factory.mktemp("audit"))
+
+
+@pytest.fixture(scope="module")
+def live(start_live: Callable[..., Live], killer: Killer) -> Live:
+    return start_live({"training": {"max_steps": STEPS}}, **killer.environment)
+
+
+def assert_nothing_half_stored_is_known(live: Live, sha: str) -> None:
+    for record in live.ledger.records_of("zoo", sha).values():
+        for uri in record.artifacts:
+            live.clients.store.fetch(uri)
+
+
+def deliver(live: Live, killer: Killer, sha: str, *orders: tuple[str, str, int]) -> None:
+    """Kills the run of one generation after the other, and waits for the release that must follow nevertheless."""
+    for generation, order in enumerate(orders, start=1):
+        killer.kill(*order)
+        wait_for(f"the end of generation {generation}: {order}", lambda: not killer.order.exists())
+        wait_for("the next generation", lambda n=generation: len(live.requests(sha)) > n)
+        assert_nothing_half_stored_is_known(live, sha)
+    request = wait_for("the release", lambda: live.ended(sha), every_s=0.5)
+    assert (request.status, request.generation) == ("released", len(orders) + 1), request
+    assert_nothing_half_stored_is_known(live, sha)
+    assert live.ask().ok
+
+
+def assert_nothing_is_left(live: Live) -> None:
+    assert [p.name for p in (live.settings.home / "jobs").iterdir() if p.is_dir()] == []
+    artifacts = live.settings.home / "store" / "artifacts"
+    assert list(artifacts.rglob("*.part")) == []
+    assert [p.name for p in artifacts.iterdir() if not (p / MANIFEST).exists()] == []
+
+
+def test_a_run_killed_around_its_record_computes_nothing_twice_and_leaves_nothing(live: Live, killer: Killer) -> None:
+    """Killed during an upload; between upload and record; after the record, while the job folder is deleted."""
+    deliver(
+        live,
+        killer,
+        live.project.push(),
+        ("os.rename", r"/artifacts/\w+/train\.jsonl\.\w+\.part$", 0),
+        ("os.rename", rf"/artifacts/\w+/{MANIFEST}\.\w+\.part$", 1),
+        ("shutil.rmtree", r"/jobs/quantize-\w+$", 5),
+    )
+    assert {name.split("-")[0] for name in killer.started()} >= {"dataset", "train", "evaluate", "quantize"}
+    assert set(killer.started().values()) == {1}, killer.started()
+    assert_nothing_is_left(live)
+
+
+def test_a_run_killed_before_the_manifest_resumes_with_the_output_of_its_program(live: Live, killer: Killer) -> None:
+    """Killed just after a file was opened; and with all files in place except the manifest."""
+    live.project.write("prompts/ask.jinja", "Tell me: {{ input }}\n")
+    deliver(
+        live,
+        killer,
+        live.project.ship("Another prompt"),
+        ("open", r"/artifacts/\w+/report\.html\.\w+\.part$", 1),
+        ("os.rename", rf"/artifacts/\w+/{MANIFEST}\.\w+\.part$", 0),
+    )
+    assert set(killer.started().values()) == {1}, killer.started()
+    assert_nothing_is_left(live)
 
 
 def test_a_killed_training_program_resumes_from_its_last_complete_checkpoint(live: Live) -> None:
-    sha = live.project.push()
+    sha = live.project.ship("A smaller rate", {"training": {"learning_rate": 0.0003}})
     process, _ = wait_for("training", lambda: live.training(at_least=30))
     process.send_signal(signal.SIGKILL)
     request = wait_for("the release", lambda: live.ended(sha), every_s=0.5)

@@ -25,7 +25,7 @@ STEPS = 200
 
 @pytest.fixture(scope="module")
 def live(start_live: Callable[..., Live]) -> Live:
-    return start_live({"training": {"max_steps": STEPS}}, alone=True)
+    return start_live({"training": {"max_steps": STEPS}})
 
 
 def pids(live: Live) -> dict[str, int]:
@@ -113,7 +113,7 @@ def test_after_a_reboot_in_mid_training_llmops_up_is_all_that_is_reported(live: 
             trainings.append(len(running(live, "llmops_assets.programs.train")))
             return live.ended(sha)
 
-        request = wait_for("the release", ended, every_s=0.5)
+        request = wait_for("the release", ended, every_s=1)
     assert max(trainings) <= 1
     assert (request.status, request.generation) == ("released", 2), request
     checkpoint = live.checkpoint(sha)

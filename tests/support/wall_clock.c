@@ -1,26 +1,33 @@
 /* A wall clock that a file controls, for processes started with this library in LD_PRELOAD. WALL_CLOCK_AHEAD names the
-   file, which holds the offset in seconds. Only the wall clock changes, the monotonic clock does not. */
+   file, whose first eight bytes are the offset in seconds; it is mapped once, because a process asks for the time
+   thousands of times a second. Only the wall clock changes, the monotonic clock does not. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdlib.h>
-#include <sys/syscall.h>
+#include <sys/mman.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
-static long ahead(void) {
-    char text[32] = {0};
+static int (*own)(clockid_t, struct timespec *);
+static const volatile int64_t *shared;
+
+__attribute__((constructor)) static void begin(void) {
+    own = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
     const char *path = getenv("WALL_CLOCK_AHEAD");
     int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    if (file < 0) return 0;
-    long read_bytes = read(file, text, sizeof text - 1);
+    if (file < 0) return;
+    void *mapped = mmap(NULL, sizeof *shared, PROT_READ, MAP_SHARED, file, 0);
+    if (mapped != MAP_FAILED) shared = mapped;
     close(file);
-    return read_bytes > 0 ? atol(text) : 0;
 }
 
 int clock_gettime(clockid_t clock, struct timespec *now) {
-    int failed = syscall(SYS_clock_gettime, clock, now);
-    if (!failed && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) now->tv_sec += ahead();
+    if (!own) begin(); /* another library's constructor asks first */
+    int failed = own(clock, now);
+    if (!failed && shared && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) now->tv_sec += *shared;
     return failed;
 }
 

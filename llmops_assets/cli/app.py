@@ -8,23 +8,26 @@ from typing import Annotated
 
 import typer
 
-from llmops_assets.cli import (
-    audit,
-    ci,
-    code_host,
-    decisions,
-    keys,
-    must_pass,
-    notify,
-    plan,
-    projects,
-    review,
-    runs,
-    services,
-    status,
-    storage,
-    trace,
-)
+from llmops_assets.machine.imports import importing
+
+with importing():
+    from llmops_assets.cli import (
+        audit,
+        ci,
+        code_host,
+        decisions,
+        keys,
+        must_pass,
+        notify,
+        plan,
+        projects,
+        review,
+        runs,
+        services,
+        status,
+        storage,
+        trace,
+    )
 
 app = typer.Typer(
     help="Push a commit or new data, and a verified model reaches production.",

@@ -11,7 +11,6 @@ niceness and umask.
 """
 
 import argparse
-import gc
 import importlib
 import json
 import os
@@ -51,8 +50,6 @@ def main() -> None:
     changed = watch_imports(lambda: _import(arguments.preload))
     listener = _listen(arguments.socket)
     sys.path.pop(0)  # the server's working directory; each command adds its own
-    gc.collect()
-    gc.freeze()  # a collection in a fork would write to every page, and so copy it
     if os.fork():
         os._exit(0)
     # Threads do not survive a fork: those of libraries (OpenBLAS, jemalloc) are gone here, so none of them can hold a

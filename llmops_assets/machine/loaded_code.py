@@ -6,6 +6,8 @@ import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
+from llmops_assets.machine.imports import importing
+
 
 def watch_imports(load: Callable[[], object]) -> Callable[[], bool]:
     """Imports by `load`; returns a check whether a loaded file has changed or a package was installed or removed.
@@ -14,7 +16,8 @@ def watch_imports(load: Callable[[], object]) -> Callable[[], bool]:
     """
     own = [str(path) for path in Path(__file__).parents[1].rglob("*.py")]
     seen = {path: _stamp(path) for path in [*own, *map(sysconfig.get_path, ("purelib", "platlib"))]}
-    load()
+    with importing():
+        load()
     loaded = {m.__file__ for m in list(sys.modules.values()) if getattr(m, "__file__", None)}
     noted = {file: _stamp(file) for file in loaded if file} | seen
     return lambda: any(_stamp(file) != stamp for file, stamp in noted.items())

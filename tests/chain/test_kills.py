@@ -121,10 +121,10 @@ def test_a_killed_run_leaves_its_training_to_be_adopted(live: Live) -> None:
 def test_a_run_killed_in_mid_rollout_ends_in_one_state(live: Live) -> None:
     before = live.ledger.serving("zoo", "production")
     assert before is not None
-    live.project.write("prompts/ask.jinja", "Tell me: {{ input }}\n")
+    live.project.write("prompts/ask.jinja", "Reply: {{ input }}\n")
     steps = [{"weight": "20%", "hold": "3s"}, {"weight": "60%", "hold": "3s"}]
     live.project.configure({"deployment": {"rollout": {"steps": steps}}})
-    live.project.commit("Another prompt, released in two steps")
+    live.project.commit("A third prompt, released in two steps")
     with Users(live) as users:
         sha = live.project.push()
 

@@ -129,10 +129,10 @@ def wait_for_answer(proxy: Proxy, revision: str, project: str = "zoo") -> tuple[
 
 
 def test_a_commit_is_run_once_and_its_answer_is_read_again(served: Proxy) -> None:
-    first, _, said = wait_for_answer(served, "a" * 40)
+    first, _, said = wait_for_answer(served, "a" * 40, "my-model")
     assert (first.good, first.outcome) == (True, "released")
     assert "ci_report started" in said and "ci_report: checking aaaa" in said
-    again, _, said = wait_for_answer(served, "a" * 40)
+    again, _, said = wait_for_answer(served, "a" * 40, "my-model")
     assert again == first and said[0].endswith(f"/runs/{first.run_id}"), "it is answered already"
 
 

@@ -203,30 +203,29 @@ def test_what_the_settings_do_not_allow_is_never_read_or_written(
     (exports / "link.jsonl").symlink_to(secret)
     here = make_here(("import-url", str(exports / "train.jsonl"), TRAIN), (str(exports),))
 
-    extra = here.project.folder / "data" / "extra.jsonl.dvc"
-
-    def said(change: Callable[[dict[str, Any]], None]) -> str:
-        """What the bot says of another import that somebody has written by hand."""
-        document = yaml.safe_load((here.project.folder / f"{TRAIN}.dvc").read_text())
-        document["outs"][0]["path"] = "extra.jsonl"
-        change(document)
-        extra.write_text(yaml.safe_dump(document))
-        here.project.ship("Edited")
-        found = here.look()
-        assert found.done == () and here.branches() == {}
-        [why] = found.faults
-        assert why.startswith("data/extra.jsonl.dvc: ")
-        return why
-
+    outside = (str(secret), "http://169.254.169.254/latest/meta-data", f"{exports}-other/x", "remote://storage/x")
+    refused = ("not allowed by proposals.imports.upstreams", "no address")
+    written: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any], tuple[str, ...]]] = [
+        *(({}, {"path": path}, {}, refused) for path in outside),
+        ({}, {"path": str(exports / "link.jsonl")}, {}, ("is a link to",)),
+        ({}, {}, {"path": "../../../out.jsonl"}, ("outs.0.path",)),
+        ({}, {"fs_config": {"endpointurl": "x"}}, {}, ("deps.0.fs_config",)),
+        ({"wdir": "/"}, {}, {}, ("wdir: the bot does not follow this key",)),
+        ({}, {"repo": {"url": "ext::sh -c touch% x"}}, {}, ("ext::",)),
+    ]
+    for number, (change, of_dependency, of_output, _) in enumerate(written):  # by hand, each an import of its own
+        document = yaml.safe_load((here.project.folder / f"{TRAIN}.dvc").read_text()) | change
+        document["deps"][0].update(of_dependency)
+        document["outs"][0].update({"path": f"extra-{number}.jsonl", **of_output})
+        here.project.write(f"data/extra-{number}.jsonl.dvc", yaml.safe_dump(document))
+    here.project.ship("Edited")
     write_rows(secret, rows(40))
-    for path in (str(secret), "http://169.254.169.254/latest/meta-data", f"{exports}-other/x", "remote://storage/x"):
-        text = said(lambda document, path=path: document["deps"][0].update(path=path))  # type: ignore[misc]
-        assert "not allowed by proposals.imports.upstreams" in text or "no address" in text
-    assert "is a link to" in said(lambda document: document["deps"][0].update(path=str(exports / "link.jsonl")))
-    assert "outs.0.path" in said(lambda document: document["outs"][0].update(path="../../../out.jsonl"))
-    assert "deps.0.fs_config" in said(lambda document: document["deps"][0].update(fs_config={"endpointurl": "x"}))
-    assert "wdir: the bot does not follow this key" in said(lambda document: document.update(wdir="/"))
-    assert "ext::" in said(lambda document: document["deps"][0].update(repo={"url": "ext::sh -c touch% x"}))
+    found = here.look()
+    assert found.done == () and here.branches() == {}
+    assert len(found.faults) == len(written), found.faults
+    for number, (*_, words) in enumerate(written):
+        [why] = [f for f in found.faults if f.startswith(f"data/extra-{number}.jsonl.dvc: ")]
+        assert any(word in why for word in words), why
 
 
 def test_data_is_pushed_only_to_the_remote_of_the_settings_and_a_deleted_upstream_is_named(

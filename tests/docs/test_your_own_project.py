@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.ports import free_port
+from tests.support.projects import World, furnish
 
 PAGE = Path(__file__).parents[2] / "docs" / "your-own-project.md"
 PORT = "8300"
@@ -29,7 +30,7 @@ def newcomer(tmp_path: Path, base: Path) -> dict[str, str]:
     """The environment of a user who has set up this project and nothing else."""
     shutil.copytree(base, tmp_path / "models" / "base")
     home = tmp_path / ".local/share/llmops"
-    home.mkdir(parents=True)
+    furnish(home, World.cache, forks=False)  # its PATH is in the environment of its own server
     (home / "settings.yaml").write_text(f"# ours\nserving: {{port: {free_port()}}}\n")
     dropped = ("LLMOPS_", "DAGSTER_", "XDG_", "GIT_")
     env = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}

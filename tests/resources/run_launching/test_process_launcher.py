@@ -4,10 +4,13 @@ import importlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
@@ -128,43 +131,55 @@ def test_a_worker_runs_as_if_started_from_here_and_is_nobodys_child(
         assert pid not in [child.pid for child in psutil.Process().children(recursive=True)]
 
 
-def test_a_worker_after_an_upgrade_runs_the_new_code(tmp_path: Path) -> None:
-    """The fork server of a daemon that goes on still has the old code."""
-    root, site = Path(__file__).parents[3], tmp_path / "site"
+@dataclass(frozen=True)
+class Launched:
+    """What a launcher left that was killed: the log of its first workers, the pid and the log of its last."""
+
+    told: list[str]
+    pid: int
+    last: Path
+
+
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launched]:
+    """A launcher of its own copy of the code, which is upgraded meanwhile. One for all: a fork server costs seconds."""
+    folder, root = tmp_path_factory.mktemp("launched"), Path(__file__).parents[3]
+    site, log, pid, last = (folder / name for name in ("site", "log", "pid", "last"))
     for package in ("llmops_assets", "resources", "sensors"):
-        shutil.copytree(root / package, site / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(root / package, site / package)
     (site / "teller.py").write_text("import llmops_assets.location as l; print(getattr(l, 'NEWER', False), flush=True)")
+    (site / "sleeper.py").write_text("print('asleep', flush=True)\n" + SLEEPER)
     code = (
+        "import os, signal\n"
         "from pathlib import Path; from resources.run_launching.run_workers import start_detached\n"
         "from tests.support.waiting import wait_for\n"
-        f"site, log = Path({str(site)!r}), Path({str(tmp_path / 'log')!r})\n"
+        f"site, log = Path({str(site)!r}), Path({str(log)!r})\n"
         "for known in (1, 2, 3):\n"
         "    start_detached('teller', [], log)\n"
         "    wait_for('its words', lambda: len(log.read_text().splitlines()) == known)\n"
         "    if known == 2:\n"
         "        with (site / 'llmops_assets/location.py').open('a') as file: file.write('NEWER = True\\n')\n"
-    )
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(root)])}
-    subprocess.run([sys.executable, "-c", code], env=env, cwd=site, check=True, timeout=CEILING_S)
-    assert (tmp_path / "log").read_text().splitlines() == ["False", "False", "True"]
-
-
-def test_a_worker_outlives_its_launcher(tmp_path: Path) -> None:
-    (tmp_path / "sleeper.py").write_text("print('asleep', flush=True)\n" + SLEEPER)
-    code = (
-        "import os, signal; from pathlib import Path; from resources.run_launching.run_workers import start_detached\n"
-        f"pid = start_detached('sleeper', [], Path({str(tmp_path / 'log')!r}))\n"
-        f"Path({str(tmp_path / 'pid')!r}).write_text(str(pid))\n"
+        f"Path({str(pid)!r}).write_text(str(start_detached('sleeper', [], Path({str(last)!r}))))\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[3])])}
-    subprocess.run([sys.executable, "-c", code], env=env, stderr=subprocess.DEVNULL, timeout=CEILING_S)
-    worker = psutil.Process(int((tmp_path / "pid").read_text()))
-    try:
-        wait_for("its word", lambda: "asleep" in (tmp_path / "log").read_text())
-        assert worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE
-    finally:
-        worker.kill()
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(root)])}
+    done = subprocess.run([sys.executable, "-c", code], env=env, cwd=site, timeout=CEILING_S)
+    assert done.returncode == -signal.SIGKILL
+    worker = int(pid.read_text())
+    yield Launched(log.read_text().splitlines(), worker, last)
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(worker).kill()
+
+
+def test_a_worker_after_an_upgrade_runs_the_new_code(launched: Launched) -> None:
+    """The fork server of a daemon that goes on still has the old code."""
+    assert launched.told == ["False", "False", "True"]
+
+
+def test_a_worker_outlives_its_launcher(launched: Launched) -> None:
+    worker = psutil.Process(launched.pid)
+    wait_for("its word", lambda: "asleep" in launched.last.read_text())
+    assert worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE
 
 
 def test_an_instance_can_be_told_to_use_it(tmp_path: Path) -> None:

@@ -4,8 +4,9 @@
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import lru_cache, partial
 
 from pydantic import Field
 
@@ -19,6 +20,10 @@ ANSWERS_PER_S = 8.0
 """Probes answered per second: eight slots that take a second each."""
 LOOKS = 60
 """Looks at the evidence per step, at most; a real step looks after each round of probes."""
+KNOWN = 4096
+"""Judgements that are remembered: most rollouts of one release show the same few errors at the same times."""
+Judge = Callable[[Evidence, float, float], Status]
+"""(evidence, seconds since the step began, its hold) → what it says."""
 
 
 class Power(Frozen):
@@ -61,18 +66,18 @@ def simulate(
     rules = tuple(r for r in policy.analysis if r.metric == "error_rate")
     policy = policy.model_copy(update={"analysis": rules})
     world = World(users_fail=error_rate, probes_fail=error_rate * probes_fail, users_per_s=users_per_s)
-    chance = random.Random(seed)
+    chance, judge = random.Random(seed), lru_cache(KNOWN)(partial(status_of, policy))
     ends = {"promoted": 0, "failed": 0, "undecided": 0}
     seconds = 0.0
     for _ in range(rollouts):
-        end, took = _rollout(policy, world, chance)
+        end, took = _rollout(policy, world, chance, judge)
         ends[end] += 1
         seconds += took
     shares = {name: count / rollouts for name, count in ends.items()}
     return Power(error_rate=error_rate, seconds=seconds / rollouts, **shares)
 
 
-def _rollout(policy: RolloutPolicy, world: World, chance: random.Random) -> tuple[str, float]:
+def _rollout(policy: RolloutPolicy, world: World, chance: random.Random, judge: Judge) -> tuple[str, float]:
     """(how it ended, after how many seconds)."""
     state, seconds = begin("candidate", "champion", policy), 0.0
     end: Status = "passed"
@@ -80,7 +85,7 @@ def _rollout(policy: RolloutPolicy, world: World, chance: random.Random) -> tupl
         hold = policy.steps[state.step].hold if state.step < len(policy.steps) else 0.0
         interval = max(1.0, policy.longest(hold) / LOOKS)
         for seen, elapsed in _evidence(policy, state.weight, world, interval, chance):
-            end = status_of(policy, seen, elapsed, hold)
+            end = judge(seen, elapsed, hold)
             if end != "waiting":
                 break
         seconds += elapsed
@@ -94,7 +99,7 @@ def _evidence(
     """What a step has shown after each interval, without end."""
 
     def count(number: int, share: float) -> int:
-        return sum(chance.random() < share for _ in range(number)) if share else 0
+        return sum([chance.random() < share for _ in range(number)]) if share else 0
 
     def more(tally: Tally, answers: int, fail: float) -> Tally:
         return Tally(answers=tally.answers + answers, errors=tally.errors + count(answers, fail))
@@ -109,6 +114,9 @@ def _evidence(
         if not decided:
             probes = more(seen.probes, round(ANSWERS_PER_S * interval), world.probes_fail)
             seen = replace(seen, probes=probes, champion_probes=Tally(answers=probes.answers if compares else 0))
+        if not world.users_per_s:
+            yield seen, elapsed
+            continue
         mine = count(int(arrived), weight)
         seen = replace(
             seen,

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import json
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -86,6 +87,8 @@ def test_polling_a_job_does_not_block_its_submission(
         while looking:
             with lock.open("r+") as file, contextlib.suppress(BlockingIOError):
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                time.sleep(0.0005)
+            time.sleep(0.001)
 
     for _ in range(2):
         pool.submit(look)

@@ -12,6 +12,7 @@ import psutil
 
 from resources.local_services.services import MLFLOW
 from tests.support.ports import free_port
+from tests.support.projects import furnish
 from tests.support.waiting import CEILING_S, wait_for
 
 OWN = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
@@ -31,8 +32,9 @@ def test_an_address_that_mlflow_does_not_support_is_in_its_log_without_the_passw
     assert "mlfl0w" not in said
 
 
-def test_the_server_answers_and_ends_as_a_whole_when_it_is_told_to(tmp_path: Path) -> None:
+def test_the_server_answers_and_ends_as_a_whole_when_it_is_told_to(tmp_path: Path, cache: Path) -> None:
     port = free_port()
+    furnish(tmp_path, cache, forks=False)
     process = subprocess.Popen(
         [sys.executable, "-m", MLFLOW, "--workers", "1", "-h", "127.0.0.1", "-p", str(port)],
         env={**os.environ, **OWN, "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{tmp_path}/mlflow.sqlite"},

@@ -6,11 +6,13 @@ from pathlib import Path
 import dagster as dg
 
 from resources.tracking.mlflow import Tracking
+from tests.support.projects import furnish
 
 
-def test_dagster_mlflow_continues_in_the_mlflow_run_that_the_stage_opened(tmp_path: Path) -> None:
+def test_dagster_mlflow_continues_in_the_mlflow_run_that_the_stage_opened(tmp_path: Path, cache: Path) -> None:
     from dagster_mlflow import mlflow_tracking
 
+    furnish(tmp_path, cache, forks=False)
     uri, dagster_run = f"sqlite:///{tmp_path}/mlflow.sqlite", str(uuid.uuid4())
     tracking = Tracking(uri)
     ours = tracking.start(

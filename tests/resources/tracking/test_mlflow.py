@@ -10,13 +10,15 @@ import pytest
 from resources.model_registry.mlflow import MlflowRegistry
 from resources.tracking.mlflow import Origin, Tracking, UsedDataset
 from resources.tracking.mlflow_server import MlflowServer
+from tests.support.projects import furnish
 
 KEY = "k" * 64
 
 
 @pytest.fixture(scope="module")
-def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracking]:
+def tracking(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Tracking]:
     folder = tmp_path_factory.mktemp("mlflow")
+    furnish(folder / "home", cache, forks=False)
     yield Tracking(f"sqlite:///{folder / 'home' / 'mlflow.sqlite'}", lambda: "http://127.0.0.1:5000")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -127,14 +128,19 @@ def test_two_projects_have_two_chains_and_six_sensors_that_run(two: tuple[Path, 
     [("projets: []\n", "did you mean 'projects'?"), ("{", "not valid YAML"), (None, "no such file"),
      ("projects: [{name: zoo, repository: x, owners: [nobody]}]\n", "owners")],
 )  # fmt: skip
-def test_broken_settings_give_an_empty_location_that_says_why(tmp_path: Path, text: str | None, told: str) -> None:
+def test_broken_settings_give_an_empty_location_that_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, told: str
+) -> None:
     """A location that fails to load has no page to show the message."""
     file = tmp_path / "settings.yaml"
     if text is not None:
         file.write_text(text)
-    found = load(tmp_path, LLMOPS_SETTINGS=str(file), LLMOPS_HOME=str(tmp_path / "home"))
-    assert found["stages"] == []
-    assert told in found["metadata"]["hint"] and "The settings are invalid" in found["metadata"]["hint"]
+    monkeypatch.setenv("LLMOPS_SETTINGS", str(file))
+    monkeypatch.setenv("LLMOPS_HOME", str(tmp_path / "home"))
+    defs = runpy.run_module("llmops_assets.definitions")["defs"]  # as Dagster loads it, in this interpreter
+    assert defs.get_repository_def().asset_graph.get_all_asset_keys() == set()
+    hint = str(defs.metadata["hint"])
+    assert told in hint and "The settings are invalid" in hint
 
 
 # -- what Dagster shows ---------------------------------------------------------------------------------------------

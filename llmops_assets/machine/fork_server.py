@@ -30,6 +30,7 @@ from setproctitle import setproctitle
 
 from llmops_assets.machine.keeper import Limits, become_keeper, become_kept, watch
 from llmops_assets.machine.loaded_code import watch_imports
+from llmops_assets.machine.processes import run_and_exit
 
 MOST_FILES = 8
 READY = b"r"
@@ -57,7 +58,7 @@ def main() -> None:
     _redirect(os.devnull, arguments.socket.with_suffix(".log"))
     module = _serve(listener, arguments.socket, arguments.folder, changed, arguments.idle)
     if module is not None:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        run_and_exit(lambda: runpy.run_module(module, run_name="__main__", alter_sys=True))
 
 
 def _import(module: str) -> None:

@@ -1,11 +1,15 @@
 """Processes of this machine: find marked ones, check whether one is alive, and end it."""
 
+import atexit
+import ctypes
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 
@@ -113,12 +117,33 @@ def wait_for(condition: Callable[[], bool], timeout_s: float, every_s: float = 0
 
 
 def exit_code_of(main: Callable[[], object]) -> int:
-    """Runs `main` in a forked process; returns the exit code of an interpreter that ran it, after its traceback."""
+    """Runs `main` in a forked process, and prints what an interpreter would at its end; returns the exit code."""
     try:
         main()
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
+        if end.code is not None and not isinstance(end.code, int):
+            print(end.code, file=sys.stderr)
+            return 1
+        return end.code or 0
     except BaseException:
         sys.excepthook(*sys.exc_info())
         return 1
     return 0
+
+
+def run_and_exit(main: Callable[[], object]) -> NoReturn:
+    """Runs `main` in a forked process, and ends it as an interpreter does, except that nothing is freed.
+
+    Freeing every module, and copying the memory pages that this writes to, costs 0.4 CPU s where torch is imported.
+    """
+    code = 1
+    try:
+        code = exit_code_of(main)
+        threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as multiprocessing's forks do
+        atexit._run_exitfuncs()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # closed, or its disk is full
+                stream.flush()
+        ctypes.CDLL(None).fflush(None)  # what libraries in C have printed
+        os._exit(code)

@@ -37,6 +37,12 @@ if what == "tell":
     }))
 elif what == "exit":
     sys.exit(int(rest[0]))
+elif what == "end":
+    import atexit, ctypes, threading
+    atexit.register(print, "at exit")
+    threading.Thread(target=lambda: (time.sleep(0.2), print("of a thread"))).start()
+    ctypes.CDLL(None).printf(b"of a library in C\\n")
+    sys.exit("a message")
 elif what == "fail":
     raise RuntimeError("no luck")
 else:
@@ -123,6 +129,13 @@ def test_the_exit_code_is_the_commands(place: Place, arguments: tuple[str, ...],
     found, output = place.run(*arguments)
     assert found == code
     assert ("RuntimeError: no luck" in output) == (arguments == ("fail",))
+
+
+def test_a_command_ends_as_an_interpreter_does(place: Place) -> None:
+    """It frees nothing, but its threads end, its exit functions run, and all that was printed is in the log."""
+    code, output = place.run("end")
+    assert code == 1
+    assert {*output.splitlines()} == {"a message", "of a thread", "of a library in C", "at exit"}
 
 
 def test_a_killed_command_is_reported_with_its_signal(place: Place) -> None:

@@ -13,12 +13,11 @@ import socketserver
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from llmops_assets.machine.processes import exit_code_of
+from llmops_assets.machine.processes import run_and_exit
 from tests.support.waiting import CEILING_S
 
 MODULE = "llmops_assets.cli"
@@ -94,15 +93,7 @@ def _become(request: dict[str, list[str]]) -> None:
         sys.path[0], sys.argv = str(request["cwd"]), [MODULE, *request["words"]]
         runpy.run_module(MODULE, run_name="__main__", alter_sys=True)
 
-    code = 1
-    try:
-        code = exit_code_of(main)
-    finally:
-        threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as an interpreter's end does
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    run_and_exit(main)
 
 
 def _serve(path: str) -> None:

@@ -59,13 +59,13 @@ def test_a_converted_model_is_whole(gguf: Path, tmp_path: Path) -> None:
     assert problem_of(tmp_path / "other") == "it is empty"
 
 
-def test_numbers_are_read_also_after_the_vocabulary(gguf: Path, tmp_path: Path) -> None:
+def test_numbers_are_read_also_after_the_vocabulary(model_file: Path, tmp_path: Path) -> None:
     from gguf import GGUFReader
 
-    fields = GGUFReader(gguf).fields
+    fields = GGUFReader(model_file).fields
     keys = ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.bos_token_id", "llama.context_length")
-    assert numbers_in(gguf, (*keys, "nothing")) == {key: int(fields[key].contents()) for key in keys}
+    assert numbers_in(model_file, (*keys, "nothing")) == {key: int(fields[key].contents()) for key in keys}
     assert list(fields).index("tokenizer.ggml.tokens") < list(fields).index(keys[0]), "so the test tests something"
-    (tmp_path / "cut.gguf").write_bytes(gguf.read_bytes()[:1000])
+    (tmp_path / "cut.gguf").write_bytes(model_file.read_bytes()[:1000])
     with pytest.raises(BadInput, match="is not a GGUF file, or is cut off"):
         numbers_in(tmp_path / "cut.gguf", keys)

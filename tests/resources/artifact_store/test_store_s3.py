@@ -14,7 +14,7 @@ import pytest
 
 from resources.artifact_store.store import MANIFEST, ArtifactStore, StoreDenied, StoreError
 from resources.artifact_store.transfer import write_manifest
-from tests.resources.artifact_store.racing import race
+from tests.resources.artifact_store.racing import race, started
 from tests.support.extras import needs
 from tests.support.seaweed import SECRET, Seaweed
 from tests.support.waiting import CEILING_S
@@ -163,16 +163,10 @@ def test_an_upload_that_was_cut_resumes_where_it_stopped(
 def test_two_processes_that_store_the_same_at_once_both_have_it(
     store: ArtifactStore, big: Path, tmp_path: Path
 ) -> None:
-    context = multiprocessing.get_context("spawn")
-    answers = context.Queue()
-    rivals = [
-        context.Process(target=_put, args=(store.url, str(tmp_path / f"c{n}"), str(big), answers)) for n in range(4)
-    ]
-    for rival in rivals:
-        rival.start()
-    digests = {answers.get(timeout=CEILING_S) for _ in rivals}
-    for rival in rivals:
-        rival.join()
+    answers = multiprocessing.get_context("spawn").Queue()
+    rivals = started([(_put, (store.url, str(tmp_path / f"c{n}"), str(big), answers)) for n in range(4)], "s3fs")
+    digests = {answers.get(timeout=CEILING_S) for _ in range(4)}
+    rivals.join()
     assert len(digests) == 1
     uri = f"{store.url}/artifacts/{digests.pop()}"
     assert content(elsewhere(store, tmp_path).fetch(uri)) == content(big)

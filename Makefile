@@ -32,9 +32,9 @@ down: setup ## stop everything that the demo left running
 	$(BIN)/llmops down
 
 # A file's tests stay in one process, because some run in order; the long files, tests/chain, come first.
-# Three processes keep two cores busy, because many tests wait for programs; `-n auto` counts physical cores, perhaps one.
+# Four processes keep two cores busy, because many tests wait for programs; `-n auto` counts physical cores, perhaps one.
 test: setup ## all tests: real Git, DVC, MLflow, Envoy and llama.cpp
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 image-test: setup ## build this repository's own image, start and health-check it: minutes; root, Docker, a package index
 	LLMOPS_TEST_OWN_IMAGE=1 $(BIN)/python -m pytest -m own_image tests/deploy/test_own_image.py

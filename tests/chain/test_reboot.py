@@ -14,7 +14,6 @@ import dagster as dg
 import psutil
 import pytest
 
-from llmops_assets.domain.requests import Request
 from llmops_assets.machine.processes import command_line
 from resources.local_services import services
 from tests.support.live import Live, Users
@@ -69,6 +68,11 @@ def assert_one_engine_per_release(live: Live) -> None:
     assert len([p for p in live.processes() if p.name() == "envoy"]) == 1
 
 
+def at_the_second_step(live: Live, sha: str) -> bool:
+    found = live.ledger.rollout("zoo")
+    return found is not None and found[2] == sha and found[3].step == 1
+
+
 def test_killed_services_come_back_by_themselves_and_the_run_in_progress_continues(live: Live) -> None:
     sha = live.project.push()
     wait_for("training", lambda: live.training(at_least=5))
@@ -96,10 +100,12 @@ def test_a_code_server_without_its_inner_process_is_restarted(live: Live) -> Non
     assert shows_the_project(live)
 
 
-def test_after_a_reboot_in_mid_training_llmops_up_is_all_that_is_reported(live: Live) -> None:
+def test_after_a_reboot_in_mid_training_llmops_up_is_all_that_is_needed(live: Live) -> None:
     before = live.ledger.serving("zoo", "production")
     assert before is not None
-    sha = live.project.ship("Another rate", {"training": {"learning_rate": 0.0005}})
+    rollout = {"steps": [{"weight": "20%", "hold": "2s"}, {"weight": "60%", "hold": "8s"}]}
+    change = {"training": {"learning_rate": 0.0005}, "deployment": {"rollout": rollout}}
+    sha = live.project.ship("Another rate, released in two steps", change)
     wait_for("training", lambda: live.training(at_least=30))
     cut_the_power(live)
     assert live.requests(sha)[-1].active and not live.ask().ok
@@ -109,21 +115,40 @@ def test_after_a_reboot_in_mid_training_llmops_up_is_all_that_is_reported(live: 
     with Users(live) as users:
         trainings: list[int] = []
 
-        def ended() -> Request | None:
+        def trained() -> bool:
             trainings.append(len(running(live, "llmops_assets.programs.train")))
-            return live.ended(sha)
+            return "fine_tuned_checkpoint" in live.ledger.records_of("zoo", sha)
 
-        request = wait_for("the release", ended, every_s=1)
+        wait_for("the checkpoint", trained, every_s=1)
+        wait_for("the second step", lambda: at_the_second_step(live, sha))
     assert max(trainings) <= 1
-    assert (request.status, request.generation) == ("released", 2), request
     checkpoint = live.checkpoint(sha)
     assert checkpoint.steps == STEPS
     assert 0 < checkpoint.resumed_from_step < STEPS
     users.assert_all_answered()
     assert_one_engine_per_release(live)
-    first, second = live.requests(sha)
-    assert [r.status for r in live.runs(first)] == [dg.DagsterRunStatus.FAILURE]
-    assert [r.status for r in live.runs(second)] == [dg.DagsterRunStatus.SUCCESS]
+
+
+def test_llmops_down_in_mid_rollout_ends_everything_at_once_and_llmops_up_resumes_it(live: Live) -> None:
+    before = live.ledger.serving("zoo", "production")
+    assert before is not None
+    sha = live.project.head
+    live.llmops("down")
+    assert live.processes() == []
+    assert live.requests(sha)[-1].active and at_the_second_step(live, sha), "it was ended and not waited for"
+    live.llmops("up", "--dagster-port", str(live.ports[0]), "--mlflow-port", str(live.ports[1]))
+    wait_for("production", lambda: live.ask().ok)
+    with Users(live) as users:
+        request = wait_for("the release", lambda: live.ended(sha), every_s=0.5)
+    assert (request.status, request.generation) == ("released", 3), request
+    found = live.ledger.rollout("zoo")
+    assert found is not None and found[2] == sha
+    assert (found[3].status, found[3].replaces) == ("promoted", before.release)
+    assert live.clients.serving.weights("zoo", "production") == {found[3].release: 1.0}
+    users.assert_all_answered()
+    assert_one_engine_per_release(live)
+    ended = [[r.status for r in live.runs(request)] for request in live.requests(sha)]
+    assert ended == [[dg.DagsterRunStatus.FAILURE], [dg.DagsterRunStatus.FAILURE], [dg.DagsterRunStatus.SUCCESS]]
 
 
 def test_a_killed_mlflow_comes_back_although_its_own_child_held_the_port(live: Live) -> None:
@@ -143,49 +168,8 @@ def test_a_killed_mlflow_comes_back_although_its_own_child_held_the_port(live: L
     assert children
 
 
-def test_a_reboot_in_mid_rollout_ends_in_one_state(live: Live) -> None:
-    before = live.ledger.serving("zoo", "production")
-    assert before is not None
-    live.project.write("prompts/ask.jinja", "Tell me: {{ input }}\n")
-    steps = [{"weight": "20%", "hold": "2s"}, {"weight": "60%", "hold": "4s"}]
-    live.project.configure({"deployment": {"rollout": {"steps": steps}}})
-    live.project.commit("Another prompt, released in two steps")
-    sha = live.project.push()
-
-    def second_step() -> bool:
-        found = live.ledger.rollout("zoo")
-        return found is not None and found[2] == sha and found[3].step == 1
-
-    wait_for("the second step", second_step)
-    cut_the_power(live)
-    live.llmops("up", "--dagster-port", str(live.ports[0]), "--mlflow-port", str(live.ports[1]))
-    wait_for("production", lambda: live.ask().ok)
-    with Users(live) as users:
-        request = wait_for("the release", lambda: live.ended(sha), every_s=0.5)
-    assert (request.status, request.generation) == ("released", 2), request
-    found = live.ledger.rollout("zoo")
-    assert found is not None and found[2] == sha
-    assert (found[3].status, found[3].replaces) == ("promoted", before.release)
-    assert live.clients.serving.weights("zoo", "production") == {found[3].release: 1.0}
-    users.assert_all_answered()
-    assert_one_engine_per_release(live)
-
-
 def test_llmops_up_beside_what_runs_starts_nothing_twice(live: Live) -> None:
     before = sorted(p.pid for p in live.processes())
     live.llmops("up", "--dagster-port", str(live.ports[0]), "--mlflow-port", str(live.ports[1]))
     assert set(before) <= {p.pid for p in live.processes()}
     assert len(pids(live)) == 4
-
-
-def test_llmops_down_ends_everything_at_once_and_llmops_up_resumes_it(live: Live) -> None:
-    sha = live.project.ship("A third rate", {"training": {"learning_rate": 0.0007}})
-    wait_for("training", lambda: live.training(at_least=30))
-    live.llmops("down")
-    assert live.processes() == []
-    assert live.requests(sha)[-1].active, "the training was ended and not waited for"
-    live.llmops("up", "--dagster-port", str(live.ports[0]), "--mlflow-port", str(live.ports[1]))
-    wait_for("its next generation", lambda: len(live.requests(sha)) == 2)
-    wait_for("its training", lambda: running(live, "llmops_assets.programs.train"))
-    live.llmops("down")
-    assert live.processes() == []

@@ -115,7 +115,8 @@ def start_detached(settings: Settings, request: Request, only: Sequence[str] | N
     """Executes a request in a separate process that outlives this one; returns its pid."""
     log = settings.home / "services" / f"run-{short(request.revision)}-{request.generation}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "llmops_assets.cli", "execute", request.name]
+    # -P: the working directory may be a project, whose own `resources` or `sensors` would be imported instead of ours.
+    command = [sys.executable, "-P", "-m", "llmops_assets.cli", "execute", request.name]
     for stage in only or ():
         command += ["--only", stage]
     with log.open("ab") as out:

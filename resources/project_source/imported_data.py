@@ -198,7 +198,7 @@ class ImportedData:
             do=do, tree=str(tree), files=tuple(files), upstreams=self._allowed.upstreams, key=KEY,
             document=document or {}, remote=self._allowed.remote,
         )  # fmt: skip
-        command = [sys.executable, "-m", "resources.project_source.dvc_import"]
+        command = [sys.executable, "-P", "-m", "resources.project_source.dvc_import"]
         try:
             done = subprocess.run(
                 command, input=task.model_dump_json(), capture_output=True, text=True, timeout=limit_s, env=os.environ

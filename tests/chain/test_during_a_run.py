@@ -12,7 +12,6 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from llmops_assets.domain.requests import Request
 from llmops_assets.domain.rollout import RolloutState
 from resources.local_services import services
 from tests.support.live import Live, Users
@@ -39,25 +38,6 @@ def context(tokens: int, **deployment: Any) -> dict[str, Any]:
     return {"deployment": {"serving": {"context_length": tokens}, **deployment}}
 
 
-def rollout_of(live: Live, sha: str) -> RolloutState | None:
-    found = live.ledger.rollout("zoo")
-    return found[3] if found and found[2] == sha else None
-
-
-def at_the_second_step(live: Live, sha: str) -> bool:
-    state = rollout_of(live, sha)
-    return state is not None and state.step == 1
-
-
-def assert_production_serves_only(live: Live, request: Request) -> None:
-    assert request.status == "released", request
-    state = rollout_of(live, request.revision)
-    assert state is not None and state.status == "promoted"
-    assert live.clients.serving.weights("zoo", "production") == {state.release: 1.0}
-    assert live.clients.serving.deployed("zoo", "production") == (state.release,)
-    assert live.ask().release == state.release
-
-
 def test_the_newest_of_a_burst_of_commits_runs_and_every_other_is_named(live: Live) -> None:
     first = live.project.push()
     wait_for("a run in progress", lambda: live.worker(first))
@@ -69,7 +49,7 @@ def test_the_newest_of_a_burst_of_commits_runs_and_every_other_is_named(live: Li
             live.project.push()
     newest = burst[-1]
     request = wait_for("the newest one's release", lambda: live.ended(newest), every_s=0.5)
-    assert_production_serves_only(live, request)
+    live.assert_production_serves_only(request)
     assert [(r.revision, r.status) for r in live.ledger.requests("zoo")] == [(first, "released"), (newest, "released")]
     assert len(live.instance.get_runs()) == 2
     [status] = json.loads(live.llmops("status", "--json"))
@@ -81,12 +61,12 @@ def test_the_newest_of_a_burst_of_commits_runs_and_every_other_is_named(live: Li
 def test_a_commit_in_mid_rollout_waits_until_the_older_one_is_promoted(live: Live) -> None:
     with Users(live) as users:
         older = live.project.ship("Released in two steps", context(256, **SLOW))
-        wait_for("the second step", lambda: at_the_second_step(live, older))
+        wait_for("the second step", lambda: live.at_the_second_step(older))
         newer = live.project.ship("Newer", context(320))
         ended = wait_for("the older one's release", lambda: live.ended(older), every_s=0.5)
         assert (ended.status, ended.generation) == ("released", 1)
         request = wait_for("the newer one's release", lambda: live.ended(newer), every_s=0.5)
-    assert_production_serves_only(live, request)
+    live.assert_production_serves_only(request)
     assert len(live.runs(request)) == 1
     users.assert_all_answered()
 
@@ -96,12 +76,12 @@ def test_a_commit_that_cancels_in_mid_rollout_has_the_older_one_returned_first(l
     assert before is not None
     with Users(live) as users:
         older = live.project.ship("Released in two steps again", context(384, **SLOW))
-        wait_for("the second step", lambda: at_the_second_step(live, older))
+        wait_for("the second step", lambda: live.at_the_second_step(older))
         newer = live.project.ship("Newer, and in a hurry", {**context(448), "on_newer": "cancel"})
         ended = wait_for("the older one's end", lambda: live.ended(older), every_s=0.5)
 
         def returned_state() -> RolloutState | None:
-            state = rollout_of(live, older)
+            state = live.rollout_of(older)
             return state if state and state.status == "returned" else None
 
         returned = wait_for("its return", returned_state)
@@ -109,8 +89,8 @@ def test_a_commit_that_cancels_in_mid_rollout_has_the_older_one_returned_first(l
     assert (ended.status, ended.generation) == ("superseded", 1)
     assert returned.replaces == before.release
     assert [r.status for r in live.runs(ended)] == [dg.DagsterRunStatus.CANCELED]
-    assert_production_serves_only(live, request)
-    state = rollout_of(live, newer)
+    live.assert_production_serves_only(request)
+    state = live.rollout_of(newer)
     assert state is not None and state.replaces == before.release, "what was returned never served"
     users.assert_all_answered()
 

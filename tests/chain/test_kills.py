@@ -127,22 +127,13 @@ def test_a_run_killed_in_mid_rollout_ends_in_one_state(live: Live) -> None:
     live.project.commit("A third prompt, released in two steps")
     with Users(live) as users:
         sha = live.project.push()
-
-        def second_step() -> bool:
-            found = live.ledger.rollout("zoo")
-            return found is not None and found[2] == sha and found[3].step == 1
-
-        wait_for("the second step", second_step)
+        wait_for("the second step", lambda: live.at_the_second_step(sha))
         worker = live.worker(sha)
         assert worker is not None
         worker.send_signal(signal.SIGKILL)
         request = wait_for("the release", lambda: live.ended(sha), every_s=0.5)
     assert (request.status, request.generation) == ("released", 2), request
-    found = live.ledger.rollout("zoo")
-    assert found is not None and found[2] == sha
-    assert (found[3].status, found[3].replaces) == ("promoted", before.release)
-    assert live.clients.serving.weights("zoo", "production") == {found[3].release: 1.0}
-    assert live.clients.serving.deployed("zoo", "production") == (found[3].release,)
+    assert live.assert_production_serves_only(request).replaces == before.release
     users.assert_all_answered()
 
 

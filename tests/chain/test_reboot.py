@@ -68,11 +68,6 @@ def assert_one_engine_per_release(live: Live) -> None:
     assert len([p for p in live.processes() if p.name() == "envoy"]) == 1
 
 
-def at_the_second_step(live: Live, sha: str) -> bool:
-    found = live.ledger.rollout("zoo")
-    return found is not None and found[2] == sha and found[3].step == 1
-
-
 def test_killed_services_come_back_by_themselves_and_the_run_in_progress_continues(live: Live) -> None:
     sha = live.project.push()
     wait_for("training", lambda: live.training(at_least=5))
@@ -120,7 +115,7 @@ def test_after_a_reboot_in_mid_training_llmops_up_is_all_that_is_needed(live: Li
             return "fine_tuned_checkpoint" in live.ledger.records_of("zoo", sha)
 
         wait_for("the checkpoint", trained, every_s=1)
-        wait_for("the second step", lambda: at_the_second_step(live, sha))
+        wait_for("the second step", lambda: live.at_the_second_step(sha))
     assert max(trainings) <= 1
     checkpoint = live.checkpoint(sha)
     assert checkpoint.steps == STEPS
@@ -135,16 +130,13 @@ def test_llmops_down_in_mid_rollout_ends_everything_at_once_and_llmops_up_resume
     sha = live.project.head
     live.llmops("down")
     assert live.processes() == []
-    assert live.requests(sha)[-1].active and at_the_second_step(live, sha), "it was ended and not waited for"
+    assert live.requests(sha)[-1].active and live.at_the_second_step(sha), "it was ended and not waited for"
     live.llmops("up", "--dagster-port", str(live.ports[0]), "--mlflow-port", str(live.ports[1]))
     wait_for("production", lambda: live.ask().ok)
     with Users(live) as users:
         request = wait_for("the release", lambda: live.ended(sha), every_s=0.5)
     assert (request.status, request.generation) == ("released", 3), request
-    found = live.ledger.rollout("zoo")
-    assert found is not None and found[2] == sha
-    assert (found[3].status, found[3].replaces) == ("promoted", before.release)
-    assert live.clients.serving.weights("zoo", "production") == {found[3].release: 1.0}
+    assert live.assert_production_serves_only(request).replaces == before.release
     users.assert_all_answered()
     assert_one_engine_per_release(live)
     ended = [[r.status for r in live.runs(request)] for request in live.requests(sha)]

@@ -18,6 +18,7 @@ from llmops_assets.config.watched_project import ProjectSource
 from llmops_assets.delivery.run_tags import REQUEST_TAG
 from llmops_assets.domain.records import Checkpoint
 from llmops_assets.domain.requests import Request
+from llmops_assets.domain.rollout import RolloutState
 from resources.assembly import build_clients
 from resources.compute.pipes import forward_progress
 from resources.ledger import Ledger
@@ -137,6 +138,25 @@ class Live:
                 if programs:
                     return programs[0], folder
         return None
+
+    def rollout_of(self, revision: str) -> RolloutState | None:
+        """The newest rollout, if it is this revision's."""
+        found = self.ledger.rollout(self.project.name)
+        return found[3] if found and found[2] == revision else None
+
+    def at_the_second_step(self, revision: str) -> bool:
+        state = self.rollout_of(revision)
+        return state is not None and state.step == 1
+
+    def assert_production_serves_only(self, request: Request) -> RolloutState:
+        """Its release was promoted, is deployed alone and answers; returns its rollout."""
+        assert request.status == "released", request
+        state, name = self.rollout_of(request.revision), self.project.name
+        assert state is not None and state.status == "promoted"
+        assert self.clients.serving.weights(name, "production") == {state.release: 1.0}
+        assert self.clients.serving.deployed(name, "production") == (state.release,)
+        assert self.ask().release == state.release
+        return state
 
     def checkpoint(self, revision: str) -> Checkpoint:
         record = self.ledger.records_of("zoo", revision)["fine_tuned_checkpoint"]

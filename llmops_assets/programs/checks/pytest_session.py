@@ -77,7 +77,7 @@ class Recorder:
 
 
 def main() -> None:
-    import pytest  # before the project's folder is on `sys.path`, and not by whoever needs this file's path alone
+    import pytest  # here: the location needs this module's path only. Before the project's folder is on `sys.path`
 
     session, junit, *arguments = sys.argv[1:]
     secret = sys.stdin.buffer.read()

@@ -64,7 +64,7 @@ def test_a_commit_in_mid_rollout_waits_until_the_older_one_is_promoted(live: Liv
         wait_for("the second step", lambda: live.at_the_second_step(older))
         newer = live.project.ship("Newer", context(320))
         ended = wait_for("the older one's release", lambda: live.ended(older), every_s=0.5)
-        assert (ended.status, ended.generation) == ("released", 1)
+        live.assert_released(ended, 1)
         request = wait_for("the newer one's release", lambda: live.ended(newer), every_s=0.5)
     live.assert_production_serves_only(request)
     assert len(live.runs(request)) == 1
@@ -109,7 +109,7 @@ def test_a_day_forward_in_mid_training_ends_and_doubles_nothing(live: Live, cloc
     wait_for("training", lambda: live.training(at_least=5))
     clock.set(DAY)
     request = wait_for("the release", lambda: live.ended(sha), every_s=0.5)
-    assert (request.status, request.generation) == ("released", 1)
+    live.assert_released(request, 1)
     assert one_run(live, sha)
     events = live.ledger.events()
     assert events[-1]["at"] - events[0]["at"] > DAY, "the running processes saw the clock jump"
@@ -129,7 +129,7 @@ def test_an_hour_back_in_mid_run_stops_nothing(live: Live, clock: Clock) -> None
     live.project.commit("Another test")
     newer = live.project.push()
     request = wait_for("the release", lambda: live.ended(sha), every_s=0.5)
-    assert (request.status, request.generation) == ("released", running.generation)
+    live.assert_released(request, running.generation)
     assert [r.status for r in live.runs(request)] == [dg.DagsterRunStatus.SUCCESS]
     done = wait_for("the newer one's end", lambda: live.ended(newer), every_s=0.5)
     assert (done.status, done.generation) == ("done", 1)

@@ -49,7 +49,7 @@ def deliver(live: Live, killer: Killer, sha: str, *orders: tuple[str, str, int])
         wait_for("the next generation", lambda n=generation: len(live.requests(sha)) > n)
         assert_nothing_half_stored_is_known(live, sha)
     request = wait_for("the release", lambda: live.ended(sha), every_s=0.5)
-    assert (request.status, request.generation) == ("released", len(orders) + 1), request
+    live.assert_released(request, len(orders) + 1)
     assert_nothing_half_stored_is_known(live, sha)
     assert live.ask().ok
 
@@ -95,7 +95,7 @@ def test_a_killed_training_program_resumes_from_its_last_complete_checkpoint(liv
     process, _ = wait_for("training", lambda: live.training(at_least=30))
     process.send_signal(signal.SIGKILL)
     request = wait_for("the release", lambda: live.ended(sha), every_s=0.5)
-    assert (request.status, request.generation) == ("released", 2), request
+    live.assert_released(request, 2)
     checkpoint = live.checkpoint(sha)
     assert checkpoint.steps == STEPS
     assert 0 < checkpoint.resumed_from_step < STEPS
@@ -110,7 +110,7 @@ def test_a_killed_run_leaves_its_training_to_be_adopted(live: Live) -> None:
         worker.send_signal(signal.SIGKILL)
         assert process.is_running(), "the program outlives the run that began it"
         request = wait_for("the release", lambda: live.ended(sha), every_s=0.5)
-    assert (request.status, request.generation) == ("released", 2), request
+    live.assert_released(request, 2)
     checkpoint = live.checkpoint(sha)
     assert checkpoint.resumed_from_step == 0, "the same process went on: nothing was trained twice"
     assert not process.is_running()
@@ -132,7 +132,7 @@ def test_a_run_killed_in_mid_rollout_ends_in_one_state(live: Live) -> None:
         assert worker is not None
         worker.send_signal(signal.SIGKILL)
         request = wait_for("the release", lambda: live.ended(sha), every_s=0.5)
-    assert (request.status, request.generation) == ("released", 2), request
+    live.assert_released(request, 2)
     assert live.assert_production_serves_only(request).replaces == before.release
     users.assert_all_answered()
 

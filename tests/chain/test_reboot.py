@@ -78,7 +78,7 @@ def test_killed_services_come_back_by_themselves_and_the_run_in_progress_continu
     wait_for("their return", lambda: len(after := pids(live)) == 3 and not set(after.values()) & set(before.values()))
     wait_for("the page", lambda: shows_the_project(live))
     request = wait_for("the release", lambda: live.ended(sha), every_s=0.5)
-    assert (request.status, request.generation) == ("released", 1), "the run outlives who began it"
+    live.assert_released(request, 1)  # the run outlives who began it
     assert live.ask().ok
 
 
@@ -135,7 +135,7 @@ def test_llmops_down_in_mid_rollout_ends_everything_at_once_and_llmops_up_resume
     wait_for("production", lambda: live.ask().ok)
     with Users(live) as users:
         request = wait_for("the release", lambda: live.ended(sha), every_s=0.5)
-    assert (request.status, request.generation) == ("released", 3), request
+    live.assert_released(request, 3)
     assert live.assert_production_serves_only(request).replaces == before.release
     users.assert_all_answered()
     assert_one_engine_per_release(live)

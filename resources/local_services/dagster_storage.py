@@ -9,6 +9,7 @@ storage reads what the other wrote.
 """
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -27,7 +28,7 @@ from dagster._core.storage.sqlite_storage import (
     _schedule_directory,
 )
 from dagster._serdes import ConfigurableClassData
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import QueuePool
 
 ENGINES = 64
@@ -37,11 +38,35 @@ ENGINES = 64
 _engines: WeakSet[Engine] = WeakSet()
 
 
+class _Connection(sqlite3.Connection):
+    """Knows its cursors. One that has rows left keeps the connection in the past, and lets it write nothing more."""
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        self._cursors: WeakSet[sqlite3.Cursor] = WeakSet()
+
+    def cursor(self, *arguments: Any, **options: Any) -> Any:
+        made = super().cursor(*arguments, **options)
+        self._cursors.add(made)
+        return made
+
+    def close_cursors(self) -> None:
+        for cursor in list(self._cursors):
+            cursor.close()
+
+
+def _close_cursors(connection: sqlite3.Connection, *_: Any) -> None:
+    """An error in the middle of a result holds its cursor, in its traceback, as long as somebody keeps the error."""
+    if isinstance(connection, _Connection):
+        connection.close_cursors()
+
+
 @lru_cache(maxsize=ENGINES)
 def _engine(address: str) -> Engine:
     """The database's engine, which keeps one connection. The pool gives it to one thread at a time."""
-    waits = {"timeout": SQLITE_BUSY_TIMEOUT_SECONDS, "check_same_thread": False}
-    engine = create_engine(address, poolclass=QueuePool, pool_size=1, max_overflow=-1, connect_args=waits)
+    options = {"timeout": SQLITE_BUSY_TIMEOUT_SECONDS, "check_same_thread": False, "factory": _Connection}
+    engine = create_engine(address, poolclass=QueuePool, pool_size=1, max_overflow=-1, connect_args=options)
+    event.listen(engine, "reset", _close_cursors)
     _engines.add(engine)
     return engine
 

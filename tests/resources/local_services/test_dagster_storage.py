@@ -9,6 +9,7 @@ from pathlib import Path
 import dagster as dg
 import psutil
 import pytest
+import sqlalchemy as sql
 import yaml
 from alembic.script import ScriptDirectory
 
@@ -90,6 +91,21 @@ def test_a_run_in_progress_writes_nothing_into_files_that_are_gone(home: Path) -
             file.unlink()
         with pytest.raises(Exception, match="no such table"):
             materialize(instance)
+
+
+def test_an_error_in_the_middle_of_a_result_locks_nothing(home: Path) -> None:
+    """A kept connection with rows left to read saw the past for ever, and writing failed: "database is locked"."""
+    with opened(home) as instance, opened(home, ours=False) as other:
+        run = materialize(instance)
+        materialize(instance)
+        with pytest.raises(KeyError) as kept, instance.run_storage.connect() as connection:  # type: ignore[attr-defined]
+            rows = connection.execute(sql.text("select run_id from runs"))
+            raise KeyError(rows.fetchone())
+        other.add_run_tags(run, {"by": "another process"})
+        instance.add_run_tags(run, {"and": "by us"})
+        found = instance.get_run_by_id(run)
+        assert found and found.tags.items() >= {("by", "another process"), ("and", "by us")}
+        assert kept.tb is not None, "the error, and with it the result, lives until here"
 
 
 def open_databases() -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 from llmops_assets.domain.chain import WORK
 from llmops_assets.machine.forked import ForkServers
 from resources.compute.preloading import PRELOADED
-from tests.support.forking import Forking
+from tests.support.forking import Forking, used_together
 from tests.support.projects import LIGHT, Outcome, Project, Watched, World
 from tests.support.shared import once
 from tests.support.tiny_model import make_tiny_gguf, tiny_model
@@ -41,14 +41,16 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def shared_by_worlds(cache: Path) -> Iterator[None]:
-    """One fork server for all programs, of worlds or not; each test process ends it at its own end."""
+    """One fork server for all programs, of worlds or not; the last test process ends it."""
     folder = cache / "preloaded"
     folder.mkdir(exist_ok=True)
-    with pytest.MonkeyPatch.context() as patch:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        used_together(ForkServers(folder, PRELOADED), cache / "preloaded.users"),
+    ):
         patch.setattr(World, "cache", cache)
         patch.setattr(Forking, "folder", folder, raising=False)
         yield
-    ForkServers(folder, PRELOADED).end()
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,14 @@ import os
 import pickle
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from llmops_assets.machine.forked import Forked, ForkServers, fork
+from llmops_assets.machine.locks import alone_now, sharing
 
 REPOSITORY = Path(__file__).parents[2]
 PRELOADED = "llmops_assets.programs.runtime.preloaded"
@@ -41,6 +43,16 @@ class Running:
             code = self.forked.poll()
         assert code is not None, "the keeper of the fork was killed"
         return code
+
+
+@contextmanager
+def used_together(servers: ForkServers, users: Path) -> Iterator[None]:
+    """The servers end with the last process that uses them: a start of another one's would be killed with them."""
+    with sharing(users):
+        yield
+    with alone_now(users) as last:
+        if last:
+            servers.end()
 
 
 def start(module: str, arguments: Sequence[str], log: Path) -> Running:

@@ -7,7 +7,7 @@ downstream stages, however they were made. One long file: the types are the memb
 from abc import abstractmethod
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from llmops_assets.domain.findings import Finding
 from llmops_assets.domain.licences import LicencesFound
@@ -442,7 +442,7 @@ AnyRecord = Annotated[
     | EndpointHealth,
     Field(discriminator="stage"),
 ]
-_ADAPTER: TypeAdapter[AnyRecord] = TypeAdapter(AnyRecord)
+_ADAPTER: TypeAdapter[AnyRecord] = TypeAdapter(AnyRecord, config=ConfigDict(defer_build=True))
 
 
 def parse_record(body: str | bytes) -> AnyRecord:

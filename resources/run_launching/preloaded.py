@@ -3,6 +3,7 @@
 import importlib
 from contextlib import suppress
 
+from llmops_assets.domain.models import build_schemas
 from llmops_assets.machine.loaded_code import watch_imports
 
 MODULES = (
@@ -16,6 +17,7 @@ def _load() -> None:
     for module in MODULES:
         with suppress(Exception):  # the worker imports it again, and its log has the error
             importlib.import_module(module)
+    build_schemas()
 
 
 changed = watch_imports(_load)

@@ -31,6 +31,7 @@ from transformers import (  # noqa: E402, F401
 )
 
 from llmops_assets import catalog  # noqa: E402
+from llmops_assets.domain.models import build_schemas  # noqa: E402
 from llmops_assets.programs.engines import running  # noqa: E402, F401
 from llmops_assets.programs.evaluation import load_test, report, scoring  # noqa: E402, F401
 from llmops_assets.programs.training import checkpoints, progress, trainer  # noqa: E402, F401
@@ -39,6 +40,8 @@ for parts in (catalog.METRICS, catalog.TRAINING_METHODS, catalog.QUANTIZATION_BA
     for part in parts.values():
         if part.missing() is None:
             part.load()
+
+build_schemas()
 
 if torch.cuda.is_initialized():
     raise RuntimeError("a library initializes CUDA on import, so programs cannot be forked")

@@ -130,15 +130,21 @@ class LocalGarbage:
         yield from self._old(sorted(logs), "log", self.now - self.rules.keep_logs, "an old log")
 
     def _temporary(self) -> Iterator[Item]:
-        found = (p for pattern in TEMPORARY for p in sorted(self.temporary.glob(pattern)))
-        mine = [p for p in found if p.lstat().st_uid == os.getuid()]
-        yield from self._old(mine, "temporary folder", self.unused_since, "left by a killed process")
+        found = (p for pattern in TEMPORARY for p in sorted(self.temporary.glob(pattern)) if _is_ours(p))
+        yield from self._old(found, "temporary folder", self.unused_since, "left by a killed process")
 
     def _old(self, paths: Iterable[Path], kind: str, before: float, why: str) -> Iterator[Item]:
         for path in paths:
-            if last_change(path) < before:
+            if 0 < last_change(path) < before:
                 name = str(path.relative_to(self.home)) if path.is_relative_to(self.home) else str(path)
                 item = Item(kind=kind, name=name, bytes=freed_by(path), why=why)
                 if not self.dry_run:
                     delete(path)
                 yield item
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return path.lstat().st_uid == os.getuid()
+    except FileNotFoundError:  # its process has just ended
+        return False

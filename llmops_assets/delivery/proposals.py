@@ -141,7 +141,7 @@ class Proposals:
         except Refused as error:
             ledger.settle_proposal(claimed, project, "refused", text_of(error))
             return f"{moved.subject}: refused: {text_of(error)}", False
-        except (SourceError, ConfigError) as error:
+        except (SourceError, ConfigError, OSError) as error:  # OSError: a full disk, for example
             why = f"{text_of(error)}; attempt {claimed.tries}"
             ledger.postpone_proposal(claimed, ledger.clock() + pause_s(claimed.tries), why)
             self._looked = min(self._looked, self.clock() - self.settings.every + pause_s(claimed.tries))

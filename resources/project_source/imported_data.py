@@ -12,7 +12,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -182,8 +182,9 @@ class ImportedData:
         work = self._scratch / uuid.uuid4().hex
         work.mkdir(parents=True)
         for left in self._scratch.iterdir():  # by a process that was killed
-            if time.time() - left.stat().st_mtime > self._limit_s + DAY_S:
-                shutil.rmtree(left, ignore_errors=True)
+            with suppress(FileNotFoundError):  # one that has just ended
+                if time.time() - left.stat().st_mtime > self._limit_s + DAY_S:
+                    shutil.rmtree(left, ignore_errors=True)
         data = DvcData(self._git, work, self._cache, self._limit_s)
         try:
             data.configured_tree(base)

@@ -186,6 +186,8 @@ def test_a_push_that_is_refused_is_tried_again_and_two_processes_make_one_commit
     assert "attempt 1" in str(here.look()), "it waits before it tries again, also after a restart"
     now = here.world.ledger.clock() + 60
     here.world.ledger.clock = lambda: now
+    # A checkout of the other process, which it removes between our listing and our look at it.
+    (here.world.home / "proposals" / "zoo" / "gone").symlink_to("nowhere")
     both = [threading.Thread(target=here.look) for _ in range(2)]
     for one in both:
         one.start()

@@ -15,6 +15,7 @@ from llmops_assets.domain.keys import short
 from llmops_assets.domain.models import Frozen
 from llmops_assets.machine.files import write_if_changed
 from llmops_assets.machine.locks import alone
+from llmops_assets.machine.old_files import last_change
 from llmops_assets.machine.unix_sockets import NotPrivate, make_socket_folder, socket_folder
 from llmops_assets.programs.runtime.specs import ServeSpec
 from resources.serving.interface import ServingError
@@ -135,7 +136,7 @@ class StateFiles:
     def drop_old_logs(self, names: Container[str], keep: int = 20) -> None:
         """Deletes logs of other programs than these, except the newest ones."""
         logs = [path for path in self.logs.glob("*.log*") if path.name.partition(".log")[0] not in names]
-        for path in sorted(logs, key=lambda p: p.stat().st_mtime, reverse=True)[keep:]:
+        for path in sorted(logs, key=last_change, reverse=True)[keep:]:
             path.unlink(missing_ok=True)
 
     @contextmanager

@@ -115,19 +115,8 @@ def build_recovery_sensor(
         assert isinstance(decision, Again)
         if waits := waits_for(clients, source, request.revision):
             return dg.SkipReason(f"{short(request.revision)} waits to continue: {waits}")
-        try:
-            again = ledger.next_generation(request, decision.generation, decision.reason)
-            plan = plan_revision(source, ledger, clients.store, again.revision, again.base)
-        except Conflict as error:
-            return dg.SkipReason(f"another process already resumed it: {error}")
-        except (ConfigError, SourceError) as error:
-            return dg.SkipReason(f"{short(request.revision)} cannot be planned: {error}")
-        if again.stages:
-            return run_request(source, again, again.stages)
-        if not (stages := stages_within(again.asked_by, plan.to_materialize)):
-            ledger.close(again, "done", "nothing left to do")
-            return dg.SkipReason(f"{short(again.revision)}: nothing left to do")
-        return run_request(source, again, stages)
+        done = _next_generation(clients, source, request, decision)
+        return dg.SkipReason(done) if isinstance(done, str) else done
 
     def _after_waiting(
         clients: Clients, source: ProjectRepository, requests: Sequence[Request], waiting: Sequence[Request]
@@ -184,24 +173,28 @@ def build_recovery_sensor(
         if isinstance(decision, Close):
             clients.ledger.settle_waiting(request, decision.status, decision.detail)
             return f"{sha} is {decision.status}: {decision.detail}"
-        return _continue(clients, source, request, decision)
+        released = not (request.waits_for_review or request.waits_for_budget)
+        return _next_generation(clients, source, request, decision, AFTER_APPROVAL if released else ())
 
-    def _continue(
-        clients: Clients, source: ProjectRepository, request: Request, decision: Again
+    def _next_generation(
+        clients: Clients, source: ProjectRepository, request: Request, decision: Again, stages: Sequence[str] = ()
     ) -> dg.RunRequest | str:
+        """Opens the next generation once its run is planned: what cannot be planned now leaves the request as it is.
+
+        Args:
+            stages: what the run does; empty: the request's own, or what the plan finds.
+        """
         ledger, sha = clients.ledger, short(request.revision)
         try:
+            if not (stages := stages or request.stages):
+                plan = plan_revision(source, ledger, clients.store, request.revision, request.base)
+                stages = stages_within(request.asked_by, plan.to_materialize)
             again = ledger.next_generation(request, decision.generation, decision.reason)
-            if not (request.waits_for_review or request.waits_for_budget):
-                return run_request(source, again, AFTER_APPROVAL)
-            if request.stages:
-                return run_request(source, again, request.stages)
-            plan = plan_revision(source, ledger, clients.store, again.revision, again.base)
         except Conflict as error:
             return f"another process already resumed it: {error}"
         except (ConfigError, SourceError) as error:
             return f"{sha} cannot be planned: {error}"
-        if not (stages := stages_within(again.asked_by, plan.to_materialize)):
+        if not stages:
             ledger.close(again, "done", "nothing left to do")
             return f"{sha}: nothing left to do"
         return run_request(source, again, stages)

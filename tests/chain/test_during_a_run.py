@@ -121,15 +121,13 @@ def test_an_hour_back_in_mid_run_stops_nothing(live: Live, clock: Clock) -> None
     before = daemon(live)
     sha = live.project.ship("Another context", context(512))
     wait_for("a run in progress", lambda: live.worker(sha))
-    (*lost, running) = live.requests(sha)
-    assert not any(live.runs(q) for q in lost), "at most a request that a restarting daemon did not launch"
     clock.set(DAY - HOUR)
     wait_for("a daemon that knows the time", lambda: daemon(live) not in (0, before))
     live.project.write("tests/test_nothing_is_broken.py", "def test_two_and_one_are_three():\n    assert 2 + 1 == 3\n")
     live.project.commit("Another test")
     newer = live.project.push()
     request = wait_for("the release", lambda: live.ended(sha), every_s=0.5)
-    live.assert_released(request, running.generation)
+    live.assert_released(request, 1)
     assert [r.status for r in live.runs(request)] == [dg.DagsterRunStatus.SUCCESS]
     done = wait_for("the newer one's end", lambda: live.ended(newer), every_s=0.5)
     assert (done.status, done.generation) == ("done", 1)

@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from llmops_assets.domain.records import AnyRecord
 from llmops_assets.domain.recovery import LAUNCH_GRACE_S
 from llmops_assets.domain.requests import Request
 from llmops_assets.location import build_definitions, job_name
@@ -34,6 +35,8 @@ class Mortal(Ledger):
     dies: tuple[str, str] = ("", "")
     meanwhile: Callable[[], None] | None = None
     """Done once, by another process, just before a request is written."""
+    opened = False
+    """Whether it has opened another generation of a request."""
 
     def _at(self, when: str, call: str) -> None:
         if self.dies == (when, call):
@@ -62,7 +65,13 @@ class Mortal(Ledger):
         self._at("before", "next_generation")
         again = super().next_generation(request, generation, reason)
         self._at("after", "next_generation")
+        self.opened = True
         return again
+
+    def find(self, key: str) -> AnyRecord | None:
+        if self.opened:
+            self._at("opened", "find")
+        return super().find(key)
 
     def close(self, request: Request, status: Any, detail: str) -> bool:
         self._at("before", "close")
@@ -181,6 +190,21 @@ def test_the_one_who_resumes_may_die_too(home: Processes, when: str) -> None:
     home.restart()
     home.go_on()
     assert_ended_once(home, 2 if when == "before" else 3)
+
+
+def test_a_generation_is_opened_when_its_run_is_planned_and_not_before(home: Processes) -> None:
+    """Else what fails while it plans would use up one of a request's four runs, and 45 seconds."""
+    home.restart("after", "open_request")
+    with pytest.raises(Killed):
+        home.tick()
+    home.restart("opened", "find")
+    assert home.tick() == []
+    home.waited_s += LAUNCH_GRACE_S
+    [request] = home.tick()
+    home.restart()
+    assert home.run(request).success
+    home.go_on()
+    assert_ended_once(home, 2)
 
 
 def test_a_tick_that_dagster_repeats_starts_nothing_twice(home: Processes) -> None:

@@ -179,7 +179,7 @@ def build_recovery_sensor(
     def _next_generation(
         clients: Clients, source: ProjectRepository, request: Request, decision: Again, stages: Sequence[str] = ()
     ) -> dg.RunRequest | str:
-        """Opens the next generation once its run is planned: what cannot be planned now leaves the request as it is.
+        """Plans the run, then opens the next generation: an error while planning changes nothing about the request.
 
         Args:
             stages: what the run does; empty: the request's own, or what the plan finds.

@@ -39,7 +39,11 @@ _engines: WeakSet[Engine] = WeakSet()
 
 
 class _Connection(sqlite3.Connection):
-    """Knows its cursors. One that has rows left keeps the connection in the past, and lets it write nothing more."""
+    """Closes its cursors when it returns to the pool.
+
+    An error in the middle of a result holds a cursor in its traceback, as long as somebody keeps the error. With rows
+    left to read, the connection would see the past and could write nothing more.
+    """
 
     def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
@@ -55,18 +59,12 @@ class _Connection(sqlite3.Connection):
             cursor.close()
 
 
-def _close_cursors(connection: sqlite3.Connection, *_: Any) -> None:
-    """An error in the middle of a result holds its cursor, in its traceback, as long as somebody keeps the error."""
-    if isinstance(connection, _Connection):
-        connection.close_cursors()
-
-
 @lru_cache(maxsize=ENGINES)
 def _engine(address: str) -> Engine:
     """The database's engine, which keeps one connection. The pool gives it to one thread at a time."""
     options = {"timeout": SQLITE_BUSY_TIMEOUT_SECONDS, "check_same_thread": False, "factory": _Connection}
     engine = create_engine(address, poolclass=QueuePool, pool_size=1, max_overflow=-1, connect_args=options)
-    event.listen(engine, "reset", _close_cursors)
+    event.listen(engine, "reset", lambda connection, *_: connection.close_cursors())
     _engines.add(engine)
     return engine
 

@@ -17,7 +17,8 @@ def _load() -> None:
     for module in MODULES:
         with suppress(Exception):  # the worker imports it again, and its log has the error
             importlib.import_module(module)
-    build_schemas()
+    with suppress(Exception):
+        build_schemas()
 
 
 changed = watch_imports(_load)
